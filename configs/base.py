@@ -1,0 +1,161 @@
+"""What every config starts from: one function for each loop, one for each dataset kind.
+
+Values follow METHOD.md sections 2 to 6 (docs/method.md in this repository says which come from the paper, which from
+its authors and which are this project's own reading). A config file calls one of these functions and sets what differs.
+"""
+
+from ml_collections import ConfigDict
+
+
+def folder(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+    """A dataset in the plain folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt."""
+    return ConfigDict(
+        {
+            "name": name,
+            "kind": "folder",
+            "root": root,  # joined to the config's data_dir unless absolute
+            "drop_classes": drop_classes,  # class names whose pixels become ignored
+            "limit": limit,  # train on this many photos, chosen by the seed; 0 = all
+        }
+    )
+
+
+def synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
+    """A built-in drawn dataset; `name` is one of its taxonomies (see mdp_jax/data/synthetic.py)."""
+    return ConfigDict(
+        {
+            "name": name,
+            "kind": "synthetic",
+            "images": images,  # training scenes
+            "val_images": val_images,  # validation scenes, disjoint from the training scenes
+            "size": size,  # height, width in pixels
+            "drop_classes": (),
+            "limit": 0,
+        }
+    )
+
+
+def _data(crop: tuple[int, int]) -> ConfigDict:
+    return ConfigDict(
+        {
+            "short_side": 0,  # photos are first resized to this short side, in pixels; 0 = as they are
+            "crop": crop,  # height, width in pixels
+            "flip": 0.5,  # probability of a horizontal flip
+            # Strengths of the photometric distortion, on the 0..255 scale (hue: OpenCV's 0..179).
+            "photometric": {"brightness": 32.0, "contrast": 0.5, "saturation": 0.5, "hue": 18.0},
+            "mean": (123.675, 116.28, 103.53),  # of the channels R, G, B, on the 0..255 scale
+            "std": (58.395, 57.12, 57.375),
+            "cache": False,  # keep decoded photos in memory
+            "threads": 2,  # that read and augment
+            "check_files": 5000,  # photos of each dataset opened and checked before the run starts
+        }
+    )
+
+
+def _model(dropout: float) -> ConfigDict:
+    return ConfigDict(
+        {
+            "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101
+            "width": 1.0,  # multiplies every channel count of the backbone
+            "output_stride": 8,  # 8 or 16
+            "decoder": {
+                "layout": "mmseg",  # mmseg or torchvision: the two published shapes of DeepLabV3
+                "channels": 512,
+                "rates": (12, 24, 36),
+                "dropout": dropout,
+            },
+            "compute_dtype": "float32",  # float32, bfloat16 or float64
+            "param_dtype": "float32",  # float32 or float64
+        }
+    )
+
+
+def _run() -> dict:
+    return {
+        "log_every": 50,  # steps
+        "checkpoint_every": 1000,  # steps
+        "keep_checkpoints": 2,
+        "devices": 0,  # number of devices of the mesh; 0 = all
+    }
+
+
+def pretrain() -> ConfigDict:
+    """Pretraining on several datasets (METHOD.md sections 2 to 5)."""
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "data_dir": "",
+            "sources": (),
+            "mixture_temperature": 1.0,  # T: a dataset of n photos is drawn with weight n^(1/T)
+            "data": _data(crop=(224, 224)),
+            "mixing": {
+                "region": 0.25,  # share of the pairs
+                "pixel": 0.25,
+                "beta": 1.0,  # lam ~ Beta(beta, beta)
+            },
+            "model": _model(dropout=0.0),
+            "method": {
+                "temperature": 0.1,  # tau
+                "prototype_momentum": 0.99,
+                "encoder_momentum": 0.999,
+                "sparse_coding": "pull",  # pull, no_push or off
+                "sparse_classes": 5,  # K
+                "sparse_weight": 0.1,  # alpha
+                "sparse_temperature": 0.1,  # tau_s
+                "loss_chunk": 8192,  # pixels of a device's share of the batch whose logits exist at one time
+            },
+            "optim": {
+                "lr": 0.1,  # at a batch of 256; scaled by batch / 256
+                "momentum": 0.9,
+                "weight_decay": 1e-4,  # none on batch normalisation and biases
+                "warmup_epochs": 5.0,
+            },
+            "batch": 256,
+            "epochs": 100.0,  # an epoch is as many samples as all datasets hold together
+            "steps": 0,  # overrides epochs where it is not 0
+            **_run(),
+        }
+    )
+    config.data.update(
+        {
+            "scale": (0.2, 1.0),  # random resized crop: share of the photo's area
+            "ratio": (0.75, 4 / 3),  # and width / height
+        }
+    )
+    config.model.projection = ConfigDict({"channels": 512, "dim": 256})
+    return config
+
+
+def finetune() -> ConfigDict:
+    """Fine-tuning on one dataset with MMSegmentation's settings (METHOD.md section 6)."""
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "data_dir": "",
+            "init": "scratch",  # scratch or a workdir of `mdp pretrain`; set by --init
+            "transfer": ("backbone", "decoder"),  # parts of the pretrained network that are taken
+            "dataset": ConfigDict(),
+            "data": _data(crop=(512, 512)),
+            "model": _model(dropout=0.1),
+            "trainable": "all",  # all, or head: everything under the classifier is frozen
+            "loss_mean": "all",  # all: divide by all pixels, ignored ones included; valid: by the labelled ones
+            "optim": {
+                "lr": 0.01,
+                "momentum": 0.9,
+                "weight_decay": 5e-4,  # on every parameter
+                "power": 0.9,  # of the polynomial decay
+                "lr_min": 1e-4,
+            },
+            "batch": 16,
+            "steps": 20000,
+            "evaluate_every": 2000,  # steps; 0 = at the end only
+            **_run(),
+        }
+    )
+    config.data.update(
+        {
+            "scale": (0.5, 2.0),  # random scale of the photo before the crop
+            "category_ratio": 0.75,  # a crop with more than this share of one class is drawn again, up to 10 times
+        }
+    )
+    return config

@@ -1,0 +1,7 @@
+"""Fine-tuning on 40 training photos of camvid11."""
+
+from configs.mini.finetune import finetune
+
+
+def get_config():
+    return finetune("camvid11", limit=40)

@@ -1,0 +1,18 @@
+"""Pretraining on three small sets of real photos, on two CPU cores; set --config.data_dir to the folder that holds them."""
+
+from configs import base
+from configs.mini import common
+
+
+def get_config():
+    config = common.shrink(base.pretrain())
+    config.sources = tuple(base.folder(name, root=name) for name in ("msrc_v2", "labelmefacade", "ccp"))
+    config.model.projection.channels = 64
+    config.model.projection.dim = 64
+    config.method.encoder_momentum = 0.99
+    config.batch = 16
+    config.steps = 3000
+    config.optim.lr = 1.6
+    config.optim.warmup_epochs = 1.0
+    config.checkpoint_every = 500
+    return config

@@ -1,0 +1,20 @@
+"""Pretraining on the three built-in drawn datasets, sized for a minute or two on two CPU cores."""
+
+from configs import base
+from configs.mini import common
+
+
+def get_config():
+    config = common.shrink(base.pretrain())
+    config.sources = tuple(base.synthetic(name, images=500) for name in ("harbor", "meadow", "town"))
+    config.model.projection.channels = 64
+    config.model.projection.dim = 64
+    config.method.encoder_momentum = 0.99
+    config.batch = 16
+    config.steps = 700
+    config.optim.lr = 1.6
+    config.optim.warmup_epochs = 0.5
+    config.log_every = 25
+    config.checkpoint_every = 350
+    config.data.check_files = 0  # drawn, not read
+    return config

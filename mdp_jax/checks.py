@@ -1,0 +1,104 @@
+"""Checks of config values, made before anything expensive starts. Each failure is one line that names the value."""
+
+from mdp_jax.errors import UserError
+from mdp_jax.method.losses import SPARSE_CODING
+from mdp_jax.models import network
+
+TRAINABLE = ("all", "head")
+LOSS_MEANS = ("all", "valid")
+
+
+def _value(config, key: str):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _one_of(config, key: str, allowed: tuple) -> None:
+    if _value(config, key) not in allowed:
+        raise UserError(f"config.{key}={_value(config, key)!r}: expected one of {', '.join(map(str, allowed))}")
+
+
+def _at_least(config, key: str, low: float, strictly: bool = False) -> None:
+    value = _value(config, key)
+    if value < low or (strictly and value == low):
+        raise UserError(f"config.{key}={value}: expected {'more than' if strictly else 'at least'} {low}")
+
+
+def _share(config, key: str) -> None:
+    if not 0 <= _value(config, key) <= 1:
+        raise UserError(f"config.{key}={_value(config, key)}: expected a number from 0 to 1")
+
+
+def _range(config, key: str) -> None:
+    values = _value(config, key)
+    if len(values) != 2 or not 0 < values[0] <= values[1]:
+        raise UserError(f"config.{key}={values}: expected two positive numbers, the smaller first")
+
+
+def _common(config) -> None:
+    for key in ("batch", "log_every", "checkpoint_every", "keep_checkpoints", "data.threads", "model.decoder.channels"):
+        _at_least(config, key, 1)
+    for key in ("steps", "devices", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
+        _at_least(config, key, 0)
+    _at_least(config, "optim.lr", 0, strictly=True)
+    _share(config, "data.flip")
+    _share(config, "optim.momentum")
+    _range(config, "data.scale")
+    stride = config.model.output_stride
+    if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
+        raise UserError(
+            f"config.data.crop={config.data.crop}: expected height and width divisible by the output stride {stride}"
+        )
+
+
+def pretraining(config, devices: int) -> None:
+    """Checks the config of `mdp pretrain` for a mesh of `devices` devices.
+
+    Raises:
+      UserError: naming the first value that cannot work.
+    """
+    network.pixel_encoder(config.model)  # says what it cannot build
+    _common(config)
+    _one_of(config, "method.sparse_coding", SPARSE_CODING)
+    for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
+        _at_least(config, key, 0, strictly=True)
+    for key in ("method.sparse_classes", "method.loss_chunk", "model.projection.dim", "model.projection.channels"):
+        _at_least(config, key, 1)
+    for key in ("method.sparse_weight", "optim.warmup_epochs", "epochs"):
+        _at_least(config, key, 0)
+    for key in ("method.prototype_momentum", "method.encoder_momentum", "mixing.region", "mixing.pixel"):
+        _share(config, key)
+    _range(config, "data.ratio")
+    if config.mixing.region + config.mixing.pixel > 1:
+        raise UserError(
+            f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: "
+            "expected a sum of at most 1"
+        )
+    if config.batch % (2 * devices):
+        raise UserError(
+            f"config.batch={config.batch}: expected a multiple of {2 * devices} "
+            f"(pairs of samples on each of {devices} devices)"
+        )
+    if not config.sources:
+        raise UserError("config.sources: empty; expected at least one dataset")
+    if not config.steps and not config.epochs:
+        raise UserError("config.steps=0 and config.epochs=0: expected one of them to be positive")
+
+
+def finetuning(config, devices: int) -> None:
+    """Checks the config of `mdp finetune` for a mesh of `devices` devices.
+
+    Raises:
+      UserError: naming the first value that cannot work.
+    """
+    network.segmenter(config.model, num_classes=1)  # says what it cannot build
+    _common(config)
+    _one_of(config, "trainable", TRAINABLE)
+    _one_of(config, "loss_mean", LOSS_MEANS)
+    _share(config, "data.category_ratio")
+    for key in ("optim.lr_min", "optim.power", "evaluate_every"):
+        _at_least(config, key, 0)
+    _at_least(config, "steps", 1)
+    if config.batch % devices:
+        raise UserError(f"config.batch={config.batch}: expected a multiple of the {devices} devices")

@@ -1,0 +1,76 @@
+"""The `mdp` command: a table of parts, nothing else."""
+
+import argparse
+import importlib
+import sys
+
+from mdp_jax.errors import NonFiniteError, UserError
+
+PARTS = {
+    "pretrain": "pretrain one network on several datasets whose classes do not agree",
+    "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
+    "evaluate": "mIoU, mAcc and aAcc of a fine-tuned network",
+    "predict": "label maps and overlays for photos",
+    "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
+}
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="mdp", description="Multi-dataset pretraining for semantic segmentation.")
+    parts = parser.add_subparsers(dest="part", metavar="PART", required=True)
+    for name, summary in PARTS.items():
+        # Parts are imported when used: `mdp --help` should not wait for JAX.
+        parts.add_parser(name, help=summary, add_help=False)
+    return parser
+
+
+def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Separates `--config.key=value` and `--config.key value` from the other arguments."""
+    others, overrides = [], []
+    words = iter(rest)
+    for word in words:
+        if not word.startswith("--config."):
+            others.append(word)
+            continue
+        key, equals, value = word.removeprefix("--config.").partition("=")
+        value = value if equals else next(words, None)
+        if value is None:
+            raise UserError(f"{word}: expected a value, as in {word}=VALUE")
+        overrides.append((key, value))
+    return others, overrides
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one part; returns its exit status.
+
+    Raises:
+      UserError: wrong use or bad data.
+      NonFiniteError: training stopped on a value that is not finite.
+    """
+    known, rest = _parser().parse_known_args(arguments)
+    module = importlib.import_module(f"mdp_jax.{known.part}")
+    summary = PARTS[known.part]
+    parser = _OneLineParser(prog=f"mdp {known.part}", description=summary[0].upper() + summary[1:] + ".")
+    module.add_arguments(parser)
+    rest, overrides = _split_overrides(rest)
+    return module.run(parser.parse_args(rest), overrides) or 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `mdp` command. Exit status: 0 done, 2 wrong use or bad data, 3 non-finite loss."""
+    try:
+        status = run(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"mdp: {error}", file=sys.stderr)
+        status = 2
+    except NonFiniteError as error:
+        print(f"mdp: {error}", file=sys.stderr)
+        status = 3
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,203 @@
+"""Loading, overriding and comparing configs. A config is a locked ConfigDict; its JSON form lies in the workdir."""
+
+import ast
+import difflib
+import importlib.util
+import json
+import pathlib
+import sys
+
+from ml_collections import ConfigDict
+
+from mdp_jax.errors import UserError
+
+# Values that say where and how a run goes on, not what it computes: they may differ when a workdir is resumed.
+FREE_ON_RESUME = (
+    "data_dir",
+    "data.cache",
+    "data.threads",
+    "data.check_files",
+    "devices",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluate_every",
+)
+
+
+def _configs_parent() -> pathlib.Path:
+    """The folder that holds `configs/`: this package in an installed wheel, the repository otherwise."""
+    package = pathlib.Path(__file__).resolve().parent
+    return package if (package / "configs").is_dir() else package.parent
+
+
+def load(path: str) -> ConfigDict:
+    """The config that `get_config()` of a Python file returns, locked.
+
+    Args:
+      path: a file, as given or relative to the folder that holds the shipped `configs/`.
+
+    Raises:
+      UserError: no such file, or a file without `get_config`.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        file = _configs_parent() / path
+    if not file.is_file() or file.suffix != ".py":
+        shipped = sorted(
+            p.relative_to(_configs_parent()).as_posix() for p in (_configs_parent() / "configs").rglob("*.py")
+        )
+        nearest = difflib.get_close_matches(path, shipped, n=1, cutoff=0.3)
+        raise UserError(f"--config {path}: no such Python file{_nearest(nearest)}")
+    spec = importlib.util.spec_from_file_location("mdp_config", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(_configs_parent()))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(_configs_parent()))
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config {path}: expected a function get_config() in the file")
+    config = module.get_config()
+    config.lock()
+    return config
+
+
+def _nearest(names: list[str]) -> str:
+    return f"; the nearest is {names[0]}" if names else ""
+
+
+def _all_keys(node, prefix: str = "") -> list[str]:
+    """Dotted names of every leaf; items of a tuple of configs go by their `name`."""
+    keys = []
+    for key in node:
+        value = node[key]
+        if isinstance(value, ConfigDict):
+            keys += _all_keys(value, f"{prefix}{key}.")
+        elif isinstance(value, tuple) and value and isinstance(value[0], ConfigDict):
+            for item in value:
+                keys += _all_keys(item, f"{prefix}{key}.{item.name}.")
+        else:
+            keys.append(prefix + key)
+    return keys
+
+
+def _child(node, key: str):
+    """The value under one part of a dotted key, or None."""
+    if isinstance(node, ConfigDict):
+        return node.get(key)
+    if isinstance(node, tuple):
+        return next((item for item in node if isinstance(item, ConfigDict) and item.name == key), None)
+    return None
+
+
+def _parse(key: str, text: str, old):
+    """`text` as a value of the type of `old`."""
+    expected = type(old).__name__
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        lowered = text.lower()
+        value = {"true": True, "false": False}.get(lowered, text)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple):
+        value = tuple(value) if isinstance(value, list | tuple) else (value,)
+        if old and isinstance(old[0], float):
+            value = tuple(float(item) if type(item) is int else item for item in value)
+        if old and any(type(item) is not type(old[0]) for item in value):
+            raise UserError(f"--config.{key}={text}: expected {expected} of {type(old[0]).__name__}, like {old}")
+    if type(value) is not type(old):
+        raise UserError(f"--config.{key}={text}: expected {expected}, like {old!r}")
+    return value
+
+
+def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> ConfigDict:
+    """Sets values by dotted key, in place, keeping their types; sources go by name, e.g. `sources.msrc_v2.limit`.
+
+    Args:
+      config: a locked ConfigDict.
+      overrides: (dotted key, text of the value).
+
+    Raises:
+      UserError: a key that does not exist (naming the nearest one that does), or a value of another type.
+    """
+    for key, text in overrides:
+        *parents, last = key.split(".")
+        node = config
+        for part in parents:
+            node = _child(node, part)
+        if not isinstance(node, ConfigDict) or last not in node:
+            nearest = difflib.get_close_matches(key, _all_keys(config), n=1, cutoff=0.0)
+            raise UserError(f"--config.{key}: no such key{_nearest(nearest)}")
+        if isinstance(node[last], ConfigDict):
+            inside = ", ".join(f"{key}.{name}" for name in node[last])
+            raise UserError(f"--config.{key}={text}: a group of values, set one of {inside}")
+        if isinstance(node[last], tuple) and node[last] and isinstance(node[last][0], ConfigDict):
+            names = ", ".join(f"{key}.{item.name}" for item in node[last])
+            raise UserError(f"--config.{key}={text}: a list of datasets, set values inside {names}")
+        node[last] = _parse(key, text, node[last])
+    return config
+
+
+def to_dict(config: ConfigDict) -> dict:
+    """Plain dicts, lists and scalars: what `config.json` holds."""
+
+    def plain(value):
+        if isinstance(value, ConfigDict):
+            return {key: plain(value[key]) for key in value}
+        return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+    return plain(config)
+
+
+def from_dict(values: dict) -> ConfigDict:
+    """The locked ConfigDict of a `config.json`."""
+
+    def rich(value):
+        if isinstance(value, dict):
+            return ConfigDict({key: rich(item) for key, item in value.items()})
+        return tuple(rich(item) for item in value) if isinstance(value, list) else value
+
+    config = rich(values)
+    config.lock()
+    return config
+
+
+def load_json(path: pathlib.Path) -> ConfigDict:
+    """The config of a workdir's `config.json`.
+
+    Raises:
+      UserError: the file is missing or not JSON.
+    """
+    try:
+        return from_dict(json.loads(pathlib.Path(path).read_text()))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def _flat(value, prefix: str = "") -> dict:
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {k: v for i, item in enumerate(value) for k, v in _flat(item, f"{prefix}{item.get('name', i)}.").items()}
+    return {prefix[:-1]: value}
+
+
+def require_same(old: ConfigDict, new: ConfigDict, workdir) -> None:
+    """Checks that a workdir is resumed with the config that it was started with, FREE_ON_RESUME aside.
+
+    Raises:
+      UserError: naming the first value that differs.
+    """
+    before, now = _flat(to_dict(old)), _flat(to_dict(new))
+    for key in sorted(before.keys() | now.keys()):
+        if key not in FREE_ON_RESUME and before.get(key) != now.get(key):
+            raise UserError(
+                f"{workdir}: started with config.{key}={before.get(key)!r}, now {now.get(key)!r}; "
+                "use another workdir or the config it was started with"
+            )

@@ -1,0 +1,181 @@
+"""Augmentation of a photo and its label map: pure functions of arrays, parameters and a np.random.Generator.
+
+Photos are uint8 [H, W, 3] RGB, label maps int16 [H, W] with -1 = ignore. The inputs are never written to; the result
+may be a view of them.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from mdp_jax.data import images
+
+_TRIES = 10  # of torchvision's random resized crop and of MMSegmentation's category ratio
+
+
+def pretrain_view(
+    image: np.ndarray,
+    label: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    crop: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    flip: float,
+    distortion: dict[str, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """One view of the pretraining (METHOD.md section 5): random resized crop, flip, photometric distortion.
+
+    `crop` height, width of the view; the rest as `random_resized_box`, `random_flip` and `photometric` take it.
+    Returns uint8 [crop, 3] and int16 [crop].
+    """
+    top, left, height, width = random_resized_box(*label.shape, rng, scale=scale, ratio=ratio)
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    image = images.resize_photo(image[rows, columns], *crop)
+    label = images.resize_label(label[rows, columns], *crop)
+    image, label = random_flip(image, label, rng, flip)
+    return photometric(image, rng, **distortion), label
+
+
+def finetune_view(
+    image: np.ndarray,
+    label: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    crop: tuple[int, int],
+    scale: tuple[float, float],
+    category_ratio: float,
+    flip: float,
+    distortion: dict[str, float],
+    fill: tuple[int, int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """One training view of MMSegmentation (METHOD.md section 6): random scale and crop, flip, distortion, padding.
+
+    The photo is scaled by a factor drawn from `scale`, and a crop of `crop` (height, width) is taken from it, as
+    `choose_box` places it. Only the crop's own pixels are resized: it is cut out of the unscaled photo in whole pixels,
+    so that the factor is exact to half a source pixel over the crop. What the scaled photo lacks of the crop is added
+    at the bottom and the right, `fill` (RGB) in the photo and -1 in the label. Returns uint8 [crop, 3], int16 [crop].
+    """
+    factor = rng.uniform(*scale)
+    height, new_height = _extent(label.shape[0], crop[0], factor)
+    width, new_width = _extent(label.shape[1], crop[1], factor)
+    top, left = choose_box(label, (height, width), rng, category_ratio)
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    image = images.resize_photo(image[rows, columns], new_height, new_width)
+    label = images.resize_label(label[rows, columns], new_height, new_width)
+    image, label = random_flip(image, label, rng, flip)
+    return pad(photometric(image, rng, **distortion), label, crop, fill)
+
+
+def random_resized_box(
+    height: int, width: int, rng: np.random.Generator, *, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """top, left, height, width of torchvision's RandomResizedCrop in a photo of `height` x `width` pixels.
+
+    Its area is a share from `scale` of the photo's, its width / height log-uniform in `ratio`. When ten draws do not
+    fit the photo, the largest box of an allowed width / height in the photo's middle.
+    """
+    for _ in range(_TRIES):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        box_height, box_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < box_height <= height and 0 < box_width <= width:
+            top = int(rng.integers(height - box_height + 1))
+            return top, int(rng.integers(width - box_width + 1)), box_height, box_width
+    box_height, box_width = height, width
+    if width < ratio[0] * height:
+        box_height = max(1, round(width / ratio[0]))
+    elif width > ratio[1] * height:
+        box_width = max(1, round(height * ratio[1]))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def _extent(photo: int, crop: int, factor: float) -> tuple[int, int]:
+    """A side of a crop: the photo's pixels it covers, and what they become: `crop` pixels, fewer in a small photo."""
+    covered = max(1, round(crop / factor))
+    if covered <= photo:
+        return covered, crop
+    return photo, min(crop, max(1, round(photo * factor)))
+
+
+def choose_box(
+    label: np.ndarray, size: tuple[int, int], rng: np.random.Generator, category_ratio: float
+) -> tuple[int, int]:
+    """top, left of a box of `size` within the label map, placed at random.
+
+    As in MMSegmentation, a box is drawn again, up to ten times, unless it holds two classes or more and the most
+    frequent one has less than `category_ratio` of its labelled pixels. At 1 or more every box is taken.
+    """
+    rows, columns = label.shape[0] - size[0] + 1, label.shape[1] - size[1] + 1
+    top, left = int(rng.integers(rows)), int(rng.integers(columns))
+    if category_ratio >= 1:
+        return top, left
+    for _ in range(_TRIES):
+        counts = np.bincount(label[top : top + size[0], left : left + size[1]].ravel() + 1)[1:]
+        if np.count_nonzero(counts) > 1 and counts.max() < category_ratio * counts.sum():
+            break
+        top, left = int(rng.integers(rows)), int(rng.integers(columns))
+    return top, left
+
+
+def random_flip(
+    image: np.ndarray, label: np.ndarray, rng: np.random.Generator, probability: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirrors photo and label left to right with the given probability."""
+    if rng.random() < probability:
+        return cv2.flip(image, 1), cv2.flip(label, 1)
+    return image, label
+
+
+def pad(
+    image: np.ndarray, label: np.ndarray, size: tuple[int, int], fill: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds rows below and columns to the right up to `size` (height, width): `fill` in the photo, -1 in the label."""
+    below, right = size[0] - label.shape[0], size[1] - label.shape[1]
+    if below == 0 and right == 0:
+        return image, label
+    image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=fill)
+    return image, cv2.copyMakeBorder(label, 0, below, 0, right, cv2.BORDER_CONSTANT, value=-1)
+
+
+def photometric(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+) -> np.ndarray:
+    """MMSegmentation's PhotoMetricDistortion of a uint8 [H, W, 3] RGB photo.
+
+    Each with probability 1/2, in this order: brightness (adds up to +-`brightness` on the 0..255 scale), contrast
+    (times 1 +- `contrast`), saturation (times 1 +- `saturation`), hue (adds up to +-`hue` whole steps of OpenCV's
+    0..179, a circle); contrast comes after hue instead in half of the cases. All values are drawn uniformly.
+    """
+
+    def draw(neutral: float, strength: float) -> float:
+        return rng.uniform(neutral - strength, neutral + strength) if rng.random() < 0.5 else neutral
+
+    shift, gain = draw(0.0, brightness), draw(1.0, contrast)
+    contrast_first = rng.random() < 0.5
+    saturation_gain, turn = draw(1.0, saturation), round(draw(0.0, hue))
+    levels = np.arange(256)
+    table = _levels(levels + shift)
+    if contrast_first:
+        table = _levels(table * gain)
+    image = cv2.LUT(image, table)
+    if saturation_gain != 1.0 or turn != 0:
+        turned = ((levels + turn) % 180).astype(np.uint8)
+        tables = np.stack([turned, _levels(levels * saturation_gain), levels.astype(np.uint8)], axis=-1)
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        image = cv2.cvtColor(cv2.LUT(hsv, tables[:, None]), cv2.COLOR_HSV2RGB)
+    if not contrast_first:
+        image = cv2.LUT(image, _levels(levels * gain))
+    return image
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    """The nearest of the 256 levels, uint8."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,0 +1,147 @@
+"""Which datasets meet in a pair, how the pair is mixed, and with which box and weight (METHOD.md section 4).
+
+Everything here is a function of the seed and of the number of the pair in the whole run.
+"""
+
+import functools
+import math
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mdp_jax.errors import UserError
+
+PLAIN, REGION, PIXEL = 0, 1, 2  # kinds of mixing
+_GRAIN = 65536  # pairs of a period, nearly: probabilities are rounded to one part in this many
+_LEAST_WEIGHT = 1e-12  # of a dataset, beside the largest
+_SCHEDULE, _PAIR = 1, 2  # keep the two uses of the seed apart
+
+
+def mixture_weights(lengths: Sequence[int], temperature: float) -> np.ndarray:
+    """w_d ~ n_d^(1/T), float64 [S] with sum 1, of datasets of n_d photos (METHOD.md section 4).
+
+    UserError where T is not positive or so small that a weight vanishes, and where a dataset is empty.
+    """
+    if not temperature > 0:
+        raise UserError(f"mixture_temperature is {temperature}; expected a number above 0")
+    if not len(lengths) or min(lengths) < 1:
+        raise UserError(f"the datasets hold {list(lengths)} photos; expected at least one dataset and a photo in each")
+    log_weights = np.log(np.asarray(lengths, np.float64)) / temperature
+    weights = np.exp(log_weights - log_weights.max())  # the power itself overflows for a small T
+    if weights.min() < _LEAST_WEIGHT:
+        raise UserError(
+            f"mixture_temperature {temperature} leaves a dataset of {min(lengths)} photos no weight; raise it"
+        )
+    return weights / weights.sum()
+
+
+def pair_probabilities(weights: np.ndarray, region: float, pixel: float) -> np.ndarray:
+    """P(kind, d1, d2), float64 [3, S, S] with sum 1 (METHOD.md section 4).
+
+    Plain: w_d1 w_d2. Mixed: w_d1 w_d2 / (1 - w_d1) for d2 != d1. One dataset: every pair is plain.
+    UserError where the shares `region` and `pixel` are negative or above 1 together.
+    """
+    if region < 0 or pixel < 0 or region + pixel > 1:
+        raise UserError(f"mixing.region and .pixel are {region} and {pixel}; expected shares from 0 with a sum up to 1")
+    plain = weights[:, None] * weights[None, :]
+    if len(weights) == 1:
+        return np.stack([plain, 0 * plain, 0 * plain])
+    others = plain * (1 - np.eye(len(weights)))
+    mixed = weights[:, None] * others / others.sum(axis=1, keepdims=True)
+    return np.stack([(1 - region - pixel) * plain, region * mixed, pixel * mixed])
+
+
+class _Period(NamedTuple):
+    kinds: np.ndarray  # int32 [pairs]
+    datasets: np.ndarray  # int32 [pairs, 2]
+    uses: np.ndarray  # int64 [pairs, 2]: how often the period used this dataset before
+
+
+class Schedule:
+    """Selection map of the mixture for grain: sample 2j and 2j + 1 are pair j.
+
+    A period holds every cell (kind, d1, d2) of positive probability max(1, round(65536 P)) times, in an order drawn
+    anew for each period. The k-th use of dataset d takes position k of its stream, so that a shuffled, repeated stream
+    is used in whole epochs. `counts`: int64 [3, S, S], the pairs of each cell in a period.
+    """
+
+    def __init__(self, probabilities: np.ndarray, seed: int):
+        """`probabilities` float64 [3, S, S] as `pair_probabilities` returns them."""
+        counts = np.maximum(np.rint(_GRAIN * probabilities), 1).astype(np.int64)
+        self.counts = np.where(probabilities > 0, counts, 0)
+        cells = np.repeat(np.arange(counts.size), self.counts.ravel())
+        kinds, first, second = np.unravel_index(cells, counts.shape)
+        self._kinds = kinds.astype(np.int32)
+        self._datasets = np.stack([first, second], axis=-1).astype(np.int32)
+        self._uses_per_period = self.counts.sum((0, 2)) + self.counts.sum((0, 1))
+        self._seed = seed
+        self._period = functools.lru_cache(maxsize=4)(self._shuffled)  # threads read across the end of a period
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        """Dataset of sample `index` of the run, and the position in that dataset's repeated stream."""
+        number, row, member = self._locate(index)
+        period = self._period(number)
+        dataset = int(period.datasets[row, member])
+        return dataset, int(number * self._uses_per_period[dataset] + period.uses[row, member])
+
+    def kind(self, pair: int) -> int:
+        """PLAIN, REGION or PIXEL for pair j of the run."""
+        number, row, _ = self._locate(2 * pair)
+        return int(self._period(number).kinds[row])
+
+    def _locate(self, index: int) -> tuple[int, int, int]:
+        pair, member = divmod(index, 2)
+        number, row = divmod(pair, len(self._kinds))
+        return number, row, member
+
+    def _shuffled(self, number: int) -> _Period:
+        order = np.random.default_rng((self._seed, _SCHEDULE, number)).permutation(len(self._kinds))
+        datasets = self._datasets[order]
+        flat = datasets.ravel()
+        uses = np.empty(flat.size, np.int64)
+        for dataset, count in enumerate(self._uses_per_period):
+            uses[flat == dataset] = np.arange(count)
+        return _Period(self._kinds[order], datasets, uses.reshape(-1, 2))
+
+
+def shares(schedule: Schedule) -> dict:
+    """The shares that result: "datasets" of the samples, a list of S; "plain", "region" and "pixel" of the pairs."""
+    counts = schedule.counts / schedule.counts.sum()
+    plain, region, pixel = counts.sum((1, 2)).tolist()
+    datasets = (counts.sum((0, 2)) + counts.sum((0, 1))) / 2
+    return {"datasets": datasets.tolist(), "plain": plain, "region": region, "pixel": pixel}
+
+
+def pair_mixing(schedule: Schedule, pair: int, size: tuple[int, int], beta: float, seed: int) -> tuple:
+    """How pair j is mixed: kind, lam, box (y0, x0, y1, x1) in a view of `size` (height, width), from (seed, j) alone.
+
+    lam ~ Beta(beta, beta) for mixed pairs, 1 for plain ones; the box is empty, all 0, unless the pair is region-mixed.
+    """
+    kind = schedule.kind(pair)
+    if kind == PLAIN:
+        return kind, 1.0, (0, 0, 0, 0)
+    rng = np.random.default_rng((seed, _PAIR, pair))
+    lam = rng.beta(beta, beta)
+    height, width = size
+    box = (0, 0, 0, 0)
+    if kind == REGION:
+        box = region_box(rng.uniform(0, height), rng.uniform(0, width), lam, size)
+    return kind, lam, box
+
+
+def region_box(r_y: float, r_x: float, lam: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box of the region mixing, y0, x0, y1, x1 half open (METHOD.md section 4).
+
+    It starts at (r_y, r_x) and has sides H sqrt(1 - lam), W sqrt(1 - lam), each of the four truncated to whole pixels;
+    then it is clipped at the border of `size` (height, width).
+    """
+    height, width = size
+    y0, x0 = int(r_y), int(r_x)
+    y1 = min(y0 + int(height * math.sqrt(1 - lam)), height)
+    x1 = min(x0 + int(width * math.sqrt(1 - lam)), width)
+    return y0, x0, y1, x1

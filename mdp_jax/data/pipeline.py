@@ -1,0 +1,191 @@
+"""Batches for the two loops: grain interleaves the shuffled, repeated sources, and its threads read and augment.
+
+Each sample depends on (config.seed, its number in the whole run) alone, so batch k is the same whichever batch a run
+begins at, and whatever the number of threads and processes.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax.data import augment
+from mdp_jax.data.label_space import LabelSpace, build
+from mdp_jax.data.mixture import Schedule, mixture_weights, pair_mixing, pair_probabilities
+from mdp_jax.data.shuffle import ShuffledEpochs
+from mdp_jax.errors import UserError
+
+_SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
+_MAX_SEED = 2**32 - 1  # grain's
+
+
+def pretrain_schedule(config: ConfigDict, sources: Sequence) -> Schedule:
+    """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`."""
+    weights = mixture_weights([len(source) for source in sources], config.mixture_temperature)
+    return Schedule(pair_probabilities(weights, config.mixing.region, config.mixing.pixel), config.seed)
+
+
+def pretrain_batches(
+    config: ConfigDict,
+    sources: Sequence,
+    label_space: LabelSpace,
+    *,
+    start_batch: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches of pairs of samples, each with two views (METHOD.md section 4); the first one is `start_batch`.
+
+    A process gets its contiguous block of each global batch of config.batch samples: B of them, P = B / 2 pairs, whose
+    members are 2j and 2j + 1.
+
+      image, key_image  uint8 [B, H, W, 3], RGB: the query view and the second view, augmented independently
+      label, key_label  int16 [B, H, W], global id, -1 ignore
+      dataset           int32 [B]
+      mix_kind          int32 [P]: 0 plain, 1 region, 2 pixel
+      lam               float32 [P]: 1 in plain pairs
+      box               int32 [P, 4]: y0, x0, y1, x1, half open; 0 unless the pair is region-mixed
+
+    UserError on values of the config that cannot be; reading raises what the sources raise.
+    """
+    _check_pretrain(config, process_count)
+    build(sources).require_same(label_space, "the label space given to the pipeline")
+    schedule = pretrain_schedule(config, sources)
+    streams = [
+        _stream(source, config.seed, d).map(functools.partial(_globally, dataset=d, offset=offset))
+        for d, (source, offset) in enumerate(zip(sources, label_space.offsets, strict=True))
+    ]
+    view = functools.partial(
+        augment.pretrain_view,
+        **_view_settings(config.data),
+        scale=tuple(config.data.scale),
+        ratio=tuple(config.data.ratio),
+    )
+    samples = grain.MapDataset.select_from_datasets(streams, schedule)
+    samples = samples.random_map(functools.partial(_two_views, view=view), seed=_view_seed(config.seed))
+    share = config.batch // process_count
+    batches = samples.batch(share, drop_remainder=True)
+    batches = batches.map_with_index(functools.partial(_add_mixing, config=config, schedule=schedule))
+    return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
+
+
+def finetune_batches(
+    config: ConfigDict, source, *, start_batch: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches of one dataset (METHOD.md section 6); the first one is `start_batch`.
+
+    A process gets its contiguous block of B samples of each global batch of config.batch:
+    "image" uint8 [B, H, W, 3] RGB, "label" int16 [B, H, W], local id, -1 ignore.
+
+    UserError on values of the config that cannot be; reading raises what the source raises.
+    """
+    _check_finetune(config, process_count)
+    view = functools.partial(
+        augment.finetune_view,
+        **_view_settings(config.data),
+        scale=tuple(config.data.scale),
+        category_ratio=config.data.category_ratio,
+        fill=tuple(round(value) for value in config.data.mean),
+    )
+    samples = _stream(source, config.seed, 0)
+    samples = samples.random_map(functools.partial(_one_view, view=view), seed=_view_seed(config.seed))
+    batches = samples.batch(config.batch // process_count, drop_remainder=True)
+    return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
+
+
+def _require(condition: bool, key: str, value, expected: str) -> None:
+    if not condition:
+        raise UserError(f"{key} is {value}; expected {expected}")
+
+
+def _check(config: ConfigDict, batch_unit: int) -> None:
+    data = config.data
+    _require(0 <= config.seed <= _MAX_SEED, "seed", config.seed, f"0 to {_MAX_SEED}")
+    fits = config.batch > 0 and config.batch % batch_unit == 0
+    _require(fits, "batch", config.batch, f"a positive multiple of {batch_unit}")
+    _require(len(data.crop) == 2 and min(data.crop) > 0, "data.crop", tuple(data.crop), "height and width above 0")
+    _require(0 <= data.flip <= 1, "data.flip", data.flip, "a probability, 0 to 1")
+    _require(data.threads > 0, "data.threads", data.threads, "at least 1")
+    for name, strength in data.photometric.items():
+        _require(strength >= 0, f"data.photometric.{name}", strength, "a strength of at least 0")
+
+
+def _check_pretrain(config: ConfigDict, process_count: int) -> None:
+    _check(config, batch_unit=2 * process_count)  # a pair is never split
+    low, high = config.data.scale
+    _require(0 < low <= high <= 1, "data.scale", (low, high), "0 < lowest <= highest <= 1, shares of the photo's area")
+    low, high = config.data.ratio
+    _require(0 < low <= high, "data.ratio", (low, high), "0 < lowest <= highest width / height")
+    _require(config.mixing.beta > 0, "mixing.beta", config.mixing.beta, "a number above 0")
+
+
+def _check_finetune(config: ConfigDict, process_count: int) -> None:
+    _check(config, batch_unit=process_count)
+    low, high = config.data.scale
+    _require(0 < low <= high, "data.scale", (low, high), "0 < lowest <= highest factor")
+    _require(config.data.category_ratio > 0, "data.category_ratio", config.data.category_ratio, "a share above 0")
+
+
+def _view_settings(data: ConfigDict) -> dict:
+    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": data.photometric.to_dict()}
+
+
+def _view_seed(seed: int) -> int:
+    """The seed of the augmentation for grain, which takes 32 bits."""
+    return int(np.random.SeedSequence((seed, _VIEWS)).generate_state(1)[0])
+
+
+def _stream(source, seed: int, dataset: int) -> grain.MapDataset:
+    """The source's samples, shuffled anew in each epoch, for ever."""
+    order = ShuffledEpochs(len(source), (seed, _SHUFFLE, dataset))
+    return grain.MapDataset.select_from_datasets([grain.MapDataset.source(source)], order)
+
+
+def _globally(sample: dict, dataset: int, offset: int) -> dict:
+    """Adds what the mixture must know of a sample's dataset."""
+    return {**sample, "dataset": np.int32(dataset), "offset": np.int16(offset)}
+
+
+def _two_views(sample: dict, rng: np.random.Generator, view) -> dict:
+    image, label = view(sample["image"], sample["label"], rng)
+    key_image, key_label = view(sample["image"], sample["label"], rng)
+    return {
+        "image": image,
+        "label": _global_ids(label, sample["offset"]),
+        "key_image": key_image,
+        "key_label": _global_ids(key_label, sample["offset"]),
+        "dataset": sample["dataset"],
+    }
+
+
+def _global_ids(label: np.ndarray, offset: np.int16) -> np.ndarray:
+    return np.where(label >= 0, label + offset, np.int16(-1))
+
+
+def _one_view(sample: dict, rng: np.random.Generator, view) -> dict:
+    image, label = view(sample["image"], sample["label"], rng)
+    return {"image": image, "label": label}
+
+
+def _add_mixing(block: int, batch: dict, config: ConfigDict, schedule: Schedule) -> dict:
+    """Adds kind, lam and box to the run's block number `block`, one process's share of a global batch."""
+    pairs = len(batch["dataset"]) // 2
+    size, beta = tuple(config.data.crop), config.mixing.beta
+    rows = [pair_mixing(schedule, block * pairs + j, size, beta, config.seed) for j in range(pairs)]
+    kinds, lams, boxes = zip(*rows, strict=True)
+    mixing = {
+        "mix_kind": np.array(kinds, np.int32),
+        "lam": np.array(lams, np.float32),
+        "box": np.array(boxes, np.int32),
+    }
+    return {**batch, **mixing}
+
+
+def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, count: int) -> Iterator:
+    """A process's block of each global batch, from batch `start` on; every thread makes whole blocks."""
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    iterator = iter(blocks[index::count].to_iter_dataset(options))
+    iterator.set_state({"next_index": start})
+    return iterator

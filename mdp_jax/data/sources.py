@@ -1,0 +1,154 @@
+"""Sources: one split of one dataset as a sequence of {"image": uint8 [H, W, 3] RGB, "label": int16 [H, W]} samples.
+
+A source has `name`, `classes`, `len`, `[i]` and `describe(i)`. Labels are local ids, -1 = ignore.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax.data import images, synthetic
+from mdp_jax.data.folder import FolderSource
+from mdp_jax.errors import UserError
+
+_SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
+
+
+class SyntheticSource:
+    """Drawn scenes of one taxonomy (mdp_jax/data/synthetic.py), each drawn anew when it is asked for."""
+
+    def __init__(self, config: ConfigDict, data_dir: str, split: str):
+        """`config` as configs.base.synthetic makes it; `data_dir` is not used.
+
+        UserError on an unknown name or no images.
+        """
+        del data_dir
+        self.name = config.name
+        self.classes = synthetic.classes(config.name)
+        key = "images" if split == "train" else "val_images"
+        if config[key] < 1:
+            raise UserError(f"synthetic dataset {config.name!r} has {key} = {config[key]}; expected at least 1")
+        self._split = split
+        self._length = config[key]
+        self._size = tuple(config.size)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        image, label = synthetic.draw(self.name, self._split, index, size=self._size)
+        return {"image": image, "label": label}
+
+    def describe(self, index: int) -> str:
+        """A file name for the scene."""
+        return f"{self.name}_{self._split}_{index:05d}.png"
+
+
+SOURCES = {"folder": FolderSource, "synthetic": SyntheticSource}
+
+
+class _Prepared:
+    """A source with classes dropped, photos chosen, sizes changed and samples kept in memory, as the config says."""
+
+    def __init__(
+        self, source, chosen: np.ndarray, drop_classes: tuple[str, ...], short_side: int, cache: bool, train: bool
+    ):
+        self.name = source.name
+        self.classes = tuple(label for label in source.classes if label not in drop_classes)
+        self._source = source
+        self._chosen = chosen
+        self._short_side = short_side
+        self._train = train
+        self._kept: dict[int, dict[str, np.ndarray]] | None = {} if cache else None
+        # One entry more than classes: label -1 reads the last one, which stays -1.
+        self._new_id = np.full(len(source.classes) + 1, -1, np.int16) if drop_classes else None
+        if drop_classes:
+            stays = [label not in drop_classes for label in source.classes]
+            self._new_id[:-1][stays] = np.arange(len(self.classes))
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if self._kept is None:
+            return self._prepare(index)
+        # Two threads may prepare one sample at a time; both make the same, so the dict needs no lock of its own.
+        sample = self._kept.get(index)
+        if sample is None:
+            sample = self._prepare(index)
+            for array in sample.values():
+                array.flags.writeable = False
+            self._kept[index] = sample
+        return sample
+
+    def describe(self, index: int) -> str:
+        return self._source.describe(int(self._chosen[index]))
+
+    def _prepare(self, index: int) -> dict[str, np.ndarray]:
+        sample = self._source[int(self._chosen[index])]
+        image, label = sample["image"], sample["label"]
+        if self._new_id is not None:
+            label = self._new_id[label]
+        height, width = images.short_side_size(*image.shape[:2], self._short_side)
+        if self._train:
+            label = images.resize_label(label, height, width)
+        return {"image": images.resize_photo(image, height, width), "label": label}
+
+
+def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: str, split: str, seed: int) -> _Prepared:
+    """Opens the split 'train', 'val' or 'test' of a dataset; reads no photo yet.
+
+    `drop_classes`: the remaining ids move together, dropped pixels become -1. `limit` (train alone): that many photos,
+    chosen by the seed; those of a smaller limit are among those of a larger one. `short_side`: photos are resized to
+    it, and so are the labels of the train split; those of the other splits keep the photo's own size, in which it is
+    evaluated. `cache`: samples stay in memory, read-only, once they were asked for.
+
+    OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
+
+    UserError on an unknown kind, unknown or all classes dropped, a limit or short side that cannot be, and whatever
+    the kind finds wrong.
+    """
+    cv2.setNumThreads(0)
+    if source_config.kind not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise UserError(f"dataset {source_config.name!r} is of kind {source_config.kind!r}; expected one of {known}")
+    if data_config.short_side < 0:
+        raise UserError(f"data.short_side is {data_config.short_side}; expected pixels, or 0 for photos as they are")
+    source = SOURCES[source_config.kind](source_config, data_dir, split)
+    drop_classes = tuple(source_config.drop_classes)
+    for label in drop_classes:
+        if label not in source.classes:
+            known = ", ".join(source.classes)
+            raise UserError(f"dataset {source.name!r}: drop_classes has {label!r}; expected one of {known}")
+    if set(drop_classes) == set(source.classes):
+        raise UserError(f"dataset {source.name!r}: drop_classes names every class; expected one to stay")
+    train = split == "train"
+    chosen = np.arange(len(source))
+    if train and source_config.limit:
+        chosen = _choose(source, source_config.limit, seed)
+    return _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, train)
+
+
+def _choose(source, limit: int, seed: int) -> np.ndarray:
+    """The first `limit` of all photos in a random order that depends on the seed and their number alone."""
+    if seed < 0:
+        raise UserError(f"seed is {seed}; expected 0 or more")
+    if not 1 <= limit <= len(source):
+        raise UserError(f"dataset {source.name!r}: limit is {limit}; expected 0 for all, or 1 to {len(source)} photos")
+    return np.sort(np.random.default_rng((seed, _SUBSET)).permutation(len(source))[:limit])
+
+
+def check_source(source, limit: int) -> None:
+    """Opens up to `limit` evenly spaced samples, in threads; raises the first UserError in the order of the samples."""
+    count = min(limit, len(source))
+    indices = np.arange(count) * len(source) // max(count, 1)
+
+    def open_one(index: int) -> None:
+        source[index]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(open_one, indices.tolist()):
+            pass

@@ -1,0 +1,9 @@
+"""The errors that end a command with a message instead of a traceback."""
+
+
+class UserError(Exception):
+    """Wrong use or bad data: one line that names file, value and what was expected; exit status 2."""
+
+
+class NonFiniteError(Exception):
+    """A loss or gradient that is not finite: one line that names step and metric; exit status 3."""

@@ -1,0 +1,122 @@
+"""`mdp finetune`: one dataset, with MMSegmentation's settings, pretrained or from scratch (METHOD.md section 6)."""
+
+import argparse
+import functools
+import time
+
+import jax
+
+from mdp_jax import checks, runtime
+from mdp_jax import config as configs
+from mdp_jax.data import label_space as label_spaces
+from mdp_jax.data import pipeline, sources
+from mdp_jax.evaluate import write_scores
+from mdp_jax.evaluation import inference
+from mdp_jax.models import network
+from mdp_jax.reporting import runs
+from mdp_jax.training import optim, sharding, workdir
+from mdp_jax.training.checkpoint import Checkpoints
+from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.state import finetune_state, on_mesh
+from mdp_jax.training.steps import finetune_step, traced_once
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp finetune`."""
+    parser.add_argument("--config", required=True, help="a Python file with get_config()")
+    parser.add_argument("--init", default="scratch", help="workdir of mdp pretrain, or scratch (default)")
+    parser.add_argument("--workdir", required=True, help="folder of the run; started again on it, the run goes on")
+    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Runs the part with parsed arguments and config overrides."""
+    config = configs.apply_overrides(configs.load(args.config), [*overrides, ("init", args.init)])
+    train(config, args.workdir)
+
+
+def build(config, mesh, num_classes: int):
+    """The network and optimizer of a config, the state of step 0 on the mesh, and the jitted step.
+
+    Args:
+      config: of `mdp finetune`.
+      mesh: with the axis `data`.
+      num_classes: of the dataset.
+
+    Returns:
+      segmenter, state, its shardings, step function (state donated), and the learning-rate schedule.
+    """
+    schedule = optim.polynomial(config.optim.lr, config.optim.lr_min, config.optim.power, config.steps)
+    optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=True)
+    segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
+    state, places = on_mesh(functools.partial(finetune_state, config, segmenter, optimizer), mesh)
+    step = jax.jit(
+        traced_once(finetune_step(config, segmenter, optimizer)), donate_argnums=0, out_shardings=(places, None)
+    )
+    return segmenter, state, places, step, schedule
+
+
+def train(config, folder) -> dict:
+    """Fine-tunes, from the beginning or from the newest checkpoint of the workdir, and evaluates.
+
+    Args:
+      config: locked ConfigDict (configs/base.py, `finetune`).
+      folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events,
+        evaluation.json, report.html.
+
+    Returns:
+      The scores on the validation photos (evaluation/metrics.py).
+
+    Raises:
+      UserError: wrong config, bad data, or weights of another architecture.
+      NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
+    """
+    runtime.set_precision(config.model)
+    mesh = sharding.make_mesh(config.devices)
+    checks.finetuning(config, mesh.size)
+    dataset, photos = (
+        sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
+        for split in ("train", "val")
+    )
+    label_space = label_spaces.build([dataset])
+    for source in (dataset, photos):
+        sources.check_source(source, config.data.check_files)
+    segmenter, state, places, step_function, schedule = build(config, mesh, label_space.num_classes)
+    if config.init != "scratch" and not workdir.has_checkpoints(folder):
+        params, batch_stats = workdir.transfer(config.init, config.transfer, state.params, state.batch_stats)
+        state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
+    folder = workdir.open_workdir(folder, config, label_space)
+    checkpoints = Checkpoints(folder, config.keep_checkpoints)
+    state = workdir.restore(checkpoints, state, places, label_space)
+    start = int(state.step)
+
+    evaluator = inference.Evaluator(segmenter, photos, config)
+    batches = pipeline.finetune_batches(config, dataset, start_batch=start)
+    meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
+    scores = None
+    try:
+        with Monitor(folder, start, config.steps, config.batch) as monitor:
+            for step in range(start + 1, config.steps + 1):
+                asked = time.perf_counter()
+                batch = next(batches)
+                monitor.waited(time.perf_counter() - asked)
+                state, metrics = step_function(state, sharding.to_devices(batch, mesh))
+                monitor.record(step, metrics | {"lr": schedule(step - 1)})
+                save = step % config.checkpoint_every == 0 or step == config.steps
+                look = step == config.steps or (config.evaluate_every and step % config.evaluate_every == 0)
+                if save or look or step % config.log_every == 0:
+                    monitor.flush()
+                if look:
+                    scores = evaluator({"params": state.params, "batch_stats": state.batch_stats})
+                    monitor.write(step, {f"val_{name}": scores[name] for name in ("mIoU", "mAcc", "aAcc")})
+                    monitor.pause()
+                if save:  # after the flush: a state that is not finite is never saved
+                    checkpoints.save(step, state, meta | {"next_batch": step})
+    finally:
+        checkpoints.close()
+    scores = scores or evaluator({"params": state.params, "batch_stats": state.batch_stats})
+    write_scores(folder, photos.name, scores)
+    predict = functools.partial(evaluator.predict, {"params": state.params, "batch_stats": state.batch_stats})
+    sections = runs.finetune_sections(folder, photos, predict, scores)
+    runs.write_page(folder, f"Fine-tuning on {photos.name} from {config.init}", sections)
+    return scores

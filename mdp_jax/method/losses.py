@@ -1,0 +1,171 @@
+"""Pixel-to-prototype loss with sparse coding, in chunks of pixels (METHOD.md section 4).
+
+The logits of a batch, pixels x classes, are the largest array of the method by far. They exist for one chunk of pixels
+at a time: the gradient with respect to the embeddings has a closed form and is computed in the same scan as the value,
+so that nothing of the size of the logits is kept for the backward pass.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from mdp_jax.method import sparse_coding
+from mdp_jax.method.prototypes import Bank
+
+SPARSE_CODING = ("pull", "no_push", "off")
+
+
+class LossOptions(NamedTuple):
+    """Static values of the loss (METHOD.md section 4); hashable.
+
+    Attributes:
+      temperature: tau > 0.
+      sparse_coding: "pull" (CSC2), "no_push" (CSC1) or "off".
+      sparse_classes: K >= 1.
+      sparse_weight: alpha >= 0, of the "pull" term.
+      sparse_temperature: tau_s > 0.
+    """
+
+    temperature: float
+    sparse_coding: str
+    sparse_classes: int
+    sparse_weight: float
+    sparse_temperature: float
+
+
+@flax.struct.dataclass
+class PixelLosses:
+    """What each pixel adds to the loss; all float [B, N].
+
+    Attributes:
+      prototype: sum over the pixel's labels of weight x L.
+      sparse: total weight x L_csc, before alpha.
+      weight: sum of the weights of its labels, 0 for ignored pixels.
+      hit: sum of the weights of those of its labels that are the nearest prototype.
+    """
+
+    prototype: jax.Array
+    sparse: jax.Array
+    weight: jax.Array
+    hit: jax.Array
+
+
+def label_weights(labels: jax.Array, weights: jax.Array, seen: jax.Array) -> jax.Array:
+    """weights [..., M] of labels int [..., M], 0 where a label is ignored (-1) or its class unseen (bool [C])."""
+    valid = (labels >= 0) & seen[jnp.maximum(labels, 0)]
+    return jnp.where(valid, weights, 0.0)
+
+
+def _chunk_terms(v, labels, weights, bank, options):
+    """Value and gradient for one chunk: v [B, n, D], labels int and weights [B, n, 2], both already masked.
+
+    Returns PixelLosses of [B, n] and the gradient of the chunk's sum with respect to v, [B, n, D].
+    """
+    seen = bank.seen[None, None, :]
+    similarity = jnp.einsum("bnd,cd->bnc", v, bank.vectors, precision=jax.lax.Precision.HIGHEST)
+    lowest = jnp.finfo(similarity.dtype).min
+    logits = jnp.where(seen, similarity / options.temperature, lowest)
+    own = labels[..., None] == jnp.arange(logits.shape[-1])[None, None, None, :]  # [B, n, 2, C]
+    weight = jnp.sum(weights, axis=-1)
+
+    target = jnp.sum(jnp.where(own, weights[..., None], 0.0), axis=2)  # [B, n, C], sums to weight
+    code = jnp.zeros_like(logits)
+    denominator = logits
+    if options.sparse_coding != "off":
+        allowed = seen & ~jnp.any(own, axis=2)
+        chosen = sparse_coding.nearest_classes(similarity, allowed, options.sparse_classes)
+        if options.sparse_coding == "no_push":
+            denominator = jnp.where(chosen, lowest, logits)
+        else:
+            code = sparse_coding.code_weights(similarity, chosen, options.sparse_temperature)
+    log_total = jax.nn.logsumexp(denominator, axis=-1, keepdims=True)
+    log_softmax = logits - log_total
+
+    prototype = -jnp.sum(jnp.where(target > 0, target * log_softmax, 0.0), axis=-1)
+    sparse = -weight * jnp.sum(jnp.where(code > 0, code * log_softmax, 0.0), axis=-1)
+    nearest = jnp.argmax(logits, axis=-1)[..., None]
+    hit = jnp.sum(jnp.where(labels == nearest, weights, 0.0), axis=-1)
+
+    pulled = target + options.sparse_weight * weight[..., None] * code
+    pushed = jnp.sum(pulled, axis=-1, keepdims=True) * jnp.exp(denominator - log_total)
+    d_similarity = (pushed - pulled) / options.temperature
+    gradient = jnp.einsum("bnc,cd->bnd", d_similarity, bank.vectors, precision=jax.lax.Precision.HIGHEST)
+    return PixelLosses(prototype, sparse, weight, hit), gradient
+
+
+def _to_chunks(x, chunk):
+    """[B, N, ...] to [chunks, B, chunk, ...], padded with zeros: padding has weight 0."""
+    batch, pixels = x.shape[:2]
+    x = jnp.pad(x, [(0, 0), (0, -pixels % chunk)] + [(0, 0)] * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(batch, -1, chunk, *x.shape[2:]), 1, 0)
+
+
+def _from_chunks(x, pixels):
+    x = jnp.moveaxis(x, 0, 1)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :pixels]
+
+
+def _value_and_gradient(v, labels, weights, bank, options, chunk):
+    def body(_, inputs):
+        return None, _chunk_terms(*inputs, bank, options)
+
+    inputs = tuple(_to_chunks(x, chunk) for x in (v, labels, weights))
+    _, (losses, gradient) = jax.lax.scan(body, None, inputs)
+    losses, gradient = jax.tree.map(partial(_from_chunks, pixels=v.shape[1]), (losses, gradient))
+    total = jnp.sum(losses.prototype)
+    if options.sparse_coding == "pull":
+        total = total + options.sparse_weight * jnp.sum(losses.sparse)
+    return (total, losses), gradient
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _summed_loss(v, labels, weights, bank, options, chunk):
+    return _value_and_gradient(v, labels, weights, bank, options, chunk)[0]
+
+
+def _summed_loss_forward(v, labels, weights, bank, options, chunk):
+    return _value_and_gradient(v, labels, weights, bank, options, chunk)
+
+
+def _summed_loss_backward(options, chunk, gradient, cotangent):
+    return gradient * cotangent[0], None, None, None
+
+
+_summed_loss.defvjp(_summed_loss_forward, _summed_loss_backward)
+
+
+def prototype_loss(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+    bank: Bank,
+    options: LossOptions,
+    chunk: int,
+) -> tuple[jax.Array, PixelLosses]:
+    """L + alpha L_csc, the weighted mean over the pixels of the global batch (METHOD.md section 4).
+
+    No gradient reaches the bank, the weights, or the per-pixel values. Ignored pixels and pixels whose class is unseen
+    have weight 0; with no valid pixel at all the loss is 0 and its gradient 0.
+
+    Args:
+      embeddings: float [B, N, D], unit vectors.
+      labels: int [B, N, 2] global class ids, -1 = ignore or no second label.
+      weights: float, broadcastable to [B, N, 2].
+      bank: C classes, as it was before this step.
+      options: see LossOptions.
+      chunk: pixels of each image whose logits [B, chunk, C] exist at one time.
+
+    Returns:
+      loss, a scalar, and PixelLosses of [B, N].
+    """
+    dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
+    weights = jnp.broadcast_to(weights, labels.shape).astype(dtype)
+    weights = label_weights(labels, weights, bank.seen)
+    chunk = min(chunk, embeddings.shape[1])
+    bank = jax.lax.stop_gradient(bank)
+    total, losses = _summed_loss(embeddings.astype(dtype), labels, weights, bank, options, chunk)
+    weight = jnp.sum(losses.weight)
+    return total / jnp.where(weight > 0, weight, 1.0), jax.lax.stop_gradient(losses)

@@ -1,0 +1,78 @@
+"""The prototype bank: one unit vector per class of every dataset, and its update (METHOD.md section 3)."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class Bank:
+    """The state of the prototypes.
+
+    Attributes:
+      vectors: float32 [C, D], unit rows; zero rows for classes never seen.
+      images_seen: int32 [C], the number of images each class was seen in; 0 means unseen.
+    """
+
+    vectors: jax.Array
+    images_seen: jax.Array
+
+    @property
+    def seen(self) -> jax.Array:
+        """bool [C]: classes that have a prototype."""
+        return self.images_seen > 0
+
+
+def empty_bank(num_classes: int, dim: int, dtype=jnp.float32) -> Bank:
+    """A bank in which no class was seen yet: vectors [num_classes, dim] of `dtype`."""
+    return Bank(jnp.zeros((num_classes, dim), dtype), jnp.zeros((num_classes,), jnp.int32))
+
+
+def normalise(x: jax.Array, eps: float = 1e-12) -> jax.Array:
+    """x / max(|x|, eps) over the last axis, any shape and float dtype; the gradient is finite at x = 0."""
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(square, eps * eps))
+
+
+def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
+    """Step 1 of the two-step average: the normalised mean embedding of each class in each image.
+
+    Args:
+      embeddings: [B, N, D] unit pixel embeddings.
+      labels: int [B, N] global class ids, -1 = ignore.
+      num_classes: C.
+
+    Returns:
+      means [B, C, D], zero where the class is not in the image, and present, bool [B, C].
+    """
+    # Normalising makes the division by the pixel count unnecessary: the sum points the same way as the mean.
+    ids = jnp.where(labels < 0, num_classes, labels)
+
+    def sums_of_image(vectors, ids):
+        ones = jnp.ones(ids.shape, jnp.int32)
+        sums = jax.ops.segment_sum(vectors, ids, num_classes + 1)[:num_classes]
+        return sums, jax.ops.segment_sum(ones, ids, num_classes + 1)[:num_classes]
+
+    sums, counts = jax.vmap(sums_of_image)(embeddings, ids)
+    return normalise(sums), counts > 0
+
+
+def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: float) -> Bank:
+    """The two-step average of the global batch, folded into the bank (METHOD.md section 3).
+
+    A class seen for the first time takes the normalised mean; a class absent from the batch keeps its prototype.
+
+    Args:
+      bank: C classes, D dimensions.
+      embeddings: [B, N, D] unit pixel embeddings of the momentum encoder.
+      labels: int [B, N] global class ids, -1 = ignore.
+      momentum: m_proto, the weight of the old prototype, in [0, 1].
+    """
+    num_classes = bank.vectors.shape[0]
+    means, present = image_means(embeddings.astype(bank.vectors.dtype), labels, num_classes)
+    images = jnp.sum(present, axis=0, dtype=jnp.int32)
+    mean = jnp.sum(means, axis=0) / jnp.maximum(images, 1)[:, None].astype(means.dtype)
+    moved = normalise(momentum * bank.vectors + (1.0 - momentum) * mean)
+    new = jnp.where(bank.seen[:, None], moved, normalise(mean))
+    vectors = jnp.where((images > 0)[:, None], new, bank.vectors)
+    return Bank(vectors, bank.images_seen + images)

@@ -1,0 +1,50 @@
+"""What stands on the decoder: the projection to the prototypes' space, or a classifier (METHOD.md sections 2 and 6)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mdp_jax.models.layers import BatchNorm, Conv, Dtypes, normal
+
+
+class Projection(nn.Module):
+    """1x1 convolution - BN - ReLU - 1x1 convolution: features [B,h,w,in] to [B,h,w,dim] in `dtypes.wide`.
+
+    The first convolution has no bias, since batch normalisation would undo it; the second has one. The second computes
+    in `dtypes.wide`, so that the unit vectors made of its outputs are not rounded to bfloat16.
+    """
+
+    channels: int
+    dim: int
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = Conv(self.channels, 1, self.dtypes, name="conv1")(x)
+        x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
+        wide = Dtypes(self.dtypes.wide, self.dtypes.param)
+        return Conv(self.dim, 1, wide, bias=True, name="conv2")(x)
+
+
+class Classifier(nn.Module):
+    """Dropout of whole channels, then a 1x1 convolution ("conv") to logits [B,h,w,classes] in `dtypes.wide`.
+
+    Initial weights as MMSegmentation's: normal with standard deviation 0.01, bias 0. With `train` and a positive rate
+    it needs the "dropout" stream of random numbers.
+    """
+
+    classes: int
+    dropout: float
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        wide = Dtypes(self.dtypes.wide, self.dtypes.param)
+        return Conv(self.classes, 1, wide, bias=True, kernel_init=normal(0.01), name="conv")(x)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """x / max(|x|, 1e-12) along the last axis of x [..., D] (METHOD.md section 2); the gradient at 0 is finite."""
+    # The clamp is on the squared sum: the square root of 0 has an infinite derivative.
+    return x / jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-24))

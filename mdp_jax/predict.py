@@ -1,0 +1,94 @@
+"""`mdp predict`: label maps and overlays for photos."""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from mdp_jax import runtime
+from mdp_jax.data import images
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation.inference import Predictor
+from mdp_jax.models import network
+from mdp_jax.reporting.colors import overlay
+from mdp_jax.reporting.progress import Progress
+from mdp_jax.training import workdir
+
+MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept for ignored pixels
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp predict`."""
+    parser.add_argument("--checkpoint", required=True, help="workdir of mdp finetune")
+    parser.add_argument(
+        "--out", required=True, help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo"
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photos, with different names")
+    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.data.short_side=480."
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Labels photos with a workdir's newest checkpoint. All photos are read once before anything is written.
+
+    Raises:
+        UserError: no such workdir, a photo that cannot be read, two of one name, or an output that would replace one.
+    """
+    outputs = plan_outputs(args.images, args.out)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(images.read_photo, args.images):
+            pass
+    config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
+    runtime.set_precision(config.model)
+    if len(classes) > MOST_CLASSES:
+        raise UserError(
+            f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
+        )
+    try:
+        os.makedirs(args.out, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {args.out}: {error.strerror}; expected a folder to write to") from None
+    predictor = Predictor(network.segmenter(config.model, len(classes)), config)
+    with Progress(len(args.images), unit="photo") as progress:
+        for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
+            image = images.read_photo(photo)
+            size = images.short_side_size(*image.shape[:2], config.data.short_side)
+            label = predictor(variables, images.resize_photo(image, *size), image.shape[:2])
+            write_picture(label_file, label.astype(np.uint8))
+            write_picture(overlay_file, cv2.cvtColor(overlay(image, label, classes), cv2.COLOR_RGB2BGR))
+            progress.update(done)
+    print(f"{len(args.images)} label maps and overlays in {args.out}")
+
+
+def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """The label PNG and overlay JPEG of every photo.
+
+    Raises:
+        UserError: two photos of one name, or a photo that an output would replace.
+    """
+    given = {pathlib.Path(photo).resolve() for photo in photos}
+    taken: dict[str, str] = {}
+    outputs = []
+    for photo in photos:
+        stem = pathlib.Path(photo).stem
+        if stem in taken:
+            raise UserError(
+                f"{photo}: {taken[stem]} has the same name; expected photos whose outputs have different names"
+            )
+        taken[stem] = photo
+        pair = (pathlib.Path(out, f"{stem}.png"), pathlib.Path(out, f"{stem}_overlay.jpg"))
+        for file in pair:
+            if file.resolve() in given:
+                raise UserError(f"--out {out}: {file} would replace a photo; expected another folder")
+        outputs.append(pair)
+    return outputs
+
+
+def write_picture(path: pathlib.Path, picture: np.ndarray) -> None:
+    """Writes uint8 [H,W] or BGR [H,W,3] in the format of the file's suffix, so that the file is whole or absent."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+    partial.replace(path)

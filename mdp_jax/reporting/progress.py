@@ -1,0 +1,92 @@
+"""How far a run is: a bar in a terminal, plain lines where stderr goes to a file."""
+
+import time
+from collections.abc import Callable
+
+import rich.console
+import rich.progress
+
+
+class Progress:
+    """Context manager that shows step, loss, images/s, share of time waiting for data, and time left, on stderr.
+
+    In a terminal a bar is redrawn in place; elsewhere every update prints one line.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        unit: str = "step",
+        console: rich.console.Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Args:
+        total: steps of the whole run.
+        start: steps taken before this process.
+        unit: word before the count.
+        console: where to write; stderr where None.
+        clock: seconds.
+        """
+        self._total, self._unit, self._clock = total, unit, clock
+        self._console = console or rich.console.Console(stderr=True)
+        self._anchor = (start, clock())
+        self._first_update = True
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.TextColumn("{task.fields[state]}", markup=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(f"{unit} {start}/{total}", total=total, completed=start, state="starting")
+
+    @property
+    def live(self) -> bool:
+        """Whether a bar is redrawn in place, so that frequent updates do no harm."""
+        return self._console.is_terminal
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.stop()
+
+    def update(
+        self,
+        step: int,
+        loss: float | None = None,
+        images_per_second: float | None = None,
+        data_wait_fraction: float | None = None,
+    ) -> None:
+        """Shows that `step` steps of the whole run are done.
+
+        Args:
+            step: counted from the beginning of the run, not of this process.
+            loss: of the last steps.
+            images_per_second: speed of the last steps.
+            data_wait_fraction: share (0..1) of the time of the last steps spent waiting for data.
+        """
+        parts = [
+            None if loss is None else f"loss {loss:.4f}",
+            None if images_per_second is None else f"{images_per_second:.1f} images/s",
+            None if data_wait_fraction is None else f"data wait {data_wait_fraction:.0%}",
+            self._time_left(step),
+        ]
+        count, state = f"{self._unit} {step}/{self._total}", "  ".join(part for part in parts if part)
+        if self.live:
+            self._bar.update(self._task, description=count, completed=step, state=state)
+        else:
+            self._console.print(f"{count}  {state}", markup=False, highlight=False, soft_wrap=True)
+
+    def _time_left(self, step: int) -> str:
+        """From the mean speed since the first update: what comes before it is mostly compilation."""
+        now = self._clock()
+        since_step, since = self._anchor
+        if self._first_update:
+            self._anchor, self._first_update = (step, now), False
+        if step <= since_step or step >= self._total:
+            return ""
+        seconds = round((self._total - step) * (now - since) / (step - since_step))
+        return f"left {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -1,0 +1,99 @@
+"""One self-contained HTML page: text, tables and figures, nothing loaded from elsewhere."""
+
+import base64
+import html as escaping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mdp_jax.reporting.tables import Table, text_of
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c1e21; --page: #ffffff; --line: #d5d8dc; --soft: #f4f5f7; --note: #5b6168; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e8ea; --page: #16181b; --line: #3a3f45; --soft: #202327; --note: #a2a9b1; }
+}
+body { margin: 0 auto; max-width: 1080px; padding: 1.5rem 1.2rem 4rem; background: var(--page); color: var(--text);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0.5rem 0 1.5rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 0.6rem; padding-bottom: 0.25rem; border-bottom: 1px solid var(--line); }
+p { margin: 0.6rem 0; max-width: 46rem; white-space: pre-line; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding: 0 0 0.4rem; font-weight: 600; }
+th, td { padding: 0.28rem 0.9rem 0.28rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left;
+  white-space: nowrap; }
+th { background: var(--soft); font-weight: 600; }
+.number { text-align: right; padding: 0.28rem 0.5rem 0.28rem 1.4rem; }
+figure { margin: 1.2rem 0; }
+figure img { display: block; max-width: 100%; height: auto; background: #ffffff; padding: 8px; box-sizing: border-box;
+  border: 1px solid var(--line); border-radius: 4px; }
+figcaption { margin-top: 0.4rem; color: var(--note); font-size: 0.9rem; max-width: 46rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, as the bytes of a PNG file, and the text below it."""
+
+    png: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it, in this order.
+
+    Attributes:
+        heading: plain text.
+        text: plain text; an empty line begins a new paragraph.
+        tables: reporting.tables.Table.
+        figures: Figure.
+    """
+
+    heading: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+
+
+def html(title: str, sections: Sequence[Section]) -> str:
+    """The page as one string, to be written as UTF-8. All text is escaped; nothing else is loaded."""
+    body = "\n".join(_section(section) for section in sections)
+    name = escaping.escape(title)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _section(section: Section) -> str:
+    paragraphs = [part.strip() for part in section.text.split("\n\n") if part.strip()]
+    parts = [f"<h2>{escaping.escape(section.heading)}</h2>"]
+    parts += [f"<p>{escaping.escape(paragraph)}</p>" for paragraph in paragraphs]
+    parts += [_table(table) for table in section.tables]
+    parts += [_figure(figure) for figure in section.figures]
+    return "<section>\n" + "\n".join(parts) + "\n</section>"
+
+
+def _table(table: Table) -> str:
+    def row(cells: Sequence, tag: str) -> str:
+        marks = ['class="number"' if table.is_number(number) else "" for number in range(len(table.columns))]
+        inside = (
+            f"<{tag} {mark}>{escaping.escape(text_of(cell))}</{tag}>" for mark, cell in zip(marks, cells, strict=True)
+        )
+        return "<tr>" + "".join(inside).replace(f"<{tag} >", f"<{tag}>") + "</tr>"
+
+    caption = f"<caption>{escaping.escape(table.caption)}</caption>" if table.caption else ""
+    body = "\n".join(row(cells, "td") for cells in table.rows)
+    head = row(table.columns, "th")
+    return f'<div class="scroll"><table>{caption}\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
+
+
+def _figure(figure: Figure) -> str:
+    data, caption = base64.b64encode(figure.png).decode(), escaping.escape(figure.caption)
+    width = int.from_bytes(figure.png[16:20], "big")  # of a PNG: the first field of its header
+    # A picture wider than the column of text is given the width of the window, as far as it needs it.
+    margin = f"margin-inline: min(0px, calc(50% - min(48vw, {width // 2 + 10}px)))"
+    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+    return f'<figure style="{margin}">{image}<figcaption>{caption}</figcaption></figure>'

@@ -1,0 +1,169 @@
+"""What a run tells at its beginning, and the report.html in its workdir at its end."""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+
+from mdp_jax.method import mixing
+from mdp_jax.reporting import figures
+from mdp_jax.reporting.report import Figure, Section, html
+from mdp_jax.reporting.tables import Table, for_terminal, scores_table
+from mdp_jax.training.monitor import read_metrics
+
+PREVIEW_SAMPLES = 8
+PREVIEW_PHOTOS = 6
+_KINDS = {mixing.PLAIN: "plain", mixing.REGION: "region", mixing.PIXEL: "pixel"}
+
+
+def datasets_table(datasets, shares: dict) -> Table:
+    """Photos and classes of each dataset and its share of the samples (data/mixture.py, `shares`)."""
+    rows = [
+        [source.name, len(source), len(source.classes), 100 * share]
+        for source, share in zip(datasets, shares["datasets"], strict=True)
+    ]
+    pairs = ", ".join(f"{name} {100 * shares[name]:.1f} %" for name in _KINDS.values())
+    return Table(["dataset", "photos", "classes", "samples (%)"], rows, f"Pairs: {pairs}")
+
+
+def print_datasets(datasets, shares: dict, steps: int, batch: int) -> None:
+    """Prints what a pretraining run is about to do."""
+    samples = sum(len(source) for source in datasets)
+    console = rich.console.Console(stderr=True)
+    console.print(for_terminal(datasets_table(datasets, shares)))
+    console.print(f"{steps} steps of {batch} samples: {steps * batch / samples:.1f} epochs", highlight=False)
+
+
+def series(rows: list[dict], *names: str) -> dict[str, list[tuple[int, float]]]:
+    """{metric: [(step, value), ...]} of the rows of metrics.jsonl that hold them."""
+    return {name: [(row["step"], row[name]) for row in rows if row.get(name) is not None] for name in names}
+
+
+def _dataset_series(rows: list[dict], names: list[str]) -> dict:
+    measured = [row for row in rows if "dataset_loss" in row]
+    return {
+        name: [(row["step"], row["dataset_loss"][i]) for row in measured if row["dataset_loss"][i] is not None]
+        for i, name in enumerate(names)
+    }
+
+
+def preview(batch: dict, label_space) -> bytes:
+    """A picture of the first samples of a pretraining batch: both views, the mixed query view, and their labels."""
+    names = [name for name, _ in label_space.datasets]
+    count = min(PREVIEW_SAMPLES, len(batch["image"]))
+    pairs = count // 2
+    mixed, labels, _ = mixing.mix_pairs(
+        jnp.asarray(batch["image"][:count], jnp.float32),
+        jnp.asarray(batch["label"][:count], jnp.int32),
+        *(jnp.asarray(batch[key][:pairs]) for key in ("mix_kind", "lam", "box")),
+    )
+    kinds = np.repeat(batch["mix_kind"][:pairs], 2)
+    titles = [f"{names[d]}\n{_KINDS[int(k)]}" for d, k in zip(batch["dataset"][:count], kinds, strict=True)]
+    rows = {
+        "query view": batch["image"][:count],
+        "mixed": np.asarray(mixed).round().astype(np.uint8),
+        "label": np.asarray(labels[..., 0]),
+        "second label": np.asarray(labels[..., 1]),
+        "key view": batch["key_image"][:count],
+        "key label": batch["key_label"][:count],
+    }
+    return figures.batch_preview(rows, titles, label_space.global_names())
+
+
+def bank_summary(bank, label_space) -> Table:
+    """How full and how crowded the bank is: cosines between the prototypes of different seen classes."""
+    seen = np.asarray(bank.images_seen) > 0
+    vectors = np.asarray(bank.vectors, np.float64)[seen]
+    between = (vectors @ vectors.T)[~np.eye(len(vectors), dtype=bool)]
+    rows = [
+        ["classes seen", f"{seen.sum()} of {len(seen)}"],
+        ["mean cosine between classes", f"{between.mean():.3f}" if between.size else "–"],
+        ["largest cosine between classes", f"{between.max():.3f}" if between.size else "–"],
+    ]
+    unseen = [name for name, there in zip(label_space.global_names(), seen, strict=True) if not there]
+    if unseen:
+        rows.append(["never seen", ", ".join(unseen[:20]) + (" ..." if len(unseen) > 20 else "")])
+    return Table(["prototype bank", ""], rows)
+
+
+def heatmap(bank, label_space) -> Figure:
+    """The similarities of all prototypes, as a figure of a report."""
+    picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), label_space.datasets)
+    return Figure(picture, "Cosine similarity of the prototypes. Off the diagonal blocks: classes of different datasets.")
+
+
+def pretrain_sections(folder, label_space, bank, datasets, shares: dict, batch: dict) -> list[Section]:
+    """The sections of a pretraining run: data, curves, bank."""
+    rows = read_metrics(folder)
+    names = [name for name, _ in label_space.datasets]
+    losses = figures.curves(series(rows, "loss", "prototype_loss", "sparse_loss"), "loss")
+    each = figures.curves(_dataset_series(rows, names), "prototype loss of unmixed pixels")
+    accuracy = figures.curves(series(rows, "accuracy"), "pixels nearest to their own prototype (share)")
+    return [
+        Section(
+            "Data",
+            "What the network sees: two views of each sample, the first one mixed inside pairs.",
+            [datasets_table(datasets, shares)],
+            [Figure(preview(batch, label_space), "The first samples of the first batch; stripes are ignored pixels.")],
+        ),
+        Section(
+            "Training",
+            figures=[
+                Figure(losses, "Loss and its terms."),
+                Figure(each, "The loss of each dataset."),
+                Figure(accuracy, "Share of the pixels whose nearest prototype is that of their class."),
+            ],
+        ),
+        Section("Prototypes", tables=[bank_summary(bank, label_space)], figures=[heatmap(bank, label_space)]),
+    ]
+
+
+def write_page(folder, title: str, sections: list[Section]) -> pathlib.Path:
+    """Writes report.html into a folder and says where it is."""
+    file = pathlib.Path(folder) / "report.html"
+    file.write_text(html(title, sections), encoding="utf-8")
+    print(f"report: {file}")
+    return file
+
+
+def prediction_rows(photos, networks: dict, count: int = PREVIEW_PHOTOS) -> list[tuple]:
+    """Rows for `figures.prediction_grid` from photos spread evenly over a source.
+
+    Args:
+        photos: an evaluation source.
+        networks: name -> function (image, size) -> label map.
+        count: how many photos, at most.
+    """
+    rows = []
+    for index in np.unique(np.linspace(0, len(photos) - 1, count).round().astype(int)):
+        sample = photos[int(index)]
+        size = sample["label"].shape
+        rows.append(
+            (sample["image"], sample["label"], {name: label(sample["image"], size) for name, label in networks.items()})
+        )
+    return rows
+
+
+def finetune_sections(folder, photos, predict, scores: dict) -> list[Section]:
+    """The sections of a fine-tuning run: scores, pictures, curves.
+
+    Args:
+        folder: its workdir.
+        photos: evaluation source.
+        predict: (image, size) -> label map.
+        scores: of evaluation/metrics.py.
+    """
+    rows = read_metrics(folder)
+    grid = figures.prediction_grid(prediction_rows(photos, {"prediction": predict}), photos.classes)
+    return [
+        Section("Scores", tables=[scores_table({"IoU (%)": scores}, f"{photos.name}, {scores['images']} photos")]),
+        Section("Predictions", figures=[Figure(grid, "Validation photos, spread evenly over the set.")]),
+        Section(
+            "Training",
+            figures=[
+                Figure(figures.curves(series(rows, "loss"), "cross entropy"), "Training loss."),
+                Figure(figures.curves(series(rows, "val_mIoU"), "mIoU (%)"), "Validation mIoU."),
+            ],
+        ),
+    ]

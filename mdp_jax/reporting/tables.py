@@ -1,0 +1,61 @@
+"""A table of results, once for the terminal and once for reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import rich.box
+import rich.table
+import rich.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns and rows of cells.
+
+    Attributes:
+        columns: headings.
+        rows: as many cells each as there are columns: text, whole numbers, floats (shown with two digits after the
+            point) or None (nothing measured, shown as a dash).
+        caption: above the table; may be empty.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | int | float | None]]
+    caption: str = ""
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds no text, so that its cells belong to the right."""
+        return not any(isinstance(row[column], str) for row in self.rows)
+
+
+def text_of(cell: str | int | float | None) -> str:
+    """A cell as it is shown."""
+    if cell is None:
+        return "–"
+    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
+
+
+def scores_table(networks: Mapping[str, dict], caption: str = "") -> Table:
+    """IoU of every class, then mIoU, mAcc and aAcc.
+
+    Args:
+        networks: heading of a column -> scores as evaluation.metrics.scores returns them, all of the same classes.
+        caption: above the table.
+    """
+    columns = list(networks.values())
+    rows = [[name, *(scores["per_class"][name] for scores in columns)] for name in columns[0]["per_class"]]
+    means = [[name, *(scores[name] for scores in columns)] for name in ("mIoU", "mAcc", "aAcc")]
+    return Table(["class", *networks], rows + means, caption)
+
+
+def for_terminal(table: Table, rules_before: Sequence[int] = ()) -> rich.table.Table:
+    """A table to print with rich, with a rule before the rows of the given numbers."""
+    shown = rich.table.Table(title=table.caption or None, box=rich.box.SIMPLE_HEAD, title_justify="left")
+    for number, name in enumerate(table.columns):
+        shown.add_column(rich.text.Text(name), justify="right" if table.is_number(number) else "left", no_wrap=True)
+    for number, row in enumerate(table.rows):
+        if number in rules_before:
+            shown.add_section()
+        # Text, as a plain string would be searched for markup in brackets.
+        shown.add_row(*(rich.text.Text(text_of(cell)) for cell in row))
+    return shown

@@ -1,0 +1,127 @@
+"""What a run writes while it goes: metrics.jsonl, TensorBoard, the progress bar; and the check for finite values."""
+
+import json
+import math
+import pathlib
+import time
+
+import jax
+import numpy as np
+import tensorboardX
+
+from mdp_jax.errors import NonFiniteError
+from mdp_jax.reporting.progress import Progress
+
+STEPS_AHEAD = 3
+
+
+def read_metrics(workdir) -> list[dict]:
+    """The rows of a workdir's metrics.jsonl, in order; a half-written last line is left out."""
+    file = pathlib.Path(workdir) / "metrics.jsonl"
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _json_value(value):
+    """A metric as JSON: NaN (nothing measured, as the loss of a dataset without pixels) becomes null."""
+    value = np.asarray(value)
+    if value.ndim:
+        return [_json_value(item) for item in value]
+    number = value.item()
+    return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+class Monitor:
+    """Collects the metrics of every step on the device and looks at them every `log_every` steps.
+
+    Looking at a value waits for the device, so nothing is looked at in between; then every step since is checked.
+    """
+
+    def __init__(self, workdir, start_step: int, steps: int, batch: int):
+        """Opens the files of a workdir; rows of steps after `start_step` are dropped, they will come again.
+
+        Args:
+          workdir: of the run.
+          start_step: steps already taken.
+          steps: length of the whole run.
+          batch: images in each step.
+        """
+        self._file = pathlib.Path(workdir) / "metrics.jsonl"
+        kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
+        self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self._board = tensorboardX.SummaryWriter(str(workdir), purge_step=start_step + 1)
+        self._progress = Progress(steps, start_step)
+        self._batch = batch
+        self._pending: list[tuple[int, dict]] = []
+        self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def __enter__(self):
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._board.close()
+        return self._progress.__exit__(*exception)
+
+    def waited(self, seconds: float) -> None:
+        """Adds time that the loop spent waiting for data."""
+        self._waited += seconds
+
+    def record(self, step: int, metrics: dict) -> None:
+        """Keeps the metrics (arrays on the device) of the step that made `step` steps."""
+        self._pending.append((step, metrics))
+        # The host runs ahead of the device by a few steps and no more: each one holds a batch in device memory.
+        if len(self._pending) > STEPS_AHEAD:
+            jax.block_until_ready(self._pending[-1 - STEPS_AHEAD][1])
+
+    def flush(self) -> None:
+        """Writes the mean of the metrics since the last time as one row.
+
+        Raises:
+          NonFiniteError: a loss or gradient norm among them is not finite; the row is not written.
+        """
+        if not self._pending:
+            return
+        steps, rows = zip(*((step, jax.device_get(metrics)) for step, metrics in self._pending), strict=True)
+        for step, row in zip(steps, rows, strict=True):
+            for name in ("loss", "gradient_norm"):
+                if not math.isfinite(float(row[name])):
+                    raise NonFiniteError(f"step {step}: {name} is {float(row[name])}; the last checkpoint is kept")
+        seconds = time.perf_counter() - self._since
+        images_per_second = len(rows) * self._batch / seconds
+        wait = min(self._waited / seconds, 1.0)
+        means = {name: _mean([row[name] for row in rows]) for name in rows[0]}
+        speed = {"images_per_second": round(images_per_second, 2), "data_wait_fraction": round(wait, 4)}
+        self.write(steps[-1], means | speed)
+        self._progress.update(
+            steps[-1], loss=float(means["loss"]), images_per_second=images_per_second, data_wait_fraction=wait
+        )
+        self._pending.clear()
+        self._since, self._waited = time.perf_counter(), 0.0
+
+    def write(self, step: int, values: dict) -> None:
+        """Appends one row of numbers, or lists of numbers, to metrics.jsonl and to TensorBoard."""
+        with self._file.open("a") as file:
+            file.write(json.dumps({"step": step} | {name: _json_value(value) for name, value in values.items()}) + "\n")
+        for name, value in values.items():
+            for i, item in enumerate(np.atleast_1d(value)):
+                self._board.add_scalar(name if np.ndim(value) == 0 else f"{name}/{i}", item, step)
+
+    def pause(self) -> None:
+        """Restarts the clock of the speed, after time spent on something else than training steps."""
+        self._since, self._waited = time.perf_counter(), 0.0
+
+
+def _mean(values: list) -> np.ndarray:
+    """The mean over steps; of counts the last value; NaN entries (nothing measured) are left out."""
+    values = np.asarray(values)
+    if np.issubdtype(values.dtype, np.integer):
+        return values[-1]
+    count = np.sum(~np.isnan(values), axis=0)
+    return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)

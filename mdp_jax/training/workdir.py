@@ -1,0 +1,141 @@
+"""The folder of a run: what it says about itself, checked whenever a run goes on in it or starts from it."""
+
+import json
+import pathlib
+
+import jax
+from ml_collections import ConfigDict
+
+from mdp_jax import config as configs
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
+from mdp_jax.training import checkpoint
+from mdp_jax.training.sharding import leaf_names
+
+
+def write_json(path: pathlib.Path, values) -> None:
+    """Writes JSON so that the file is whole or absent, whatever happens in between."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values, indent=2) + "\n")
+    partial.replace(path)
+
+
+def open_workdir(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
+    """Starts a workdir, or checks that it was started with this config and label space.
+
+    Raises:
+      UserError: the folder belongs to another run, or holds other things than a run.
+    """
+    folder = pathlib.Path(workdir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--workdir {folder}: a file; expected a folder")
+    if (folder / "config.json").exists():
+        configs.require_same(configs.load_json(folder / "config.json"), config, folder)
+        LabelSpace.load(folder / "label_space.json").require_same(label_space, str(folder))
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(
+            f"--workdir {folder}: not empty and without config.json; expected a new folder or that of a run"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    label_space.save(folder / "label_space.json")
+    write_json(folder / "config.json", configs.to_dict(config))
+    return folder
+
+
+def has_checkpoints(workdir) -> bool:
+    """Whether a run in this workdir would go on instead of beginning."""
+    return any((pathlib.Path(workdir) / "checkpoints").glob("[0-9]*"))
+
+
+def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: LabelSpace):
+    """The state of the newest good checkpoint, or `state` where there is none.
+
+    Args:
+      checkpoints: of the workdir.
+      state: as at the beginning of a run.
+      places: its shardings.
+      label_space: what this run was given.
+
+    Raises:
+      UserError: the checkpoint was made with another label space or another network.
+    """
+    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, places)
+    found = checkpoints.restore(target)
+    if found is None:
+        return state
+    restored, meta = found
+    LabelSpace.from_rows(meta["label_space"]).require_same(label_space, str(checkpoints.folder))
+    print(f"going on after step {int(restored.step)} ({checkpoints.folder})")
+    return restored
+
+
+def require_leaves(have: dict, want: dict, where: str) -> None:
+    """Checks that a tree of arrays has exactly the leaves and shapes that are wanted.
+
+    Raises:
+      UserError: naming the leaves that are missing, of another shape, or too many (the first few of each).
+    """
+    have_shapes = {name: tuple(leaf.shape) for name, leaf in leaf_names(have).items()}
+    want_shapes = {name: tuple(leaf.shape) for name, leaf in leaf_names(want).items()}
+    wrong = [
+        f"{name} has shape {have_shapes[name]}, expected {shape}"
+        for name, shape in want_shapes.items()
+        if name in have_shapes and have_shapes[name] != shape
+    ]
+    wrong += [f"{name} {shape} is missing" for name, shape in want_shapes.items() if name not in have_shapes]
+    wrong += [
+        f"{name} {shape} is not in this network" for name, shape in have_shapes.items() if name not in want_shapes
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise UserError(f"{where}: another architecture: {'; '.join(wrong[:4])}{more}")
+
+
+def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict) -> tuple[dict, dict]:
+    """Replaces parts of a new network by those of a pretrained query encoder.
+
+    Args:
+      init: workdir of `mdp pretrain`.
+      parts: names of top-level parts, as ("backbone", "decoder").
+      params: of the new network.
+      batch_stats: of the new network.
+
+    Returns:
+      params and batch_stats with those parts replaced.
+
+    Raises:
+      UserError: no checkpoint there, or a part of another architecture (naming the leaves).
+    """
+    state, _ = checkpoint.load(init)
+    loaded = []
+    for name, ours in (("params", params), ("batch_stats", batch_stats)):
+        unknown = [part for part in parts if part not in state[name] or part not in ours]
+        if unknown:
+            raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(state[name])}")
+        taken = {part: state[name][part] for part in parts}
+        require_leaves(taken, {part: ours[part] for part in parts}, f"--init {init}")
+        loaded.append(ours | taken)
+    return loaded[0], loaded[1]
+
+
+def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[ConfigDict, tuple[str, ...], dict]:
+    """What evaluation and prediction need of a fine-tuned network.
+
+    Args:
+      workdir: of `mdp finetune`.
+      overrides: of its config, as (dotted key, text).
+
+    Returns:
+      config; class names by id; variables {"params", "batch_stats"} on the first device.
+
+    Raises:
+      UserError: not such a workdir, no checkpoint, or classes that disagree.
+    """
+    folder = pathlib.Path(workdir)
+    config = configs.apply_overrides(configs.load_json(folder / "config.json"), list(overrides))
+    if "dataset" not in config:
+        raise UserError(f"{folder}: the workdir of mdp pretrain; expected one of mdp finetune")
+    label_space = LabelSpace.load(folder / "label_space.json")
+    state, meta = checkpoint.load(folder)
+    label_space.require_same(LabelSpace.from_rows(meta["label_space"]), str(folder / "checkpoints"))
+    return config, label_space.datasets[0][1], {"params": state["params"], "batch_stats": state["batch_stats"]}

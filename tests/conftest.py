@@ -1,0 +1,22 @@
+"""Every test runs with 8 virtual devices, rank promotion an error and no accelerator."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of real photos beside the repository; MDP_SHARED_DATA names another place."""
+    default = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("MDP_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real photos: {folder.name} folder missing (set MDP_SHARED_DATA)")
+    return folder

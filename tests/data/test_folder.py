@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from mdp_jax.data import images
+from mdp_jax.data.folder import FolderSource
+from mdp_jax.errors import UserError
+from tests.data.fixtures import write_folder, write_jpeg, write_png
+
+
+def _config(root: str = "set") -> ConfigDict:
+    return base.folder("mine", root)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "set")
+
+
+def _open(folder, split: str = "train") -> FolderSource:
+    return FolderSource(_config(), str(folder.parent), split)
+
+
+def test_reads_photos_and_masks_in_order(folder):
+    source = _open(folder)
+    assert (source.name, source.classes, len(source)) == ("mine", ("sky", "tree", "road"), 4)
+    assert [source.describe(i) for i in range(4)] == ["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg"]
+    mask = np.full((20, 24), 2)
+    mask[:5] = 255
+    write_png(folder / "masks" / "train" / "p1.png", mask)
+    sample = source[1]
+    np.testing.assert_array_equal(sample["image"], images.read_photo(folder / "images" / "train" / "p1.jpg"))
+    np.testing.assert_array_equal(sample["label"], np.where(mask == 255, -1, 2).astype(np.int16), strict=True)
+
+
+def test_absolute_root_wins_over_data_dir(folder):
+    assert len(FolderSource(_config(str(folder)), "/nowhere", "val")) == 4
+
+
+def test_other_files_do_not_matter_and_suffixes_may_be_capital(folder):
+    (folder / "images" / "train" / "Thumbs.db").write_bytes(b"x")
+    (folder / "images" / "train" / "._p1.jpg").write_bytes(b"x")
+    (folder / "images" / "train" / "p0.jpg").rename(folder / "images" / "train" / "p0.JPEG")
+    source = _open(folder)
+    assert [source.describe(i) for i in range(4)] == ["p0.JPEG", "p1.jpg", "p2.jpg", "p3.jpg"]
+    assert source[0]["image"].shape == (20, 24, 3)
+
+
+def test_windows_class_file(folder):
+    (folder / "classes.txt").write_bytes("\ufeffsky\r\ntree \r\nroad\r\n".encode())
+    assert _open(folder).classes == ("sky", "tree", "road")
+
+
+def test_255_classes_fit(folder):
+    (folder / "classes.txt").write_text("\n".join(map(str, range(255))))
+    write_png(folder / "masks" / "train" / "p0.png", np.full((20, 24), 254))
+    assert _open(folder)[0]["label"].max() == 254
+
+
+def _remove(folder, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: f.rename(f.parent / "other"), r"/set of dataset 'mine' is no folder; expected images, masks and"),
+        (lambda f: (f / "images" / "train").rename(f / "images" / "x"), r"images/train is no folder; expected .*\.jpg"),
+        (lambda f: (f / "masks" / "train").rename(f / "masks" / "x"), r"masks/train is no folder; expected .*\.png"),
+        (lambda f: _remove(f, "images/train/*"), r"images/train is empty; expected files \.jpg, \.jpeg, \.png"),
+        (lambda f: _remove(f, "masks/train/*"), r"masks/train is empty; expected files \.png"),
+        (lambda f: _remove(f, "masks/train/p2.png"), r"images/train/p2\.jpg has no mask; expected .*train/p2\.png"),
+        (lambda f: _remove(f, "images/train/p2.jpg"), r"masks/train/p2\.png has no photo; expected .*train/p2\.jpg"),
+        (lambda f: write_jpeg(f / "images" / "train" / "p0.jpeg", np.zeros((9, 9, 3))), r"p0\.jpg has the name of p0"),
+        (lambda f: _remove(f, "classes.txt"), r"classes\.txt is missing; expected one class name on each line"),
+        (lambda f: (f / "classes.txt").write_text(""), r"classes\.txt is empty"),
+        (lambda f: (f / "classes.txt").write_text("a\n \nb"), r"classes\.txt line 2 is empty"),
+        (lambda f: (f / "classes.txt").write_text("a\nb\na"), r"classes\.txt line 3 repeats class 'a'"),
+        (lambda f: (f / "classes.txt").write_bytes(b"\xff\xfe\x00"), r"classes\.txt is not UTF-8"),
+        (
+            lambda f: (f / "classes.txt").write_text("\n".join(map(str, range(256)))),
+            r"256 classes; expected at most 255",
+        ),
+    ],
+)
+def test_errors_on_opening(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as error:
+        _open(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: write_png(f / "masks" / "train" / "p0.png", np.zeros((24, 20))), "24 x 20 .* expected 20 x 24"),
+        (lambda f: write_png(f / "masks" / "train" / "p0.png", np.full((20, 24), 3)), r"p0\.png holds id 3; .* 0 to 2"),
+        (
+            lambda f: write_png(f / "masks" / "train" / "p0.png", np.full((20, 24), 254)),
+            r"holds id 254; expected 0 to 2",
+        ),
+        (lambda f: write_png(f / "masks" / "train" / "p0.png", np.zeros((20, 24, 3))), "RGB PNG of 8 bits"),
+        (lambda f: (f / "masks" / "train" / "p0.png").write_bytes(b"?"), r"masks/train/p0\.png is unreadable"),
+        (lambda f: (f / "images" / "train" / "p0.jpg").write_bytes(b"?"), r"images/train/p0\.jpg is unreadable"),
+    ],
+)
+def test_errors_on_reading(folder, spoil, message):
+    spoil(folder)
+    source = _open(folder)
+    with pytest.raises(UserError, match=message) as error:
+        source[0]
+    assert "\n" not in str(error.value)

@@ -1,0 +1,149 @@
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from mdp_jax.data import images
+from mdp_jax.errors import UserError
+from tests.data.fixtures import write_jpeg, write_png
+
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+
+
+def test_photo_is_rgb(tmp_path):
+    write_png(tmp_path / "a.png", NOISE)  # cv2 writes channels as B, G, R
+    np.testing.assert_array_equal(images.read_photo(tmp_path / "a.png"), NOISE[..., ::-1], strict=True)
+
+
+def test_grey_photo_gets_three_channels(tmp_path):
+    write_png(tmp_path / "a.png", NOISE[..., 0])
+    np.testing.assert_array_equal(images.read_photo(tmp_path / "a.png"), np.stack([NOISE[..., 0]] * 3, -1))
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
+def test_truncated_jpeg(tmp_path, progressive, keep):
+    path = tmp_path / "a.jpg"
+    write_jpeg(path, NOISE, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    assert images.read_photo(path).shape == NOISE.shape
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(UserError, match=r"a\.jpg is truncated"):
+        images.read_photo(path)
+
+
+def test_jpeg_cut_before_its_last_two_bytes(tmp_path):
+    write_jpeg(tmp_path / "a.jpg", NOISE)
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-2])
+    with pytest.raises(UserError, match=r"a\.jpg is truncated"):
+        images.read_photo(tmp_path / "a.jpg")
+
+
+def test_thumbnail_does_not_hide_a_truncated_jpeg(tmp_path):
+    write_jpeg(tmp_path / "a.jpg", NOISE)
+    data = (tmp_path / "a.jpg").read_bytes()
+    write_jpeg(tmp_path / "thumbnail.jpg", NOISE[:8, :8])
+    thumbnail = (tmp_path / "thumbnail.jpg").read_bytes()
+    block = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    whole = data[:2] + block + data[2:]
+    (tmp_path / "a.jpg").write_bytes(whole)
+    assert images.read_photo(tmp_path / "a.jpg").shape == NOISE.shape
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) - 200])
+    with pytest.raises(UserError, match=r"a\.jpg is truncated"):
+        images.read_photo(tmp_path / "a.jpg")
+
+
+def test_truncated_png(tmp_path):
+    write_png(tmp_path / "a.png", NOISE[..., 0])
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    for read in (images.read_photo, images.read_mask):
+        with pytest.raises(UserError, match=r"a\.png is truncated"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"no image"])
+def test_unreadable(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    for read in (images.read_photo, images.read_mask):
+        with pytest.raises(UserError, match=rf"a\.jpg is unreadable \({len(content)} bytes\)"):
+            read(tmp_path / "a.jpg")
+
+
+def test_missing(tmp_path):
+    with pytest.raises(UserError, match=r"a\.jpg cannot be read \(No such file"):
+        images.read_photo(tmp_path / "a.jpg")
+
+
+def test_mask_values_are_kept(tmp_path):
+    mask = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    write_png(tmp_path / "a.png", mask)
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "a.png"), mask, strict=True)
+
+
+def _palette_png() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0)
+    pixels = zlib.compress(b"\0\0\1\0\1\0")
+    chunks = chunk(b"IHDR", header) + chunk(b"PLTE", bytes(6)) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(
+    ("write", "form"),
+    [
+        (lambda path: path.write_bytes(_palette_png()), "palette PNG of 8 bits"),
+        (lambda path: write_png(path, NOISE), "RGB PNG of 8 bits"),
+        (lambda path: write_png(path, NOISE[..., [0, 1, 2, 0]]), "RGBA PNG of 8 bits"),
+        (lambda path: write_png(path, NOISE[..., 0], dtype=np.uint16), "grey PNG of 16 bits"),
+        (lambda path: write_png(path, NOISE[..., 0], cv2.IMWRITE_PNG_BILEVEL, 1), "grey PNG of 1 bits"),
+        (lambda path: write_jpeg(path, NOISE), "3 channel"),
+    ],
+)
+def test_mask_of_another_form(tmp_path, write, form):
+    write(tmp_path / "a.png")
+    with pytest.raises(UserError, match=rf"a\.png (is a|has) {form}.*one grey channel of 8 bits"):
+        images.read_mask(tmp_path / "a.png")
+
+
+def test_resize_photo_averages_when_shrinking_and_interpolates_when_enlarging():
+    image = np.array([[[0, 0, 0], [10, 20, 30]], [[30, 40, 50], [40, 60, 80]]], np.uint8)
+    np.testing.assert_array_equal(images.resize_photo(image, 1, 1), [[[20, 30, 40]]])
+    row = np.array([[[0, 0, 0], [100, 40, 8]]], np.uint8)  # centres of 4 pixels lie at -1/4, 1/4, 3/4, 5/4 of the old
+    expected = [[[0, 0, 0], [25, 10, 2], [75, 30, 6], [100, 40, 8]]]
+    np.testing.assert_array_equal(images.resize_photo(row, 1, 4), expected)
+
+
+def test_resize_label_takes_the_nearest_pixel_centre():
+    for _ in range(300):
+        height, width, new_height, new_width = RNG.integers(1, 60, 4).tolist()
+        rows, columns = np.indices((height, width))
+        picked_rows = images.resize_label(rows.astype(np.int16), new_height, new_width)[:, 0]
+        picked_columns = images.resize_label(columns.astype(np.int16), new_height, new_width)[0]
+        for picked, old, new in ((picked_rows, height, new_height), (picked_columns, width, new_width)):
+            exact = (np.arange(new) + 0.5) * old / new - 0.5
+            assert np.abs(picked - exact).max() <= 0.5 + 1e-2  # either neighbour where two are equally near
+
+
+def test_resize_label_keeps_int16_values_and_ignore():
+    label = np.array([[-1, 300], [32766, 5]], np.int16)
+    expected = np.repeat(np.repeat(label, 2, 0), 2, 1)
+    np.testing.assert_array_equal(images.resize_label(label, 4, 4), expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side", "expected"),
+    [
+        ((256, 341), 0, (256, 341)),
+        ((256, 341), 96, (96, 128)),
+        ((341, 256), 96, (128, 96)),
+        ((50, 100), 75, (75, 150)),
+    ],
+)
+def test_short_side_size(size, short_side, expected):
+    assert images.short_side_size(*size, short_side) == expected

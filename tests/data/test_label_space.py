@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+
+from mdp_jax.data.label_space import LabelSpace, build
+from mdp_jax.errors import UserError
+from tests.data.fixtures import MemorySource
+
+SPACE = LabelSpace((("town", ("sky", "car")), ("field", ("sky", "grass", "cow")), ("sea", ("water",))))
+
+
+def test_offsets_names_and_datasets():
+    assert SPACE.num_classes == 6
+    assert SPACE.offsets == (0, 2, 5)
+    assert SPACE.global_names() == ["town/sky", "town/car", "field/sky", "field/grass", "field/cow", "sea/water"]
+    np.testing.assert_array_equal(SPACE.dataset_of(), np.array([0, 0, 1, 1, 1, 2], np.int32), strict=True)
+
+
+def test_rows_and_file(tmp_path):
+    assert SPACE.rows()[3] == {"dataset": "field", "class": "grass", "global_id": 3}
+    SPACE.save(tmp_path / "label_space.json")
+    assert json.loads((tmp_path / "label_space.json").read_text()) == SPACE.rows()
+    assert LabelSpace.load(tmp_path / "label_space.json") == SPACE
+    assert LabelSpace.from_rows(SPACE.rows()) == SPACE
+
+
+def test_build_keeps_order_and_equal_names_apart():
+    sources = [MemorySource("b", ("x", "y"), []), MemorySource("a", ("x",), [])]
+    assert build(sources) == LabelSpace((("b", ("x", "y")), ("a", ("x",))))
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ([("a", ("x",)), ("b", ("x",)), ("a", ("y",))], "two datasets are named 'a'"),
+        ([("a", ("x", "y", "x"))], "dataset 'a' has class 'x' twice"),
+        ([("a", tuple(map(str, range(32768))))], "32768 classes together; expected at most 32767"),
+    ],
+)
+def test_build_errors(sources, message):
+    with pytest.raises(UserError, match=message):
+        build([MemorySource(name, classes, []) for name, classes in sources])
+
+
+@pytest.mark.parametrize(
+    ("datasets", "message"),
+    [
+        ((("town", ("sky", "bus")), *SPACE.datasets[1:]), "W: class 1 of dataset 'town' is 'bus', expected 'car'"),
+        ((("town", ("sky",)), *SPACE.datasets[1:]), "W: class 1 of dataset 'town' is missing, expected 'car'"),
+        ((*SPACE.datasets[:2], ("sea", ("water", "ice"))), "W: class 1 of dataset 'sea' is 'ice', expected missing"),
+        ((SPACE.datasets[1], SPACE.datasets[0]), "W: dataset 0 is 'field', expected 'town'"),
+        (SPACE.datasets[:2], "W: dataset 2 is missing, expected 'sea'"),
+        ((*SPACE.datasets, ("more", ("x",))), "W: dataset 3 is 'more', expected missing"),
+    ],
+)
+def test_require_same_names_the_first_difference(datasets, message):
+    with pytest.raises(UserError) as error:
+        SPACE.require_same(LabelSpace(datasets), "W")
+    assert str(error.value) == message
+
+
+def test_require_same_accepts_an_equal_one():
+    SPACE.require_same(LabelSpace(SPACE.datasets), "W")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no JSON"),
+        ("{}", "is a dict, expected a list"),
+        ('[{"dataset": "a", "class": "x", "global_id": 1}]', "row 0 is .* global_id 0"),
+        ('[{"dataset": "a", "class": "x"}]', "row 0 is"),
+        (json.dumps([{"dataset": d, "class": d, "global_id": i} for i, d in enumerate("aba")]), "row 2 returns"),
+    ],
+)
+def test_load_errors_name_the_file(tmp_path, content, message):
+    (tmp_path / "label_space.json").write_text(content)
+    with pytest.raises(UserError, match=f"label_space.json.*{message}"):
+        LabelSpace.load(tmp_path / "label_space.json")
+
+
+def test_load_missing(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.json is missing"):
+        LabelSpace.load(tmp_path / "nothing.json")

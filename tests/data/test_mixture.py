@@ -1,0 +1,148 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from mdp_jax.data import mixture
+from mdp_jax.errors import UserError
+
+
+def _schedule(lengths=(4, 2, 2), temperature=1.0, region=0.25, pixel=0.25, seed=0) -> mixture.Schedule:
+    weights = mixture.mixture_weights(lengths, temperature)
+    return mixture.Schedule(mixture.pair_probabilities(weights, region, pixel), seed)
+
+
+def test_weights_by_hand():
+    np.testing.assert_allclose(mixture.mixture_weights([4, 2, 2], 1.0), [0.5, 0.25, 0.25])
+    root = np.sqrt(2)  # at T = 2 the weights are as 2 to sqrt(2) to sqrt(2)
+    np.testing.assert_allclose(mixture.mixture_weights([4, 2, 2], 2.0), np.array([2, root, root]) / (2 + 2 * root))
+    np.testing.assert_allclose(mixture.mixture_weights([7], 0.5), [1.0])
+    np.testing.assert_allclose(mixture.mixture_weights([10**6, 1], float("inf")), [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "temperature", "message"),
+    [
+        ([4, 2], 0.0, "mixture_temperature is 0.0"),
+        ([4, 2], float("nan"), "mixture_temperature is nan"),
+        ([1000, 10], 0.01, "leaves a dataset of 10 photos no weight"),
+        ([4, 0], 1.0, "at least one dataset and a photo in each"),
+        ([], 1.0, "at least one dataset"),
+    ],
+)
+def test_weight_errors(lengths, temperature, message):
+    with pytest.raises(UserError, match=message):
+        mixture.mixture_weights(lengths, temperature)
+
+
+def test_pair_probabilities_by_hand():
+    # w = 1/2, 1/4, 1/4. The other member of a mixed pair: from 0 to 1 or 2 a half each; from 1 to 0 with 1/2 of 3/4.
+    mixed = np.array([[0, 1 / 4, 1 / 4], [1 / 6, 0, 1 / 12], [1 / 6, 1 / 12, 0]])
+    plain = np.array([[1 / 4, 1 / 8, 1 / 8], [1 / 8, 1 / 16, 1 / 16], [1 / 8, 1 / 16, 1 / 16]])
+    found = mixture.pair_probabilities(np.array([0.5, 0.25, 0.25]), 0.25, 0.1)
+    np.testing.assert_allclose(found, np.stack([0.65 * plain, 0.25 * mixed, 0.1 * mixed]), atol=1e-15)
+
+
+@pytest.mark.parametrize(("region", "pixel"), [(-0.1, 0.2), (0.2, -0.1), (0.6, 0.5)])
+def test_share_errors(region, pixel):
+    with pytest.raises(UserError, match=r"mixing\.region and \.pixel are"):
+        mixture.pair_probabilities(np.array([0.5, 0.5]), region, pixel)
+
+
+def test_counts_of_a_period_by_hand():
+    counts = _schedule().counts
+    np.testing.assert_array_equal(counts[mixture.PLAIN], 32768 // 16 * np.array([[4, 2, 2], [2, 1, 1], [2, 1, 1]]))
+    for kind in (mixture.REGION, mixture.PIXEL):  # 16384 / 4, 16384 / 6 = 2730.67, 16384 / 12 = 1365.33
+        np.testing.assert_array_equal(counts[kind], [[0, 4096, 4096], [2731, 0, 1365], [2731, 1365, 0]])
+
+
+def test_counts_at_temperature_two():
+    counts = _schedule(temperature=2.0).counts
+    # w = 0.414214, 0.292893, 0.292893; plain 0-0: w0^2 / 2; region 0-1: w0 / 8; region 1-0: w1 w0 / (1 - w1) / 4.
+    assert counts[0, 0, 0] == round(65536 * 0.0857864)
+    assert counts[0, 1, 2] == round(65536 * 0.0428932)
+    assert counts[1, 0, 1] == round(65536 * 0.0517767)
+    assert counts[1, 1, 0] == round(65536 * 0.0428932)
+    assert counts[1, 1, 2] == round(65536 * 0.0303301)
+
+
+def test_a_rare_cell_is_kept():
+    counts = _schedule(lengths=(10**6, 1)).counts
+    assert (counts[0] >= 1).all() and counts[0, 1, 1] == 1
+
+
+def test_shares_by_hand():
+    # Second member of a mixed pair: 1/3 each. So (1/2 + 1/3) / 2 of the mixed samples and 1/2 of the plain are of 0.
+    found = mixture.shares(_schedule())
+    np.testing.assert_allclose(found["datasets"], [11 / 24, 13 / 48, 13 / 48], atol=1e-4)
+    np.testing.assert_allclose([found[key] for key in ("plain", "region", "pixel")], [0.5, 0.25, 0.25], atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"lengths": (5,)}, {"region": 0.0, "pixel": 0.0}])
+def test_no_mixing_with_one_dataset_or_shares_of_zero(changes):
+    schedule = _schedule(**changes)
+    assert mixture.shares(schedule) | {"datasets": None} == {
+        "datasets": None,
+        "plain": 1.0,
+        "region": 0.0,
+        "pixel": 0.0,
+    }
+    assert {schedule.kind(j) for j in range(1000)} == {mixture.PLAIN}
+
+
+def test_periods_hold_each_cell_as_often_as_counted_and_use_streams_in_order():
+    schedule = _schedule(lengths=(4, 2, 2))
+    period = int(schedule.counts.sum())
+    pairs = []
+    used = [itertools.count() for _ in range(3)]
+    for j in range(2 * period):
+        (first, first_use), (second, second_use) = schedule[2 * j], schedule[2 * j + 1]
+        assert first_use == next(used[first]) and second_use == next(used[second])
+        pairs.append((schedule.kind(j), first, second))
+    pairs = np.array(pairs)
+    mixed = pairs[pairs[:, 0] != mixture.PLAIN]
+    assert (mixed[:, 1] != mixed[:, 2]).all()
+    for half in (pairs[:period], pairs[period:]):
+        found = np.zeros_like(schedule.counts)
+        np.add.at(found, tuple(half.T), 1)
+        np.testing.assert_array_equal(found, schedule.counts)
+    assert not np.array_equal(pairs[:period], pairs[period:])
+
+
+def test_schedule_depends_on_the_seed_alone():
+    far = 2 * 10**9
+    samples = [
+        [schedule[far + i] for i in range(200)] for schedule in map(lambda seed: _schedule(seed=seed), (0, 0, 1))
+    ]
+    assert samples[0] == samples[1] != samples[2]
+
+
+@pytest.mark.parametrize(
+    ("r_y", "r_x", "lam", "expected"),
+    [
+        (10.9, 20.2, 0.75, (10, 20, 30, 50)),  # sides 40 / 2 and 60 / 2
+        (35.0, 59.99, 0.75, (35, 59, 40, 60)),  # clipped below and to the right
+        (0.0, 0.0, 0.0, (0, 0, 40, 60)),
+        (7.0, 8.0, 1.0, (7, 8, 7, 8)),  # empty
+        (0.0, 0.0, 0.5, (0, 0, 28, 42)),  # 40 sqrt(1/2) = 28.28, 60 sqrt(1/2) = 42.43
+    ],
+)
+def test_region_box_by_hand(r_y, r_x, lam, expected):
+    assert mixture.region_box(r_y, r_x, lam, (40, 60)) == expected
+
+
+def test_pair_mixing():
+    schedule = _schedule()
+    drawn = [mixture.pair_mixing(schedule, j, (40, 60), 1.0, seed=5) for j in range(4000)]
+    assert drawn[:50] == [mixture.pair_mixing(schedule, j, (40, 60), 1.0, seed=5) for j in range(50)]
+    assert drawn != [mixture.pair_mixing(schedule, j, (40, 60), 1.0, seed=6) for j in range(4000)]
+    for kind, lam, box in drawn:
+        if kind == mixture.PLAIN:
+            assert lam == 1.0
+        if kind != mixture.REGION:
+            assert box == (0, 0, 0, 0)
+        assert 0 <= box[0] <= box[2] <= 40 and 0 <= box[1] <= box[3] <= 60
+    lams = np.array([lam for kind, lam, _ in drawn if kind != mixture.PLAIN])
+    assert abs(lams.mean() - 1 / 2) < 0.03 and abs(lams.var() - 1 / 12) < 0.01  # Beta(1, 1) is uniform
+    starts = np.array([box[:2] for kind, _, box in drawn if kind == mixture.REGION])
+    np.testing.assert_allclose(starts.mean(0), [19.5, 29.5], atol=2.0)

@@ -1,0 +1,148 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from configs import base
+from mdp_jax.data import synthetic
+from mdp_jax.data.folder import FolderSource
+from mdp_jax.data.sources import check_source, open_source
+from mdp_jax.errors import UserError
+from tests.data.fixtures import write_folder, write_png
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "set", photos=9)
+
+
+def _open(folder, split="train", seed=0, drop_classes=(), limit=0, **data):
+    data_config = base.finetune().data
+    data_config.update(data)
+    return open_source(base.folder("mine", "set", drop_classes, limit), data_config, str(folder.parent), split, seed)
+
+
+def test_dropped_classes_become_ignored_and_the_rest_moves_together(folder):
+    mask = np.zeros((20, 24))
+    mask[5:10], mask[10:15], mask[15:] = 1, 2, 255
+    write_png(folder / "masks" / "train" / "p0.png", mask)
+    source = _open(folder, drop_classes=("tree",))
+    assert source.classes == ("sky", "road")
+    np.testing.assert_array_equal(
+        source[0]["label"][[0, 5, 10, 15], 0], np.array([0, -1, 1, -1], np.int16), strict=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [
+        (("car",), "dataset 'mine': drop_classes has 'car'; expected one of sky, tree, road"),
+        (("sky", "tree", "road"), "dataset 'mine': drop_classes names every class"),
+    ],
+)
+def test_drop_errors(folder, drop, message):
+    with pytest.raises(UserError, match=message):
+        _open(folder, drop_classes=drop)
+
+
+def _names(source) -> list[str]:
+    return [source.describe(i) for i in range(len(source))]
+
+
+def test_limit_is_nested_seeded_and_for_training_alone(folder):
+    chosen = [set(_names(_open(folder, limit=limit, seed=3))) for limit in range(1, 10)]
+    assert [len(names) for names in chosen] == list(range(1, 10))
+    assert all(small < large for small, large in itertools.pairwise(chosen))
+    assert len({tuple(_names(_open(folder, limit=4, seed=seed))) for seed in range(8)}) > 4
+    assert _names(_open(folder, limit=9)) == _names(_open(folder)) == [f"p{i}.jpg" for i in range(9)]
+    assert len(_open(folder, split="val", limit=2)) == 9
+    few = _open(folder, limit=2, seed=3)
+    everything = _open(folder)
+    for i in range(2):
+        same = everything[_names(everything).index(few.describe(i))]
+        np.testing.assert_array_equal(few[i]["image"], same["image"])
+
+
+@pytest.mark.parametrize("limit", [-1, 10])
+def test_limit_errors(folder, limit):
+    with pytest.raises(UserError, match=f"dataset 'mine': limit is {limit}; expected 0 for all, or 1 to 9"):
+        _open(folder, limit=limit)
+
+
+def test_short_side(folder):
+    train, val = (_open(folder, split=split, short_side=10)[0] for split in ("train", "val"))
+    assert (train["image"].shape, train["label"].shape) == ((10, 12, 3), (10, 12))
+    assert (val["image"].shape, val["label"].shape) == ((10, 12, 3), (20, 24))
+    assert train["label"].dtype == val["label"].dtype == np.int16
+    with pytest.raises(UserError, match=r"data\.short_side is -1"):
+        _open(folder, short_side=-1)
+
+
+def test_cache_reads_each_sample_once(folder, monkeypatch):
+    read = []
+    whole = FolderSource.__getitem__
+    monkeypatch.setattr(FolderSource, "__getitem__", lambda self, i: (read.append(i), whole(self, i))[1])
+    kept, fresh = _open(folder, cache=True, short_side=10), _open(folder, short_side=10)
+    for _ in range(2):
+        for i in (1, 4):
+            for key, value in fresh[i].items():
+                np.testing.assert_array_equal(kept[i][key], value, strict=True)
+    with pytest.raises(ValueError, match="read-only"):
+        kept[1]["image"][0] = 0
+    read.clear()
+    kept[1], kept[4], kept[5], fresh[1]
+    assert read == [5, 1]
+
+
+def test_check_opens_evenly_spaced_samples(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(FolderSource, "__getitem__", lambda self, i: read.append(i) or {"image": None, "label": None})
+    source = FolderSource(base.folder("mine", "set"), str(folder.parent), "train")
+    for limit, expected in ((3, [0, 3, 6]), (9, list(range(9))), (5000, list(range(9))), (0, [])):
+        read.clear()
+        check_source(source, limit)
+        assert sorted(read) == expected
+
+
+def test_check_raises_the_first_error_in_order(folder):
+    for i in (8, 2, 5):
+        (folder / "images" / "train" / f"p{i}.jpg").write_bytes(b"?")
+    for _ in range(5):
+        with pytest.raises(UserError, match=r"p2\.jpg is unreadable"):
+            check_source(_open(folder), 5000)
+    check_source(_open(folder, split="val"), 5000)
+
+
+def test_unknown_kind():
+    config = base.folder("mine", "set")
+    config.kind = "folders"
+    with pytest.raises(UserError, match="dataset 'mine' is of kind 'folders'; expected one of folder, synthetic"):
+        open_source(config, base.finetune().data, "", "train", 0)
+
+
+def test_synthetic_source_draws_its_scenes():
+    config = base.synthetic("town", images=3, val_images=2, size=(24, 32))
+    train, val = (open_source(config, base.finetune().data, "", split, 0) for split in ("train", "val"))
+    assert (len(train), len(val), train.classes) == (3, 2, synthetic.classes("town"))
+    image, label = synthetic.draw("town", "train", 2, (24, 32))
+    np.testing.assert_array_equal(train[2]["image"], image, strict=True)
+    np.testing.assert_array_equal(train[2]["label"], label, strict=True)
+    assert len({*_names(train), *_names(val)}) == 5
+
+
+def test_synthetic_errors():
+    with pytest.raises(UserError, match="'city'"):
+        open_source(base.synthetic("city", images=3), base.finetune().data, "", "train", 0)
+    with pytest.raises(UserError, match="'town' has images = 0"):
+        open_source(base.synthetic("town", images=0), base.finetune().data, "", "train", 0)
+
+
+def test_real_photos(shared_data):
+    for name, classes, photos in (("camvid11", 11, 367), ("msrc_v2", 23, 477), ("ccp", 59, 804)):
+        config, data = base.folder(name, name), base.finetune().data
+        source = open_source(config, data, str(shared_data), "train", 0)
+        assert (len(source.classes), len(source)) == (classes, photos)
+        check_source(source, 8)
+        sample = source[0]
+        assert sample["image"].shape == (*sample["label"].shape, 3)
+        assert -1 <= sample["label"].min() <= sample["label"].max() < classes

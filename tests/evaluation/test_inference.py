@@ -1,0 +1,167 @@
+"""mdp_jax/evaluation/inference.py: networks of one matrix, whose scores a loop over photos can work out."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation import inference, metrics
+
+CLASSES = ("sky", "road", "car")
+CONFIG = ConfigDict(
+    {
+        "data": {"mean": (120.0, 110.0, 100.0), "std": (50.0, 60.0, 70.0), "threads": 2},
+        "model": {"compute_dtype": "float32"},
+    }
+)
+
+
+class PixelNetwork:
+    """Logits of a pixel are its normalised colour times a [3,C] matrix; counts how often it is traced."""
+
+    def __init__(self):
+        self.traced = []
+
+    def apply(self, variables, images, train):
+        assert not train and images.dtype == jnp.float32
+        self.traced.append(images.shape)
+        return jnp.einsum("bhwk,kc->bhwc", images, variables["matrix"], precision="highest")
+
+
+class Photos:
+    def __init__(self, samples, classes=CLASSES):
+        self.samples, self.classes, self.name = samples, classes, "made up"
+        self.read = []
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        self.read.append((index, threading.current_thread()))
+        image, label = self.samples[index]
+        return {"image": image, "label": label}
+
+    def describe(self, index):
+        return f"photo_{index}.jpg"
+
+
+def made_up_photos(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    image = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+    label = [rng.integers(-1, 3, size).astype(np.int16) for size in sizes]
+    return Photos(list(zip(image, label, strict=True)))
+
+
+def matrix(seed=1):
+    return {"matrix": np.random.default_rng(seed).normal(size=(3, 3)).astype(np.float32)}
+
+
+def expected_scores(photos, variables):
+    counts = np.zeros((3, 3), int)
+    for image, label in photos.samples:
+        for y, x in np.ndindex(*label.shape):
+            logits = ((image[y, x] - np.array(CONFIG.data.mean)) / np.array(CONFIG.data.std)) @ variables["matrix"]
+            if label[y, x] >= 0:
+                counts[label[y, x], np.argmax(logits)] += 1
+    return metrics.scores(counts, CLASSES) | {"images": len(photos)}
+
+
+SIZES = [(6, 8), (6, 8), (5, 7), (6, 8), (6, 8), (7, 5), (6, 8), (5, 7)]
+
+
+def test_scores_equal_a_loop_over_photos_of_several_shapes():
+    photos, network, done = made_up_photos(SIZES), PixelNetwork(), []
+    evaluator = inference.Evaluator(network, photos, CONFIG, pixels=2 * 6 * 8)
+    assert evaluator(matrix(), done.append) == expected_scores(photos, matrix())
+    # Two full pairs of 6x8, a pair of 5x7; one 6x8 is left over, and runs with a filler in the program of the pairs.
+    assert done == [2, 4, 6, 7, 8]
+    assert network.traced == [(2, 6, 8, 3), (2, 5, 7, 3), (1, 7, 5, 3)]
+    assert evaluator.compiled_shapes == 3
+    assert sorted(index for index, _ in photos.read) == list(range(8))
+    assert all(thread is not threading.main_thread() for _, thread in photos.read)
+
+
+def test_new_weights_compile_nothing():
+    photos, network = made_up_photos(SIZES), PixelNetwork()
+    evaluator = inference.Evaluator(network, photos, CONFIG, pixels=2 * 6 * 8)
+    first, second = evaluator(matrix(1)), evaluator(matrix(2))
+    assert first != second
+    assert second == expected_scores(photos, matrix(2))
+    assert len(network.traced) == evaluator.compiled_shapes == 3
+
+
+@pytest.mark.parametrize("pixels", [1, 3 * 48, 10**6])
+def test_scores_do_not_depend_on_how_many_run_together(pixels):
+    photos = made_up_photos(SIZES)
+    assert inference.Evaluator(PixelNetwork(), photos, CONFIG, pixels)(matrix()) == expected_scores(photos, matrix())
+
+
+def test_few_photos_are_held_back(monkeypatch):
+    monkeypatch.setattr(inference, "HELD_PHOTOS", 3)
+    photos, done = made_up_photos(SIZES), []
+    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, pixels=3 * 6 * 8)
+    assert evaluator(matrix(), done.append) == expected_scores(photos, matrix())
+    assert done[0] == 2  # the third photo, of another shape, filled the waiting room
+
+
+def test_scores_on_a_mesh_of_eight_devices():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    variables = jax.device_put(matrix(), NamedSharding(mesh, PartitionSpec()))
+    photos = made_up_photos(SIZES)
+    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, pixels=2 * 6 * 8)
+    assert evaluator(variables) == expected_scores(photos, matrix())
+
+
+def test_a_label_outside_the_classes_names_the_photo():
+    photos = made_up_photos(SIZES)
+    photos.samples[3][1][2, 2] = 3
+    with pytest.raises(UserError, match=r"photo_3\.jpg: label 3, expected ids below 3"):
+        inference.Evaluator(PixelNetwork(), photos, CONFIG)(matrix())
+
+
+def test_an_error_of_the_source_comes_through():
+    class Broken(Photos):
+        def __getitem__(self, index):
+            if index == 2:
+                raise UserError("photo_2.jpg is truncated")
+            return super().__getitem__(index)
+
+    photos = Broken(made_up_photos(SIZES).samples)
+    with pytest.raises(UserError, match="photo_2"):
+        inference.Evaluator(PixelNetwork(), photos, CONFIG)(matrix())
+
+
+class FixedLogits:
+    """The same [h,w,C] logits for every photo."""
+
+    def __init__(self, logits):
+        self.logits = np.asarray(logits, np.float32)
+
+    def apply(self, variables, images, train):
+        return jnp.broadcast_to(self.logits[None], (images.shape[0], *self.logits.shape))
+
+
+def test_logits_are_interpolated_before_the_maximum_is_taken():
+    # Class 0 falls from 1 to 0 over two feature pixels, so 1, .75, .25, 0 over four pixels; class 1 has .8 everywhere.
+    network = FixedLogits([[[1.0, 0.8], [0.0, 0.8]]])
+    label = inference.Predictor(network, CONFIG)({}, np.zeros((2, 8, 3), np.uint8), (1, 4))
+    assert label.dtype == np.int32
+    np.testing.assert_array_equal(label, [[0, 1, 1, 1]])
+
+
+def test_evaluation_is_at_the_size_of_the_label():
+    network = FixedLogits([[[1.0, 0.8], [0.0, 0.8]]])
+    photos = Photos([(np.zeros((2, 8, 3), np.uint8), np.array([[0, 1, 1, 0]], np.int16))], ("a", "b"))
+    scores = inference.Evaluator(network, photos, CONFIG)({})
+    assert scores["per_class"] == pytest.approx({"a": 50.0, "b": 100 * 2 / 3})
+    assert (scores["aAcc"], scores["images"]) == (75.0, 1)
+
+
+def test_equal_logits_go_to_the_first_class():
+    label = inference.Predictor(FixedLogits(np.zeros((2, 2, 3))), CONFIG)({}, np.zeros((4, 4, 3), np.uint8), (4, 4))
+    np.testing.assert_array_equal(label, np.zeros((4, 4)))

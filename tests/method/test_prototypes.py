@@ -1,0 +1,94 @@
+"""The bank: values worked out by hand, and a naive loop against the vectorised update."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdp_jax.method.prototypes import Bank, empty_bank, image_means, normalise, update_bank
+
+
+def bank_of(vectors, images_seen):
+    return Bank(jnp.asarray(vectors, jnp.float32), jnp.asarray(images_seen, jnp.int32))
+
+
+def test_normalise_by_hand_and_at_zero():
+    np.testing.assert_allclose(normalise(jnp.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+    gradient = jax.grad(lambda x: jnp.sum(normalise(x)))(jnp.zeros((1, 2)))
+    assert np.all(np.isfinite(gradient))
+
+
+def test_each_image_has_one_say():
+    # Image 0 holds class 0 in three pixels along x, image 1 in one pixel along y: the mean is halfway between them,
+    # where a mean over pixels would lean towards x.
+    embeddings = jnp.array([[[1.0, 0.0]] * 3, [[0.0, 1.0]] * 3])
+    labels = jnp.array([[0, 0, 0], [0, -1, -1]])
+    bank = update_bank(empty_bank(1, 2), embeddings, labels, 0.9)
+    np.testing.assert_allclose(bank.vectors, [[np.sqrt(0.5), np.sqrt(0.5)]], rtol=1e-6)
+    assert bank.images_seen.tolist() == [2]
+
+
+def test_moving_average_is_normalised_and_takes_the_unnormalised_mean():
+    # The two image means (1, 0) and (0, 1) average to (0.5, 0.5); 0.5 (1, 0) + 0.5 (0.5, 0.5) = (0.75, 0.25).
+    embeddings = jnp.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    bank = update_bank(bank_of([[1.0, 0.0]], [5]), embeddings, jnp.array([[0], [0]]), 0.5)
+    np.testing.assert_allclose(bank.vectors, [[0.75 / np.sqrt(0.625), 0.25 / np.sqrt(0.625)]], rtol=1e-6)
+    assert bank.images_seen.tolist() == [7]
+
+
+def test_absent_class_keeps_its_prototype_bit_for_bit():
+    old = np.array([[0.6, 0.8], [0.28, 0.96]], np.float32)
+    bank = update_bank(bank_of(old, [3, 4]), jnp.array([[[0.0, 1.0]]]), jnp.array([[0]]), 0.9)
+    assert np.array_equal(bank.vectors[1], old[1])
+    assert bank.images_seen.tolist() == [4, 4]
+
+
+def test_class_zero_is_a_class_and_ignore_is_not():
+    embeddings = jnp.array([[[0.0, 1.0], [1.0, 0.0]]])
+    bank = update_bank(empty_bank(2, 2), embeddings, jnp.array([[0, -1]]), 0.9)
+    np.testing.assert_allclose(bank.vectors, [[0.0, 1.0], [0.0, 0.0]], atol=1e-7)
+    assert bank.images_seen.tolist() == [1, 0]
+
+
+def test_image_with_only_ignored_pixels_changes_nothing():
+    old = bank_of([[0.6, 0.8], [0.0, 0.0]], [3, 0])
+    bank = update_bank(old, jnp.ones((2, 4, 2)), jnp.full((2, 4), -1), 0.9)
+    assert np.array_equal(bank.vectors, old.vectors)
+    assert np.array_equal(bank.images_seen, old.images_seen)
+
+
+def naive_update(bank, embeddings, labels, momentum):
+    vectors, seen = np.array(bank.vectors, np.float64), np.array(bank.images_seen)
+    for c in range(len(vectors)):
+        means = []
+        for v, y in zip(np.asarray(embeddings, np.float64), np.asarray(labels), strict=True):
+            if (y == c).any():
+                mean = v[y == c].mean(axis=0)
+                means.append(mean / np.linalg.norm(mean))
+        if means:
+            mean = np.mean(means, axis=0)
+            new = mean if seen[c] == 0 else momentum * vectors[c] + (1 - momentum) * mean
+            vectors[c] = new / np.linalg.norm(new)
+            seen[c] += len(means)
+    return vectors, seen
+
+
+def test_against_a_naive_loop():
+    rng = np.random.default_rng(0)
+    embeddings = normalise(jnp.asarray(rng.normal(size=(6, 20, 5)), jnp.float32))
+    labels = rng.integers(-1, 9, size=(6, 20))
+    labels[:, labels[0] == 3] = -1
+    seen = rng.integers(0, 3, size=9)
+    old = bank_of(normalise(jnp.asarray(rng.normal(size=(9, 5)))) * (seen > 0)[:, None], seen)
+    bank = update_bank(old, embeddings, jnp.asarray(labels), 0.7)
+    vectors, images_seen = naive_update(old, embeddings, labels, 0.7)
+    np.testing.assert_allclose(bank.vectors, vectors, atol=1e-6)
+    assert np.array_equal(bank.images_seen, images_seen)
+
+
+@pytest.mark.parametrize("label", [-1, 0, 1])
+def test_image_means_of_one_pixel(label):
+    means, present = image_means(jnp.array([[[0.6, 0.8]]]), jnp.array([[label]]), 2)
+    assert present.tolist() == [[label == 0, label == 1]]
+    for c in range(2):
+        np.testing.assert_allclose(means[0, c], [0.6, 0.8] if label == c else [0.0, 0.0], rtol=1e-6)

@@ -1,0 +1,37 @@
+"""Which classes code a pixel, and how much each: values worked out by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mdp_jax.method.sparse_coding import code_weights, nearest_classes
+
+SIMILARITY = jnp.array([0.9, 0.1, 0.5, 0.7])
+
+
+def chosen(allowed, k):
+    return nearest_classes(SIMILARITY, jnp.array(allowed, bool), k).astype(int).tolist()
+
+
+def test_nearest_among_the_allowed():
+    assert chosen([1, 1, 1, 1], 2) == [1, 0, 0, 1]
+    assert chosen([0, 1, 1, 1], 2) == [0, 0, 1, 1]
+
+
+def test_fewer_than_k():
+    assert chosen([0, 1, 0, 1], 3) == [0, 1, 0, 1]
+    assert chosen([0, 0, 0, 0], 3) == [0, 0, 0, 0]
+    assert chosen([1, 1, 1, 1], 9) == [1, 1, 1, 1]
+
+
+def test_equal_similarities_give_k_classes():
+    assert int(nearest_classes(jnp.zeros(6), jnp.ones(6, bool), 4).sum()) == 4
+
+
+def test_weights_by_hand():
+    # Over classes 0 and 3 at temperature 0.2: exp(4.5) / (exp(4.5) + exp(3.5)) = 1 / (1 + 1 / e).
+    weights = code_weights(SIMILARITY, jnp.array([True, False, False, True]), 0.2)
+    np.testing.assert_allclose(weights, [1 / (1 + np.exp(-1)), 0, 0, 1 / (1 + np.exp(1))], rtol=1e-6)
+
+
+def test_no_class_no_weight():
+    assert code_weights(SIMILARITY, jnp.zeros(4, bool), 0.2).tolist() == [0, 0, 0, 0]

@@ -1,0 +1,102 @@
+"""mdp_jax/reporting/figures.py: what the pixels of the figures hold."""
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+
+from mdp_jax.reporting import colors, figures
+
+CLASSES = ["sky", "road", "car"]
+PURPLE = (77, 0, 77)  # in no palette, and no shade of black text
+
+
+def decoded(png):
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def pixels_of(picture, colour):
+    return int(np.sum(np.all(picture == np.asarray(colour, np.uint8), axis=-1)))
+
+
+def white_border(picture):
+    return all(np.all(edge == 255) for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]))
+
+
+def test_curves_draw_every_series_inside_the_picture():
+    series = {"scratch": [(0, 3.0), (100, 1.0)], "_pre $trained$": [(0, 2.0), (50, float("nan")), (100, 0.5)]}
+    picture = decoded(figures.curves(series, "loss", title="valley"))
+    assert white_border(picture)
+    for colour in colors.palette(4)[[0, 3]]:
+        assert pixels_of(picture, colour) > 20
+
+
+@pytest.mark.parametrize("series", [{}, {"mIoU": []}, {"mIoU": [(2000, 41.0)]}, {"mIoU": [(1, float("nan"))]}])
+def test_curves_of_little_or_nothing(series):
+    assert decoded(figures.curves(series, "mIoU (%)")).shape[0] > 200
+
+
+def test_the_same_figure_twice_is_the_same_bytes():
+    assert figures.curves({"a": [(0, 1), (1, 2)]}, "y") == figures.curves({"a": [(0, 1), (1, 2)]}, "y")
+
+
+def test_prediction_grid_shows_photo_target_and_predictions():
+    image = np.tile(np.array(PURPLE, np.uint8), (40, 60, 1))
+    target = np.zeros((80, 120), np.int16)  # of another size than the photo
+    target[:, 60:] = -1
+    rows = [(image, target, {"scratch": np.full((80, 120), 1), "pretrained": np.full((80, 120), 2, np.int32)})]
+    picture = decoded(figures.prediction_grid(rows, CLASSES))
+    sky, road, car = (pixels_of(picture, colour) for colour in colors.palette(3))
+    photo = pixels_of(picture, PURPLE)
+    width = round((photo * 60 / 40) ** 0.5)
+    assert photo == width * round(width * 40 / 60)
+    # Swatches of the legend come on top of the pictures.
+    assert photo < road < photo + 1000 and photo < car < photo + 1000 and photo / 2 < sky < photo / 2 + 1000
+    assert pixels_of(picture, (215, 215, 215)) > photo / 8
+
+
+def test_prediction_grid_of_photos_of_several_shapes():
+    rows = [
+        (np.zeros((h, w, 3), np.uint8), np.zeros((h, w), np.int16), {"net": np.zeros((h, w), np.int32)})
+        for h, w in [(40, 60), (60, 40), (1, 90)]
+    ]
+    picture = decoded(figures.prediction_grid(rows, CLASSES))
+    assert white_border(picture)
+
+
+def test_batch_preview_lays_views_below_each_other():
+    shades = np.array([(60, 0, 60), (80, 0, 80), (100, 0, 100), (140, 0, 140)], np.uint8)
+    photos = np.tile(shades[:, None, None], (1, 32, 32, 1))
+    labels = np.stack([np.full((32, 32), value, np.int16) for value in (0, 1, 2, -1)])
+    rows = {"query": photos, "label": labels, "mixed": photos // 2}
+    picture = decoded(figures.batch_preview(rows, [f"set {i}\nplain" for i in range(4)], CLASSES))
+    tops = [np.argmax(np.any(np.all(picture == shade, axis=-1), axis=1)) for shade in (shades[0], shades[0] // 2)]
+    lefts = [np.argmax(np.any(np.all(picture == shade, axis=-1), axis=0)) for shade in shades]
+    assert 0 < tops[0] < tops[1] and lefts == sorted(set(lefts))
+    assert pixels_of(picture, shades[0]) == pixels_of(picture, shades[3]) >= 120 * 120
+
+
+def similarity_colour(value):
+    return (np.array(matplotlib.colormaps["RdBu_r"]((value + 1) / 2)[:3]) * 255).round().astype(np.uint8)
+
+
+def test_heatmap_of_four_prototypes_by_hand():
+    # Two equal, one opposite, one never seen: cosines 1, -1 and grey; lengths do not matter.
+    vectors = np.array([[1.0, 0.0], [3.0, 0.0], [-2.0, 0.0], [0.0, 1.0]])
+    datasets = [("town", ["car", "road"]), ("harbor", ["boat", "quay"])]
+    picture = decoded(figures.similarity_heatmap(vectors, np.array([5, 1, 2, 0]), datasets))
+    one, minus_one, grey = (
+        pixels_of(picture, colour) for colour in (similarity_colour(1.0), similarity_colour(-1.0), (204, 204, 204))
+    )
+    cell = grey / 7
+    assert cell > 50 * 50
+    assert abs(one - 5 * cell) < cell and abs(minus_one - 4 * cell) < cell
+    assert white_border(picture)
+
+
+@pytest.mark.parametrize("sizes", [[1], [2, 3], [23, 8, 59], [21, 150]])
+def test_heatmap_of_few_and_many_classes(sizes):
+    names = [(f"dataset {number}", [f"class_{i}" for i in range(size)]) for number, size in enumerate(sizes)]
+    vectors = np.random.default_rng(0).normal(size=(sum(sizes), 16))
+    assert white_border(decoded(figures.similarity_heatmap(vectors, np.ones(sum(sizes), bool), names)))

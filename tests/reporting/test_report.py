@@ -1,0 +1,110 @@
+"""mdp_jax/reporting/report.py and tables.py."""
+
+import html.parser
+import io
+import re
+
+import numpy as np
+from rich.console import Console
+
+from mdp_jax.reporting import figures, report, tables
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, and all text, of a page whose tags must close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self._open = [], [], []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+PNG = figures.encode_png(np.zeros((4, 6, 3), np.uint8))
+TABLE = tables.Table(["class", "IoU (%)", "photos"], [["<sky>", 81.234, 3], ["road", None, 4]], "Scores & counts")
+TEXT = 'First paragraph, <script>alert("1")</script>.\n\nSecond & last.'
+
+
+def page():
+    sections = [report.Section("A < B", TEXT, [TABLE], [report.Figure(PNG, 'a "grid"')]), report.Section("Empty")]
+    return report.html("Runs <of> today", sections)
+
+
+def test_the_page_is_well_formed_and_escapes_all_text():
+    parsed = Page(page())
+    text = "".join(parsed.words)
+    for words in (
+        "Runs <of> today",
+        "A < B",
+        '<script>alert("1")</script>',
+        "Second & last.",
+        "<sky>",
+        "Scores & counts",
+    ):
+        assert words in text
+    assert [tag for tag, _ in parsed.tags].count("p") == 2
+    assert "script" not in [tag for tag, _ in parsed.tags]
+
+
+def test_the_page_needs_nothing_from_elsewhere():
+    text = page()
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    parsed = Page(text)
+    sources = [attributes["src"] for _, attributes in parsed.tags if "src" in attributes]
+    assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBOR")
+    assert not any("href" in attributes for _, attributes in parsed.tags)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_numbers_belong_to_the_right_and_text_to_the_left():
+    cells = re.findall(r"<t[hd]( class=\"number\")?>([^<]*)<", page())
+    assert [(bool(number), text) for number, text in cells] == [
+        (False, "class"),
+        (True, "IoU (%)"),
+        (True, "photos"),
+        (False, "&lt;sky&gt;"),
+        (True, "81.23"),
+        (True, "3"),
+        (False, "road"),
+        (True, "–"),
+        (True, "4"),
+    ]
+
+
+def printed(table, **options):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(tables.for_terminal(table, **options))
+    return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def test_the_terminal_shows_the_same_cells_aligned():
+    lines = printed(
+        tables.Table(["class", "IoU (%)"], [["[bold]sky", 81.234], ["road", None], ["mIoU", 7.0]], "valley")
+    )
+    assert lines[0].startswith("valley")
+    assert [line.split() for line in lines[3:]] == [["[bold]sky", "81.23"], ["road", "–"], ["mIoU", "7.00"]]
+    assert len({len(line) for line in lines[3:]}) == 1
+
+
+def test_scores_of_two_networks_as_a_table():
+    scores = {"mIoU": 50.0, "mAcc": 60.0, "aAcc": 70.0, "per_class": {"sky": 50.0, "car": None}, "images": 2}
+    table = tables.scores_table({"scratch": scores, "pretrained": scores | {"mIoU": 51.0}}, "valley")
+    assert table.columns == ["class", "scratch", "pretrained"]
+    assert table.rows == [
+        ["sky", 50.0, 50.0],
+        ["car", None, None],
+        ["mIoU", 50.0, 51.0],
+        ["mAcc", 60.0, 60.0],
+        ["aAcc", 70.0, 70.0],
+    ]
