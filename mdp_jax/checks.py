@@ -4,6 +4,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
 
+MAX_SEED = 2**32 - 1  # what grain takes
 TRAINABLE = ("all", "head")
 LOSS_MEANS = ("all", "valid")
 
@@ -42,6 +43,12 @@ def _common(config) -> None:
     for key in ("steps", "devices", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
         _at_least(config, key, 0)
     _at_least(config, "optim.lr", 0, strictly=True)
+    if config.seed > MAX_SEED:
+        raise UserError(f"config.seed={config.seed}: expected at most {MAX_SEED}")
+    for key in config.data.photometric:
+        _at_least(config, f"data.photometric.{key}", 0)
+    if min(config.data.std) <= 0:
+        raise UserError(f"config.data.std={config.data.std}: expected positive numbers")
     _share(config, "data.flip")
     _share(config, "optim.momentum")
     _range(config, "data.scale")
@@ -70,6 +77,8 @@ def pretraining(config, devices: int) -> None:
     for key in ("method.prototype_momentum", "method.encoder_momentum", "mixing.region", "mixing.pixel"):
         _share(config, key)
     _range(config, "data.ratio")
+    if config.data.scale[1] > 1:
+        raise UserError(f"config.data.scale={config.data.scale}: expected shares of the photo's area, at most 1")
     if config.mixing.region + config.mixing.pixel > 1:
         raise UserError(
             f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: "
@@ -97,6 +106,7 @@ def finetuning(config, devices: int) -> None:
     _one_of(config, "trainable", TRAINABLE)
     _one_of(config, "loss_mean", LOSS_MEANS)
     _share(config, "data.category_ratio")
+    _at_least(config, "data.category_ratio", 0, strictly=True)
     for key in ("optim.lr_min", "optim.power", "evaluate_every"):
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)

@@ -54,8 +54,7 @@ def run(arguments: list[str]) -> int:
     """
     known, rest = _parser().parse_known_args(arguments)
     module = importlib.import_module(f"mdp_jax.{known.part}")
-    summary = PARTS[known.part]
-    parser = _OneLineParser(prog=f"mdp {known.part}", description=summary[0].upper() + summary[1:] + ".")
+    parser = _OneLineParser(prog=f"mdp {known.part}", description=PARTS[known.part])
     module.add_arguments(parser)
     rest, overrides = _split_overrides(rest)
     return module.run(parser.parse_args(rest), overrides) or 0

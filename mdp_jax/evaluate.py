@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         scores = evaluator(variables, _report_to(progress, len(source)))
     write_scores(pathlib.Path(args.checkpoint), source.name, scores, args.split)
     caption = f"{source.name} {args.split}, {scores['images']} photos of {evaluator.compiled_shapes} shapes"
-    Console(soft_wrap=True).print(for_terminal(scores_table({"IoU (%)": scores}, caption), rules_before=[len(classes)]))
+    Console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(classes)]))
 
 
 def require_classes(source, classes: tuple[str, ...], where: str) -> None:

@@ -56,7 +56,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     summary["seconds"] = round(time.perf_counter() - began, 1)
     workdir.write_json(folder / "summary.json", summary)
     Console().print(for_terminal(_runs_table(results)))
-    runs.write_page(folder, "Quickstart: does multi-dataset pretraining pay?", _sections(folder, results, best, summary))
+    runs.write_page(
+        folder, "Quickstart: does multi-dataset pretraining pay?", _sections(folder, results, best, summary)
+    )
     print(", ".join(f"{name} {value}" for name, value in summary.items()))
 
 

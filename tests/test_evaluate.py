@@ -13,13 +13,18 @@ from mdp_jax.evaluation import metrics
 from tests.evaluation import finetuned
 
 
+@pytest.fixture(autouse=True)
+def quick_network(monkeypatch):
+    monkeypatch.setattr(evaluate.network, "segmenter", lambda model_config, num_classes: finetuned.StridedNetwork())
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """(data_dir, workdir, config, variables)."""
     folder = tmp_path_factory.mktemp("evaluate")
     finetuned.write_dataset(folder / "data" / "noise")
-    config = finetuned.small_config(folder / "data")
-    return folder / "data", folder / "run", config, finetuned.write_workdir(folder / "run", config)
+    config, variables = finetuned.write_workdir(folder / "run", folder / "data")
+    return folder / "data", folder / "run", config, variables
 
 
 def test_scores_table_and_json(made, capsys):

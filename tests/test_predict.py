@@ -10,13 +10,18 @@ from mdp_jax.errors import UserError
 from tests.evaluation import finetuned
 
 
+@pytest.fixture(autouse=True)
+def quick_network(monkeypatch):
+    monkeypatch.setattr(predict.network, "segmenter", lambda model_config, num_classes: finetuned.StridedNetwork())
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """(folder of photos, workdir, config, variables)."""
     folder = tmp_path_factory.mktemp("predict")
     finetuned.write_dataset(folder / "noise")
-    config = finetuned.small_config(folder)
-    return folder / "noise" / "images" / "val", folder / "run", config, finetuned.write_workdir(folder / "run", config)
+    config, variables = finetuned.write_workdir(folder / "run", folder)
+    return folder / "noise" / "images" / "val", folder / "run", config, variables
 
 
 def test_labels_and_overlays_at_the_photos_own_size(made, tmp_path):

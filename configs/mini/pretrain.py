@@ -1,4 +1,4 @@
-"""Pretraining on three small sets of real photos, on two CPU cores; set --config.data_dir to the folder that holds them."""
+"""Pretraining on three small sets of real photos, on two CPU cores; --config.data_dir names their folder."""
 
 from configs import base
 from configs.mini import common

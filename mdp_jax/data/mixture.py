@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mdp_jax.errors import UserError
+from mdp_jax.method.mixing import PLAIN, REGION
 
-PLAIN, REGION, PIXEL = 0, 1, 2  # kinds of mixing
 _GRAIN = 65536  # pairs of a period, nearly: probabilities are rounded to one part in this many
 _LEAST_WEIGHT = 1e-12  # of a dataset, beside the largest
 _SCHEDULE, _PAIR = 1, 2  # keep the two uses of the seed apart
@@ -50,7 +50,8 @@ def pair_probabilities(weights: np.ndarray, region: float, pixel: float) -> np.n
         return np.stack([plain, 0 * plain, 0 * plain])
     others = plain * (1 - np.eye(len(weights)))
     mixed = weights[:, None] * others / others.sum(axis=1, keepdims=True)
-    return np.stack([(1 - region - pixel) * plain, region * mixed, pixel * mixed])
+    share = 1 - (region + pixel)  # in this order 0.7 and 0.3 leave exactly nothing
+    return np.stack([share * plain, region * mixed, pixel * mixed])
 
 
 class _Period(NamedTuple):

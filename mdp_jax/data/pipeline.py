@@ -15,10 +15,8 @@ from mdp_jax.data import augment
 from mdp_jax.data.label_space import LabelSpace, build
 from mdp_jax.data.mixture import Schedule, mixture_weights, pair_mixing, pair_probabilities
 from mdp_jax.data.shuffle import ShuffledEpochs
-from mdp_jax.errors import UserError
 
 _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
-_MAX_SEED = 2**32 - 1  # grain's
 
 
 def pretrain_schedule(config: ConfigDict, sources: Sequence) -> Schedule:
@@ -48,9 +46,8 @@ def pretrain_batches(
       lam               float32 [P]: 1 in plain pairs
       box               int32 [P, 4]: y0, x0, y1, x1, half open; 0 unless the pair is region-mixed
 
-    UserError on values of the config that cannot be; reading raises what the sources raise.
+    The config's values are those that checks.py lets through; reading raises what the sources raise.
     """
-    _check_pretrain(config, process_count)
     build(sources).require_same(label_space, "the label space given to the pipeline")
     schedule = pretrain_schedule(config, sources)
     streams = [
@@ -79,9 +76,8 @@ def finetune_batches(
     A process gets its contiguous block of B samples of each global batch of config.batch:
     "image" uint8 [B, H, W, 3] RGB, "label" int16 [B, H, W], local id, -1 ignore.
 
-    UserError on values of the config that cannot be; reading raises what the source raises.
+    The config's values are those that checks.py lets through; reading raises what the source raises.
     """
-    _check_finetune(config, process_count)
     view = functools.partial(
         augment.finetune_view,
         **_view_settings(config.data),
@@ -93,39 +89,6 @@ def finetune_batches(
     samples = samples.random_map(functools.partial(_one_view, view=view), seed=_view_seed(config.seed))
     batches = samples.batch(config.batch // process_count, drop_remainder=True)
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
-
-
-def _require(condition: bool, key: str, value, expected: str) -> None:
-    if not condition:
-        raise UserError(f"{key} is {value}; expected {expected}")
-
-
-def _check(config: ConfigDict, batch_unit: int) -> None:
-    data = config.data
-    _require(0 <= config.seed <= _MAX_SEED, "seed", config.seed, f"0 to {_MAX_SEED}")
-    fits = config.batch > 0 and config.batch % batch_unit == 0
-    _require(fits, "batch", config.batch, f"a positive multiple of {batch_unit}")
-    _require(len(data.crop) == 2 and min(data.crop) > 0, "data.crop", tuple(data.crop), "height and width above 0")
-    _require(0 <= data.flip <= 1, "data.flip", data.flip, "a probability, 0 to 1")
-    _require(data.threads > 0, "data.threads", data.threads, "at least 1")
-    for name, strength in data.photometric.items():
-        _require(strength >= 0, f"data.photometric.{name}", strength, "a strength of at least 0")
-
-
-def _check_pretrain(config: ConfigDict, process_count: int) -> None:
-    _check(config, batch_unit=2 * process_count)  # a pair is never split
-    low, high = config.data.scale
-    _require(0 < low <= high <= 1, "data.scale", (low, high), "0 < lowest <= highest <= 1, shares of the photo's area")
-    low, high = config.data.ratio
-    _require(0 < low <= high, "data.ratio", (low, high), "0 < lowest <= highest width / height")
-    _require(config.mixing.beta > 0, "mixing.beta", config.mixing.beta, "a number above 0")
-
-
-def _check_finetune(config: ConfigDict, process_count: int) -> None:
-    _check(config, batch_unit=process_count)
-    low, high = config.data.scale
-    _require(0 < low <= high, "data.scale", (low, high), "0 < lowest <= highest factor")
-    _require(config.data.category_ratio > 0, "data.category_ratio", config.data.category_ratio, "a share above 0")
 
 
 def _view_settings(data: ConfigDict) -> dict:

@@ -61,6 +61,8 @@ MEANINGS = tuple(LOOKS)
 _INDEX = {meaning: index for index, meaning in enumerate(MEANINGS)}
 _BLOSSOM = ((235, 90, 90), (240, 220, 90), (240, 240, 240), (190, 110, 200))
 _ANCHORS = [np.array(look.colours, np.float64) for look in LOOKS.values()]
+# The first colours of nature are the likeliest; paint has no favourites.
+_LIKELY = [np.full(len(look.colours), 1.0 if look.free else 0.8).cumprod() for look in LOOKS.values()]
 
 
 class Light(NamedTuple):
@@ -74,14 +76,14 @@ class Light(NamedTuple):
     blur: float  # deviation in pixels of a scene 96 pixels high
 
 
-def _mix(rng: np.random.Generator, anchors: np.ndarray) -> np.ndarray:
-    """A colour near one of the anchors or between some of them: float64 [3]."""
-    weights = rng.random(len(anchors)) ** 4
-    return weights @ anchors / weights.sum() + 8.0 * rng.standard_normal(3)
+def _mix(rng: np.random.Generator, index: int) -> list[float]:
+    """A colour [R, G, B] of a meaning, near one of its anchors or between some of them."""
+    weights = (rng.random(len(_ANCHORS[index])) * _LIKELY[index]) ** 4
+    return (weights @ _ANCHORS[index] / weights.sum() + 8.0 * rng.standard_normal(3)).tolist()
 
 
 class Canvas:
-    """Paints surfaces back to front; `render` colours them. `ids` uint8 [H, W] holds the surface of every pixel."""
+    """Paints surfaces back to front; `render` colours them. `ids` int16 [H, W] holds the surface of every pixel."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int], horizon: float, vanish: float):
         self.rng = rng
@@ -90,8 +92,10 @@ class Canvas:
         self.horizon = horizon  # y of the horizon
         self.vanish = vanish  # x towards which straight roads run
         self.side = 1.0 if rng.random() < 0.5 else -1.0  # the side that the light comes from
-        self.ids = np.zeros(size, np.uint8)
+        self.ids = np.zeros(size, np.int16)
         self._shadow = np.full(size, 255, np.uint8)
+        # For each surface: colour (3), its change by the texture (3), turn and scale of the texture (2), its start (2)
+        # and its place in the atlas, brightness (constant, per x, per y), nearness, whether it lies on the ground.
         self._rows: list[list[float]] = []
         self._meanings: list[int] = []
         self._colours: dict[str, list[float]] = {}
@@ -113,16 +117,14 @@ class Canvas:
     def surface(
         self, meaning: str, nearness: float = 0.0, ground: bool = False, scale: float = 1.0, tone: float = 1.0
     ) -> int:
-        """A new surface and its id, 0..254 (the last id is shared by all that come later).
+        """A new surface and its id: 0, 1, ...
 
         nearness as above (0: as far as the horizon; unused on the ground), ground: lies on the ground plane and so
         its texture shrinks with distance, scale: of the texture, tone: factor of the colour.
         """
-        if len(self._rows) == 255:
-            return 254
         rng, look = self.rng, LOOKS[meaning]
         if look.free or meaning not in self._colours:
-            self._colours[meaning] = _mix(rng, _ANCHORS[_INDEX[meaning]]).tolist()
+            self._colours[meaning] = _mix(rng, _INDEX[meaning])
         draws = rng.random(9).tolist()
         factor = tone * (0.9 + 0.2 * draws[0])
         colour = [factor * self._colours[meaning][c] + 14.0 * (draws[1 + c] - 0.5) for c in range(3)]
@@ -187,8 +189,13 @@ class Canvas:
         colour = (air + (colour - air) * clear) * light.gain[:, None, None]
         return self._expose(colour, light)
 
-    def _texture(self, placing, flat, x, y, near) -> np.ndarray:
-        """Samples the atlas: float32 [H, W] in -1..1, less of it where the ground is far away."""
+    def _texture(
+        self, placing: np.ndarray, flat: np.ndarray, x: np.ndarray, y: np.ndarray, near: np.ndarray
+    ) -> np.ndarray:
+        """Samples the atlas: float32 [H, W] in -1..1, less of it where the ground is far away.
+
+        placing: planes [5, H, W] of the table; flat: bool [H, W], on the ground; x [1, W]; y and near [H, 1].
+        """
         cos, sin, start_u, start_v, tile = placing
         # The plane y = horizon + const / depth, so that texture lines run to the vanishing point.
         across = np.where(flat, (x - self.vanish) / near, x) * 96
@@ -198,7 +205,7 @@ class Canvas:
         u -= TILE * np.floor(u * np.float32(1 / TILE))
         v -= TILE * np.floor(v * np.float32(1 / TILE))
         sample = cv2.remap(atlas(), u, v + tile, cv2.INTER_LINEAR)
-        return np.where(flat, np.minimum(3.0 * near, 1.0), 1.0) * sample
+        return np.where(flat, np.minimum(2.0 * near, 1.0), 1.0) * sample
 
     def _expose(self, colour: np.ndarray, light: Light) -> np.ndarray:
         """Saturation, contrast, blur and a little sensor noise: float32 [3, H, W] to uint8 [H, W, 3]."""

@@ -1,5 +1,6 @@
 """Where things are in the drawn scenes: the background, the lie of the land, and the placing of things."""
 
+import bisect
 import itertools
 from collections.abc import Callable, Mapping
 
@@ -13,9 +14,8 @@ _STEPS = np.linspace(0, 1, 33)
 
 def choose(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     """One of the names, with a probability proportional to its weight."""
-    names = tuple(weights)
-    bounds = np.cumsum(tuple(weights.values()))
-    return names[min(int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right")), len(names) - 1)]
+    names, bounds = tuple(weights), tuple(itertools.accumulate(weights.values()))
+    return names[min(bisect.bisect_right(bounds, rng.random() * bounds[-1]), len(names) - 1)]
 
 
 def _profile(canvas: Canvas, low: int, high: int, sharp: bool) -> np.ndarray:
@@ -55,9 +55,9 @@ def mountains(canvas: Canvas, snow: float) -> None:
     """A range on the horizon; with probability `snow` its peaks are white."""
     height = canvas.horizon * canvas.between(0.35, 0.85)
     line = canvas.horizon - height * (0.25 + 0.75 * _profile(canvas, 2, 14, True))
-    range_ = canvas.surface("mountain", 0.25)
-    canvas.shade(range_, (0, canvas.horizon - height, canvas.aspect, canvas.horizon), 0.2, -0.1)
-    canvas.fill(range_, _below(canvas, line))
+    rocks = canvas.surface("mountain", 0.25)
+    canvas.shade(rocks, (0, canvas.horizon - height, canvas.aspect, canvas.horizon), 0.2, -0.1)
+    canvas.fill(rocks, _below(canvas, line))
     if canvas.rng.random() < snow:
         limit = canvas.horizon - height * (canvas.between(0.3, 0.6) + 0.15 * canvas.rng.standard_normal(33))
         canvas.fill(canvas.surface("snow", 0.25), _below(canvas, line, np.maximum(line, limit)))
@@ -186,6 +186,8 @@ def _facade(canvas: Canvas, wall: np.ndarray, material: str, near: float, column
             canvas.surface("roof", near),
             roof + (wall[3, 0] - wall[2, 0]) * np.array(((-0.06, 0), (0.06, 0), (0, 0), (0, 0))),
         )
+    if near < 0.25:
+        return  # windows and doors would be a pixel wide
     storeys = max(round(np.linalg.norm(wall[2] - wall[1]) / (0.27 * min(near, 1.0))), 1)
     windows(canvas, wall, columns, min(storeys, 5), near)
     place = (int(canvas.rng.integers(columns)) + 0.3) / columns
@@ -212,6 +214,7 @@ def row(canvas: Canvas, land: str) -> None:
         x += width
 
 
+# Each shapes the ground, which is of the meaning `land` so far.
 PLANS: dict[str, Callable[[Canvas, str], None]] = {
     "coast": coast,
     "lake": lake,

@@ -57,10 +57,21 @@ def colorize(label: np.ndarray, num_classes: int) -> np.ndarray:
     return np.where((label < 0)[..., None], stripes, colours)
 
 
-def text_width(text: str, pixels: float) -> float:
-    """Width in pixels of one line of the figures' font at `pixels` height."""
-    width, _, _ = TextToPath().get_text_width_height_descent(text, FontProperties(size=pixels), ismath=False)
+def text_width(text: str, font: float) -> float:
+    """Width in pixels of one line of text of `font` pixels height."""
+    width, _, _ = TextToPath().get_text_width_height_descent(text, FontProperties(size=font), ismath=False)
     return width
+
+
+def text_style(font: float) -> dict:
+    """Keywords of a matplotlib text of `font` pixels height, in which a dollar is a dollar."""
+    return {"fontsize": font * 72 / _DPI, "parse_math": False}
+
+
+def sheet(height: int, width: int) -> Figure:
+    """An empty figure that `pixels` turns into exactly height x width pixels."""
+    # Matplotlib cuts the fraction off: 29 pixels as 0.29 inches would come back as 28.
+    return Figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
 
 
 def legend(ids: Sequence[int], classes: Sequence[str], width: int, font: float = 15) -> np.ndarray:
@@ -80,8 +91,9 @@ def legend(ids: Sequence[int], classes: Sequence[str], width: int, font: float =
     columns = max(1, min(width // column, len(names)))
     rows = -(-len(names) // columns)
     width, row_height = max(width, column * columns), 1.7 * font
-    figure = Figure(figsize=(width / _DPI, max(1, int(rows * row_height + 0.6 * font)) / _DPI), dpi=_DPI)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(figure.bbox.height, 0))
+    height = int(rows * row_height + 0.6 * font)
+    figure = sheet(height, width)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     for place, (index, name) in enumerate(zip(ids, names, strict=True)):
         x, y = (place % columns) * column + 0.4 * font, (place // columns + 0.5) * row_height + 0.3 * font
@@ -89,9 +101,8 @@ def legend(ids: Sequence[int], classes: Sequence[str], width: int, font: float =
         swatch = colorize(np.full((10, 15), index), len(classes))
         axes.imshow(swatch, extent=box, aspect="auto", interpolation="nearest", origin="upper")
         axes.add_patch(Rectangle((box[0], box[3]), 1.5 * font, font, fill=False, edgecolor="0.3", linewidth=0.6))
-        text = axes.text(x + 2 * font, y, name, fontsize=font * 72 / _DPI, va="center_baseline", ha="left")
-        text.set_parse_math(False)
-    axes.set(xlim=(0, width), ylim=(figure.bbox.height, 0))
+        axes.text(x + 2 * font, y, name, va="center_baseline", ha="left", **text_style(font))
+    axes.set(xlim=(0, width), ylim=(height, 0))
     return pixels(figure)
 
 

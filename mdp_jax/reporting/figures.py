@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mdp_jax.reporting.colors import colorize, legend, palette, pixels, text_width
+from mdp_jax.reporting.colors import colorize, legend, palette, pixels, sheet, text_style, text_width
 
 _DPI = 100
 _PAGE = 1050  # width that a grid keeps to where it can, in pixels
@@ -85,9 +85,8 @@ def _present(rows: Sequence[Sequence[np.ndarray]]) -> list[int]:
 
 def _tile(text: str, height: int, width: int) -> np.ndarray:
     """Text in the middle of a white tile, uint8 RGB [height,width,3]."""
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    place = {"ha": "center", "va": "center", "linespacing": 1.15}
-    figure.text(0.5, 0.5, text, fontsize=_FONT * 72 / _DPI, parse_math=False, **place)
+    figure = sheet(height, width)
+    figure.text(0.5, 0.5, text, ha="center", va="center", linespacing=1.15, **text_style(_FONT))
     return pixels(figure)
 
 

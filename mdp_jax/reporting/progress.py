@@ -78,7 +78,7 @@ class Progress:
         if self.live:
             self._bar.update(self._task, description=count, completed=step, state=state)
         else:
-            self._console.print(f"{count}  {state}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"{count}  {state}".rstrip(), markup=False, highlight=False, soft_wrap=True)
 
     def _time_left(self, step: int) -> str:
         """From the mean speed since the first update: what comes before it is mostly compilation."""

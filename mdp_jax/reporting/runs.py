@@ -90,7 +90,9 @@ def bank_summary(bank, label_space) -> Table:
 def heatmap(bank, label_space) -> Figure:
     """The similarities of all prototypes, as a figure of a report."""
     picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), label_space.datasets)
-    return Figure(picture, "Cosine similarity of the prototypes. Off the diagonal blocks: classes of different datasets.")
+    return Figure(
+        picture, "Cosine similarity of the prototypes. Off the diagonal blocks: classes of different datasets."
+    )
 
 
 def pretrain_sections(folder, label_space, bank, datasets, shares: dict, batch: dict) -> list[Section]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import rich.box
+import rich.console
 import rich.table
 import rich.text
 
@@ -48,14 +49,19 @@ def scores_table(networks: Mapping[str, dict], caption: str = "") -> Table:
     return Table(["class", *networks], rows + means, caption)
 
 
-def for_terminal(table: Table, rules_before: Sequence[int] = ()) -> rich.table.Table:
-    """A table to print with rich, with a rule before the rows of the given numbers."""
-    shown = rich.table.Table(title=table.caption or None, box=rich.box.SIMPLE_HEAD, title_justify="left")
+def for_terminal(table: Table, gaps_before: Sequence[int] = ()) -> rich.console.Group:
+    """Caption and table to print with rich, with a gap before the rows of the given numbers."""
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for number, name in enumerate(table.columns):
-        shown.add_column(rich.text.Text(name), justify="right" if table.is_number(number) else "left", no_wrap=True)
+        numbers = table.is_number(number)
+        # Where the terminal is too narrow, text goes on in a second line and numbers stay whole.
+        whole = max(map(len, [name, *(text_of(row[number]) for row in table.rows)])) if numbers else None
+        side = "right" if numbers else "left"
+        shown.add_column(rich.text.Text(name), justify=side, no_wrap=numbers, min_width=whole, overflow="fold")
     for number, row in enumerate(table.rows):
-        if number in rules_before:
+        if number in gaps_before:
             shown.add_section()
         # Text, as a plain string would be searched for markup in brackets.
         shown.add_row(*(rich.text.Text(text_of(cell)) for cell in row))
-    return shown
+    # A title of rich's own would be broken at the width of the table.
+    return rich.console.Group(*([rich.text.Text(table.caption)] if table.caption else []), shown)

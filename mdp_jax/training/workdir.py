@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
+from mdp_jax import runtime
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.training import checkpoint
@@ -136,6 +137,7 @@ def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[Conf
     if "dataset" not in config:
         raise UserError(f"{folder}: the workdir of mdp pretrain; expected one of mdp finetune")
     label_space = LabelSpace.load(folder / "label_space.json")
+    runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
     state, meta = checkpoint.load(folder)
     label_space.require_same(LabelSpace.from_rows(meta["label_space"]), str(folder / "checkpoints"))
     return config, label_space.datasets[0][1], {"params": state["params"], "batch_stats": state["batch_stats"]}

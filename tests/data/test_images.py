@@ -56,6 +56,16 @@ def test_thumbnail_does_not_hide_a_truncated_jpeg(tmp_path):
         images.read_photo(tmp_path / "a.jpg")
 
 
+def test_photo_is_turned_as_its_exif_orientation_says(tmp_path):
+    write_jpeg(tmp_path / "a.jpg", NOISE)
+    data, upright = (tmp_path / "a.jpg").read_bytes(), images.read_photo(tmp_path / "a.jpg")
+    orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # 6: the photo's top is its right side
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + orientation + bytes(4)
+    block = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    (tmp_path / "a.jpg").write_bytes(data[:2] + block + data[2:])
+    np.testing.assert_array_equal(images.read_photo(tmp_path / "a.jpg"), np.rot90(upright, -1))
+
+
 def test_truncated_png(tmp_path):
     write_png(tmp_path / "a.png", NOISE[..., 0])
     data = (tmp_path / "a.png").read_bytes()

@@ -71,6 +71,10 @@ def test_a_rare_cell_is_kept():
     assert (counts[0] >= 1).all() and counts[0, 1, 1] == 1
 
 
+def test_shares_of_one_leave_no_plain_pairs():
+    assert (_schedule(region=0.7, pixel=0.3).counts[mixture.PLAIN] == 0).all()
+
+
 def test_shares_by_hand():
     # Second member of a mixed pair: 1/3 each. So (1/2 + 1/3) / 2 of the mixed samples and 1/2 of the plain are of 0.
     found = mixture.shares(_schedule())
@@ -110,10 +114,10 @@ def test_periods_hold_each_cell_as_often_as_counted_and_use_streams_in_order():
 
 
 def test_schedule_depends_on_the_seed_alone():
+    schedules = [_schedule(seed=0), _schedule(seed=0), _schedule(seed=1)]
+    schedules[1][0]
     far = 2 * 10**9
-    samples = [
-        [schedule[far + i] for i in range(200)] for schedule in map(lambda seed: _schedule(seed=seed), (0, 0, 1))
-    ]
+    samples = [[schedule[far + i] for i in range(200)] for schedule in schedules]
     assert samples[0] == samples[1] != samples[2]
 
 

@@ -30,8 +30,12 @@ def _sources(lengths=(4, 2, 2)):
 
 def _noise_sources(photos=5):
     rng = np.random.default_rng(0)
-    draw = lambda: (rng.integers(0, 256, (20, 30, 3)).astype(np.uint8), rng.integers(-1, 3, (20, 30)).astype(np.int16))  # noqa: E731
-    return [MemorySource(name, ("x", "y", "z"), [draw() for _ in range(photos)]) for name in "ab"]
+    sources = []
+    for name in ("a", "b"):
+        pictures = rng.integers(0, 256, (photos, 20, 30, 3)).astype(np.uint8)
+        labels = rng.integers(-1, 3, (photos, 20, 30)).astype(np.int16)
+        sources.append(MemorySource(name, ("x", "y", "z"), list(zip(pictures, labels, strict=True))))
+    return sources
 
 
 def _take(config, sources, count, start=0, **process):
@@ -199,45 +203,9 @@ def test_finetune_batches_do_not_depend_on_start_threads_or_processes():
     blocks = [
         _first(finetune_batches(config, source, start_batch=0, process_index=p, process_count=4), 5) for p in range(4)
     ]
-    joined = [{key: np.concatenate([part[key] for part in parts]) for key in parts[0]} for parts in zip(*blocks)]  # noqa: B905
+    steps = zip(*blocks, strict=True)
+    joined = [{key: np.concatenate([part[key] for part in parts]) for key in parts[0]} for parts in steps]
     _assert_same(joined, expected)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"batch": 7}, "batch is 7; expected a positive multiple of 2"),
-        ({"batch": 0}, "batch is 0"),
-        ({"data.crop": (0, 8)}, r"data\.crop is \(0, 8\)"),
-        ({"data.flip": 1.5}, r"data\.flip is 1\.5"),
-        ({"data.threads": 0}, r"data\.threads is 0"),
-        ({"data.scale": (0.5, 1.5)}, r"data\.scale is \(0\.5, 1\.5\)"),
-        ({"data.scale": (0.5, 0.2)}, r"data\.scale is"),
-        ({"data.ratio": (0.0, 1.0)}, r"data\.ratio is"),
-        ({"data.photometric.hue": -1.0}, r"data\.photometric\.hue is -1\.0"),
-        ({"mixing.beta": 0.0}, r"mixing\.beta is 0\.0"),
-        ({"mixing.region": 0.8}, r"mixing\.region and \.pixel are 0\.8 and 0\.25"),
-        ({"mixture_temperature": -1.0}, r"mixture_temperature is -1\.0"),
-        ({"seed": -1}, "seed is -1"),
-    ],
-)
-def test_pretrain_config_errors(changes, message):
-    sources = _sources()
-    with pytest.raises(UserError, match=message):
-        pretrain_batches(_config(**changes), sources, build(sources), start_batch=0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"batch": 9}, "batch is 9; expected a positive multiple of 2"),
-        ({"data.scale": (0.0, 1.0)}, r"data\.scale is"),
-        ({"data.category_ratio": 0.0}, r"data\.category_ratio is 0\.0"),
-    ],
-)
-def test_finetune_config_errors(changes, message):
-    with pytest.raises(UserError, match=message):
-        finetune_batches(_config(base.finetune, **changes), _sources()[0], start_batch=0, process_count=2)
 
 
 def test_batch_of_one_sample():
@@ -248,5 +216,4 @@ def test_batch_of_one_sample():
 def test_label_space_of_other_sources():
     other = LabelSpace((("set0", ("class0", "class1")),))
     with pytest.raises(UserError, match="label space given to the pipeline: dataset 1 is missing, expected 'set1'"):
-        other_sources = _sources()
-        pretrain_batches(_config(), other_sources, other, start_batch=0)
+        pretrain_batches(_config(), _sources(), other, start_batch=0)

@@ -77,3 +77,8 @@ def test_overlay_of_a_photo_narrower_than_its_legend_keeps_the_photos_size():
     picture = colors.overlay(np.zeros((20, 12, 3), np.uint8), np.zeros((20, 12), int), ["a very long class name"])
     assert picture.shape[1] > 12
     assert np.all(picture[:20, 12:] == 255) and not np.any(np.all(picture[:20, :12] == 255, axis=-1))
+
+
+def test_a_sheet_has_exactly_the_pixels_asked_for():
+    for size in range(20, 60):
+        assert colors.pixels(colors.sheet(size, 2 * size + 1)).shape == (size, 2 * size + 1, 3)

@@ -82,8 +82,8 @@ def test_numbers_belong_to_the_right_and_text_to_the_left():
     ]
 
 
-def printed(table, **options):
-    console = Console(file=io.StringIO(), width=100)
+def printed(table, width=100, **options):
+    console = Console(file=io.StringIO(), width=width)
     console.print(tables.for_terminal(table, **options))
     return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
 
@@ -95,6 +95,12 @@ def test_the_terminal_shows_the_same_cells_aligned():
     assert lines[0].startswith("valley")
     assert [line.split() for line in lines[3:]] == [["[bold]sky", "81.23"], ["road", "–"], ["mIoU", "7.00"]]
     assert len({len(line) for line in lines[3:]}) == 1
+
+
+def test_a_narrow_terminal_breaks_names_and_no_numbers():
+    lines = printed(tables.Table(["class", "IoU (%)"], [["a very long name of a class " * 3, 81.234]]), width=40)
+    text = " ".join(lines)
+    assert "IoU (%)" in text and "81.23" in text and "…" not in text
 
 
 def test_scores_of_two_networks_as_a_table():

@@ -1,0 +1,21 @@
+# make quickstart | make test | make venv; EXTRA=cuda12|cuda13|tpu|torch adds an extra, as in: make quickstart EXTRA=cuda12
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
+EXTRA ?=
+VENV := .venv
+INSTALLED := $(VENV)/.installed-dev$(addprefix -,$(EXTRA))
+
+.PHONY: venv quickstart test
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'make: no Python >= 3.11 found; name one with make PYTHON=/path/to/python3' >&2; exit 2; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev$(addprefix $(shell echo ,),$(EXTRA))]'
+	@touch $@
+
+quickstart: venv
+	$(VENV)/bin/mdp quickstart --workdir runs/quickstart
+
+test: venv
+	$(VENV)/bin/python -m pytest -q

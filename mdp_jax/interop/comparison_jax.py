@@ -1,0 +1,245 @@
+"""This package's side of the comparison: its own networks, steps and metrics on a case, as NumPy arrays.
+
+Results are {section: {name: array}}; comparison_torch.py gives the same sections and names. It computes on the CPU, as
+PyTorch does there, at highest matmul precision, and in x64 where the case asks for float64.
+"""
+
+import contextlib
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh
+
+from mdp_jax import finetune, pretrain
+from mdp_jax.evaluation import metrics
+from mdp_jax.interop import comparison_case
+from mdp_jax.interop.comparison_case import LABEL_SPACE, RUN_LENGTH, Case
+from mdp_jax.interop.torch_weights import to_torch
+from mdp_jax.method import losses, mixing
+from mdp_jax.method.prototypes import Bank
+from mdp_jax.models import network
+from mdp_jax.training import optim, sharding
+from mdp_jax.training.steps import loss_options, normalise_image
+
+Sections = dict[str, dict[str, np.ndarray]]
+
+
+@contextlib.contextmanager
+def computing_in(dtype: str):
+    """JAX on the CPU in "float32" or "float64", at highest matmul precision."""
+    with (
+        jax.enable_x64(dtype == "float64"),
+        jax.default_device(jax.devices("cpu")[0]),
+        jax.default_matmul_precision("highest"),
+        # The initial weights are replaced anyway, and with this generator they compile in a fraction of the time.
+        jax.default_prng_impl("rbg"),
+    ):
+        yield
+
+
+def _copies(arrays: Mapping) -> dict[str, np.ndarray]:
+    """Copies, since the state that they lie in is given to the next step, memory and all."""
+    return {name: np.array(value) for name, value in arrays.items()}
+
+
+def _mesh() -> Mesh:
+    return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu")[:1])
+
+
+def _cast(values, dtype: str):
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), values)
+
+
+def _bank(case: Case) -> Bank:
+    return Bank(jnp.asarray(case.bank_vectors, case.dtype), jnp.asarray(case.images_seen, jnp.int32))
+
+
+def _mixed(case: Case) -> tuple[jax.Array, jax.Array, jax.Array]:
+    batch = case.batches[0]
+    view = normalise_image(jnp.asarray(batch["image"]), case.pretrain.data, case.dtype)
+    label = jnp.asarray(batch["label"], jnp.int32)
+    return jax.jit(mixing.mix_pairs)(view, label, batch["mix_kind"], batch["lam"], batch["box"])
+
+
+def mixed_view(case: Case) -> Sections:
+    """Images, labels and weights of the first batch's mixed view."""
+    images, labels, weights = _mixed(case)
+    return {"mixing": _copies({"images": images, "labels": labels, "weights": weights[:, 0, 0]})}
+
+
+def forward(case: Case) -> Sections:
+    """Outputs [B,h,w,C] of the query encoder's modules on the mixed view, batch statistics in use."""
+    encoder = network.pixel_encoder(case.pretrain.model)
+
+    @jax.jit
+    def apply(variables, images):
+        return encoder.apply(
+            variables, images, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True
+        )
+
+    embeddings, updated = apply(_cast(case.f, case.dtype), _mixed(case)[0])
+    outputs = {}
+    for part, modules in updated["intermediates"].items():
+        for name, inner in modules.items() if isinstance(modules, dict) else ():
+            if name != "__call__":
+                outputs[f"{part}.{name}"] = inner["__call__"][0]
+    return {"forward": _copies(outputs | {"embeddings": embeddings})}
+
+
+def loss_terms(case: Case) -> Sections:
+    """Each loss term and its gradient into the embeddings, for every variant of the sparse coding."""
+    bank, labels = _bank(case), jnp.asarray(case.labels, jnp.int32)
+    embeddings, weights = _cast((case.embeddings, case.weights), case.dtype)
+    sections = {}
+    for variant in losses.SPARSE_CODING:
+        options = loss_options(case.pretrain.method)._replace(sparse_coding=variant)
+        loss = functools.partial(losses.prototype_loss, options=options, chunk=5)
+        (total, pixels), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(embeddings, labels, weights, bank)
+        weight = pixels.weight.sum()
+        terms = {"prototype": pixels.prototype.sum() / weight, "sparse": pixels.sparse.sum() / weight, "total": total}
+        sections[f"loss, {variant}"] = _copies(terms | {"gradient into the embeddings": gradient})
+    return sections
+
+
+def _first_gradient(state, before: Mapping, weight_decay: float, kernels_only: bool) -> dict[str, np.ndarray]:
+    """The gradient of the first step: the momentum buffer after it, less the decay of the weights `before`."""
+    buffer = to_torch(optax.tree_utils.tree_get(state.opt_state, "trace"))
+    weights = to_torch(before)
+    decayed = {key for key, value in weights.items() if value.ndim == 4 or not kernels_only}
+    return {key: np.array(buffer[key] - weight_decay * weights[key] * (key in decayed)) for key in buffer}
+
+
+def pretraining(case: Case) -> Sections:
+    """The jitted step of `mdp pretrain`, STEPS times from a filled bank, with g unlike f at the beginning."""
+    mesh = _mesh()
+    state, places, step, schedule = pretrain.build(case.pretrain, mesh, LABEL_SPACE, samples=100)
+    first_params = _cast(case.f["params"], case.dtype)
+    state = state.replace(
+        params=first_params,
+        batch_stats=_cast(case.f["batch_stats"], case.dtype),
+        momentum_params=_cast(case.g["params"], case.dtype),
+        momentum_batch_stats=_cast(case.g["batch_stats"], case.dtype),
+        bank=_bank(case),
+    )
+    before = jax.tree.map(np.array, first_params)
+    state = jax.device_put(state, places)
+    sections, history = {}, []
+    for number, batch in enumerate(case.batches):
+        state, metrics_ = step(state, sharding.to_devices(batch, mesh))
+        history.append([metrics_["prototype_loss"], metrics_["sparse_loss"], metrics_["loss"]])
+        if number == 0:
+            sections["gradient"] = _first_gradient(state, before, case.pretrain.optim.weight_decay, kernels_only=True)
+            sections["bank after 1 step"] = _bank_arrays(state)
+            sections["momentum weights after 1 step"] = _copies(to_torch(state.momentum_params))
+    after = f"after {len(case.batches)} pretraining steps"
+    return sections | {
+        "pretraining, loss of each step": dict(zip(("prototype", "sparse", "total"), np.array(history).T, strict=True)),
+        "pretraining, learning rate": {"": np.array([schedule(i) for i in range(len(case.batches))])},
+        f"weights {after}": _copies(to_torch(state.params)),
+        f"statistics {after}": _copies(to_torch(state.batch_stats)),
+        f"momentum weights {after}": _copies(to_torch(state.momentum_params)),
+        f"momentum statistics {after}": _copies(to_torch(state.momentum_batch_stats)),
+        f"bank {after}": _bank_arrays(state),
+    }
+
+
+def _bank_arrays(state) -> dict[str, np.ndarray]:
+    return _copies({"vectors": state.bank.vectors, "images seen": state.bank.images_seen})
+
+
+def finetuning(case: Case) -> Sections:
+    """Logits of a photo in evaluation, then the jitted step of `mdp finetune`, STEPS times."""
+    mesh = _mesh()
+    build = finetune.build(case.finetune, mesh, comparison_case.FINETUNE_CLASSES)
+    segmenter, state, places, step, _ = build
+    params, batch_stats = (_cast(case.segmenter[name], case.dtype) for name in ("params", "batch_stats"))
+
+    @jax.jit
+    def evaluate(photo):
+        image = normalise_image(photo, case.finetune.data, case.dtype)
+        logits = segmenter.apply({"params": params, "batch_stats": batch_stats}, image, train=False)
+        return logits, network.upsample(logits, photo.shape[1:3])
+
+    logits, upsampled = evaluate(jnp.asarray(case.photo))
+    before = jax.tree.map(np.array, params)
+    state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
+    sections, history = {}, []
+    for number, batch in enumerate(case.finetune_batches):
+        state, metrics_ = step(state, sharding.to_devices(batch, mesh))
+        history.append(metrics_["loss"])
+        if number == 0:
+            decay = case.finetune.optim.weight_decay
+            sections["fine-tuning gradient"] = _first_gradient(state, before, decay, kernels_only=False)
+    after = f"after {len(case.finetune_batches)} fine-tuning steps"
+    return sections | {
+        "evaluation": _copies({"logits": logits, "logits at the photo's size": upsampled}),
+        "fine-tuning, loss of each step": {"": np.array(history)},
+        f"weights {after}": _copies(to_torch(state.params)),
+        f"statistics {after}": _copies(to_torch(state.batch_stats)),
+    }
+
+
+def network_results(case: Case) -> Sections:
+    """Everything that is compared for one network in one dtype."""
+    with computing_in(case.dtype):
+        parts = (mixed_view, forward, loss_terms, pretraining, finetuning)
+        return {name: section for part in parts for name, section in part(case).items()}
+
+
+def schedules(dtype: str) -> dict[str, np.ndarray]:
+    """The learning rates of RUN_LENGTH steps."""
+    with computing_in(dtype):
+        steps = jnp.arange(RUN_LENGTH)
+        return _copies(
+            {
+                "cosine with warm-up": jax.jit(optim.cosine_with_warmup(0.1, 10, RUN_LENGTH))(steps),
+                "cosine without warm-up": jax.jit(optim.cosine_with_warmup(0.1, 0, RUN_LENGTH))(steps),
+                "PolyLR": jax.jit(optim.polynomial(0.01, 1e-4, 0.9, RUN_LENGTH))(steps),
+            }
+        )
+
+
+def sgd(dtype: str) -> dict[str, np.ndarray]:
+    """Weights after each of RUN_LENGTH steps of SGD on given gradients, [steps, ...] under PyTorch's names."""
+    results = {}
+    with computing_in(dtype):
+        for name, decay_all in (("decay of kernels", False), ("decay of everything", True)):
+            optimizer = optim.sgd(optim.polynomial(0.1, 1e-3, 0.9, RUN_LENGTH), 0.9, 0.01, decay_all)
+            weights, gradients = comparison_case.sgd_inputs()
+            weights = _cast(weights, dtype)
+            gradients = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), dtype), *gradients)
+
+            def step(carry, gradient, optimizer=optimizer):
+                weights, state = carry
+                updates, state = optimizer.update(gradient, state, weights)
+                weights = optax.apply_updates(weights, updates)
+                return (weights, state), weights
+
+            run = jax.jit(functools.partial(jax.lax.scan, step))
+            history = run((weights, optimizer.init(weights)), gradients)[1]
+            results |= {f"{name}: {leaf}": np.array(values) for leaf, values in history.items()}
+    return results
+
+
+def evaluation(kind: str) -> dict[str, np.ndarray]:
+    """Counts and scores of a pair of label maps (comparison_case.LABEL_MAPS); IoU -1 where a class is in neither."""
+    truth, prediction = comparison_case.label_maps(kind)
+    classes = [str(i) for i in range(comparison_case.EVALUATION_CLASSES)]
+    with computing_in("float32"):
+        label = jnp.asarray(np.where(truth == 255, -1, truth), jnp.int32)
+        counts = np.array(metrics.confusion(label, jnp.asarray(prediction, jnp.int32), len(classes)), np.int64)
+    scores = metrics.scores(counts, classes)
+    hits, of_truth, of_prediction = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    iou = [scores["per_class"][name] for name in classes]
+    return {
+        "intersect": hits,
+        "union": of_truth + of_prediction - hits,
+        "prediction": of_prediction,
+        "label": of_truth,
+        "IoU": np.array([-1.0 if value is None else value for value in iou]),
+        **{name: np.array(scores[name]) for name in ("mIoU", "mAcc", "aAcc")},
+    }

@@ -1,0 +1,49 @@
+"""The leaves of this package's trees as tensors under PyTorch's names and in its layout, and back.
+
+Modules keep their names: `backbone/layer1/0/conv1/kernel` is `backbone.layer1.0.conv1.weight`.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+_TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_STATISTICS = {"running_mean": "mean", "running_var": "var"}
+
+
+def torch_key(path: tuple) -> str:
+    """PyTorch's name of the leaf at a tree path (of jax.tree_util) below the collection."""
+    *modules, leaf = [entry.key for entry in path]
+    return ".".join([*modules, _TORCH_LEAVES[leaf]])
+
+
+def to_torch(tree: Mapping) -> dict[str, np.ndarray]:
+    """Parameters or running statistics as {PyTorch key: array}; kernels [kh,kw,in,out] become [out,in,kh,kw]."""
+
+    def layout(leaf) -> np.ndarray:
+        array = np.asarray(leaf)
+        return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+
+    return {torch_key(path): layout(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def from_torch(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
+    """The inverse of `to_torch`, of both collections at once: a state dict to (params, batch_stats).
+
+    Args:
+      state: PyTorch key -> array; the counters `num_batches_tracked` are left out.
+    """
+    params, batch_stats = {}, {}
+    for key, array in state.items():
+        *modules, name = key.split(".")
+        if name == "num_batches_tracked":
+            continue
+        tree = batch_stats if name in _STATISTICS else params
+        leaf = _STATISTICS.get(name, name)
+        if name == "weight":
+            leaf = "kernel" if array.ndim == 4 else "scale"
+        for module in modules:
+            tree = tree.setdefault(module, {})
+        tree[leaf] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+    return params, batch_stats

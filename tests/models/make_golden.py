@@ -1,0 +1,221 @@
+"""PyTorch's outputs for the tests of the networks, stored in golden/CASE.npz.
+
+    pip install torch torchvision && python -m tests.models.make_golden
+
+from the repository's root writes them anew. The tests also call these functions directly where torch and torchvision
+are installed. Weights come from tests/models/seeded.py by their names; modules are named as in mdp_jax where they are
+defined here, and renamed where they are torchvision's.
+"""
+
+import functools
+import pathlib
+from collections import OrderedDict
+
+import numpy as np
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from tests.models import seeded
+from tests.models.seeded import CHANNELS, CLASSES, NARROW, RATES, SIZE, UPSAMPLE_CASES
+
+
+def fill(module: nn.Module, names: dict[str, str] | None = None) -> nn.Module:
+    """Gives a module its seeded weights; `names` maps prefixes of its keys to those of mdp_jax."""
+    state = {}
+    for key, tensor in module.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            state[key] = tensor
+            continue
+        prefix, leaf = key.rsplit(".", 1)
+        name = prefix if names is None else names[prefix]
+        state[key] = torch.tensor(seeded.weight(f"{name}.{leaf}", tuple(tensor.shape)), dtype=tensor.dtype)
+    module.load_state_dict(state)
+    return module
+
+
+def nchw(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    return torch.tensor(array, dtype=dtype).permute(0, 3, 1, 2)
+
+
+def nhwc(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().permute(0, 2, 3, 1).numpy()
+
+
+def conv(fan_in: int, out: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(fan_in, out, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
+
+
+class Block(nn.Module):
+    """ResNet's basic (with MMSegmentation's dilation) or bottleneck block."""
+
+    def __init__(self, kind: str, fan_in: int, planes: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        basic = kind == "resnet18"
+        out = planes if basic else 4 * planes
+        if basic:
+            convs = [conv(fan_in, planes, 3, stride, dilation), conv(planes, planes, 3)]
+        else:
+            convs = [conv(fan_in, planes, 1), conv(planes, planes, 3, stride, dilation), conv(planes, out, 1)]
+        self.count, self.out = len(convs), out
+        for i, layer in enumerate(convs, start=1):
+            setattr(self, f"conv{i}", layer)
+            setattr(self, f"bn{i}", nn.BatchNorm2d(layer.out_channels))
+        self.downsample = None
+        if stride != 1 or fan_in != out:
+            self.downsample = nn.Sequential(conv(fan_in, out, 1, stride), nn.BatchNorm2d(out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for i in range(1, self.count + 1):
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+            y = F.relu(y) if i < self.count else y
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(nn.Module):
+    """A ResNet with any number of channels, which torchvision does not offer."""
+
+    def __init__(self, kind: str, channels: int, output_stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        blocks = (2, 2, 2, 2) if kind == "resnet18" else (3, 4, 6, 3)
+        strides = (1, 2, 1, 1) if output_stride == 8 else (1, 2, 2, 1)
+        first = (1, 1, 1, 2) if output_stride == 8 else (1, 1, 1, 1)
+        others = (1, 1, 2, 4) if output_stride == 8 else (1, 1, 1, 2)
+        fan_in = channels
+        for i in range(4):
+            layer = []
+            for j in range(blocks[i]):
+                stride, dilation = (strides[i], first[i]) if j == 0 else (1, others[i])
+                layer.append(Block(kind, fan_in, channels * 2**i, stride, dilation))
+                fan_in = layer[-1].out
+            setattr(self, f"layer{i + 1}", nn.Sequential(*layer))
+        self.out = fan_in
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        for i in range(1, 5):
+            x = getattr(self, f"layer{i}")(x)
+        return x
+
+
+class ConvBlock(nn.Module):
+    def __init__(self, fan_in: int, out: int, kernel: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv, self.bn = conv(fan_in, out, kernel, 1, dilation), nn.BatchNorm2d(out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class Decoder(nn.Module):
+    """Both layouts of DeepLabV3's decoder without dropout, narrow."""
+
+    def __init__(self, layout: str, fan_in: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.image_pool = ConvBlock(fan_in, CHANNELS, 1)
+        self.aspp_0 = ConvBlock(fan_in, CHANNELS, 1)
+        for i, rate in enumerate(RATES, start=1):
+            setattr(self, f"aspp_{i}", ConvBlock(fan_in, CHANNELS, 3, rate))
+        total = CHANNELS * (len(RATES) + 2)
+        if layout == "torchvision":
+            self.project = ConvBlock(total, CHANNELS, 1)
+            total = CHANNELS
+        self.bottleneck = ConvBlock(total, CHANNELS, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = self.image_pool(F.adaptive_avg_pool2d(x, 1))
+        pooled = F.interpolate(pooled, x.shape[2:], mode="bilinear", align_corners=False)
+        branches = [getattr(self, f"aspp_{i}")(x) for i in range(len(RATES) + 1)]
+        if self.layout == "mmseg":
+            return self.bottleneck(torch.cat([pooled, *branches], 1))
+        return self.bottleneck(self.project(torch.cat([*branches, pooled], 1)))
+
+
+class Segmenter(nn.Module):
+    def __init__(self, backbone: str, channels: int, output_stride: int, layout: str) -> None:
+        super().__init__()
+        self.backbone = ResNet(backbone, channels, output_stride)
+        self.decoder = Decoder(layout, self.backbone.out)
+        self.classifier = nn.ModuleDict({"conv": nn.Conv2d(CHANNELS, CLASSES, 1)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier["conv"](self.decoder(self.backbone(x)))
+
+
+def narrow(name: str) -> dict[str, np.ndarray]:
+    """A training pass of a narrow segmenter in float64: logits, new running statistics and gradients.
+
+    The loss is the mean of logits times fixed values. "statistics" and "gradients" hold a row of five values for each
+    leaf, in the order of their names.
+    """
+    model = fill(Segmenter(*NARROW[name]).double()).train()
+    logits = model(nchw(seeded.image("image", SIZE), torch.float64))
+    (logits * nchw(seeded.image("loss", nhwc(logits).shape), torch.float64)).mean().backward()
+    statistics = {key: b.numpy() for key, b in model.named_buffers() if not key.endswith("num_batches_tracked")}
+    gradients = {
+        key: (p.grad.permute(2, 3, 1, 0) if p.ndim == 4 else p.grad).numpy() for key, p in model.named_parameters()
+    }
+    return {"logits": nhwc(logits), "statistics": seeded.rows(statistics), "gradients": seeded.rows(gradients)}
+
+
+def torchvision_resnet50() -> dict[str, np.ndarray]:
+    """torchvision's own ResNet-50 at output stride 8, in evaluation: every 64th feature channel."""
+    model = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
+    body = nn.Sequential(OrderedDict(list(model.named_children())[:-2]))  # without pooling and classifier
+    features = fill(body).eval()(nchw(seeded.image("image", SIZE), torch.float32))
+    return {"eval": nhwc(features)[..., ::64]}
+
+
+def torchvision_decoder() -> dict[str, np.ndarray]:
+    """torchvision's own DeepLabHead without dropout and classifier: every 16th channel, evaluation and training."""
+    layers = torchvision.models.segmentation.deeplabv3.DeepLabHead(12, CLASSES).children()
+    head = nn.Sequential(*list(layers)[:-1])
+    head[0].project[3].p = 0.0
+    names = {"0.convs.4.1": "image_pool.conv", "0.convs.4.2": "image_pool.bn"}
+    for i in range(4):
+        names |= {f"0.convs.{i}.0": f"aspp_{i}.conv", f"0.convs.{i}.1": f"aspp_{i}.bn"}
+    names |= {"0.project.0": "project.conv", "0.project.1": "project.bn", "1": "bottleneck.conv", "2": "bottleneck.bn"}
+    fill(head, names)
+    x = nchw(seeded.image("features", (3, 30, 29, 12)), torch.float32)
+    out = {mode: nhwc(head.train(mode == "train")(x))[:, ::7, ::7, ::16] for mode in ("eval", "train")}
+    return out
+
+
+def batch_norm() -> dict[str, np.ndarray]:
+    """Four training steps, then evaluation, of BatchNorm2d on inputs far from mean 0."""
+    layer = fill(nn.ModuleDict({"bn": nn.BatchNorm2d(3)}))["bn"]
+    out = {}
+    for step in range(4):
+        out[f"train{step}"] = nhwc(layer(nchw(seeded.bn_input(step), torch.float32)))
+        out[f"mean{step}"], out[f"var{step}"] = layer.running_mean.numpy().copy(), layer.running_var.numpy().copy()
+    out["eval"] = nhwc(layer.eval()(nchw(seeded.bn_input(4), torch.float32)))
+    return out
+
+
+def upsample() -> dict[str, np.ndarray]:
+    """F.interpolate, bilinear, on UPSAMPLE_CASES."""
+    out = {}
+    for i, (shape, size) in enumerate(UPSAMPLE_CASES):
+        x = nchw(seeded.image("logits", shape), torch.float32)
+        out[str(i)] = nhwc(F.interpolate(x, size, mode="bilinear", align_corners=False))
+    return out
+
+
+CASES = {
+    "torchvision_resnet50": torchvision_resnet50,
+    "torchvision_decoder": torchvision_decoder,
+    "batch_norm": batch_norm,
+    "upsample": upsample,
+    **{name: functools.partial(narrow, name) for name in NARROW},
+}
+
+
+if __name__ == "__main__":
+    folder = pathlib.Path(__file__).parent / "golden"
+    for case, compute in CASES.items():
+        np.savez_compressed(folder / f"{case}.npz", **compute())

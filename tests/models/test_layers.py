@@ -1,0 +1,111 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdp_jax.models.layers import BatchNorm, Conv, ConvBlock, Dtypes
+from tests.models import seeded
+
+FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
+
+
+class Layer(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return BatchNorm(FLOAT32, name="bn")(x, train)
+
+
+def test_batch_norm_equals_torch_over_several_steps(torch_outputs):
+    expected = torch_outputs("batch_norm")
+    x = seeded.bn_input(0).astype(np.float32)
+    variables = seeded.variables(jax.eval_shape(lambda: Layer().init(jax.random.key(0), x, train=False)))
+    for step in range(4):
+        x = seeded.bn_input(step).astype(np.float32)
+        y, updated = Layer().apply(variables, x, train=True, mutable="batch_stats")
+        variables = {**variables, **updated}
+        np.testing.assert_allclose(y, expected[f"train{step}"], atol=1e-5)
+        np.testing.assert_allclose(updated["batch_stats"]["bn"]["mean"], expected[f"mean{step}"], rtol=1e-6)
+        np.testing.assert_allclose(updated["batch_stats"]["bn"]["var"], expected[f"var{step}"], rtol=1e-6)
+    y = Layer().apply(variables, seeded.bn_input(4).astype(np.float32), train=False)
+    np.testing.assert_allclose(y, expected["eval"], atol=1e-5)
+
+
+def test_batch_norm_by_hand():
+    x = jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1)
+    variables = Layer().init(jax.random.key(0), x, train=True)
+    assert variables["batch_stats"]["bn"] == {"mean": 0.0, "var": 1.0}  # initialising is no step
+    y, updated = Layer().apply(variables, x, train=True, mutable="batch_stats")
+    np.testing.assert_allclose(y.ravel(), [-1.0, 1.0], atol=1e-5)  # mean 2, biased variance 1
+    np.testing.assert_allclose(updated["batch_stats"]["bn"]["mean"], [0.2], rtol=1e-6)
+    np.testing.assert_allclose(updated["batch_stats"]["bn"]["var"], [0.9 + 0.1 * 2.0], rtol=1e-6)  # unbiased: 2
+
+
+def test_batch_norm_of_one_value_is_finite():
+    x = jnp.full((1, 1, 1, 2), 7.0)
+    variables = Layer().init(jax.random.key(0), x, train=True)
+    y, updated = Layer().apply(variables, x, train=True, mutable="batch_stats")
+    np.testing.assert_array_equal(y, jnp.zeros_like(x))
+    np.testing.assert_allclose(updated["batch_stats"]["bn"]["var"], [0.9, 0.9], rtol=1e-6)
+
+
+def test_batch_norm_survives_a_mean_far_above_the_spread():
+    """E[x^2] - E[x]^2 would lose this variance, 1e-4, to float32 rounding at 100^2."""
+    noise = 0.01 * seeded.image("far", (4, 8, 8, 1))
+    x = (100.0 + noise).astype(np.float32)
+    variables = Layer().init(jax.random.key(0), x, train=True)
+    _, updated = Layer().apply(variables, x, train=True, mutable="batch_stats")
+    exact = x.astype(np.float64).var(ddof=1)
+    np.testing.assert_allclose(updated["batch_stats"]["bn"]["var"], [0.9 + 0.1 * exact], rtol=1e-6)
+
+
+@pytest.mark.parametrize("compute, wide", [("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")])
+def test_dtypes(compute, wide):
+    with jax.enable_x64(True):
+        block = ConvBlock(4, 3, Dtypes(jnp.dtype(compute), jnp.dtype("float32")))
+        x = jnp.asarray(seeded.image("dtypes", (2, 5, 5, 3)), jnp.float32)
+        variables = jax.eval_shape(lambda: block.init(jax.random.key(0), x, train=True))
+        y, updated = jax.eval_shape(lambda v: block.apply(v, x, train=True, mutable="batch_stats"), variables)
+        assert y.dtype == compute
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(updated)} == {wide}
+        assert updated == {"batch_stats": variables["batch_stats"]}  # shapes and dtypes do not change in a step
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(variables["params"])} == {"float32"}
+
+
+def test_statistics_of_bfloat16_are_not_rounded_to_bfloat16():
+    x = jnp.asarray(seeded.image("bf16", (2, 8, 8, 1)), jnp.bfloat16)
+    layer = BatchNorm(Dtypes(jnp.dtype("bfloat16"), jnp.dtype("float32")))
+    variables = layer.init(jax.random.key(0), x, train=True)
+    _, updated = layer.apply(variables, x, train=True, mutable="batch_stats")
+    exact = np.asarray(x, np.float64).mean()
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], [0.1 * exact], rtol=1e-5)
+
+
+def test_convolution_against_a_loop():
+    """Stride 2, dilation 2, bias: each output is the sum over the taps that fall inside the image."""
+    conv = Conv(2, 3, FLOAT32, stride=2, dilation=2, bias=True)
+    x = seeded.image("loop", (1, 6, 5, 3))
+    params = seeded.variables(jax.eval_shape(lambda: {"params": {"conv": conv.init(jax.random.key(0), x)["params"]}}))
+    kernel, bias = params["params"]["conv"]["kernel"], params["params"]["conv"]["bias"]
+    expected = np.zeros((1, 3, 3, 2))
+    for i, j in np.ndindex(3, 3):
+        expected[0, i, j] = bias
+        for a, b in np.ndindex(3, 3):
+            row, column = 2 * i + 2 * (a - 1), 2 * j + 2 * (b - 1)
+            if 0 <= row < 6 and 0 <= column < 5:
+                expected[0, i, j] += x[0, row, column] @ kernel[a, b]
+    y = conv.apply({"params": params["params"]["conv"]}, x.astype(np.float32))
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_initial_weights_are_kaiming_normal_by_fan_out():
+    x = jnp.zeros((1, 4, 4, 64))
+    block = jax.jit(lambda: ConvBlock(128, 3, FLOAT32).init(jax.random.key(0), x, train=False))()["params"]
+    kernel = np.asarray(block["conv"]["kernel"])
+    assert kernel.shape == (3, 3, 64, 128)
+    deviation = np.sqrt(2 / (3 * 3 * 128))
+    np.testing.assert_allclose(kernel.std(), deviation, rtol=0.02)
+    assert abs(kernel.mean()) < 0.02 * deviation
+    assert np.abs(kernel).max() > 4 * deviation  # not truncated
+    np.testing.assert_array_equal(block["bn"]["scale"], np.ones(128))
+    np.testing.assert_array_equal(block["bn"]["bias"], np.zeros(128))

@@ -1,0 +1,180 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from configs import base
+from mdp_jax.errors import UserError
+from mdp_jax.models.network import pixel_encoder, segmenter, upsample
+from tests.models import seeded
+
+
+def narrow(config, **values):
+    """The `model` part of a config, made small."""
+    model = config.model
+    model.backbone, model.width = "resnet18", 1 / 16
+    model.decoder.channels, model.decoder.rates, model.decoder.dropout = seeded.CHANNELS, seeded.RATES, 0.0
+    model.update(values)
+    return model
+
+
+def encoder_config(**values):
+    config = base.pretrain()
+    config.model.projection.channels, config.model.projection.dim = 8, 4
+    return narrow(config, **values)
+
+
+def variables_of(module):
+    init = functools.partial(module.init, x=jnp.zeros((1, 32, 32, 3)), train=False)
+    return seeded.variables(jax.eval_shape(init, jax.random.key(0)))
+
+
+def training_pass(case):
+    """A function of parameters to what make_golden.narrow computes, and those parameters, in float64."""
+    backbone, channels, stride, layout = seeded.NARROW[case]
+    config = narrow(base.finetune(), backbone=backbone, width=channels / 64, output_stride=stride)
+    config.decoder.layout, config.compute_dtype, config.param_dtype = layout, "float64", "float64"
+    model = segmenter(config, seeded.CLASSES)
+    variables = variables_of(model)
+    x = jnp.asarray(seeded.image("image", seeded.SIZE))
+
+    def loss(params):
+        logits, updated = model.apply({**variables, "params": params}, x, train=True, mutable="batch_stats")
+        return (logits * jnp.asarray(seeded.image("loss", logits.shape))).mean(), (logits, updated["batch_stats"])
+
+    return loss, variables["params"]
+
+
+def rows(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return seeded.rows({seeded.torch_key(path): np.asarray(leaf) for path, leaf in leaves})
+
+
+def assert_same_pass(logits, statistics, expected):
+    assert logits.dtype == np.float64
+    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(rows(statistics), expected["statistics"], rtol=1e-9, atol=1e-11)
+
+
+def test_training_pass_equals_torch(torch_outputs):
+    with jax.enable_x64(True):
+        loss, params = training_pass("resnet50_d16")
+        _, (logits, statistics) = seeded.quick_jit(loss)(params)
+    assert_same_pass(logits, statistics, torch_outputs("resnet50_d16"))
+
+
+def test_training_pass_and_gradients_equal_torch(torch_outputs):
+    with jax.enable_x64(True):
+        loss, params = training_pass("resnet18_d8")
+        gradients, (logits, statistics) = seeded.quick_jit(jax.grad(loss, has_aux=True))(params)
+    expected = torch_outputs("resnet18_d8")
+    assert_same_pass(logits, statistics, expected)
+    np.testing.assert_allclose(rows(gradients), expected["gradients"], rtol=1e-8, atol=1e-12)
+
+
+def test_upsample_equals_torch(torch_outputs):
+    expected = torch_outputs("upsample")
+    for i, (shape, size) in enumerate(seeded.UPSAMPLE_CASES):
+        y = upsample(jnp.asarray(seeded.image("logits", shape), jnp.float32), size)
+        np.testing.assert_allclose(y, expected[str(i)], atol=1e-6)
+
+
+def test_upsample_by_hand():
+    x = jnp.array([0.0, 4.0], jnp.bfloat16).reshape(1, 1, 2, 1)
+    y = upsample(x, (1, 4))
+    assert y.dtype == jnp.float32
+    np.testing.assert_array_equal(y.ravel(), [0.0, 1.0, 3.0, 4.0])
+
+
+def test_encoder_gives_unit_vectors_in_float32_from_bfloat16_too():
+    x = jnp.asarray(seeded.image("image", (2, 33, 40, 3)), jnp.float32)
+    outputs = {}
+    for compute in ("float32", "bfloat16"):
+        model = pixel_encoder(encoder_config(compute_dtype=compute))
+        variables = variables_of(model)
+        assert set(variables["params"]) == {"backbone", "decoder", "projection"}
+        y, updated = seeded.quick_jit(functools.partial(model.apply, train=True, mutable="batch_stats"))(variables, x)
+        assert (y.shape, y.dtype) == ((2, 5, 5, 4), jnp.float32)
+        np.testing.assert_allclose(np.linalg.norm(y, axis=-1), np.ones((2, 5, 5)), rtol=1e-6)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves((variables, updated))} == {"float32"}
+        outputs[compute] = y
+    assert 0.9 < np.sum(outputs["float32"] * outputs["bfloat16"], axis=-1).mean() < 1.0 - 1e-6
+
+
+def test_eight_devices_equal_one():
+    """Batch statistics, outputs and gradients of the decoder are those of the global batch, the pooled branch's too."""
+    decoder = segmenter(narrow(base.finetune()), 5).decoder
+    x = seeded.image("mesh", (8, 5, 6, 4)).astype(np.float32)
+    factor = seeded.image("factor", (8, 5, 6, seeded.CHANNELS)).astype(np.float32)
+    variables = seeded.variables(jax.eval_shape(lambda: decoder.init(jax.random.key(0), x, train=False)))
+
+    @seeded.quick_jit
+    def step(variables, x, factor):
+        def loss(params):
+            y, updated = decoder.apply({**variables, "params": params}, x, train=True, mutable="batch_stats")
+            return (y * factor).mean(), (y, updated)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    results = []
+    for devices in (1, 8):
+        mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+        replicated, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+        results.append(step(jax.device_put(variables, replicated), *jax.device_put((x, factor), split)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *results)
+
+
+def test_frozen_body_keeps_statistics_and_takes_no_gradient():
+    config = narrow(base.finetune())
+    config.decoder.dropout = 0.5
+    model = segmenter(config, 5, frozen_body=True)
+    variables = variables_of(model)
+    x = jnp.asarray(seeded.image("image", (2, 16, 16, 3)), jnp.float32)
+
+    def loss(params, seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        logits, updated = model.apply({**variables, "params": params}, x, train=True, mutable="batch_stats", rngs=rngs)
+        return jnp.square(logits).sum(), (logits, updated["batch_stats"])
+
+    step = seeded.quick_jit(jax.grad(loss, has_aux=True))
+    gradients, (logits, statistics) = step(variables["params"], 0)
+    jax.tree.map(np.testing.assert_array_equal, statistics, variables["batch_stats"])
+    for part in ("backbone", "decoder"):
+        assert all(not leaf.any() for leaf in jax.tree.leaves(gradients[part]))
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradients["classifier"]))
+    assert (logits != step(variables["params"], 1)[1][0]).any()  # the classifier's dropout is on
+
+
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("backbone", "resnet52", "config.model.backbone=resnet52: expected one of resnet18, resnet34, resnet50"),
+        ("output_stride", 32, "config.model.output_stride=32: expected one of 8, 16"),
+        ("compute_dtype", "float16", "config.model.compute_dtype=float16: expected one of float32, bfloat16, float64"),
+        ("param_dtype", "bfloat16", "config.model.param_dtype=bfloat16: expected one of float32, float64"),
+        ("param_dtype", "float64", "JAX_ENABLE_X64=1"),
+        ("width", 0.001, "config.model.width=0.001: expected at least 0.015625"),
+        ("decoder.layout", "v3plus", "config.model.decoder.layout=v3plus: expected one of mmseg, torchvision"),
+    ],
+)
+def test_values_not_on_offer(key, value, expected):
+    for config, make in ((base.pretrain(), pixel_encoder), (base.finetune(), lambda model: segmenter(model, 5))):
+        config.model.update_from_flattened_dict({key: value})
+        with pytest.raises(UserError) as error:
+            make(config.model)
+        message = str(error.value)
+        assert "\n" not in message
+        assert expected in message
+
+
+def test_dropout_is_a_rate_and_none_in_pretraining():
+    config = base.pretrain().model
+    config.decoder.dropout = 0.1
+    with pytest.raises(UserError, match=r"config\.model\.decoder\.dropout=0\.1: pretraining expects 0\.0"):
+        pixel_encoder(config)
+    config.decoder.dropout = 1.0
+    with pytest.raises(UserError, match=r"config\.model\.decoder\.dropout=1\.0: expected a rate"):
+        segmenter(config, 5)

@@ -1,0 +1,85 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdp_jax.models.layers import Dtypes
+from mdp_jax.models.resnet import ResNet
+from tests.models import seeded
+
+FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
+
+
+def shapes(module, size=(1, 32, 32, 3)):
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros(size), train=False))
+
+
+def test_resnet50_equals_torchvisions(torch_outputs):
+    model = ResNet("resnet50", 64, 8, FLOAT32)
+    x = seeded.image("image", seeded.SIZE).astype(np.float32)
+    y = seeded.quick_jit(lambda v, x: model.apply(v, x, train=False))(seeded.variables(shapes(model)), x)
+    expected = torch_outputs("torchvision_resnet50")["eval"]
+    np.testing.assert_allclose(y[..., ::64], expected, atol=3e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "backbone, parameters",
+    # torchvision 0.29: resnet50 25,557,032 less the classifier's 2048 * 1000 + 1000, and so on.
+    [
+        ("resnet18", 11_689_512 - 513_000),
+        ("resnet34", 21_797_672 - 513_000),
+        ("resnet50", 25_557_032 - 2_049_000),
+        ("resnet101", 44_549_160 - 2_049_000),
+    ],
+)
+def test_number_of_parameters(backbone, parameters):
+    leaves = jax.tree.leaves(shapes(ResNet(backbone, 64, 8, FLOAT32))["params"])
+    assert sum(leaf.size for leaf in leaves) == parameters
+
+
+def test_names_are_torchs():
+    tree = shapes(ResNet("resnet18", 8, 8, FLOAT32))
+    keys = {seeded.torch_key(path[1:]): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    assert keys["conv1.weight"] == (7, 7, 3, 8)
+    assert keys["layer2.0.downsample.0.weight"] == (1, 1, 8, 16)
+    assert keys["layer2.0.downsample.1.running_var"] == (16,)
+    assert keys["layer4.1.bn2.weight"] == (64,)
+    assert not any(key.startswith(("layer1.0.downsample", "layer2.1.downsample")) for key in keys)
+    assert len(keys) == 20 + 4 * 20  # a convolution each, and scale, bias, mean and variance
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_feature_size_is_rounded_up(stride):
+    model = ResNet("resnet18", 1, stride, FLOAT32)
+    for size in (1, stride, stride + 1, 3 * stride - 1):
+        x = jnp.zeros((1, size, 33, 3))
+        features, _ = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), x)
+        assert features.shape == (1, math.ceil(size / stride), math.ceil(33 / stride), 8)
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_feature_i_is_centred_on_pixel_s_times_i(stride):
+    """With equal positive weights, the answer to one bright pixel at 4 * s is symmetric around feature 4."""
+    model = ResNet("resnet18", 1, stride, FLOAT32)
+    values = {"kernel": 0.1, "scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.full(leaf.shape, values[path[-1].key], np.float32), shapes(model)
+    )
+    x = np.zeros((1, 8 * stride + 1, 8 * stride + 1, 3), np.float32)
+    x[0, 4 * stride, 4 * stride] = 1.0
+    y = np.asarray(seeded.quick_jit(lambda v, x: model.apply(v, x, train=False))(variables, x))[0, :, :, 0]
+    assert y.shape == (9, 9)
+    assert y.max() > 2 * y.min()
+    np.testing.assert_allclose(y, y[::-1, ::-1], rtol=1e-4)
+
+
+def test_dilation_takes_the_place_of_stride():
+    """Bottlenecks at stride 8 compute what they compute at stride 16, at every second feature pixel."""
+    x = seeded.image("image", seeded.SIZE).astype(np.float32)
+    dense, sparse = ResNet("resnet50", 4, 8, FLOAT32), ResNet("resnet50", 4, 16, FLOAT32)
+    variables = seeded.variables(shapes(dense))
+    y8 = seeded.quick_jit(lambda v, x: dense.apply(v, x, train=False))(variables, x)
+    y16 = seeded.quick_jit(lambda v, x: sparse.apply(v, x, train=False))(variables, x)
+    np.testing.assert_allclose(y8[:, ::2, ::2], y16, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,88 @@
+"""Config values that cannot work: one line each that names key and value, before anything starts."""
+
+import pytest
+
+from configs import base
+from mdp_jax import checks
+from mdp_jax import config as configs
+from mdp_jax.errors import UserError
+
+PRETRAINING = [
+    ("model.backbone=resnet51", "config.model.backbone=resnet51: expected one of resnet18"),
+    ("model.output_stride=32", "config.model.output_stride=32: expected one of 8, 16"),
+    ("model.decoder.layout=unet", "config.model.decoder.layout=unet: expected one of"),
+    ("model.compute_dtype=float8", "config.model.compute_dtype=float8: expected one of"),
+    ("model.width=0.0", "config.model.width=0.0: expected"),
+    ("model.decoder.dropout=0.1", "config.model.decoder.dropout=0.1: pretraining expects 0.0"),
+    ("data.crop=100,64", r"config.data.crop=\(100, 64\): expected height and width divisible by the output stride 8"),
+    ("data.scale=0.5,1.5", r"config.data.scale=\(0.5, 1.5\): expected shares"),
+    ("data.ratio=0.0,1.0", r"config.data.ratio=\(0.0, 1.0\): expected two positive numbers"),
+    ("data.flip=1.5", "config.data.flip=1.5: expected a number from 0 to 1"),
+    ("data.photometric.hue=-1", "config.data.photometric.hue=-1.0: expected at least 0"),
+    ("data.std=0.0,1.0,1.0", "config.data.std="),
+    ("data.threads=0", "config.data.threads=0: expected at least 1"),
+    ("mixing.region=0.9", "config.mixing.region=0.9 and config.mixing.pixel=0.25: expected a sum of at most 1"),
+    ("mixing.beta=0.0", "config.mixing.beta=0.0: expected more than 0"),
+    ("mixture_temperature=0.0", "config.mixture_temperature=0.0: expected more than 0"),
+    ("method.sparse_coding=csc3", "config.method.sparse_coding='csc3': expected one of pull, no_push, off"),
+    ("method.temperature=0.0", "config.method.temperature=0.0: expected more than 0"),
+    ("method.encoder_momentum=1.1", "config.method.encoder_momentum=1.1: expected a number from 0 to 1"),
+    ("method.sparse_classes=0", "config.method.sparse_classes=0: expected at least 1"),
+    ("batch=10", r"config.batch=10: expected a multiple of 8 \(pairs of samples on each of 4 devices\)"),
+    ("optim.lr=0.0", "config.optim.lr=0.0: expected more than 0"),
+    ("epochs=0.0", "config.steps=0 and config.epochs=0: expected one of them"),
+    ("seed=-1", "config.seed=-1: expected at least 0"),
+    ("seed=4294967296", "config.seed=4294967296: expected at most 4294967295"),
+]
+
+FINETUNING = [
+    ("trainable=body", "config.trainable='body': expected one of all, head"),
+    ("loss_mean=some", "config.loss_mean='some': expected one of all, valid"),
+    ("data.category_ratio=0.0", "config.data.category_ratio=0.0: expected more than 0"),
+    ("model.decoder.dropout=1.0", "config.model.decoder.dropout=1.0: expected a rate"),
+    ("batch=6", "config.batch=6: expected a multiple of the 4 devices"),
+    ("steps=0", "config.steps=0: expected at least 1"),
+]
+
+
+def pretraining():
+    config = base.pretrain()
+    config.sources = (base.synthetic("town", images=4),)
+    config.batch = 16
+    config.lock()
+    return config
+
+
+def finetuning():
+    config = base.finetune()
+    config.lock()
+    return config
+
+
+def check(function, config, assignment):
+    function(configs.apply_overrides(config, [tuple(assignment.split("="))]), devices=4)
+
+
+def test_defaults_pass():
+    checks.pretraining(pretraining(), devices=4)
+    checks.finetuning(finetuning(), devices=4)
+
+
+@pytest.mark.parametrize(("assignment", "message"), PRETRAINING)
+def test_pretraining(assignment, message):
+    with pytest.raises(UserError, match=message) as error:
+        check(checks.pretraining, pretraining(), assignment)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("assignment", "message"), FINETUNING)
+def test_finetuning(assignment, message):
+    with pytest.raises(UserError, match=message) as error:
+        check(checks.finetuning, finetuning(), assignment)
+    assert "\n" not in str(error.value)
+
+
+def test_no_sources():
+    config = base.pretrain()
+    with pytest.raises(UserError, match=r"config\.sources: empty; expected at least one dataset"):
+        checks.pretraining(config, devices=1)

@@ -1,0 +1,117 @@
+"""Configs: overrides by dotted key, errors that name the nearest key, JSON and back, comparison on resume."""
+
+import json
+
+import pytest
+
+from configs import base
+from mdp_jax import config as configs
+from mdp_jax.errors import UserError
+
+
+@pytest.fixture
+def config():
+    config = base.pretrain()
+    config.sources = (base.folder("town", "a"), base.folder("harbor", "b"))
+    config.lock()
+    return config
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("optim.lr", "1", 1.0),
+        ("optim.lr", "1e-3", 1e-3),
+        ("batch", "32", 32),
+        ("data.crop", "64,32", (64, 32)),
+        ("data.crop", "(64, 32)", (64, 32)),
+        ("data.ratio", "(1,2)", (1.0, 2.0)),
+        ("data.cache", "true", True),
+        ("data_dir", "0", "0"),
+        ("method.sparse_coding", "off", "off"),
+    ],
+)
+def test_override(config, key, text, expected):
+    configs.apply_overrides(config, [(key, text)])
+    node = config
+    for part in key.split("."):
+        node = node[part]
+    assert node == expected
+    assert type(node) is type(expected)
+
+
+def test_sources_go_by_name(config):
+    configs.apply_overrides(config, [("sources.harbor.limit", "7"), ("sources.town.drop_classes", "('sky',)")])
+    assert [source.limit for source in config.sources] == [0, 7]
+    assert config.sources[0].drop_classes == ("sky",)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("optim.lrr", "1", r"--config\.optim\.lrr: no such key; the nearest is optim\.lr$"),
+        ("tempertaure", "1", r"--config\.tempertaure: no such key; the nearest is .*temperature"),
+        ("sources.harbour.limit", "1", r"no such key; the nearest is sources\.harbor\.limit"),
+        ("batch", "3.5", r"--config\.batch=3\.5: expected int, like 256"),
+        ("batch", "many", r"--config\.batch=many: expected int"),
+        ("optim.lr", "nan", r"--config\.optim\.lr=nan: expected float"),
+        ("data.cache", "1", r"--config\.data\.cache=1: expected bool"),
+        ("data.crop", "1.5,2", r"--config\.data\.crop=1\.5,2: expected tuple of int"),
+        ("optim", "1", r"--config\.optim=1: a group of values, set one of optim\.lr"),
+        ("sources", "x", r"--config\.sources=x: a list of datasets, set values inside sources\.town"),
+    ],
+)
+def test_wrong_override_is_one_line(config, key, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        configs.apply_overrides(config, [(key, text)])
+    assert "\n" not in str(error.value)
+
+
+def test_json_and_back(config):
+    text = json.dumps(configs.to_dict(config))
+    again = configs.from_dict(json.loads(text))
+    assert json.dumps(configs.to_dict(again)) == text
+    configs.require_same(config, again, "w")
+    configs.apply_overrides(again, [("data.crop", "32,32"), ("sources.town.limit", "3")])
+
+
+def test_another_config_names_the_value(config):
+    other = configs.from_dict(configs.to_dict(config))
+    configs.apply_overrides(other, [("sources.harbor.limit", "5")])
+    with pytest.raises(UserError, match=r"w: started with config\.sources\.harbor\.limit=0, now 5"):
+        configs.require_same(config, other, "w")
+
+
+def test_where_a_run_goes_on_may_differ(config):
+    other = configs.from_dict(configs.to_dict(config))
+    configs.apply_overrides(other, [("data_dir", "elsewhere"), ("log_every", "1"), ("devices", "1")])
+    configs.require_same(config, other, "w")
+
+
+def test_shipped_configs_load():
+    for path in ("mini/pretrain.py", "mini/camvid11.py", "mini/camvid11_40.py", "mini/msrc_v2.py"):
+        assert configs.load(f"configs/{path}").is_locked
+    assert configs.load("configs/mini/camvid11_40.py").dataset.limit == 40
+
+
+def test_missing_config_names_the_nearest(tmp_path):
+    with pytest.raises(UserError, match=r"no such Python file; the nearest is configs/mini/pretrain\.py"):
+        configs.load("configs/mini/pretrian.py")
+    empty = tmp_path / "empty.py"
+    empty.write_text("")
+    with pytest.raises(UserError, match=r"expected a function get_config"):
+        configs.load(str(empty))
+
+
+def test_a_config_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from configs import base\n\n\ndef get_config():\n    return base.finetune()\n")
+    assert configs.load(str(file)).optim.lr == 0.01
+
+
+def test_broken_json(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        configs.load_json(tmp_path / "config.json")
+    with pytest.raises(UserError, match="missing; expected a workdir"):
+        configs.load_json(tmp_path / "none.json")

@@ -1,0 +1,65 @@
+"""Runs small enough for a test: a network of a few channels on drawn scenes."""
+
+import numpy as np
+
+from configs import base
+from mdp_jax import config as configs
+
+
+def _shrink(config):
+    config.model.backbone = "resnet18"
+    config.model.width = 0.0625
+    config.model.decoder.channels = 8
+    config.model.decoder.rates = (1, 2)
+    config.data.crop = (32, 32)
+    config.data.cache = True
+    config.data.check_files = 0
+    config.batch = 8
+    config.log_every = 4
+    config.checkpoint_every = 4
+
+
+def pretrain_config(**overrides):
+    """Pretraining on two drawn datasets, 12 steps; keywords are overrides with "__" for the dot."""
+    config = base.pretrain()
+    _shrink(config)
+    config.sources = tuple(base.synthetic(name, images=6, size=(40, 48)) for name in ("harbor", "town"))
+    config.model.projection.channels = 8
+    config.model.projection.dim = 8
+    config.method.encoder_momentum = 0.9
+    config.method.prototype_momentum = 0.9
+    config.steps = 12
+    config.optim.lr = 1.0
+    config.optim.warmup_epochs = 0.0
+    return _with(config, overrides)
+
+
+def finetune_config(**overrides):
+    """Fine-tuning on the drawn dataset `valley`, 12 steps."""
+    config = base.finetune()
+    _shrink(config)
+    config.dataset = base.synthetic("valley", images=6, val_images=3, size=(40, 48))
+    config.steps = 12
+    config.evaluate_every = 8
+    return _with(config, overrides)
+
+
+def _with(config, overrides):
+    config.lock()
+    return configs.apply_overrides(config, [(key.replace("__", "."), str(value)) for key, value in overrides.items()])
+
+
+def pretrain_batch(rng: np.random.Generator, config, num_classes: int) -> dict:
+    """A random pretraining batch with every kind of mixing and some ignored pixels; batch at least 6."""
+    size, pairs = (config.batch, *config.data.crop), config.batch // 2
+    height, width = config.data.crop
+    return {
+        "image": rng.integers(0, 256, (*size, 3), dtype=np.uint8),
+        "label": rng.integers(-1, num_classes, size, dtype=np.int16),
+        "key_image": rng.integers(0, 256, (*size, 3), dtype=np.uint8),
+        "key_label": rng.integers(-1, num_classes, size, dtype=np.int16),
+        "mix_kind": (np.arange(pairs) % 3).astype(np.int32),
+        "lam": rng.random(pairs, dtype=np.float32),
+        "box": np.tile(np.int32([height // 4, width // 4, height, width // 2]), (pairs, 1)),
+        "dataset": np.zeros(config.batch, np.int32),
+    }

@@ -1,0 +1,113 @@
+"""Checkpoints: what is read is what was saved; damage is noticed and the step before taken."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdp_jax.errors import UserError
+from mdp_jax.training import checkpoint
+from mdp_jax.training.checkpoint import Checkpoints
+
+
+def state(step):
+    return {"step": jnp.int32(step), "params": {"kernel": jnp.arange(2000.0) * step, "half": jnp.ones(3, jnp.bfloat16)}}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A folder with checkpoints of the steps 1, 2 and 3."""
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step), {"next_batch": step})
+    checkpoints.close()
+    return tmp_path
+
+
+def flip_a_bit(folder: pathlib.Path):
+    """Changes one bit in the middle of the largest file under a checkpoint."""
+    file = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def truncate(folder):
+    for file in (folder / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def without_state(folder):
+    shutil.rmtree(folder / "state")
+
+
+def test_restores_the_newest_bit_for_bit(workdir):
+    restored, meta = checkpoint.load(workdir)
+    assert meta == {"next_batch": 3}
+    jax.tree.map(np.testing.assert_array_equal, restored, state(3))
+    assert restored["params"]["half"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, without_state])
+def test_damage_falls_back_to_the_step_before(workdir, damage):
+    damage(workdir / "checkpoints" / "3")
+    said = []
+    checkpoints = Checkpoints(workdir, keep=3)
+    restored, meta = checkpoints.restore(say=said.append)
+    assert (int(restored["step"]), meta["next_batch"]) == (2, 2)
+    assert len(said) == 1
+    assert said[0].startswith(f"skipped {workdir / 'checkpoints' / '3'}: ")
+    # The run goes on and saves step 3 again.
+    checkpoints.save(3, state(30), {"next_batch": 3})
+    checkpoints.close()
+    np.testing.assert_array_equal(checkpoint.load(workdir)[0]["params"]["kernel"], state(30)["params"]["kernel"])
+
+
+def test_a_changed_value_is_noticed_by_its_checksum(workdir, monkeypatch):
+    genuine = checkpoint.ocp.CheckpointManager.restore
+
+    def flipped(self, step, **arguments):
+        restored = genuine(self, step, **arguments)
+        if step == 3:
+            restored["state"]["params"]["kernel"] = restored["state"]["params"]["kernel"].at[7].add(1e-3)
+        return restored
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", flipped)
+    said = []
+    restored, _ = Checkpoints(workdir).restore(say=said.append)
+    assert int(restored["step"]) == 2
+    assert "checksum of params/kernel" in said[0]
+
+
+def test_nothing_readable_is_an_error(workdir):
+    for step in ("1", "2", "3"):
+        truncate(workdir / "checkpoints" / step)
+    with pytest.raises(UserError, match=r"none of the checkpoints of steps \[1, 2, 3\] can be read"):
+        checkpoint.load(workdir)
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(UserError, match="no folder checkpoints in it"):
+        checkpoint.load(tmp_path / "nowhere")
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="empty; expected at least one checkpoint"):
+        checkpoint.load(tmp_path)
+
+
+def test_keeps_the_newest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(1, 6):
+        checkpoints.save(step, state(step), {})
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "5"]
+    assert json.dumps(checkpoint.load(tmp_path)[1]) == "{}"
