@@ -85,6 +85,7 @@ def pretrain() -> ConfigDict:
         {
             "seed": 0,
             "data_dir": "",
+            "init": "scratch",  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
             "sources": (),
             "mixture_temperature": 1.0,  # T: a dataset of n photos is drawn with weight n^(1/T)
             "data": _data(crop=(224, 224)),
@@ -132,7 +133,7 @@ def finetune() -> ConfigDict:
         {
             "seed": 0,
             "data_dir": "",
-            "init": "scratch",  # scratch or a workdir of `mdp pretrain`; set by --init
+            "init": "scratch",  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
             "transfer": ("backbone", "decoder"),  # parts of the pretrained network that are taken
             "dataset": ConfigDict(),
             "data": _data(crop=(512, 512)),

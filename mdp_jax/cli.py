@@ -11,6 +11,7 @@ PARTS = {
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
     "evaluate": "mIoU, mAcc and aAcc of a fine-tuned network",
     "predict": "label maps and overlays for photos",
+    "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
 }
 

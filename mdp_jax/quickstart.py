@@ -26,7 +26,7 @@ LEARNING_RATES = (0.05, 0.2)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp quickstart`."""
     parser.add_argument("--workdir", default="runs/quickstart", help="folder of all its runs (default runs/quickstart)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights, the data and their order (default 0)")
+    parser.epilog = "Config values set by --config.key=value hold for the pretraining and for every fine-tuning."
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -39,12 +39,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     began = time.perf_counter()
     folder = pathlib.Path(args.workdir)
-    seed = [("seed", str(args.seed)), *overrides]
-    pretrain.train(configs.apply_overrides(configs.load("configs/quickstart/pretrain.py"), seed), folder / "pretrain")
+    pretraining = configs.apply_overrides(configs.load("configs/quickstart/pretrain.py"), overrides)
+    pretrain.train(pretraining, folder / "pretrain")
     results = {}
     for name, init in (("pretrained", str(folder / "pretrain")), ("scratch", "scratch")):
         for lr in LEARNING_RATES:
-            values = [("seed", str(args.seed)), ("init", init), ("optim.lr", str(lr))]
+            values = [*overrides, ("init", init), ("optim.lr", str(lr))]
             config = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
             workdir_of = folder / f"{name}_lr{lr}"
             results[name, lr] = (finetune.train(config, workdir_of), workdir_of)

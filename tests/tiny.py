@@ -15,6 +15,7 @@ def _shrink(config):
     config.data.cache = True
     config.data.check_files = 0
     config.batch = 8
+    config.devices = 2
     config.log_every = 4
     config.checkpoint_every = 4
 

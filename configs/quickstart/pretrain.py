@@ -11,10 +11,10 @@ def get_config():
     config.model.projection.dim = 64
     config.method.encoder_momentum = 0.99
     config.batch = 16
-    config.steps = 700
+    config.steps = 600
     config.optim.lr = 1.6
     config.optim.warmup_epochs = 0.5
     config.log_every = 25
-    config.checkpoint_every = 350
+    config.checkpoint_every = 300
     config.data.check_files = 0  # drawn, not read
     return config

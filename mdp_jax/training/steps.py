@@ -39,6 +39,13 @@ def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
+def _embed(encoder, params: dict, batch_stats: dict, images: jax.Array) -> tuple[jax.Array, dict]:
+    """Unit vectors [B, N, D] of normalised images, and the running statistics after them."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    vectors, updated = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
+    return _flat(vectors), updated["batch_stats"]
+
+
 def _loss_of_each_dataset(pixels: losses.PixelLosses, labels: jax.Array, dataset_of: np.ndarray) -> jax.Array:
     """Mean prototype loss [S] of the pixels of each dataset that carry one label; NaN where a dataset has none."""
     count = int(dataset_of.max()) + 1
@@ -94,11 +101,7 @@ def pretrain_step(config, encoder, optimizer, dataset_of: np.ndarray, devices: i
     options = loss_options(config.method)
     chunk = max(1, config.method.loss_chunk * devices // config.batch)
     prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
-
-    def embed(params, batch_stats, images):
-        variables = {"params": params, "batch_stats": batch_stats}
-        vectors, updated = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
-        return _flat(vectors), updated["batch_stats"]
+    embed = functools.partial(_embed, encoder)
 
     def step(state: PretrainState, batch: dict) -> tuple[PretrainState, dict]:
         mixed, labels, weights = mixing.mix_pairs(

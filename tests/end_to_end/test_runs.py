@@ -1,0 +1,216 @@
+"""Whole runs: what they leave behind, going on after being stopped, stopping on values that are not finite."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from mdp_jax import config as configs
+from mdp_jax import finetune, pretrain
+from mdp_jax.cli import run as mdp
+from mdp_jax.data import pipeline
+from mdp_jax.errors import NonFiniteError, UserError
+from mdp_jax.training import checkpoint
+from mdp_jax.training.monitor import read_metrics
+from tests import tiny
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after(monkeypatch, name, batches):
+    """Makes the pipeline's function `name` fail after so many batches."""
+    genuine = getattr(pipeline, name)
+
+    def stopping(*args, **kwargs):
+        for i, batch in enumerate(genuine(*args, **kwargs)):
+            if i == batches:
+                raise Stopped
+            yield batch
+
+    monkeypatch.setattr(pipeline, name, stopping)
+
+
+def values(workdir):
+    """Rows of metrics.jsonl without the speed, which no two runs share."""
+    speed = ("images_per_second", "data_wait_fraction")
+    return [{key: value for key, value in row.items() if key not in speed} for row in read_metrics(workdir)]
+
+
+def assert_same_state(workdir, expected):
+    state, meta = checkpoint.load(workdir)
+    expected_state, expected_meta = checkpoint.load(expected)
+    jax.tree.map(np.testing.assert_array_equal, state, expected_state)
+    assert meta == expected_meta
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """The workdir of a pretraining run that was never stopped."""
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    pretrain.train(tiny.pretrain_config(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finetuned(pretrained, tmp_path_factory):
+    """The workdir of a fine-tuning run from it that was never stopped."""
+    folder = tmp_path_factory.mktemp("finetuned") / "run"
+    finetune.train(tiny.finetune_config(init=pretrained), folder)
+    return folder
+
+
+def test_what_a_pretraining_run_leaves(pretrained):
+    label_space = json.loads((pretrained / "label_space.json").read_text())
+    assert label_space[0] == {"dataset": "harbor", "class": "air", "global_id": 0}
+    assert [row["global_id"] for row in label_space] == list(range(len(label_space)))
+    assert json.loads((pretrained / "config.json").read_text())["steps"] == 12
+    rows = read_metrics(pretrained)
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    assert all(row["loss"] > 0 and row["images_per_second"] > 0 for row in rows)
+    assert rows[-1]["classes_seen"] > 15
+    assert list(pretrained.glob("events.out.tfevents.*"))
+    page = (pretrained / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    state, meta = checkpoint.load(pretrained)
+    assert meta["next_batch"] == 12
+    assert meta["label_space"] == label_space
+    norms = np.linalg.norm(state["bank"]["vectors"], axis=1)
+    np.testing.assert_allclose(norms[state["bank"]["images_seen"] > 0], 1.0, atol=1e-5)
+
+
+def test_what_a_finetuning_run_leaves(finetuned):
+    rows = read_metrics(finetuned)
+    assert [row["step"] for row in rows] == [4, 8, 8, 12, 12]
+    assert "val_mIoU" in rows[2]
+    scores = json.loads((finetuned / "evaluation.json").read_text())["datasets"]["valley"]
+    assert scores["images"] == 3
+    assert 0 <= scores["mIoU"] <= 100
+    assert scores["mIoU"] == rows[-1]["val_mIoU"]
+    assert (finetuned / "report.html").read_text().count("data:image/png;base64,") == 3
+
+
+def test_weights_come_from_the_query_encoder(pretrained, monkeypatch, tmp_path):
+    genuine, seen = finetune.build, []
+
+    def build(*args):
+        built = genuine(*args)
+
+        def step(state, batch):
+            seen.append(jax.device_get(state.params["backbone"]))
+            raise Stopped
+
+        return (*built[:3], step, built[4])
+
+    monkeypatch.setattr(finetune, "build", build)
+    with pytest.raises(Stopped):
+        finetune.train(tiny.finetune_config(init=pretrained), tmp_path / "run")
+    state, _ = checkpoint.load(pretrained)
+    jax.tree.map(np.testing.assert_array_equal, seen[0], state["params"]["backbone"])
+
+
+@pytest.mark.parametrize(("checkpoint_every", "stopped_after"), [(1, 1), (1, 7), (4, 11)])
+def test_pretraining_goes_on_bit_for_bit(pretrained, monkeypatch, tmp_path, checkpoint_every, stopped_after):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after(patch, "pretrain_batches", stopped_after)
+        pretrain.train(tiny.pretrain_config(checkpoint_every=checkpoint_every), tmp_path / "run")
+    kept = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == stopped_after // checkpoint_every * checkpoint_every
+    pretrain.train(tiny.pretrain_config(), tmp_path / "run")
+    assert_same_state(tmp_path / "run", pretrained)
+
+
+def test_finetuning_goes_on_bit_for_bit(finetuned, pretrained, monkeypatch, tmp_path):
+    config = tiny.finetune_config(init=pretrained)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after(patch, "finetune_batches", 9)
+        finetune.train(config, tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 8
+    finetune.train(config, tmp_path / "run")
+    assert_same_state(tmp_path / "run", finetuned)
+    assert values(tmp_path / "run") == values(finetuned)
+
+
+def test_a_finished_run_started_again_changes_nothing(pretrained, tmp_path):
+    before = {file: file.read_bytes() for file in pretrained.glob("checkpoints/12/**/*") if file.is_file()}
+    pretrain.train(tiny.pretrain_config(), pretrained)
+    assert before == {file: file.read_bytes() for file in pretrained.glob("checkpoints/12/**/*") if file.is_file()}
+
+
+def test_non_finite_loss_keeps_the_last_good_checkpoint(monkeypatch, tmp_path):
+    genuine = pretrain.build
+
+    def build(*args):
+        state, places, step, schedule = genuine(*args)
+
+        def poisoned(state, batch):
+            state, metrics = step(state, batch)
+            return state, metrics | {"loss": metrics["loss"] * (float("nan") if int(state.step) == 6 else 1.0)}
+
+        return state, places, poisoned, schedule
+
+    monkeypatch.setattr(pretrain, "build", build)
+    with pytest.raises(NonFiniteError, match="step 6: loss is nan"):
+        pretrain.train(tiny.pretrain_config(), tmp_path / "run")
+    assert int(checkpoint.load(tmp_path / "run")[0]["step"]) == 4
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [4]
+
+
+def test_evaluate_and_predict_agree_with_the_run(finetuned, tmp_path, capsys):
+    before = json.loads((finetuned / "evaluation.json").read_text())
+    mdp(["evaluate", "--checkpoint", str(finetuned)])
+    assert "mIoU" in capsys.readouterr().out
+    assert json.loads((finetuned / "evaluation.json").read_text()) == before
+
+
+def test_a_workdir_of_another_config_or_label_space(pretrained):
+    with pytest.raises(UserError, match=r"started with config\.optim\.lr=1\.0, now 2\.0"):
+        pretrain.train(tiny.pretrain_config(optim__lr=2.0), pretrained)
+    rows = json.loads((pretrained / "label_space.json").read_text())
+    genuine = (pretrained / "label_space.json").read_text()
+    rows[0]["class"] = "sky"
+    (pretrained / "label_space.json").write_text(json.dumps(rows))
+    try:
+        with pytest.raises(UserError, match="class 0 of dataset 'harbor' is 'air', expected 'sky'"):
+            pretrain.train(tiny.pretrain_config(), pretrained)
+    finally:
+        (pretrained / "label_space.json").write_text(genuine)
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"not empty and without config\.json; expected a new folder"):
+        pretrain.train(tiny.pretrain_config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_weights_of_another_architecture(pretrained, tmp_path):
+    with pytest.raises(UserError, match=r"another architecture: backbone/.* has shape .*, expected") as error:
+        finetune.train(tiny.finetune_config(init=pretrained, model__width=0.125), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_checkpoint_to_start_from(tmp_path):
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    for init, message in (("nowhere", "no folder checkpoints"), ("empty", "empty; expected at least one")):
+        with pytest.raises(UserError, match=message):
+            finetune.train(tiny.finetune_config(init=tmp_path / init), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_real_photos(shared_data, tmp_path):
+    """Three real sets, a few steps through the command line, and fine-tuning on the fourth."""
+    small = ["--config.steps=2", "--config.model.width=0.0625", "--config.model.decoder.channels=8"]
+    small += ["--config.data.check_files=20", f"--config.data_dir={shared_data}"]
+    mdp(["pretrain", "--config", "configs/mini/pretrain.py", "--workdir", str(tmp_path / "p"), *small])
+    assert len(json.loads((tmp_path / "p" / "label_space.json").read_text())) == 23 + 8 + 59
+    init = ["--init", str(tmp_path / "p"), "--workdir", str(tmp_path / "f")]
+    mdp(["finetune", "--config", "configs/mini/camvid11_40.py", *init, *small])
+    scores = json.loads((tmp_path / "f" / "evaluation.json").read_text())["datasets"]["camvid11"]
+    assert scores["images"] == 101
+    assert configs.load_json(pathlib.Path(tmp_path / "f" / "config.json")).dataset.limit == 40

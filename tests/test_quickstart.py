@@ -1,0 +1,22 @@
+"""The quickstart from end to end, with a few steps of a small network; docs/results.md has its real size."""
+
+import json
+
+from mdp_jax import cli
+
+
+def test_quickstart(tmp_path, capsys):
+    small = ["--config.steps=2", "--config.model.width=0.0625", "--config.model.decoder.channels=8"]
+    small += ["--config.data.crop=(32,32)", "--config.batch=4", "--config.devices=1"]
+    assert cli.run(["quickstart", "--workdir", str(tmp_path / "q"), *small]) == 0
+    summary = json.loads((tmp_path / "q" / "summary.json").read_text())
+    assert set(summary) == {"pretrained", "scratch", "seconds"}
+    page = (tmp_path / "q" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert all(name in page for name in ("harbor", "meadow", "town", "valley"))
+    out = capsys.readouterr().out
+    scores = [json.loads(path.read_text()) for path in (tmp_path / "q").glob("*_lr*/evaluation.json")]
+    assert len(scores) == 4
+    best = max(score["datasets"]["valley"]["mIoU"] for score in scores)
+    assert round(best, 2) == max(summary["pretrained"], summary["scratch"])
+    assert "pretrained" in out

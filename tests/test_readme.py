@@ -1,0 +1,70 @@
+"""The README's own commands, as they stand there, on small data."""
+
+import pathlib
+import re
+import shlex
+import shutil
+
+import pytest
+
+from mdp_jax import cli
+from mdp_jax import config as configs
+from tests.data.fixtures import write_folder
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SMALL_NETWORK = ["--config.model.backbone=resnet18", "--config.model.width=0.0625"]
+SMALL_NETWORK += ["--config.model.decoder.channels=8", "--config.data.crop=(32,32)", "--config.devices=1"]
+SMALL_RUN = [*SMALL_NETWORK, "--config.batch=4", "--config.steps=2"]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(*words):
+    """The README's `mdp` commands that hold all these words, as lists of arguments, in order."""
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("mdp ")]
+    return [shlex.split(line)[1:] for line in lines if all(word in line for word in words)]
+
+
+def test_make_targets_exist():
+    named = [line.split()[1] for block in blocks("bash") for line in block.splitlines() if line.startswith("make ")]
+    assert named == ["quickstart", "test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{target}: venv\n" in makefile for target in named)
+
+
+def test_every_part_is_in_the_table():
+    assert all(f"`mdp {part}`" in README for part in cli.PARTS)
+
+
+def test_links_and_pictures_exist():
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert all((ROOT / target).exists() for target in targets if not target.startswith("http"))
+
+
+def test_own_data(tmp_path, monkeypatch):
+    """The files and commands of "Your own data", with a small network and two steps."""
+    monkeypatch.chdir(tmp_path)
+    names = {"streets": ("road", "car"), "rooms": ("bed", "unknown", "lamp")}
+    for name, classes in names.items():
+        write_folder(pathlib.Path("data") / name, classes=classes, photos=3, size=(40, 50))
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        shutil.copy(f"data/streets/{kind}/val/p0.{suffix}", f"data/streets/{kind}/val/0001.{suffix}")
+    for block in blocks("python"):
+        pathlib.Path(block.split("\n")[0].removeprefix("# ")).write_text(block)
+    for command in commands("my_pretrain") + commands("my_finetune"):
+        assert cli.run([*command, *SMALL_RUN]) == 0
+    for command in commands("runs/streets"):
+        if command[0] in ("evaluate", "predict"):
+            assert cli.run(command) == 0
+    assert pathlib.Path("runs/streets/evaluation.json").exists()
+    assert pathlib.Path("predictions/0001.png").exists()
+
+
+@pytest.mark.parametrize("command", commands("configs/mini"), ids=lambda command: command[0])
+def test_mini_commands_are_understood(command):
+    """They run on real photos in tests/end_to_end; here their configs and arguments are read."""
+    rest, overrides = cli._split_overrides(command)
+    configs.apply_overrides(configs.load(rest[rest.index("--config") + 1]), overrides)
