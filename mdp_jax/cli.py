@@ -12,6 +12,7 @@ PARTS = {
     "evaluate": "mIoU, mAcc and aAcc of a fine-tuned network",
     "predict": "label maps and overlays for photos",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
+    "compare": "numerics against PyTorch, layer by layer and step by step",
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
 }
 

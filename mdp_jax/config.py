@@ -1,5 +1,6 @@
 """Loading, overriding and comparing configs. A config is a locked ConfigDict; its JSON form lies in the workdir."""
 
+import argparse
 import ast
 import difflib
 import importlib.util
@@ -61,6 +62,21 @@ def load(path: str) -> ConfigDict:
     config = module.get_config()
     config.lock()
     return config
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that every part which trains has."""
+    parser.add_argument("--config", required=True, help="Python file with get_config(), e.g. configs/mini/pretrain.py")
+    parser.add_argument("--init", help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)")
+    parser.add_argument("--workdir", required=True, help="folder of the run; started again on it, the run goes on")
+    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
+
+
+def of_arguments(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
+    """The config of a run: the file, then the overrides, then --init where it is given."""
+    if args.init is not None:
+        overrides = [*overrides, ("init", args.init)]
+    return apply_overrides(load(args.config), overrides)
 
 
 def _nearest(names: list[str]) -> str:

@@ -5,7 +5,6 @@ import pathlib
 
 from rich.console import Console
 
-from mdp_jax import runtime
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.inference import Evaluator
@@ -35,7 +34,6 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         UserError: no such workdir, bad data, or a dataset whose classes are not those of the network.
     """
     config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
-    runtime.set_precision(config.model)
     source = sources.open_source(config.dataset, config.data, config.data_dir, args.split, config.seed)
     require_classes(source, classes, args.checkpoint)
     evaluator = Evaluator(network.segmenter(config.model, len(classes)), source, config)

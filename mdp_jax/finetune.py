@@ -21,18 +21,12 @@ from mdp_jax.training.state import finetune_state, on_mesh
 from mdp_jax.training.steps import finetune_step, traced_once
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp finetune`."""
-    parser.add_argument("--config", required=True, help="a Python file with get_config()")
-    parser.add_argument("--init", default="scratch", help="workdir of mdp pretrain, or scratch (default)")
-    parser.add_argument("--workdir", required=True, help="folder of the run; started again on it, the run goes on")
-    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
+add_arguments = configs.add_run_arguments
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Runs the part with parsed arguments and config overrides."""
-    config = configs.apply_overrides(configs.load(args.config), [*overrides, ("init", args.init)])
-    train(config, args.workdir)
+    train(configs.of_arguments(args, overrides), args.workdir)
 
 
 def build(config, mesh, num_classes: int):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mdp_jax import runtime
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.inference import Predictor
@@ -42,7 +41,6 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         for _ in pool.map(images.read_photo, args.images):
             pass
     config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
-    runtime.set_precision(config.model)
     if len(classes) > MOST_CLASSES:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"

@@ -6,6 +6,7 @@ import math
 import time
 
 import jax
+import jax.numpy as jnp
 
 from mdp_jax import checks, runtime
 from mdp_jax import config as configs
@@ -20,18 +21,12 @@ from mdp_jax.training.state import on_mesh, pretrain_state
 from mdp_jax.training.steps import pretrain_step, traced_once
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp pretrain`."""
-    parser.add_argument(
-        "--config", required=True, help="a Python file with get_config(), e.g. configs/mini/pretrain.py"
-    )
-    parser.add_argument("--workdir", required=True, help="folder of the run; started again on it, the run goes on")
-    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
+add_arguments = configs.add_run_arguments
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Runs the part with parsed arguments and config overrides."""
-    train(configs.apply_overrides(configs.load(args.config), overrides), args.workdir)
+    train(configs.of_arguments(args, overrides), args.workdir)
 
 
 def total_steps(config, samples: int) -> int:
@@ -62,6 +57,28 @@ def build(config, mesh, label_space, samples: int):
     return state, places, jax.jit(traced_once(step), donate_argnums=0, out_shardings=(places, None)), schedule
 
 
+def start_from(init: str, state, places):
+    """The state of step 0 with backbone and decoder of a workdir or a file, in both encoders (METHOD.md section 1).
+
+    Args:
+      init: what `workdir.transfer` takes.
+      state: from scratch.
+      places: its shardings.
+
+    Raises:
+      UserError: nothing there to start from, or another architecture.
+    """
+    params, batch_stats = workdir.transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
+    state = state.replace(
+        params=params,
+        batch_stats=batch_stats,
+        # Copies: the step is given its input's memory, and one buffer cannot be given twice.
+        momentum_params=jax.tree.map(jnp.copy, params),
+        momentum_batch_stats=jax.tree.map(jnp.copy, batch_stats),
+    )
+    return jax.device_put(state, places)
+
+
 def train(config, folder) -> None:
     """Pretrains, from the beginning or from the newest checkpoint of the workdir.
 
@@ -70,7 +87,7 @@ def train(config, folder) -> None:
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
 
     Raises:
-      UserError: wrong config or bad data.
+      UserError: wrong config, bad data, or weights of another architecture.
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
     """
     runtime.set_precision(config.model)
@@ -80,11 +97,12 @@ def train(config, folder) -> None:
     label_space = label_spaces.build(datasets)
     for dataset in datasets:
         sources.check_source(dataset, config.data.check_files)
-    folder = workdir.open_workdir(folder, config, label_space)
-
     samples = sum(len(dataset) for dataset in datasets)
     steps = total_steps(config, samples)
     state, places, step_function, schedule = build(config, mesh, label_space, samples)
+    if config.init != "scratch" and not workdir.has_checkpoints(folder):
+        state = start_from(config.init, state, places)
+    folder = workdir.open_workdir(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints)
     state = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)

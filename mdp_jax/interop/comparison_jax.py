@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh
 from mdp_jax import finetune, pretrain
 from mdp_jax.evaluation import metrics
 from mdp_jax.interop import comparison_case
-from mdp_jax.interop.comparison_case import LABEL_SPACE, RUN_LENGTH, Case
+from mdp_jax.interop.comparison_case import FINETUNING, LABEL_SPACE, PRETRAINING, RUN_LENGTH, Case
 from mdp_jax.interop.torch_weights import to_torch
 from mdp_jax.method import losses, mixing
 from mdp_jax.method.prototypes import Bank
@@ -35,8 +35,6 @@ def computing_in(dtype: str):
         jax.enable_x64(dtype == "float64"),
         jax.default_device(jax.devices("cpu")[0]),
         jax.default_matmul_precision("highest"),
-        # The initial weights are replaced anyway, and with this generator they compile in a fraction of the time.
-        jax.default_prng_impl("rbg"),
     ):
         yield
 
@@ -85,7 +83,7 @@ def forward(case: Case) -> Sections:
     outputs = {}
     for part, modules in updated["intermediates"].items():
         for name, inner in modules.items() if isinstance(modules, dict) else ():
-            if name != "__call__":
+            if name not in ("__call__", "Dropout_0"):  # the dropout, which is off, is no module in the reference
                 outputs[f"{part}.{name}"] = inner["__call__"][0]
     return {"forward": _copies(outputs | {"embeddings": embeddings})}
 
@@ -94,15 +92,16 @@ def loss_terms(case: Case) -> Sections:
     """Each loss term and its gradient into the embeddings, for every variant of the sparse coding."""
     bank, labels = _bank(case), jnp.asarray(case.labels, jnp.int32)
     embeddings, weights = _cast((case.embeddings, case.weights), case.dtype)
-    sections = {}
+    results = {}
     for variant in losses.SPARSE_CODING:
         options = loss_options(case.pretrain.method)._replace(sparse_coding=variant)
         loss = functools.partial(losses.prototype_loss, options=options, chunk=5)
         (total, pixels), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(embeddings, labels, weights, bank)
         weight = pixels.weight.sum()
         terms = {"prototype": pixels.prototype.sum() / weight, "sparse": pixels.sparse.sum() / weight, "total": total}
-        sections[f"loss, {variant}"] = _copies(terms | {"gradient into the embeddings": gradient})
-    return sections
+        terms["gradient into the embeddings"] = gradient
+        results |= {f"{variant}: {name}": term for name, term in terms.items()}
+    return {"loss": _copies(results)}
 
 
 def _first_gradient(state, before: Mapping, weight_decay: float, kernels_only: bool) -> dict[str, np.ndarray]:
@@ -129,21 +128,20 @@ def pretraining(case: Case) -> Sections:
     state = jax.device_put(state, places)
     sections, history = {}, []
     for number, batch in enumerate(case.batches):
-        state, metrics_ = step(state, sharding.to_devices(batch, mesh))
-        history.append([metrics_["prototype_loss"], metrics_["sparse_loss"], metrics_["loss"]])
+        state, measured = step(state, sharding.to_devices(batch, mesh))
+        history.append([measured["prototype_loss"], measured["sparse_loss"], measured["loss"]])
         if number == 0:
             sections["gradient"] = _first_gradient(state, before, case.pretrain.optim.weight_decay, kernels_only=True)
             sections["bank after 1 step"] = _bank_arrays(state)
             sections["momentum weights after 1 step"] = _copies(to_torch(state.momentum_params))
-    after = f"after {len(case.batches)} pretraining steps"
     return sections | {
-        "pretraining, loss of each step": dict(zip(("prototype", "sparse", "total"), np.array(history).T, strict=True)),
-        "pretraining, learning rate": {"": np.array([schedule(i) for i in range(len(case.batches))])},
-        f"weights {after}": _copies(to_torch(state.params)),
-        f"statistics {after}": _copies(to_torch(state.batch_stats)),
-        f"momentum weights {after}": _copies(to_torch(state.momentum_params)),
-        f"momentum statistics {after}": _copies(to_torch(state.momentum_batch_stats)),
-        f"bank {after}": _bank_arrays(state),
+        f"{PRETRAINING}, losses": dict(zip(("prototype", "sparse", "total"), np.array(history).T, strict=True)),
+        f"{PRETRAINING}, learning rate": {"": np.array([schedule(i) for i in range(len(case.batches))])},
+        f"{PRETRAINING}, weights": _copies(to_torch(state.params)),
+        f"{PRETRAINING}, statistics": _copies(to_torch(state.batch_stats)),
+        f"{PRETRAINING}, momentum weights": _copies(to_torch(state.momentum_params)),
+        f"{PRETRAINING}, momentum statistics": _copies(to_torch(state.momentum_batch_stats)),
+        f"{PRETRAINING}, bank": _bank_arrays(state),
     }
 
 
@@ -154,8 +152,7 @@ def _bank_arrays(state) -> dict[str, np.ndarray]:
 def finetuning(case: Case) -> Sections:
     """Logits of a photo in evaluation, then the jitted step of `mdp finetune`, STEPS times."""
     mesh = _mesh()
-    build = finetune.build(case.finetune, mesh, comparison_case.FINETUNE_CLASSES)
-    segmenter, state, places, step, _ = build
+    segmenter, state, places, step, _ = finetune.build(case.finetune, mesh, comparison_case.FINETUNE_CLASSES)
     params, batch_stats = (_cast(case.segmenter[name], case.dtype) for name in ("params", "batch_stats"))
 
     @jax.jit
@@ -169,25 +166,29 @@ def finetuning(case: Case) -> Sections:
     state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
     sections, history = {}, []
     for number, batch in enumerate(case.finetune_batches):
-        state, metrics_ = step(state, sharding.to_devices(batch, mesh))
-        history.append(metrics_["loss"])
+        state, measured = step(state, sharding.to_devices(batch, mesh))
+        history.append(measured["loss"])
         if number == 0:
             decay = case.finetune.optim.weight_decay
             sections["fine-tuning gradient"] = _first_gradient(state, before, decay, kernels_only=False)
-    after = f"after {len(case.finetune_batches)} fine-tuning steps"
     return sections | {
         "evaluation": _copies({"logits": logits, "logits at the photo's size": upsampled}),
-        "fine-tuning, loss of each step": {"": np.array(history)},
-        f"weights {after}": _copies(to_torch(state.params)),
-        f"statistics {after}": _copies(to_torch(state.batch_stats)),
+        f"{FINETUNING}, loss": {"": np.array(history)},
+        f"{FINETUNING}, weights": _copies(to_torch(state.params)),
+        f"{FINETUNING}, statistics": _copies(to_torch(state.batch_stats)),
     }
+
+
+def method_results(case: Case) -> Sections:
+    """What needs no network: the mixing and the losses."""
+    with computing_in(case.dtype):
+        return mixed_view(case) | loss_terms(case)
 
 
 def network_results(case: Case) -> Sections:
     """Everything that is compared for one network in one dtype."""
     with computing_in(case.dtype):
-        parts = (mixed_view, forward, loss_terms, pretraining, finetuning)
-        return {name: section for part in parts for name, section in part(case).items()}
+        return forward(case) | pretraining(case) | finetuning(case)
 
 
 def schedules(dtype: str) -> dict[str, np.ndarray]:
@@ -225,7 +226,7 @@ def sgd(dtype: str) -> dict[str, np.ndarray]:
     return results
 
 
-def evaluation(kind: str) -> dict[str, np.ndarray]:
+def evaluation(kind: str) -> Sections:
     """Counts and scores of a pair of label maps (comparison_case.LABEL_MAPS); IoU -1 where a class is in neither."""
     truth, prediction = comparison_case.label_maps(kind)
     classes = [str(i) for i in range(comparison_case.EVALUATION_CLASSES)]
@@ -234,12 +235,13 @@ def evaluation(kind: str) -> dict[str, np.ndarray]:
         counts = np.array(metrics.confusion(label, jnp.asarray(prediction, jnp.int32), len(classes)), np.int64)
     scores = metrics.scores(counts, classes)
     hits, of_truth, of_prediction = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
-    iou = [scores["per_class"][name] for name in classes]
+    iou = [-1.0 if scores["per_class"][name] is None else scores["per_class"][name] for name in classes]
     return {
-        "intersect": hits,
-        "union": of_truth + of_prediction - hits,
-        "prediction": of_prediction,
-        "label": of_truth,
-        "IoU": np.array([-1.0 if value is None else value for value in iou]),
-        **{name: np.array(scores[name]) for name in ("mIoU", "mAcc", "aAcc")},
+        "counts": {
+            "intersect": hits,
+            "union": of_truth + of_prediction - hits,
+            "prediction": of_prediction,
+            "label": of_truth,
+        },
+        "scores": {"IoU": np.array(iou)} | {name: np.array(scores[name]) for name in ("mIoU", "mAcc", "aAcc")},
     }

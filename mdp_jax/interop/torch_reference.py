@@ -129,8 +129,8 @@ def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> di
         log_p = F.log_softmax(logits, dim=1).gather(1, neighbours)[pixels]
         code = -(w * log_p.masked_fill(~exists[pixels], 0.0)).sum(dim=1)
         sparse = (weights.sum(dim=1)[pixels] * code).sum()
-    total = prototype + method.sparse_weight * sparse
-    return {name: term / weights.sum() for name, term in (("prototype", prototype), ("sparse", sparse), ("total", total))}
+    terms = {"prototype": prototype, "sparse": sparse, "total": prototype + method.sparse_weight * sparse}
+    return {name: term / weights.sum() for name, term in terms.items()}
 
 
 def cosine_with_warmup(peak: float, warmup: int, steps: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from mdp_jax.models.layers import BatchNorm, Conv, Dtypes, normal
 
@@ -42,9 +41,3 @@ class Classifier(nn.Module):
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         wide = Dtypes(self.dtypes.wide, self.dtypes.param)
         return Conv(self.classes, 1, wide, bias=True, kernel_init=normal(0.01), name="conv")(x)
-
-
-def unit(x: jax.Array) -> jax.Array:
-    """x / max(|x|, 1e-12) along the last axis of x [..., D] (METHOD.md section 2); the gradient at 0 is finite."""
-    # The clamp is on the squared sum: the square root of 0 has an infinite derivative.
-    return x / jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-24))

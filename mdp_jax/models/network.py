@@ -7,8 +7,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax.errors import UserError
+from mdp_jax.method.prototypes import normalise
 from mdp_jax.models.deeplab import LAYOUTS
-from mdp_jax.models.heads import Classifier, Projection, unit
+from mdp_jax.models.heads import Classifier, Projection
 from mdp_jax.models.layers import Dtypes
 from mdp_jax.models.resnet import DEPTHS, LAYERS, ResNet
 
@@ -29,7 +30,7 @@ class PixelEncoder(nn.Module):
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         features = self.decoder(self.backbone(x, train), train)
-        return unit(self.projection(features, train))
+        return normalise(self.projection(features, train))
 
 
 class Segmenter(nn.Module):

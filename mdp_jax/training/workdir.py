@@ -10,6 +10,8 @@ from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.interop import files
+from mdp_jax.interop.init import load_init
 from mdp_jax.training import checkpoint
 from mdp_jax.training.sharding import leaf_names
 
@@ -93,10 +95,10 @@ def require_leaves(have: dict, want: dict, where: str) -> None:
 
 
 def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict) -> tuple[dict, dict]:
-    """Replaces parts of a new network by those of a pretrained query encoder.
+    """Replaces parts of a new network by those of a pretrained query encoder, or by those that a file has.
 
     Args:
-      init: workdir of `mdp pretrain`.
+      init: workdir of `mdp pretrain`, or file of weights in torchvision's or MMSegmentation's layout.
       parts: names of top-level parts, as ("backbone", "decoder").
       params: of the new network.
       batch_stats: of the new network.
@@ -107,6 +109,12 @@ def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict)
     Raises:
       UserError: no checkpoint there, or a part of another architecture (naming the leaves).
     """
+    path = pathlib.Path(init)
+    if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
+        params, batch_stats, report = load_init(path, params, batch_stats, parts)
+        for line in report.lines():
+            print(f"--init {init}: {line}")
+        return params, batch_stats
     state, _ = checkpoint.load(init)
     loaded = []
     for name, ours in (("params", params), ("batch_stats", batch_stats)):

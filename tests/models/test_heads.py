@@ -2,21 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdp_jax.models.heads import Classifier, Projection, unit
+from mdp_jax.models.heads import Classifier, Projection
 from mdp_jax.models.layers import Dtypes
 
 BFLOAT16 = Dtypes(jnp.dtype("bfloat16"), jnp.dtype("float32"))
-
-
-def test_unit_by_hand():
-    x = jnp.array([[3.0, 4.0], [0.0, 0.0], [0.0, 1e-14]])
-    np.testing.assert_allclose(unit(x), [[0.6, 0.8], [0.0, 0.0], [0.0, 1e-2]], rtol=1e-6)
-
-
-def test_gradient_of_unit_is_finite_at_zero_and_tangent_elsewhere():
-    gradient = jax.grad(lambda x: unit(x)[..., 0].sum())(jnp.array([[0.0, 0.0], [3.0, 4.0]]))
-    assert np.isfinite(gradient).all()
-    np.testing.assert_allclose(gradient[1], [16 / 125, -12 / 125], rtol=1e-5)
 
 
 def test_classifier_drops_whole_channels():

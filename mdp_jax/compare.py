@@ -1,0 +1,83 @@
+"""`mdp compare`: this package beside a plain PyTorch version of the method, layer by layer and step by step."""
+
+import argparse
+import importlib
+import pathlib
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mdp_jax.errors import UserError
+from mdp_jax.training.workdir import write_json
+
+_TEXT = ("what", "note")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp compare`."""
+    parser.add_argument("--json", default="compare.json", metavar="FILE", help="the same rows (default compare.json)")
+    parser.add_argument("--all", action="store_true", help="a row for each parameter instead of each block")
+    parser.epilog = "Both sides compute on the CPU. Exit status 1 where a row is out of tolerance."
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    """Prints the table and writes it as JSON; returns 1 where a row is out of tolerance, otherwise 0.
+
+    Raises:
+      UserError: PyTorch is not installed, a config value is given, or the JSON file cannot be written.
+    """
+    if overrides:
+        raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
+    path = pathlib.Path(args.json)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--json {path}: expected a file in a folder that exists")
+    comparison = _comparison()
+    rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
+    Console().print(table(rows))
+    for number, cause in enumerate(_causes(rows), start=1):
+        print(f"[{number}] {cause}")
+    try:
+        write_json(path, [row.columns() for row in rows])
+    except OSError as error:
+        raise UserError(f"--json {path}: {error.strerror}; expected a file that can be written") from None
+    wrong = sum(not row.ok for row in rows)
+    print(f"{len(rows)} rows, {wrong} out of tolerance ({path})")
+    return 1 if wrong else 0
+
+
+def _comparison():
+    try:
+        importlib.import_module("mdp_jax.interop.comparison_torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UserError("compare: PyTorch is not installed; pip install 'mdp_jax[torch]'") from None
+    return importlib.import_module("mdp_jax.interop.comparison")
+
+
+def _causes(rows: list) -> list[str]:
+    return list(dict.fromkeys(row.cause for row in rows if row.cause))
+
+
+def _cell(value) -> Text:
+    if isinstance(value, bool):
+        return Text("yes" if value else "NO", style="" if value else "bold red")
+    if value is None:
+        return Text("–")
+    return Text(f"{value:.1e}" if isinstance(value, float) else value)
+
+
+def table(rows: list) -> Table:
+    """The rows (comparison.Row) to print with rich; causes of known gaps are footnotes by their number."""
+    shown = Table(box=None, padding=(0, 1, 0, 0))
+    for name in rows[0].columns():
+        text = name in _TEXT
+        shown.add_column(name, justify="left" if text else "right", overflow="fold", min_width=None if text else 7)
+    causes = _causes(rows)
+    for row in rows:
+        footnote = f"[{causes.index(row.cause) + 1}]" if row.cause else ""
+        cells = row.columns() | {"note": f"{footnote} {row.remark}".strip()}
+        shown.add_row(*(_cell(value) for value in cells.values()))
+    return shown

@@ -1,0 +1,175 @@
+"""Files of weights: PyTorch's .pth and .safetensors, as dicts of NumPy arrays."""
+
+import importlib.util
+import pathlib
+import re
+import types
+import warnings
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from mdp_jax.errors import UserError
+
+TORCH_SUFFIXES = (".pth", ".pt")
+SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+
+# The safetensors format's names of the types that weights and counters come in.
+_SAFETENSORS_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_HALVES = {"float16", "bfloat16"}
+
+
+def read(path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The state dict of a file; half precision is cast to float32.
+
+    Args:
+      path: .pth or .pt (read as weights alone, which runs no code; the state dict may lie under "state_dict", as
+        MMSegmentation's does) or .safetensors.
+
+    Returns:
+      key -> array, float32 or float64 where it was floating; lines that say what was cast.
+
+    Raises:
+      UserError: no such file, another suffix, not a checkpoint, a pickle that holds more than weights, or torch
+        missing.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected a file of weights (the workdir of a run goes with --from mdp)")
+    _require_suffix(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    state = _read_torch(path) if path.suffix in TORCH_SUFFIXES else _read_safetensors(path)
+    if not state:
+        raise UserError(f"{path}: no weights in it")
+    notes = []
+    for dtype in sorted({array.dtype.name for array in state.values()} & _HALVES):
+        halves = [key for key, array in state.items() if array.dtype.name == dtype]
+        state |= {key: state[key].astype(np.float32) for key in halves}
+        notes.append(f"{len(halves)} of {len(state)} leaves are {dtype}; cast to float32")
+    return state, notes
+
+
+def require_writable(path) -> None:
+    """Checks, before anything is computed, that `write` can write there.
+
+    Raises:
+      UserError: another suffix, a file that exists, a folder that does not, or torch missing.
+    """
+    path = pathlib.Path(path)
+    _require_suffix(path)
+    if path.exists():
+        raise UserError(f"{path}: exists already; expected a new file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: no folder {path.parent}")
+    if path.suffix in TORCH_SUFFIXES:
+        _require_torch(path)
+
+
+def write(path, state: Mapping[str, np.ndarray], meta: Mapping | None = None) -> None:
+    """Writes a state dict, so that the file is whole or absent, whatever happens in between.
+
+    Args:
+      path: that `require_writable` accepts.
+      state: key -> array.
+      meta: for .pth: the state dict is put under "state_dict" and this beside it under "meta", where
+        MMSegmentation looks for both; plain values alone.
+
+    Raises:
+      UserError: the disk refuses.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_name(path.name + ".partial")
+    state = {key: np.ascontiguousarray(array) if array.ndim else array for key, array in state.items()}
+    try:
+        if path.suffix in TORCH_SUFFIXES:
+            torch = _require_torch(path)
+            tensors = {key: torch.tensor(array) for key, array in state.items()}
+            torch.save(tensors if meta is None else {"meta": dict(meta), "state_dict": tensors}, partial)
+        else:
+            safetensors.numpy.save_file(state, partial, metadata={"format": "pt"})
+        partial.replace(path)
+    # torch and safetensors wrap what the disk says into errors of their own.
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({_first_line(error)})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _require_suffix(path: pathlib.Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: expected a name that ends in one of {', '.join(SUFFIXES)}")
+
+
+def _require_torch(path: pathlib.Path) -> types.ModuleType:
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(f"{path}: {path.suffix} files need PyTorch: pip install 'mdp_jax[torch]', or use .safetensors")
+    import torch
+
+    return torch
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        # Not safetensors.numpy, which has no bfloat16.
+        leaves = safetensors.deserialize(path.read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not a safetensors file ({_first_line(error)})") from None
+    state = {}
+    for key, leaf in sorted(leaves, key=lambda item: item[0]):  # they come in any order
+        if leaf["dtype"] not in _SAFETENSORS_DTYPES:
+            raise UserError(f"{path}: {key} has the type {leaf['dtype']}; expected float or half precision")
+        state[key] = np.frombuffer(leaf["data"], np.dtype(_SAFETENSORS_DTYPES[leaf["dtype"]])).reshape(leaf["shape"])
+    return state
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    torch = _require_torch(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it speaks of pickle protocols, on several lines
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    # What is no checkpoint makes torch.load raise anything: UnpicklingError, RuntimeError, EOFError, KeyError.
+    except Exception as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named:
+            raise UserError(
+                f"{path}: holds more than weights ({named[1]}); refused, nothing in it was run; "
+                "expected a state dict alone"
+            ) from None
+        raise UserError(f"{path}: not a PyTorch checkpoint of weights alone; refused, nothing in it was run") from None
+    if isinstance(content, Mapping) and "state_dict" in content:
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}; expected a state dict")
+    return {str(key): _array(torch, path, key, value) for key, value in content.items()}
+
+
+def _array(torch: types.ModuleType, path: pathlib.Path, key: str, value) -> np.ndarray:
+    if not isinstance(value, torch.Tensor):
+        raise UserError(f"{path}: {key} is of type {type(value).__name__}; expected a state dict of tensors")
+    value = value.detach()
+    try:
+        if value.dtype == torch.bfloat16:  # which NumPy has not of its own; by way of float32 nothing is lost
+            return value.float().numpy().astype(jnp.bfloat16)
+        return value.numpy()
+    except (TypeError, RuntimeError):
+        raise UserError(f"{path}: {key} has the type {value.dtype}; expected float or half precision") from None
