@@ -1,6 +1,7 @@
 """`mdp finetune`: one dataset, with MMSegmentation's settings, pretrained or from scratch (METHOD.md section 6)."""
 
 import argparse
+import contextlib
 import functools
 import time
 
@@ -19,7 +20,6 @@ from mdp_jax.training.checkpoint import Checkpoints
 from mdp_jax.training.monitor import Monitor
 from mdp_jax.training.state import finetune_state, on_mesh
 from mdp_jax.training.steps import finetune_step, traced_once
-
 
 add_arguments = configs.add_run_arguments
 
@@ -73,13 +73,14 @@ def train(config, folder) -> dict:
         for split in ("train", "val")
     )
     label_space = label_spaces.build([dataset])
+    workdir.require_free_or_same(folder, config, label_space)
     for source in (dataset, photos):
         sources.check_source(source, config.data.check_files)
     segmenter, state, places, step_function, schedule = build(config, mesh, label_space.num_classes)
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         params, batch_stats = workdir.transfer(config.init, config.transfer, state.params, state.batch_stats)
         state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
-    folder = workdir.open_workdir(folder, config, label_space)
+    folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints)
     state = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)
@@ -89,13 +90,13 @@ def train(config, folder) -> dict:
     meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
     scores = None
     try:
-        with Monitor(folder, start, config.steps, config.batch) as monitor:
+        with Monitor(folder, start, config.steps, config.batch, schedule) as monitor, contextlib.closing(batches):
             for step in range(start + 1, config.steps + 1):
                 asked = time.perf_counter()
                 batch = next(batches)
                 monitor.waited(time.perf_counter() - asked)
                 state, metrics = step_function(state, sharding.to_devices(batch, mesh))
-                monitor.record(step, metrics | {"lr": schedule(step - 1)})
+                monitor.record(step, metrics)
                 save = step % config.checkpoint_every == 0 or step == config.steps
                 look = step == config.steps or (config.evaluate_every and step % config.evaluate_every == 0)
                 if save or look or step % config.log_every == 0:

@@ -1,6 +1,7 @@
 """`mdp pretrain`: one network, several datasets, one prototype per class of each (METHOD.md sections 2 to 5)."""
 
 import argparse
+import contextlib
 import functools
 import math
 import time
@@ -19,7 +20,6 @@ from mdp_jax.training.checkpoint import Checkpoints
 from mdp_jax.training.monitor import Monitor
 from mdp_jax.training.state import on_mesh, pretrain_state
 from mdp_jax.training.steps import pretrain_step, traced_once
-
 
 add_arguments = configs.add_run_arguments
 
@@ -95,6 +95,7 @@ def train(config, folder) -> None:
     checks.pretraining(config, mesh.size)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets)
+    workdir.require_free_or_same(folder, config, label_space)
     for dataset in datasets:
         sources.check_source(dataset, config.data.check_files)
     samples = sum(len(dataset) for dataset in datasets)
@@ -102,7 +103,7 @@ def train(config, folder) -> None:
     state, places, step_function, schedule = build(config, mesh, label_space, samples)
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state = start_from(config.init, state, places)
-    folder = workdir.open_workdir(folder, config, label_space)
+    folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints)
     state = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)
@@ -112,13 +113,13 @@ def train(config, folder) -> None:
     batches = pipeline.pretrain_batches(config, datasets, label_space, start_batch=start)
     meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
     try:
-        with Monitor(folder, start, steps, config.batch) as monitor:
+        with Monitor(folder, start, steps, config.batch, schedule) as monitor, contextlib.closing(batches):
             for step in range(start + 1, steps + 1):
                 asked = time.perf_counter()
                 batch = next(batches)
                 monitor.waited(time.perf_counter() - asked)
                 state, metrics = step_function(state, sharding.to_devices(batch, mesh))
-                monitor.record(step, metrics | {"lr": schedule(step - 1)})
+                monitor.record(step, metrics)
                 save = step % config.checkpoint_every == 0 or step == steps
                 if save or step % config.log_every == 0:
                     monitor.flush()
@@ -126,6 +127,7 @@ def train(config, folder) -> None:
                     checkpoints.save(step, state, meta | {"next_batch": step})
     finally:
         checkpoints.close()
-    first_batch = next(pipeline.pretrain_batches(config, datasets, label_space, start_batch=0))
+    with contextlib.closing(pipeline.pretrain_batches(config, datasets, label_space, start_batch=0)) as batches:
+        first_batch = next(batches)
     sections = runs.pretrain_sections(folder, label_space, state.bank, datasets, shares, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)

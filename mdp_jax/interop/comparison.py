@@ -1,7 +1,7 @@
 """The rows of `mdp compare`: what both sides computed, how far apart it is, and how far it may be."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -177,9 +177,10 @@ def _section_rows(prefix: str, every_name: bool, ours: Mapping, theirs: Mapping)
     for section in theirs["float64"]:
         rule = RULES[section]
         if every_name:
-            rule = Rule(EACH, rule.float32, rule.float64, rule.cause, rule.own_noise)
+            rule = replace(rule, rows=EACH)
         sides = ({dtype: side[dtype][section] for dtype in DTYPES} for side in (ours, theirs))
-        rows += rows_of(prefix + section, rule, *sides)
+        steps = f"{comparison_case.STEPS} " if section.split(",")[0] in (PRETRAINING, FINETUNING) else ""
+        rows += rows_of(prefix + steps + section, rule, *sides)
     return rows
 
 
@@ -191,7 +192,7 @@ def _evaluation_rows(comparison_torch) -> list[Row]:
         for section in theirs:
             rule = RULES[section]
             if "out of range" in kind:
-                rule = Rule(rule.rows, None, None, _OUT_OF_RANGE)
+                rule = replace(rule, float32=None, float64=None, cause=_OUT_OF_RANGE)
             sides = (dict.fromkeys(DTYPES, side[section]) for side in (ours, theirs))
             rows += rows_of(f"evaluation {section}, {kind}", rule, *sides)
     return rows
@@ -217,7 +218,7 @@ def compare(say: Callable[[str], None], every_name: bool = False) -> list[Row]:
     for backbone in comparison_case.NETWORKS:
         results: tuple[dict, dict] = ({}, {})
         for dtype in DTYPES:
-            say(f"{backbone} in {dtype}: forward, gradients, {PRETRAINING}, {FINETUNING}")
+            say(f"{backbone} in {dtype}: forward, gradients, steps of pretraining and fine-tuning")
             case = comparison_case.make_case(backbone, dtype)
             for side, found in zip(sides, results, strict=True):
                 found[dtype] = side.network_results(case)

@@ -35,7 +35,7 @@ NEVER_SEEN = 9  # in no label map
 CROP, BATCH = (32, 64), 6
 FINETUNE_CLASSES, FINETUNE_BATCH = 5, 4
 STEPS, RUN_LENGTH = 10, 100  # steps compared, and those that the schedules are made for
-PRETRAINING, FINETUNING = f"{STEPS} pretraining steps", f"{STEPS} fine-tuning steps"  # sections of the results
+PRETRAINING, FINETUNING = "pretraining steps", "fine-tuning steps"  # what sections of the results begin with
 PHOTO = (45, 61)  # an evaluation photo, of a size that no stride divides
 PEAK_LEARNING_RATE = 0.1
 
@@ -192,8 +192,8 @@ def _loss_inputs(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return embeddings, random.randint(-1, count, (2, 23, 2)), np.stack([share, 1 - share], axis=-1)
 
 
-def make_case(backbone: str, dtype: str) -> Case:
-    """The case of a network of NETWORKS, to be computed in `dtype`."""
+def make_case(backbone: str, dtype: str, steps: int = STEPS) -> Case:
+    """The case of a network of NETWORKS, to be computed in `dtype`, with batches for so many steps."""
     pretrain, finetune = pretrain_config(backbone, dtype), finetune_config(backbone, dtype)
     # Their shapes are the same in either dtype, and float64 could not be asked for here.
     encoder = network.pixel_encoder(pretrain_config(backbone, "float32").model)
@@ -211,8 +211,8 @@ def make_case(backbone: str, dtype: str) -> Case:
         segmenter=variables("segmenter", segmenter),
         bank_vectors=vectors,
         images_seen=images_seen,
-        batches=[pretrain_batch(i) for i in range(STEPS)],
-        finetune_batches=[finetune_batch(i) for i in range(STEPS)],
+        batches=[pretrain_batch(i) for i in range(steps)],
+        finetune_batches=[finetune_batch(i) for i in range(steps)],
         photo=_image(_random("photo"), PHOTO)[None],
         embeddings=embeddings,
         labels=labels,

@@ -113,7 +113,7 @@ def _first_gradient(state, before: Mapping, weight_decay: float, kernels_only: b
 
 
 def pretraining(case: Case) -> Sections:
-    """The jitted step of `mdp pretrain`, STEPS times from a filled bank, with g unlike f at the beginning."""
+    """The jitted step of `mdp pretrain` on every batch of the case, from a filled bank, with g unlike f at the beginning."""
     mesh = _mesh()
     state, places, step, schedule = pretrain.build(case.pretrain, mesh, LABEL_SPACE, samples=100)
     first_params = _cast(case.f["params"], case.dtype)
@@ -149,19 +149,23 @@ def _bank_arrays(state) -> dict[str, np.ndarray]:
     return _copies({"vectors": state.bank.vectors, "images seen": state.bank.images_seen})
 
 
-def finetuning(case: Case) -> Sections:
-    """Logits of a photo in evaluation, then the jitted step of `mdp finetune`, STEPS times."""
-    mesh = _mesh()
-    segmenter, state, places, step, _ = finetune.build(case.finetune, mesh, comparison_case.FINETUNE_CLASSES)
-    params, batch_stats = (_cast(case.segmenter[name], case.dtype) for name in ("params", "batch_stats"))
+def evaluation_logits(case: Case) -> Sections:
+    """Logits of a photo in evaluation, at feature resolution and at the photo's size."""
+    segmenter = network.segmenter(case.finetune.model, comparison_case.FINETUNE_CLASSES)
 
     @jax.jit
-    def evaluate(photo):
-        image = normalise_image(photo, case.finetune.data, case.dtype)
-        logits = segmenter.apply({"params": params, "batch_stats": batch_stats}, image, train=False)
-        return logits, network.upsample(logits, photo.shape[1:3])
+    def evaluate(variables, photo):
+        logits = segmenter.apply(variables, normalise_image(photo, case.finetune.data, case.dtype), train=False)
+        return {"logits": logits, "logits at the photo's size": network.upsample(logits, photo.shape[1:3])}
 
-    logits, upsampled = evaluate(jnp.asarray(case.photo))
+    return {"evaluation": _copies(evaluate(_cast(case.segmenter, case.dtype), jnp.asarray(case.photo)))}
+
+
+def finetuning(case: Case) -> Sections:
+    """The jitted step of `mdp finetune` on every batch of the case."""
+    mesh = _mesh()
+    _, state, places, step, _ = finetune.build(case.finetune, mesh, comparison_case.FINETUNE_CLASSES)
+    params, batch_stats = (_cast(case.segmenter[name], case.dtype) for name in ("params", "batch_stats"))
     before = jax.tree.map(np.array, params)
     state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
     sections, history = {}, []
@@ -172,7 +176,6 @@ def finetuning(case: Case) -> Sections:
             decay = case.finetune.optim.weight_decay
             sections["fine-tuning gradient"] = _first_gradient(state, before, decay, kernels_only=False)
     return sections | {
-        "evaluation": _copies({"logits": logits, "logits at the photo's size": upsampled}),
         f"{FINETUNING}, loss": {"": np.array(history)},
         f"{FINETUNING}, weights": _copies(to_torch(state.params)),
         f"{FINETUNING}, statistics": _copies(to_torch(state.batch_stats)),
@@ -188,7 +191,7 @@ def method_results(case: Case) -> Sections:
 def network_results(case: Case) -> Sections:
     """Everything that is compared for one network in one dtype."""
     with computing_in(case.dtype):
-        return forward(case) | pretraining(case) | finetuning(case)
+        return forward(case) | evaluation_logits(case) | pretraining(case) | finetuning(case)
 
 
 def schedules(dtype: str) -> dict[str, np.ndarray]:

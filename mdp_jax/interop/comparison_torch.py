@@ -104,7 +104,7 @@ def loss_terms(case: Case) -> Sections:
 
 
 def pretraining(case: Case) -> Sections:
-    """STEPS steps of pretraining from a filled bank, with g unlike f at the beginning."""
+    """A step of pretraining on every batch of the case, from a filled bank, with g unlike f at the beginning."""
     reference = torch_reference.Pretraining(case.pretrain, _bank(case))
     load(reference.f, case.f)
     load(reference.g, case.g)
@@ -129,18 +129,21 @@ def pretraining(case: Case) -> Sections:
     }
 
 
-def finetuning(case: Case) -> Sections:
-    """Logits of a photo in evaluation, then STEPS steps of fine-tuning."""
+def evaluation_logits(case: Case) -> Sections:
+    """Logits of a photo in evaluation, at feature resolution and at the photo's size."""
     reference = torch_reference.Finetuning(case.finetune, FINETUNE_CLASSES, _dtype(case))
     load(reference.segmenter, case.segmenter)
     reference.segmenter.eval()
     photo = torch.tensor(case.photo)
-    image = torch_reference.normalise_image(photo, case.finetune.data, _dtype(case))
-    evaluation = {
-        "logits": _nhwc(reference.segmenter(image)),
-        "logits at the photo's size": _nhwc(reference.logits(photo, photo.shape[1:3])),
-    }
-    reference.segmenter.train()
+    logits = reference.segmenter(torch_reference.normalise_image(photo, case.finetune.data, _dtype(case)))
+    upsampled = reference.logits(photo, photo.shape[1:3])
+    return {"evaluation": {"logits": _nhwc(logits), "logits at the photo's size": _nhwc(upsampled)}}
+
+
+def finetuning(case: Case) -> Sections:
+    """A step of fine-tuning on every batch of the case."""
+    reference = torch_reference.Finetuning(case.finetune, FINETUNE_CLASSES, _dtype(case))
+    load(reference.segmenter, case.segmenter)
     config = case.finetune.optim
     rates = torch_reference.poly_lr(config.lr, config.lr_min, config.power, RUN_LENGTH)[: len(case.finetune_batches)]
     sections, history = {}, []
@@ -149,7 +152,6 @@ def finetuning(case: Case) -> Sections:
         if number == 0:
             sections["fine-tuning gradient"] = _gradients(reference.segmenter)
     return sections | {
-        "evaluation": evaluation,
         f"{FINETUNING}, loss": {"": np.array(history)},
         f"{FINETUNING}, weights": _parameters(reference.segmenter),
         f"{FINETUNING}, statistics": _statistics(reference.segmenter),
@@ -176,7 +178,7 @@ def method_results(case: Case) -> Sections:
 def network_results(case: Case) -> Sections:
     """Everything that is compared for one network in one dtype."""
     with one_thread():
-        return forward(case) | pretraining(case) | finetuning(case)
+        return forward(case) | evaluation_logits(case) | pretraining(case) | finetuning(case)
 
 
 def schedules(dtype: str) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -42,7 +43,7 @@ class Monitor:
     Looking at a value waits for the device, so nothing is looked at in between; then every step since is checked.
     """
 
-    def __init__(self, workdir, start_step: int, steps: int, batch: int):
+    def __init__(self, workdir, start_step: int, steps: int, batch: int, schedule: Callable[[int], float]):
         """Opens the files of a workdir; rows of steps after `start_step` are dropped, they will come again.
 
         Args:
@@ -50,13 +51,14 @@ class Monitor:
           start_step: steps already taken.
           steps: length of the whole run.
           batch: images in each step.
+          schedule: learning rate by the number of steps taken.
         """
         self._file = pathlib.Path(workdir) / "metrics.jsonl"
         kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
         self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._board = tensorboardX.SummaryWriter(str(workdir), purge_step=start_step + 1)
         self._progress = Progress(steps, start_step)
-        self._batch = batch
+        self._batch, self._schedule = batch, schedule
         self._pending: list[tuple[int, dict]] = []
         self._since = time.perf_counter()
         self._waited = 0.0
@@ -98,7 +100,7 @@ class Monitor:
         wait = min(self._waited / seconds, 1.0)
         means = {name: _mean([row[name] for row in rows]) for name in rows[0]}
         speed = {"images_per_second": round(images_per_second, 2), "data_wait_fraction": round(wait, 4)}
-        self.write(steps[-1], means | speed)
+        self.write(steps[-1], means | {"lr": float(self._schedule(steps[-1] - 1))} | speed)
         self._progress.update(
             steps[-1], loss=float(means["loss"]), images_per_second=images_per_second, data_wait_fraction=wait
         )

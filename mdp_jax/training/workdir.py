@@ -23,8 +23,8 @@ def write_json(path: pathlib.Path, values) -> None:
     partial.replace(path)
 
 
-def open_workdir(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
-    """Starts a workdir, or checks that it was started with this config and label space.
+def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -> None:
+    """Checks that a run may use a folder: there is none, it is empty, or the run in it has this config and label space.
 
     Raises:
       UserError: the folder belongs to another run, or holds other things than a run.
@@ -39,6 +39,11 @@ def open_workdir(workdir, config: ConfigDict, label_space: LabelSpace) -> pathli
         raise UserError(
             f"--workdir {folder}: not empty and without config.json; expected a new folder or that of a run"
         )
+
+
+def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
+    """Makes the folder of a run, with its config and label space; to be called when nothing can be refused any more."""
+    folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     label_space.save(folder / "label_space.json")
     write_json(folder / "config.json", configs.to_dict(config))

@@ -52,7 +52,7 @@ def write_workdir(folder: pathlib.Path, data_dir: pathlib.Path):
     params = {"kernel": rng.normal(size=(3, 3)).astype(np.float32)}
     batch_stats = {"mean": rng.normal(size=3).astype(np.float32)}
     label_space = LabelSpace((("noise", CLASSES),))
-    workdir.open_workdir(folder, config, label_space)
+    workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder)
     state = FinetuneState(jnp.zeros((), jnp.int32), params, batch_stats, ())
     checkpoints.save(1, state, {"config": configs.to_dict(config), "label_space": label_space.rows()})

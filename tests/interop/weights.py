@@ -32,7 +32,7 @@ def segmenter_variables(**overrides) -> dict:
 def write_workdir(folder: pathlib.Path, config, variables: dict) -> pathlib.Path:
     """A workdir with one checkpoint, as far as converting needs it."""
     label_space = LabelSpace((("valley", CLASSES),))
-    workdir.open_workdir(folder, config, label_space)
+    workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder)
     checkpoints.save(1, jax.tree.map(np.asarray, variables), {"label_space": label_space.rows()})
     checkpoints.close()

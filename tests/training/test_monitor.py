@@ -19,7 +19,7 @@ def metrics(loss, norm=1.0, each=(1.0, float("nan")), seen=3):
 
 
 def test_means_counts_and_gaps(tmp_path):
-    with Monitor(tmp_path, 0, 4, batch=8) as monitor:
+    with Monitor(tmp_path, 0, 4, 8, schedule=lambda step: 0.1 * step) as monitor:
         monitor.record(1, metrics(1.0, each=(1.0, float("nan")), seen=3))
         monitor.record(2, metrics(2.0, each=(3.0, float("nan")), seen=5))
         monitor.flush()
@@ -29,6 +29,7 @@ def test_means_counts_and_gaps(tmp_path):
     assert (first["step"], first["loss"], first["classes_seen"]) == (2, 1.5, 5)
     assert first["dataset_loss"] == [2.0, None]
     assert second["dataset_loss"] == [None, 4.0]
+    assert (first["lr"], second["lr"]) == (0.1, 0.2)
     assert first["images_per_second"] > 0
     assert 0 <= first["data_wait_fraction"] <= 1
     assert list(tmp_path.glob("events.out.tfevents.*"))
@@ -38,7 +39,7 @@ def test_means_counts_and_gaps(tmp_path):
     ("name", "row"), [("loss", metrics(float("nan"))), ("gradient_norm", metrics(1.0, float("inf")))]
 )
 def test_not_finite_names_step_and_metric(tmp_path, name, row):
-    with Monitor(tmp_path, 0, 4, batch=8) as monitor:
+    with Monitor(tmp_path, 0, 4, 8, schedule=lambda step: 0.1 * step) as monitor:
         monitor.record(1, metrics(1.0))
         monitor.record(2, row)
         with pytest.raises(NonFiniteError, match=f"step 2: {name} is"):
@@ -48,6 +49,6 @@ def test_not_finite_names_step_and_metric(tmp_path, name, row):
 
 def test_going_on_drops_rows_that_come_again(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in (2, 4, 6)) + '{"st')
-    with Monitor(tmp_path, 4, 8, batch=8):
+    with Monitor(tmp_path, 4, 8, 8, schedule=lambda step: 0.1):
         pass
     assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4]
