@@ -73,8 +73,10 @@ def table(rows: list) -> Table:
     """The rows (comparison.Row) to print with rich; causes of known gaps are footnotes by their number."""
     shown = Table(box=None, padding=(0, 1, 0, 0))
     for name in rows[0].columns():
-        text = name in _TEXT
-        shown.add_column(name, justify="left" if text else "right", overflow="fold", min_width=None if text else 7)
+        if name in _TEXT:
+            shown.add_column(name, overflow="fold")
+        else:
+            shown.add_column(name, justify="right", min_width=7, max_width=10)
     causes = _causes(rows)
     for row in rows:
         footnote = f"[{causes.index(row.cause) + 1}]" if row.cause else ""

@@ -10,9 +10,9 @@ def get_config():
     config.model.decoder.dropout = 0.0
     config.optim.weight_decay = 1e-4
     config.batch = 16
-    config.steps = 150
-    config.log_every = 15
-    config.evaluate_every = 75
-    config.checkpoint_every = 75
+    config.steps = 200
+    config.log_every = 20
+    config.evaluate_every = 100
+    config.checkpoint_every = 100
     config.data.check_files = 0  # drawn, not read
     return config

@@ -34,7 +34,8 @@ _SUMS = "float32: sums in another order, amplified by batch normalisation"
 _TRAJECTORY = "float32 is not judged: rounding grows from step to step, within PyTorch as between the two"
 _RATE = "float32: the rate itself is computed in float32 here, in float64 there"
 _OUT_OF_RANGE = (
-    "such a pixel is left out here (and masks that hold one are refused); MMSegmentation counts its other map"
+    "a pixel with such an id is left out here, and a mask that holds one is refused; MMSegmentation leaves out that id "
+    "alone, and counts the pixel's id in the other map"
 )
 
 RULES = {
@@ -134,20 +135,17 @@ def _group(rows: str, name: str) -> str:
 
 def _row(what: str, rule: Rule, leaves: list[tuple[str, dict, dict]]) -> Row:
     """The row that stands for some names: (name, ours, theirs), each a dict dtype -> array."""
-    shown, strains = None, []
+    found = []
     for name, ours, theirs in leaves:
         gap32, gap64 = (max_difference(ours[dtype], theirs[dtype]) for dtype in DTYPES)
         scale = float(np.max(np.abs(theirs["float64"])))
         strain = max(_strain(gap32, rule.float32, scale), _strain(gap64, rule.float64, scale))
-        if shown is None or strain > max(strains):
-            shown = (name, gap32, gap64, scale, theirs)
-        strains.append(strain)
-    name, gap32, gap64, scale, theirs = shown
+        found.append((strain, gap64, gap32, scale, name, theirs))
+    strain, gap64, gap32, scale, name, theirs = max(found, key=lambda leaf: leaf[:2])
     remarks = [f"shown: {name}"] if len(leaves) > 1 else []
     if rule.own_noise:
         remarks.append(f"PyTorch's own: {max_difference(theirs['float32'], theirs['float64']):.1e}")
-    ok = max(strains) <= 1
-    return Row(what, gap32, gap64, scale, rule.float32, rule.float64, ok, ", ".join(remarks), rule.cause)
+    return Row(what, gap32, gap64, scale, rule.float32, rule.float64, strain <= 1, ", ".join(remarks), rule.cause)
 
 
 def rows_of(what: str, rule: Rule, ours: Results, theirs: Results) -> list[Row]:

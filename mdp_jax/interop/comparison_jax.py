@@ -113,7 +113,7 @@ def _first_gradient(state, before: Mapping, weight_decay: float, kernels_only: b
 
 
 def pretraining(case: Case) -> Sections:
-    """The jitted step of `mdp pretrain` on every batch of the case, from a filled bank, with g unlike f at the beginning."""
+    """The jitted step of `mdp pretrain` on every batch, from a filled bank and with g unlike f at the beginning."""
     mesh = _mesh()
     state, places, step, schedule = pretrain.build(case.pretrain, mesh, LABEL_SPACE, samples=100)
     first_params = _cast(case.f["params"], case.dtype)
@@ -162,7 +162,7 @@ def evaluation_logits(case: Case) -> Sections:
 
 
 def finetuning(case: Case) -> Sections:
-    """The jitted step of `mdp finetune` on every batch of the case."""
+    """The jitted step of `mdp finetune` on every batch."""
     mesh = _mesh()
     _, state, places, step, _ = finetune.build(case.finetune, mesh, comparison_case.FINETUNE_CLASSES)
     params, batch_stats = (_cast(case.segmenter[name], case.dtype) for name in ("params", "batch_stats"))

@@ -104,7 +104,7 @@ def loss_terms(case: Case) -> Sections:
 
 
 def pretraining(case: Case) -> Sections:
-    """A step of pretraining on every batch of the case, from a filled bank, with g unlike f at the beginning."""
+    """A step of pretraining on every batch, from a filled bank and with g unlike f at the beginning."""
     reference = torch_reference.Pretraining(case.pretrain, _bank(case))
     load(reference.f, case.f)
     load(reference.g, case.g)
@@ -141,7 +141,7 @@ def evaluation_logits(case: Case) -> Sections:
 
 
 def finetuning(case: Case) -> Sections:
-    """A step of fine-tuning on every batch of the case."""
+    """A step of fine-tuning on every batch."""
     reference = torch_reference.Finetuning(case.finetune, FINETUNE_CLASSES, _dtype(case))
     load(reference.segmenter, case.segmenter)
     config = case.finetune.optim

@@ -5,6 +5,11 @@ import jax.numpy as jnp
 import optax
 
 
+def _as_float(step) -> jax.Array:
+    """A step count in the widest float that JAX computes in: an int32 divided by an int is a float32 even with x64."""
+    return jnp.asarray(step, float)
+
+
 def cosine_with_warmup(peak: float, warmup_steps: int, steps: int) -> optax.Schedule:
     """Linear from peak / warmup_steps to peak over the warm-up, then half a cosine to 0 (METHOD.md section 5).
 
@@ -16,6 +21,7 @@ def cosine_with_warmup(peak: float, warmup_steps: int, steps: int) -> optax.Sche
     warmup_steps = min(warmup_steps, steps)
 
     def schedule(step):
+        step = _as_float(step)
         warmup = peak * (step + 1) / max(warmup_steps, 1)
         progress = (step - warmup_steps) / max(steps - warmup_steps, 1)
         cosine = peak * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
@@ -28,6 +34,7 @@ def polynomial(lr: float, lr_min: float, power: float, steps: int) -> optax.Sche
     """(lr - lr_min) (1 - step / (steps - 1))^power + lr_min, as MMSegmentation's PolyLR (METHOD.md section 6)."""
 
     def schedule(step):
+        step = _as_float(step)
         left = 1 - jnp.clip(step / max(steps - 1, 1), 0, 1)
         return (lr - lr_min) * left**power + lr_min
 

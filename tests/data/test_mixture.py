@@ -5,6 +5,7 @@ import pytest
 
 from mdp_jax.data import mixture
 from mdp_jax.errors import UserError
+from mdp_jax.method import mixing
 
 
 def _schedule(lengths=(4, 2, 2), temperature=1.0, region=0.25, pixel=0.25, seed=0) -> mixture.Schedule:
@@ -51,8 +52,8 @@ def test_share_errors(region, pixel):
 
 def test_counts_of_a_period_by_hand():
     counts = _schedule().counts
-    np.testing.assert_array_equal(counts[mixture.PLAIN], 32768 // 16 * np.array([[4, 2, 2], [2, 1, 1], [2, 1, 1]]))
-    for kind in (mixture.REGION, mixture.PIXEL):  # 16384 / 4, 16384 / 6 = 2730.67, 16384 / 12 = 1365.33
+    np.testing.assert_array_equal(counts[mixing.PLAIN], 32768 // 16 * np.array([[4, 2, 2], [2, 1, 1], [2, 1, 1]]))
+    for kind in (mixing.REGION, mixing.PIXEL):  # 16384 / 4, 16384 / 6 = 2730.67, 16384 / 12 = 1365.33
         np.testing.assert_array_equal(counts[kind], [[0, 4096, 4096], [2731, 0, 1365], [2731, 1365, 0]])
 
 
@@ -72,7 +73,7 @@ def test_a_rare_cell_is_kept():
 
 
 def test_shares_of_one_leave_no_plain_pairs():
-    assert (_schedule(region=0.7, pixel=0.3).counts[mixture.PLAIN] == 0).all()
+    assert (_schedule(region=0.7, pixel=0.3).counts[mixing.PLAIN] == 0).all()
 
 
 def test_shares_by_hand():
@@ -91,7 +92,7 @@ def test_no_mixing_with_one_dataset_or_shares_of_zero(changes):
         "region": 0.0,
         "pixel": 0.0,
     }
-    assert {schedule.kind(j) for j in range(1000)} == {mixture.PLAIN}
+    assert {schedule.kind(j) for j in range(1000)} == {mixing.PLAIN}
 
 
 def test_periods_hold_each_cell_as_often_as_counted_and_use_streams_in_order():
@@ -104,7 +105,7 @@ def test_periods_hold_each_cell_as_often_as_counted_and_use_streams_in_order():
         assert first_use == next(used[first]) and second_use == next(used[second])
         pairs.append((schedule.kind(j), first, second))
     pairs = np.array(pairs)
-    mixed = pairs[pairs[:, 0] != mixture.PLAIN]
+    mixed = pairs[pairs[:, 0] != mixing.PLAIN]
     assert (mixed[:, 1] != mixed[:, 2]).all()
     for half in (pairs[:period], pairs[period:]):
         found = np.zeros_like(schedule.counts)
@@ -141,12 +142,12 @@ def test_pair_mixing():
     assert drawn[:50] == [mixture.pair_mixing(schedule, j, (40, 60), 1.0, seed=5) for j in range(50)]
     assert drawn != [mixture.pair_mixing(schedule, j, (40, 60), 1.0, seed=6) for j in range(4000)]
     for kind, lam, box in drawn:
-        if kind == mixture.PLAIN:
+        if kind == mixing.PLAIN:
             assert lam == 1.0
-        if kind != mixture.REGION:
+        if kind != mixing.REGION:
             assert box == (0, 0, 0, 0)
         assert 0 <= box[0] <= box[2] <= 40 and 0 <= box[1] <= box[3] <= 60
-    lams = np.array([lam for kind, lam, _ in drawn if kind != mixture.PLAIN])
+    lams = np.array([lam for kind, lam, _ in drawn if kind != mixing.PLAIN])
     assert abs(lams.mean() - 1 / 2) < 0.03 and abs(lams.var() - 1 / 12) < 0.01  # Beta(1, 1) is uniform
-    starts = np.array([box[:2] for kind, _, box in drawn if kind == mixture.REGION])
+    starts = np.array([box[:2] for kind, _, box in drawn if kind == mixing.REGION])
     np.testing.assert_allclose(starts.mean(0), [19.5, 29.5], atol=2.0)

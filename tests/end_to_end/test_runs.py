@@ -183,7 +183,7 @@ def test_a_workdir_of_another_config_or_label_space(pretrained):
 
 def test_a_folder_that_is_no_run(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"no config\.json in it; expected a new folder"):
+    with pytest.raises(UserError, match=r"not empty and without config\.json"):
         pretrain.train(tiny.pretrain_config(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -4,17 +4,32 @@ import jax
 import numpy as np
 import pytest
 
+from mdp_jax import finetune, pretrain
 from mdp_jax.interop import comparison_case, comparison_jax
 from mdp_jax.interop.comparison import RULES
+from mdp_jax.training import sharding
 from tests.interop.make_golden import FOLDER, STEPS, stored_forms
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    """A third of the compilation; the programs run a few steps of a tiny network only."""
+    """Less of it: the programs run a few steps of a tiny network only."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def no_initial_weights(monkeypatch):
+    """States begin with zeros, which the comparison replaces: drawing weights takes seconds to compile."""
+
+    def zeros_on_mesh(make, mesh):
+        shapes = jax.eval_shape(make)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        return zeros, sharding.shardings(shapes, mesh, sharding.STATE_RULES)
+
+    for module in (pretrain, finetune):
+        monkeypatch.setattr(module, "on_mesh", zeros_on_mesh)
 
 
 def stored(case: str) -> dict[str, np.ndarray]:
@@ -51,7 +66,7 @@ def test_forward_layer_by_layer(backbone):
         require_close(comparison_jax.forward(case), backbone)
 
 
-def test_pretraining_steps_from_a_filled_bank_at_the_peak_learning_rate(case):
+def test_pretraining_steps_from_a_filled_bank_at_the_peak_learning_rate(case, no_initial_weights):
     with comparison_jax.computing_in("float64"):
         sections = comparison_jax.pretraining(case)
     require_close(sections, "resnet18")
@@ -61,7 +76,7 @@ def test_pretraining_steps_from_a_filled_bank_at_the_peak_learning_rate(case):
     assert np.abs(moved - comparison_case.weight("f", "backbone.conv1.weight", moved.shape)).max() > 0.01
 
 
-def test_finetuning_steps(case):
+def test_finetuning_steps(case, no_initial_weights):
     with comparison_jax.computing_in("float64"):
         require_close(comparison_jax.finetuning(case), "resnet18")
 
