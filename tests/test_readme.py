@@ -57,10 +57,11 @@ def test_own_data(tmp_path, monkeypatch):
     for command in commands("my_pretrain") + commands("my_finetune"):
         assert cli.run([*command, *SMALL_RUN]) == 0
     for command in commands("runs/streets"):
-        if command[0] in ("evaluate", "predict"):
+        if command[0] in ("evaluate", "predict", "convert"):
             assert cli.run(command) == 0
     assert pathlib.Path("runs/streets/evaluation.json").exists()
     assert pathlib.Path("predictions/0001.png").exists()
+    assert pathlib.Path("streets.safetensors").exists()
 
 
 @pytest.mark.parametrize("command", commands("configs/mini"), ids=lambda command: command[0])

@@ -112,6 +112,11 @@ def _first_gradient(state, before: Mapping, weight_decay: float, kernels_only: b
     return {key: np.array(buffer[key] - weight_decay * weights[key] * (key in decayed)) for key in buffer}
 
 
+def _counter(steps: int) -> jax.Array:
+    """Step numbers of the type that the optimizer counts in."""
+    return jnp.arange(steps, dtype=jnp.int32)
+
+
 def pretraining(case: Case) -> Sections:
     """The jitted step of `mdp pretrain` on every batch, from a filled bank and with g unlike f at the beginning."""
     mesh = _mesh()
@@ -136,7 +141,7 @@ def pretraining(case: Case) -> Sections:
             sections["momentum weights after 1 step"] = _copies(to_torch(state.momentum_params))
     return sections | {
         f"{PRETRAINING}, losses": dict(zip(("prototype", "sparse", "total"), np.array(history).T, strict=True)),
-        f"{PRETRAINING}, learning rate": {"": np.array([schedule(i) for i in range(len(case.batches))])},
+        f"{PRETRAINING}, learning rate": {"": np.array(schedule(_counter(len(case.batches))))},
         f"{PRETRAINING}, weights": _copies(to_torch(state.params)),
         f"{PRETRAINING}, statistics": _copies(to_torch(state.batch_stats)),
         f"{PRETRAINING}, momentum weights": _copies(to_torch(state.momentum_params)),
@@ -197,7 +202,7 @@ def network_results(case: Case) -> Sections:
 def schedules(dtype: str) -> dict[str, np.ndarray]:
     """The learning rates of RUN_LENGTH steps."""
     with computing_in(dtype):
-        steps = jnp.arange(RUN_LENGTH)
+        steps = _counter(RUN_LENGTH)
         return _copies(
             {
                 "cosine with warm-up": jax.jit(optim.cosine_with_warmup(0.1, 10, RUN_LENGTH))(steps),
