@@ -20,7 +20,7 @@ from mdp_jax.reporting.tables import Table, for_terminal, scores_table
 from mdp_jax.training import checkpoint, workdir
 from mdp_jax.training.monitor import read_metrics
 
-LEARNING_RATES = (0.05, 0.2)
+LEARNING_RATES = (0.1, 0.2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -93,7 +93,7 @@ class Evaluator:
         Raises:
             UserError: a label of C or more, naming the photo; and whatever the source raises.
         """
-        counts = np.zeros((self._num_classes, self._num_classes), np.int64)
+        counts = np.zeros((self._num_classes + 1, self._num_classes + 1), np.int64)
         done = 0
         for shape, group in self._batches(self._decoded()):
             images, labels = _filled(group, self._photos_of.setdefault(shape, len(group)))
@@ -103,7 +103,7 @@ class Evaluator:
         return {**metrics.scores(counts, self._source.classes), "images": done}
 
     def _confusion(self, segmenter, config, variables, images: jax.Array, labels: jax.Array) -> jax.Array:
-        """uint8 [B,H,W,3] and int16 [B,H',W'] to int32 [C,C]."""
+        """uint8 [B,H,W,3] and int16 [B,H',W'] to int32 [C+1,C+1]."""
         prediction = label_maps(segmenter, config, variables, images, labels.shape[1:])
         return metrics.confusion(labels, prediction, self._num_classes)
 

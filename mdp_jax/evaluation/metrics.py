@@ -11,14 +11,13 @@ def confusion(label: jax.Array, prediction: jax.Array, num_classes: int) -> jax.
     """Counts pixels by true and predicted class.
 
     Args:
-        label: integer array of any shape, true class ids in 0..C-1; every negative id is ignored.
-        prediction: integer array of the same shape, predicted class ids in 0..C-1.
+        label: integer array of any shape, true class ids; pixels of a negative id are ignored.
+        prediction: integer array of the same shape, predicted class ids.
         num_classes: C, static.
 
     Returns:
-        int32 [C, C], rows truth, columns prediction. int32 holds one batch (2^31 pixels); sum batches on the host in
-        int64. An id of C or more, or a negative prediction, is the caller's error: under jit it cannot raise, so its
-        pixel is left out rather than counted for some other class.
+        int32 [C + 1, C + 1], rows truth, columns prediction; the last row and column hold ids that are no class (C or
+        more, or a negative prediction). int32 holds one batch (2^31 pixels); sum batches on the host in int64.
 
     Raises:
         ValueError: the two shapes differ.
@@ -26,11 +25,12 @@ def confusion(label: jax.Array, prediction: jax.Array, num_classes: int) -> jax.
     if label.shape != prediction.shape:
         raise ValueError(f"label has shape {label.shape}, prediction {prediction.shape}")
     truth, guess = label.reshape(-1).astype(jnp.int32), prediction.reshape(-1).astype(jnp.int32)
-    valid = (truth >= 0) & (truth < num_classes) & (guess >= 0) & (guess < num_classes)
+    side = num_classes + 1
+    guess = jnp.where((guess >= 0) & (guess < num_classes), guess, num_classes)
     # One extra cell takes the ignored pixels: no one-hot [N, C] array, no index out of range.
-    cell = jnp.where(valid, truth * num_classes + guess, num_classes**2)
-    counts = jax.ops.segment_sum(jnp.ones_like(cell), cell, num_segments=num_classes**2 + 1)
-    return counts[:-1].reshape(num_classes, num_classes)
+    cell = jnp.where(truth >= 0, jnp.minimum(truth, num_classes) * side + guess, side**2)
+    counts = jax.ops.segment_sum(jnp.ones_like(cell), cell, num_segments=side**2 + 1)
+    return counts[:-1].reshape(side, side)
 
 
 def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -43,11 +43,20 @@ def _mean(values: np.ndarray) -> float | None:
     return float(np.nanmean(values)) if np.any(~np.isnan(values)) else None
 
 
+def areas(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of each class: right, in the truth, in the prediction; int64 [C] each, of counts [C + 1, C + 1].
+
+    As in MMSegmentation an id that is no class counts for none; the pixel's id in the other map counts for its own.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    return np.diagonal(counts)[:-1], counts[:-1].sum(axis=1), counts[:, :-1].sum(axis=0)
+
+
 def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
     """Scores of a confusion matrix (METHOD.md section 6).
 
     Args:
-        counts: integer [C, C], rows truth, columns prediction.
+        counts: integer [C + 1, C + 1], as `confusion` returns it.
         classes: the C class names, in id order.
 
     Returns:
@@ -57,12 +66,11 @@ def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
         pixel at all every score is None.
 
     Raises:
-        ValueError: the matrix is not C by C.
+        ValueError: the matrix is of another size.
     """
-    counts = np.asarray(counts, dtype=np.int64)
-    if counts.shape != (len(classes), len(classes)):
-        raise ValueError(f"confusion matrix of shape {counts.shape} for {len(classes)} classes")
-    hits, truth, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    if np.shape(counts) != (len(classes) + 1, len(classes) + 1):
+        raise ValueError(f"confusion matrix of shape {np.shape(counts)} for {len(classes)} classes")
+    hits, truth, predicted = areas(counts)
     iou = _percent(hits, truth + predicted - hits)
     return {
         "mIoU": _mean(iou),

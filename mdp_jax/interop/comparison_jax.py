@@ -242,7 +242,7 @@ def evaluation(kind: str) -> Sections:
         label = jnp.asarray(np.where(truth == 255, -1, truth), jnp.int32)
         counts = np.array(metrics.confusion(label, jnp.asarray(prediction, jnp.int32), len(classes)), np.int64)
     scores = metrics.scores(counts, classes)
-    hits, of_truth, of_prediction = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    hits, of_truth, of_prediction = metrics.areas(counts)
     iou = [-1.0 if scores["per_class"][name] is None else scores["per_class"][name] for name in classes]
     return {
         "counts": {

@@ -62,7 +62,7 @@ def matrix(seed=1):
 
 
 def expected_scores(photos, variables):
-    counts = np.zeros((3, 3), int)
+    counts = np.zeros((4, 4), int)
     for image, label in photos.samples:
         for y, x in np.ndindex(*label.shape):
             logits = ((image[y, x] - np.array(CONFIG.data.mean)) / np.array(CONFIG.data.std)) @ variables["matrix"]

@@ -11,11 +11,17 @@ CLASSES = ["sky", "road", "car"]
 
 
 def loop_confusion(label, prediction, num_classes):
-    counts = [[0] * num_classes for _ in range(num_classes)]
+    """[C + 1, C + 1]; the ids are all classes, or negative in the truth."""
+    counts = [[0] * (num_classes + 1) for _ in range(num_classes + 1)]
     for truth, guess in zip(label.reshape(-1).tolist(), prediction.reshape(-1).tolist(), strict=True):
         if truth >= 0:
             counts[truth][guess] += 1
     return np.array(counts)
+
+
+def with_no_strangers(counts):
+    """A [C, C] matrix of hand-written counts with the empty row and column of ids that are no class."""
+    return np.pad(np.array(counts), (0, 1))
 
 
 def test_confusion_of_six_pixels():
@@ -23,7 +29,7 @@ def test_confusion_of_six_pixels():
     prediction = jnp.array([[0, 1, 1], [0, 2, 1]], jnp.int32)
     counts = metrics.confusion(label, prediction, 3)
     assert counts.dtype == jnp.int32
-    np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 2, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(counts, with_no_strangers([[1, 1, 0], [0, 2, 0], [1, 0, 0]]))
 
 
 @pytest.mark.parametrize("num_classes", [1, 4, 341])
@@ -38,7 +44,8 @@ def test_confusion_equals_a_loop_over_pixels(num_classes):
 def test_confusion_never_counts_an_id_out_of_range_for_another_class():
     label = jnp.array([0, 1, 2, 3, 250, -1, -7, 1], jnp.int16)
     prediction = jnp.array([0, 2, 2, 0, 1, 1, 1, -1], jnp.int32)
-    np.testing.assert_array_equal(metrics.confusion(label, prediction, 3), [[1, 0, 0], [0, 0, 1], [0, 0, 1]])
+    expected = [[1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 0], [1, 1, 0, 0]]
+    np.testing.assert_array_equal(metrics.confusion(label, prediction, 3), expected)
 
 
 def test_confusion_of_a_large_map_does_not_lose_counts():
@@ -54,7 +61,7 @@ def test_confusion_of_two_shapes_is_an_error():
 
 def test_scores_by_hand():
     # sky: 6 of 8 right, 2 false; road: 3 of 4 right, 2 false; car: 0 of 2 right, 1 false.
-    scores = metrics.scores(np.array([[6, 1, 1], [1, 3, 0], [1, 1, 0]]), CLASSES)
+    scores = metrics.scores(with_no_strangers([[6, 1, 1], [1, 3, 0], [1, 1, 0]]), CLASSES)
     assert scores["per_class"] == pytest.approx({"sky": 100 * 6 / 10, "road": 100 * 3 / 6, "car": 0.0})
     assert scores["mIoU"] == pytest.approx((60 + 50 + 0) / 3)
     assert scores["mAcc"] == pytest.approx((75 + 75 + 0) / 3)
@@ -62,7 +69,7 @@ def test_scores_by_hand():
 
 
 def test_scores_leave_out_a_class_absent_from_truth_and_prediction():
-    scores = metrics.scores(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), CLASSES)
+    scores = metrics.scores(with_no_strangers([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), CLASSES)
     assert scores["per_class"]["car"] is None
     assert scores["mIoU"] == pytest.approx((75 + 80) / 2)
     assert scores["mAcc"] == pytest.approx((75 + 100) / 2)
@@ -70,17 +77,25 @@ def test_scores_leave_out_a_class_absent_from_truth_and_prediction():
 
 
 def test_scores_of_a_class_predicted_but_never_true():
-    scores = metrics.scores(np.array([[3, 0, 1], [0, 4, 0], [0, 0, 0]]), CLASSES)
+    scores = metrics.scores(with_no_strangers([[3, 0, 1], [0, 4, 0], [0, 0, 0]]), CLASSES)
     assert scores["per_class"]["car"] == 0.0
     assert scores["mIoU"] == pytest.approx((75 + 100 + 0) / 3)
     assert scores["mAcc"] == pytest.approx((75 + 100) / 2)
 
 
 def test_scores_of_a_class_true_but_never_predicted():
-    scores = metrics.scores(np.array([[4, 0, 0], [0, 4, 0], [0, 2, 0]]), CLASSES)
+    scores = metrics.scores(with_no_strangers([[4, 0, 0], [0, 4, 0], [0, 2, 0]]), CLASSES)
     assert scores["per_class"]["car"] == 0.0
     assert scores["mIoU"] == pytest.approx((100 + 100 * 4 / 6 + 0) / 3)
     assert scores["mAcc"] == pytest.approx((100 + 100 + 0) / 3)
+
+
+def test_scores_with_ids_that_are_no_class():
+    # As MMSegmentation's histograms: truth 0 predicted as a stranger still is a pixel of class 0 that was missed, and
+    # a stranger predicted as 1 still is a pixel that class 1 claims.
+    scores = metrics.scores(np.array([[3, 0, 1], [0, 4, 0], [0, 2, 5]]), ["sky", "road"])
+    assert scores["per_class"] == pytest.approx({"sky": 100 * 3 / 4, "road": 100 * 4 / 6})
+    assert scores["aAcc"] == pytest.approx(100 * 7 / 8)
 
 
 def test_scores_of_nothing_but_ignored_pixels_are_none():
@@ -108,4 +123,4 @@ def test_scores_equal_sets_of_pixels():
 
 def test_scores_of_another_number_of_classes_is_an_error():
     with pytest.raises(ValueError, match="2 classes"):
-        metrics.scores(np.zeros((3, 3), int), ["a", "b"])
+        metrics.scores(np.zeros((2, 2), int), ["a", "b"])
