@@ -112,7 +112,9 @@ class Monitor:
         with self._file.open("a") as file:
             file.write(json.dumps({"step": step} | {name: _json_value(value) for name, value in values.items()}) + "\n")
         for name, value in values.items():
-            for i, item in enumerate(np.atleast_1d(value)):
+            for i, item in enumerate(np.atleast_1d(np.asarray(value, np.float64))):
+                if not math.isfinite(item):  # nothing measured
+                    continue
                 self._board.add_scalar(name if np.ndim(value) == 0 else f"{name}/{i}", item, step)
 
     def pause(self) -> None:
