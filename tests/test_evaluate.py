@@ -30,7 +30,7 @@ def made(tmp_path_factory):
 def test_scores_table_and_json(made, capsys):
     data_dir, run, config, variables = made
     assert cli.run(["evaluate", "--checkpoint", str(run)]) == 0
-    counts = np.zeros((3, 3), int)
+    counts = np.zeros((4, 4), int)
     for name in "abc":
         image = cv2.imread(str(data_dir / "noise" / "images" / "val" / f"{name}.png"))[..., ::-1]
         mask = cv2.imread(str(data_dir / "noise" / "masks" / "val" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
@@ -93,6 +93,6 @@ def test_classes_must_agree_in_number_and_order(classes):
 
 
 def test_scores_of_nothing_measured_become_null(tmp_path):
-    scores = metrics.scores(np.zeros((2, 2), int), ["sky", "road"]) | {"images": 1}
+    scores = metrics.scores(np.zeros((3, 3), int), ["sky", "road"]) | {"images": 1}
     evaluate.write_scores(tmp_path, "noise", scores)
     assert '"mIoU": null' in (tmp_path / "evaluation.json").read_text()
