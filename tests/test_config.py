@@ -85,6 +85,7 @@ def test_another_config_names_the_value(config):
 def test_where_a_run_goes_on_may_differ(config):
     other = configs.from_dict(configs.to_dict(config))
     configs.apply_overrides(other, [("data_dir", "elsewhere"), ("log_every", "1"), ("devices", "1")])
+    assert configs.to_dict(other) != configs.to_dict(config)
     configs.require_same(config, other, "w")
 
 

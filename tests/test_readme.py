@@ -68,4 +68,5 @@ def test_own_data(tmp_path, monkeypatch):
 def test_mini_commands_are_understood(command):
     """They run on real photos in tests/end_to_end; here their configs and arguments are read."""
     rest, overrides = cli._split_overrides(command)
-    configs.apply_overrides(configs.load(rest[rest.index("--config") + 1]), overrides)
+    config = configs.apply_overrides(configs.load(rest[rest.index("--config") + 1]), overrides)
+    assert config.data_dir == "data"

@@ -61,7 +61,9 @@ def test_require_same_names_the_first_difference(datasets, message):
 
 
 def test_require_same_accepts_an_equal_one():
-    SPACE.require_same(LabelSpace(SPACE.datasets), "W")
+    again = LabelSpace.from_rows(SPACE.rows())
+    assert again is not SPACE
+    SPACE.require_same(again, "W")
 
 
 @pytest.mark.parametrize(
