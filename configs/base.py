@@ -16,8 +16,52 @@ def folder(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int 
             "root": root,  # joined to the config's data_dir unless absolute
             "drop_classes": drop_classes,  # class names whose pixels become ignored
             "limit": limit,  # train on this many photos, chosen by the seed; 0 = all
+            # This many training photos are set aside and take the place of the validation photos; 0 = none. To choose
+            # settings on, so that the validation photos are looked at once.
+            "holdout": 0,
         }
     )
+
+
+def voc(
+    name: str = "voc",
+    root: str = "VOCdevkit/VOC2012",
+    train_list: str = "train_aug",
+    drop_classes: tuple[str, ...] = (),
+    limit: int = 0,
+) -> ConfigDict:
+    """PASCAL VOC 2012, the folder that holds JPEGImages: 20 classes of objects and the background."""
+    config = _released("voc", name, root, drop_classes, limit)
+    config.train_list = train_list  # train: 1,464 photos; trainval: 2,913; train_aug: 10,582, with those of SBD
+    return config
+
+
+def ade20k(
+    name: str = "ade20k", root: str = "ade/ADEChallengeData2016", drop_classes: tuple[str, ...] = (), limit: int = 0
+) -> ConfigDict:
+    """ADE20K as its scene parsing challenge of 2016 has it, the folder ADEChallengeData2016: 150 classes."""
+    return _released("ade20k", name, root, drop_classes, limit)
+
+
+def coco_stuff(
+    name: str = "coco_stuff", root: str = "coco_stuff164k", drop_classes: tuple[str, ...] = (), limit: int = 0
+) -> ConfigDict:
+    """COCO-Stuff on all of COCO 2017 (164k), the folder that holds images and annotations: 171 classes."""
+    return _released("coco_stuff", name, root, drop_classes, limit)
+
+
+def cityscapes(
+    name: str = "cityscapes", root: str = "cityscapes", drop_classes: tuple[str, ...] = (), limit: int = 0
+) -> ConfigDict:
+    """Cityscapes with fine masks, the folder that holds leftImg8bit and gtFine: 19 classes."""
+    return _released("cityscapes", name, root, drop_classes, limit)
+
+
+def _released(kind: str, name: str, root: str, drop_classes: tuple[str, ...], limit: int) -> ConfigDict:
+    """A dataset in its release's own directories; `root` is where MMSegmentation has it under its data folder."""
+    config = folder(name, root, drop_classes, limit)
+    config.kind = kind
+    return config
 
 
 def synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
@@ -31,6 +75,7 @@ def synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int
             "size": size,  # height, width in pixels
             "drop_classes": (),
             "limit": 0,
+            "holdout": 0,
         }
     )
 
@@ -86,6 +131,7 @@ def pretrain() -> ConfigDict:
             "seed": 0,
             "data_dir": "",
             "init": "scratch",  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
+            "objective": "mdp",  # mdp, multi_head
             "sources": (),
             "mixture_temperature": 1.0,  # T: a dataset of n photos is drawn with weight n^(1/T)
             "data": _data(crop=(224, 224)),

@@ -3,6 +3,7 @@
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
+from mdp_jax.training.objectives import OBJECTIVES
 
 MAX_SEED = 2**32 - 1  # what grain takes
 TRAINABLE = ("all", "head")
@@ -67,6 +68,7 @@ def pretraining(config, devices: int) -> None:
     """
     network.pixel_encoder(config.model)  # says what it cannot build
     _common(config)
+    _one_of(config, "objective", tuple(OBJECTIVES))
     _one_of(config, "method.sparse_coding", SPARSE_CODING)
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)

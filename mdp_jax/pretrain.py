@@ -13,9 +13,8 @@ from mdp_jax import checks, runtime
 from mdp_jax import config as configs
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import mixture, pipeline, sources
-from mdp_jax.models import network
 from mdp_jax.reporting import runs
-from mdp_jax.training import optim, sharding, workdir
+from mdp_jax.training import objectives, optim, sharding, workdir
 from mdp_jax.training.checkpoint import Checkpoints
 from mdp_jax.training.monitor import Monitor
 from mdp_jax.training.state import on_mesh, pretrain_state
@@ -50,10 +49,9 @@ def build(config, mesh, label_space, samples: int):
     warmup = round(config.optim.warmup_epochs * samples / config.batch)
     schedule = optim.cosine_with_warmup(peak, warmup, total_steps(config, samples))
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=False)
-    encoder = network.pixel_encoder(config.model)
-    make = functools.partial(pretrain_state, config, encoder, optimizer, label_space.num_classes)
-    state, places = on_mesh(make, mesh)
-    step = pretrain_step(config, encoder, optimizer, label_space.dataset_of(), mesh.size)
+    objective = objectives.objective(config, label_space, mesh.size)
+    state, places = on_mesh(functools.partial(pretrain_state, config, objective, optimizer), mesh)
+    step = pretrain_step(config, objective, optimizer)
     return state, places, jax.jit(traced_once(step), donate_argnums=0, out_shardings=(places, None)), schedule
 
 
@@ -69,13 +67,13 @@ def start_from(init: str, state, places):
       UserError: nothing there to start from, or another architecture.
     """
     params, batch_stats = workdir.transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
-    state = state.replace(
-        params=params,
-        batch_stats=batch_stats,
-        # Copies: the step is given its input's memory, and one buffer cannot be given twice.
-        momentum_params=jax.tree.map(jnp.copy, params),
-        momentum_batch_stats=jax.tree.map(jnp.copy, batch_stats),
-    )
+    state = state.replace(params=params, batch_stats=batch_stats)
+    if state.momentum_params:
+        state = state.replace(
+            # Copies: the step is given its input's memory, and one buffer cannot be given twice.
+            momentum_params=jax.tree.map(jnp.copy, params),
+            momentum_batch_stats=jax.tree.map(jnp.copy, batch_stats),
+        )
     return jax.device_put(state, places)
 
 
@@ -110,7 +108,12 @@ def train(config, folder) -> None:
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets))
     runs.print_datasets(datasets, shares, steps, config.batch)
 
-    batches = pipeline.pretrain_batches(config, datasets, label_space, start_batch=start)
+    def batches_from(step):
+        # The second view is the momentum encoder's.
+        key_view = bool(state.momentum_params)
+        return pipeline.pretrain_batches(config, datasets, label_space, start_batch=step, key_view=key_view)
+
+    batches = batches_from(start)
     meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
     try:
         with Monitor(folder, start, steps, config.batch, schedule) as monitor, contextlib.closing(batches):
@@ -127,7 +130,7 @@ def train(config, folder) -> None:
                     checkpoints.save(step, state, meta | {"next_batch": step})
     finally:
         checkpoints.close()
-    with contextlib.closing(pipeline.pretrain_batches(config, datasets, label_space, start_batch=0)) as batches:
+    with contextlib.closing(batches_from(0)) as batches:
         first_batch = next(batches)
     sections = runs.pretrain_sections(folder, label_space, state.bank, datasets, shares, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)

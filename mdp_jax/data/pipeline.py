@@ -31,6 +31,7 @@ def pretrain_batches(
     label_space: LabelSpace,
     *,
     start_batch: int,
+    key_view: bool = True,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -39,7 +40,8 @@ def pretrain_batches(
     A process gets its contiguous block of each global batch of config.batch samples: B of them, P = B / 2 pairs, whose
     members are 2j and 2j + 1.
 
-      image, key_image  uint8 [B, H, W, 3], RGB: the query view and the second view, augmented independently
+      image, key_image  uint8 [B, H, W, 3], RGB: the query view and, with `key_view`, the second view, augmented
+                        independently
       label, key_label  int16 [B, H, W], global id, -1 ignore
       dataset           int32 [B]
       mix_kind          int32 [P]: 0 plain, 1 region, 2 pixel
@@ -61,7 +63,8 @@ def pretrain_batches(
         ratio=tuple(config.data.ratio),
     )
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
-    samples = samples.random_map(functools.partial(_two_views, view=view), seed=_view_seed(config.seed))
+    views = functools.partial(_views, view=view, key_view=key_view)
+    samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
     batches = samples.batch(share, drop_remainder=True)
     batches = batches.map_with_index(functools.partial(_add_mixing, config=config, schedule=schedule))
@@ -111,16 +114,13 @@ def _globally(sample: dict, dataset: int, offset: int) -> dict:
     return {**sample, "dataset": np.int32(dataset), "offset": np.int16(offset)}
 
 
-def _two_views(sample: dict, rng: np.random.Generator, view) -> dict:
+def _views(sample: dict, rng: np.random.Generator, view, key_view: bool) -> dict:
     image, label = view(sample["image"], sample["label"], rng)
-    key_image, key_label = view(sample["image"], sample["label"], rng)
-    return {
-        "image": image,
-        "label": _global_ids(label, sample["offset"]),
-        "key_image": key_image,
-        "key_label": _global_ids(key_label, sample["offset"]),
-        "dataset": sample["dataset"],
-    }
+    views = {"image": image, "label": _global_ids(label, sample["offset"]), "dataset": sample["dataset"]}
+    if key_view:
+        key_image, key_label = view(sample["image"], sample["label"], rng)
+        views |= {"key_image": key_image, "key_label": _global_ids(key_label, sample["offset"])}
+    return views
 
 
 def _global_ids(label: np.ndarray, offset: np.int16) -> np.ndarray:

@@ -15,6 +15,7 @@ from mdp_jax.data.folder import FolderSource
 from mdp_jax.errors import UserError
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
+_HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every run
 
 
 class SyntheticSource:
@@ -104,12 +105,13 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
     `drop_classes`: the remaining ids move together, dropped pixels become -1. `limit` (train alone): that many photos,
     chosen by the seed; those of a smaller limit are among those of a larger one. `short_side`: photos are resized to
     it, and so are the labels of the train split; those of the other splits keep the photo's own size, in which it is
-    evaluated. `cache`: samples stay in memory, read-only, once they were asked for.
+    evaluated. `cache`: samples stay in memory, read-only, once they were asked for. `holdout`: that many training
+    photos, the same whatever the seed, leave the split 'train' and are the split 'val'.
 
     OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
 
-    UserError on an unknown kind, unknown or all classes dropped, a limit or short side that cannot be, and whatever
-    the kind finds wrong.
+    UserError on an unknown kind, unknown or all classes dropped, a limit, holdout or short side that cannot be, and
+    whatever the kind finds wrong.
     """
     cv2.setNumThreads(0)
     if source_config.kind not in SOURCES:
@@ -117,7 +119,8 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
         raise UserError(f"dataset {source_config.name!r} is of kind {source_config.kind!r}; expected one of {known}")
     if data_config.short_side < 0:
         raise UserError(f"data.short_side is {data_config.short_side}; expected pixels, or 0 for photos as they are")
-    source = SOURCES[source_config.kind](source_config, data_dir, split)
+    holdout = source_config.holdout if split in ("train", "val") else 0
+    source = SOURCES[source_config.kind](source_config, data_dir, "train" if holdout else split)
     drop_classes = tuple(source_config.drop_classes)
     for label in drop_classes:
         if label not in source.classes:
@@ -127,18 +130,30 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
         raise UserError(f"dataset {source.name!r}: drop_classes names every class; expected one to stay")
     train = split == "train"
     chosen = np.arange(len(source))
+    if holdout:
+        chosen = _hold_out(source, holdout, train)
     if train and source_config.limit:
-        chosen = _choose(source, source_config.limit, seed)
+        chosen = chosen[_choose(source.name, len(chosen), source_config.limit, seed)]
     return _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, train)
 
 
-def _choose(source, limit: int, seed: int) -> np.ndarray:
-    """The first `limit` of all photos in a random order that depends on the seed and their number alone."""
+def _hold_out(source, holdout: int, train: bool) -> np.ndarray:
+    """The training photos that stay, or those that are set aside; they depend on the number of photos alone."""
+    if not 1 <= holdout < len(source):
+        raise UserError(
+            f"dataset {source.name!r}: holdout is {holdout}; expected 0 for none, or 1 to {len(source) - 1} photos"
+        )
+    order = np.random.default_rng(_HOLDOUT).permutation(len(source))
+    return np.sort(order[holdout:] if train else order[:holdout])
+
+
+def _choose(name: str, count: int, limit: int, seed: int) -> np.ndarray:
+    """The first `limit` of `count` photos in a random order that depends on the seed and their number alone."""
     if seed < 0:
         raise UserError(f"seed is {seed}; expected 0 or more")
-    if not 1 <= limit <= len(source):
-        raise UserError(f"dataset {source.name!r}: limit is {limit}; expected 0 for all, or 1 to {len(source)} photos")
-    return np.sort(np.random.default_rng((seed, _SUBSET)).permutation(len(source))[:limit])
+    if not 1 <= limit <= count:
+        raise UserError(f"dataset {name!r}: limit is {limit}; expected 0 for all, or 1 to {count} photos")
+    return np.sort(np.random.default_rng((seed, _SUBSET)).permutation(count)[:limit])
 
 
 def check_source(source, limit: int) -> None:

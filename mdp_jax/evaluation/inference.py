@@ -12,7 +12,7 @@ import numpy as np
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
 from mdp_jax.models.network import upsample
-from mdp_jax.training.steps import normalise_image
+from mdp_jax.training.normalisation import normalise_image
 
 # Photos of one shape run together up to this many pixels, which bounds the memory of their logits, and photos.
 PIXELS = 2**20

@@ -23,7 +23,8 @@ from mdp_jax.method import losses, mixing
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
 from mdp_jax.training import optim, sharding
-from mdp_jax.training.steps import loss_options, normalise_image
+from mdp_jax.training.normalisation import normalise_image
+from mdp_jax.training.objectives import loss_options
 
 Sections = dict[str, dict[str, np.ndarray]]
 

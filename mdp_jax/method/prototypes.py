@@ -34,6 +34,17 @@ def normalise(x: jax.Array, eps: float = 1e-12) -> jax.Array:
     return x / jnp.sqrt(jnp.maximum(square, eps * eps))
 
 
+def mean_cosine(bank: Bank) -> jax.Array:
+    """The mean cosine between the prototypes of different seen classes, a scalar in [-1, 1]; 0 with fewer than two.
+
+    1 is a collapsed bank: all classes in one direction. By the norm of the sum, so that no [C, C] matrix is made.
+    """
+    seen = jnp.sum(bank.seen).astype(bank.vectors.dtype)
+    total = jnp.sum(jnp.where(bank.seen[:, None], bank.vectors, 0.0), axis=0)
+    pairs = seen * (seen - 1)
+    return jnp.where(pairs > 0, (jnp.sum(total * total) - seen) / jnp.maximum(pairs, 1.0), 0.0)
+
+
 def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
     """Step 1 of the two-step average: the normalised mean embedding of each class in each image.
 

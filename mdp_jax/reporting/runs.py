@@ -65,9 +65,9 @@ def preview(batch: dict, label_space) -> bytes:
         "mixed": np.asarray(mixed).round().astype(np.uint8),
         "label": np.asarray(labels[..., 0]),
         "second label": np.asarray(labels[..., 1]),
-        "key view": batch["key_image"][:count],
-        "key label": batch["key_label"][:count],
     }
+    if "key_image" in batch:
+        rows |= {"key view": batch["key_image"][:count], "key label": batch["key_label"][:count]}
     return figures.batch_preview(rows, titles, label_space.global_names())
 
 
@@ -96,13 +96,13 @@ def heatmap(bank, label_space) -> Figure:
 
 
 def pretrain_sections(folder, label_space, bank, datasets, shares: dict, batch: dict) -> list[Section]:
-    """The sections of a pretraining run: data, curves, bank."""
+    """The sections of a pretraining run: data, curves, and the bank where the objective has one."""
     rows = read_metrics(folder)
     names = [name for name, _ in label_space.datasets]
     losses = figures.curves(series(rows, "loss", "prototype_loss", "sparse_loss"), "loss")
-    each = figures.curves(_dataset_series(rows, names), "prototype loss of unmixed pixels")
-    accuracy = figures.curves(series(rows, "accuracy"), "pixels nearest to their own prototype (share)")
-    return [
+    each = figures.curves(_dataset_series(rows, names), "loss of unmixed pixels")
+    accuracy = figures.curves(series(rows, "accuracy"), "pixels classified right (share)")
+    sections = [
         Section(
             "Data",
             "What the network sees: two views of each sample, the first one mixed inside pairs.",
@@ -114,11 +114,15 @@ def pretrain_sections(folder, label_space, bank, datasets, shares: dict, batch: 
             figures=[
                 Figure(losses, "Loss and its terms."),
                 Figure(each, "The loss of each dataset."),
-                Figure(accuracy, "Share of the pixels whose nearest prototype is that of their class."),
+                Figure(accuracy, "Share of the pixels whose class has the nearest prototype, or the largest logit."),
             ],
         ),
-        Section("Prototypes", tables=[bank_summary(bank, label_space)], figures=[heatmap(bank, label_space)]),
     ]
+    if bank:
+        crowding = figures.curves(series(rows, "bank_cosine"), "mean cosine")
+        pictures = [heatmap(bank, label_space), Figure(crowding, "Mean cosine between the prototypes; 1 = collapsed.")]
+        sections.append(Section("Prototypes", tables=[bank_summary(bank, label_space)], figures=pictures))
+    return sections
 
 
 def write_page(folder, title: str, sections: list[Section]) -> pathlib.Path:

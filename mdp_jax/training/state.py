@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from mdp_jax.method.prototypes import Bank, empty_bank
+from mdp_jax.method.prototypes import Bank
 from mdp_jax.training import sharding
 
 
 @flax.struct.dataclass
 class PretrainState:
-    """The state of pretraining (METHOD.md sections 2 and 3).
+    """The state of pretraining (METHOD.md sections 2 and 3); the last three are {} for objectives without them.
 
     Attributes:
       step: int32 [], steps taken.
-      params: of the query encoder, {"backbone", "decoder", "projection"}.
+      params: of the query network: {"backbone", "decoder"} and "projection", or "classifier" for cross entropies.
       batch_stats: running statistics of its batch normalisation.
       opt_state: of the optimizer.
       momentum_params: of the momentum encoder, same tree as params.
@@ -32,7 +32,7 @@ class PretrainState:
     opt_state: optax.OptState
     momentum_params: dict
     momentum_batch_stats: dict
-    bank: Bank
+    bank: Bank | dict
 
 
 @flax.struct.dataclass
@@ -57,21 +57,12 @@ def _init_variables(model, image_size: tuple[int, int], key: jax.Array) -> dict:
     return model.init(key, jnp.zeros((2, *image_size, 3), jnp.float32), train=False)
 
 
-def pretrain_state(config, encoder, optimizer, num_classes: int) -> PretrainState:
+def pretrain_state(config, objective, optimizer) -> PretrainState:
     """The state before the first step: seeded weights, an empty bank. Pure; to be jitted by `on_mesh`."""
-    variables = _init_variables(encoder, config.data.crop, jax.random.key(config.seed))
+    variables = _init_variables(objective.network, config.data.crop, jax.random.key(config.seed))
     params, batch_stats = variables["params"], variables["batch_stats"]
-    dtype = jnp.promote_types(config.model.param_dtype, jnp.float32)
-    return PretrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        # Copies: the step is given its input's memory, and one buffer cannot be given twice.
-        momentum_params=jax.tree.map(jnp.copy, params),
-        momentum_batch_stats=jax.tree.map(jnp.copy, batch_stats),
-        bank=empty_bank(num_classes, config.model.projection.dim, dtype),
-    )
+    memory = objective.memory(params, batch_stats)
+    return PretrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), **memory)
 
 
 def trainable_parts(params: dict, trainable: str) -> dict:

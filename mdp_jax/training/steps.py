@@ -5,19 +5,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from mdp_jax.method import losses, mixing, prototypes
+from mdp_jax.method import mixing
 from mdp_jax.models.network import upsample
+from mdp_jax.training.normalisation import normalise_image
+from mdp_jax.training.objectives import Objective, Query
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
-
-
-def normalise_image(image: jax.Array, data_config, dtype: str) -> jax.Array:
-    """uint8 [B, H, W, 3] to (image - mean) / std in `dtype`, at least float32; mean and std on the 0..255 scale."""
-    dtype = jnp.promote_types(dtype, jnp.float32)
-    mean, std = (np.asarray(x, np.float64).reshape(1, 1, 1, 3) for x in (data_config.mean, data_config.std))
-    return (image.astype(dtype) - mean.astype(dtype)) / std.astype(dtype)
 
 
 def traced_once(step: Callable) -> Callable:
@@ -34,103 +28,33 @@ def traced_once(step: Callable) -> Callable:
     return wrapped
 
 
-def _flat(x: jax.Array) -> jax.Array:
-    """[B, h, w, ...] to [B, N, ...]."""
-    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
-
-
-def _embed(encoder, params: dict, batch_stats: dict, images: jax.Array) -> tuple[jax.Array, dict]:
-    """Unit vectors [B, N, D] of normalised images, and the running statistics after them."""
-    variables = {"params": params, "batch_stats": batch_stats}
-    vectors, updated = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
-    return _flat(vectors), updated["batch_stats"]
-
-
-def _loss_of_each_dataset(pixels: losses.PixelLosses, labels: jax.Array, dataset_of: np.ndarray) -> jax.Array:
-    """Mean prototype loss [S] of the pixels of each dataset that carry one label; NaN where a dataset has none."""
-    count = int(dataset_of.max()) + 1
-    own = labels[..., 0]
-    ids = jnp.where((own >= 0) & (labels[..., 1] < 0), jnp.asarray(dataset_of)[jnp.maximum(own, 0)], count)
-    sums = jax.ops.segment_sum(
-        jnp.stack([pixels.prototype, pixels.weight], -1).reshape(-1, 2), ids.reshape(-1), count + 1
-    )
-    return sums[:count, 0] / jnp.where(sums[:count, 1] > 0, sums[:count, 1], jnp.nan)
-
-
-def _pretrain_metrics(loss, pixels, labels, dataset_of, gradient, bank) -> dict:
-    weight = jnp.sum(pixels.weight)
-    mean = 1.0 / jnp.where(weight > 0, weight, 1.0)
-    return {
-        "loss": loss,
-        "prototype_loss": jnp.sum(pixels.prototype) * mean,
-        "sparse_loss": jnp.sum(pixels.sparse) * mean,
-        "accuracy": jnp.sum(pixels.hit) * mean,
-        "valid_fraction": weight / pixels.weight.size,
-        "gradient_norm": optax.global_norm(gradient),
-        "classes_seen": jnp.sum(bank.seen, dtype=jnp.int32),
-        "dataset_loss": _loss_of_each_dataset(pixels, labels, dataset_of),
-    }
-
-
-def loss_options(method) -> losses.LossOptions:
-    """The static values of the loss from a config's `method`."""
-    return losses.LossOptions(
-        method.temperature,
-        method.sparse_coding,
-        method.sparse_classes,
-        method.sparse_weight,
-        method.sparse_temperature,
-    )
-
-
-def pretrain_step(config, encoder, optimizer, dataset_of: np.ndarray, devices: int) -> Callable:
-    """The step of METHOD.md section 3: losses against the bank as it was, then optimizer, bank and momentum encoder.
+def pretrain_step(config, objective: Objective, optimizer) -> Callable:
+    """The step of METHOD.md section 3: losses against the state as it was, then the optimizer, then what follows it.
 
     Args:
       config: of `mdp pretrain`.
-      encoder: PixelEncoder.
-      optimizer: over its parameters.
-      dataset_of: int [C], the dataset index of each global class.
-      devices: how many the batch is split over.
+      objective: of this config (training/objectives.py).
+      optimizer: over the parameters of its network.
 
     Returns:
       (PretrainState, batch of data/pipeline.py) -> (PretrainState, metrics). Metrics are scalars but for
       `dataset_loss` [S]: per dataset, NaN where the batch has no pixel of it.
     """
-    stride = config.model.output_stride
-    options = loss_options(config.method)
-    chunk = max(1, config.method.loss_chunk * devices // config.batch)
     prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
-    embed = functools.partial(_embed, encoder)
 
     def step(state: PretrainState, batch: dict) -> tuple[PretrainState, dict]:
-        mixed, labels, weights = mixing.mix_pairs(
-            prepare(batch["image"]), batch["label"].astype(jnp.int32), batch["mix_kind"], batch["lam"], batch["box"]
+        query = Query(
+            *mixing.mix_pairs(
+                prepare(batch["image"]), batch["label"].astype(jnp.int32), batch["mix_kind"], batch["lam"], batch["box"]
+            )
         )
-        labels = _flat(labels[:, ::stride, ::stride])
-
-        def loss_of(params):
-            vectors, batch_stats = embed(params, state.batch_stats, mixed)
-            loss, pixels = losses.prototype_loss(vectors, labels, weights[:, :, 0], state.bank, options, chunk)
-            return loss, (pixels, batch_stats)
-
-        (loss, (pixels, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        value_and_gradient = jax.value_and_grad(objective.loss, has_aux=True)
+        (loss, (batch_stats, metrics)), gradient = value_and_gradient(state.params, state, query)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-
-        vectors, momentum_batch_stats = embed(
-            state.momentum_params, state.momentum_batch_stats, prepare(batch["key_image"])
-        )
-        key_labels = _flat(batch["key_label"][:, ::stride, ::stride].astype(jnp.int32))
-        bank = prototypes.update_bank(state.bank, vectors, key_labels, config.method.prototype_momentum)
-        keep = config.method.encoder_momentum
-        momentum_params = jax.tree.map(lambda g, f: keep * g + (1 - keep) * f, state.momentum_params, params)
-
-        metrics = _pretrain_metrics(loss, pixels, labels, dataset_of, gradient, bank)
-        state = PretrainState(
-            state.step + 1, params, batch_stats, opt_state, momentum_params, momentum_batch_stats, bank
-        )
-        return state, metrics
+        memory, more_metrics = objective.follow(state, params, batch)
+        metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(gradient), **more_metrics}
+        return PretrainState(state.step + 1, params, batch_stats, opt_state, **memory), metrics
 
     return step
 

@@ -63,6 +63,28 @@ def test_limit_is_nested_seeded_and_for_training_alone(folder):
         np.testing.assert_array_equal(few[i]["image"], same["image"])
 
 
+def _with_holdout(folder, holdout, split, seed=0, limit=0):
+    config = base.folder("mine", "set", limit=limit)
+    config.holdout = holdout
+    return open_source(config, base.finetune().data, str(folder.parent), split, seed)
+
+
+def test_holdout_takes_training_photos_for_validation(folder):
+    parts = [_names(_with_holdout(folder, 4, split)) for split in ("train", "val")]
+    assert [len(part) for part in parts] == [5, 4]
+    assert sorted(parts[0] + parts[1]) == [f"p{i}.jpg" for i in range(9)]
+    assert all(_names(_with_holdout(folder, 4, "val", seed=seed)) == parts[1] for seed in range(4))
+    chosen = {tuple(_names(_with_holdout(folder, 4, "train", seed=seed, limit=3))) for seed in range(6)}
+    assert len(chosen) > 1
+    assert all(set(names) < set(parts[0]) for names in chosen)
+
+
+@pytest.mark.parametrize("holdout", [-1, 9])
+def test_holdout_errors(folder, holdout):
+    with pytest.raises(UserError, match=f"dataset 'mine': holdout is {holdout}; expected 0 for none, or 1 to 8"):
+        _with_holdout(folder, holdout, "train")
+
+
 @pytest.mark.parametrize("limit", [-1, 10])
 def test_limit_errors(folder, limit):
     with pytest.raises(UserError, match=f"dataset 'mine': limit is {limit}; expected 0 for all, or 1 to 9"):

@@ -94,6 +94,29 @@ def test_what_a_finetuning_run_leaves(finetuned):
     assert (finetuned / "report.html").read_text().count("data:image/png;base64,") == 3
 
 
+def test_a_multi_head_run_has_no_bank_and_can_be_started_from(monkeypatch, tmp_path):
+    folder, stopped = tmp_path / "run", tmp_path / "stopped"
+    config = tiny.pretrain_config(objective="multi_head", steps=8)
+    pretrain.train(config, folder)
+    state, _ = checkpoint.load(folder)
+    assert set(state["params"]) == {"backbone", "decoder", "classifier"}
+    assert not jax.tree.leaves([state.get(name) for name in ("bank", "momentum_params", "momentum_batch_stats")])
+    rows = read_metrics(folder)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert len(rows[0]["dataset_loss"]) == 2
+    page = (folder / "report.html").read_text()
+    assert "Training" in page
+    assert "Prototypes" not in page
+    with monkeypatch.context() as patch:
+        stop_after(patch, "pretrain_batches", 5)
+        with pytest.raises(Stopped):
+            pretrain.train(config, stopped)
+    pretrain.train(config, stopped)
+    assert_same_state(stopped, folder)
+    scores = finetune.train(tiny.finetune_config(init=str(folder), steps=1), tmp_path / "finetuned")
+    assert scores["images"] == 3
+
+
 def test_weights_come_from_the_query_encoder(pretrained, monkeypatch, tmp_path):
     genuine, seen = finetune.build, []
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.method.prototypes import Bank, empty_bank, image_means, normalise, update_bank
+from mdp_jax.method.prototypes import Bank, empty_bank, image_means, mean_cosine, normalise, update_bank
 
 
 def bank_of(vectors, images_seen):
@@ -21,6 +21,14 @@ def test_gradient_of_normalise_is_finite_at_zero_and_tangent_elsewhere():
     gradient = jax.grad(lambda x: jnp.sum(normalise(x)[..., 0]))(jnp.array([[0.0, 0.0], [3.0, 4.0]]))
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(gradient[1], [16 / 125, -12 / 125], rtol=1e-5)
+
+
+def test_mean_cosine_by_hand():
+    # Cosines of the three seen classes: 0, 0.6, 0.8; the unseen one does not count.
+    bank = bank_of([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.0, 0.0]], [1, 1, 1, 0])
+    np.testing.assert_allclose(mean_cosine(bank), 1.4 / 3, rtol=1e-6)
+    assert float(mean_cosine(bank_of([[1.0, 0.0], [0.0, 0.0]], [1, 0]))) == 0.0
+    assert float(mean_cosine(empty_bank(3, 2))) == 0.0
 
 
 def test_each_image_has_one_say():

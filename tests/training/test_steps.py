@@ -13,8 +13,9 @@ from mdp_jax.data import pipeline, sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.training import sharding
+from mdp_jax.training.normalisation import normalise_image
 from mdp_jax.training.state import on_mesh
-from mdp_jax.training.steps import cross_entropy, normalise_image, traced_once
+from mdp_jax.training.steps import cross_entropy, traced_once
 from tests import tiny
 
 LABEL_SPACE = LabelSpace((("first", ("a", "b", "c")), ("second", ("d", "e"))))
