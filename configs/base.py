@@ -57,6 +57,36 @@ def cityscapes(
     return _released("cityscapes", name, root, drop_classes, limit)
 
 
+def array_record(name: str, root: str = "", drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+    """What `mdp data prepare` wrote; `root` is the folder with manifest.json, prepared/NAME unless given."""
+    return _released("array_record", name, root or f"prepared/{name}", drop_classes, limit)
+
+
+def tfds(
+    name: str,
+    tfds_name: str = "",
+    classes: tuple[str, ...] = (),
+    root: str = "",
+    drop_classes: tuple[str, ...] = (),
+    limit: int = 0,
+) -> ConfigDict:
+    """A set of TensorFlow Datasets with photos and masks, prepared with file_format="array_record" under `root`."""
+    config = _released("tfds", name, root, drop_classes, limit)
+    config.update(
+        {
+            "tfds_name": tfds_name or name,  # as tfds.builder takes it: NAME, NAME/CONFIG or NAME:VERSION
+            "image_key": "image",
+            "mask_key": "segmentation_mask",
+            "train_split": "train",  # as TFDS writes splits, e.g. train[:90%]
+            "val_split": "test",
+            "classes": classes,
+            "label_offset": 0,  # value of the first class in the masks
+            "ignore": (255,),  # values in the masks that are no class
+        }
+    )
+    return config
+
+
 def _released(kind: str, name: str, root: str, drop_classes: tuple[str, ...], limit: int) -> ConfigDict:
     """A dataset in its release's own directories; `root` is where MMSegmentation has it under its data folder."""
     config = folder(name, root, drop_classes, limit)
@@ -120,7 +150,9 @@ def _run() -> dict:
         "log_every": 50,  # steps
         "checkpoint_every": 1000,  # steps
         "keep_checkpoints": 2,
-        "devices": 0,  # number of devices of the mesh; 0 = all
+        "keep_every": 0,  # checkpoints of steps divisible by it stay for good; 0 = the newest ones alone
+        "devices": 0,  # number of devices of the mesh; 0 = all of all processes
+        "fsdp": 1,  # over so many devices are the kernels of convolutions and their momenta split
     }
 
 

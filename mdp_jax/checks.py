@@ -41,7 +41,7 @@ def _range(config, key: str) -> None:
 def _common(config) -> None:
     for key in ("batch", "log_every", "checkpoint_every", "keep_checkpoints", "data.threads", "model.decoder.channels"):
         _at_least(config, key, 1)
-    for key in ("steps", "devices", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
+    for key in ("steps", "devices", "keep_every", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
         _at_least(config, key, 0)
     _at_least(config, "optim.lr", 0, strictly=True)
     if config.seed > MAX_SEED:

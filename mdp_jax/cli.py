@@ -4,9 +4,10 @@ import argparse
 import importlib
 import sys
 
-from mdp_jax.errors import NonFiniteError, UserError
+from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
 
 PARTS = {
+    "data": "prepare, check and browse datasets before a run",
     "pretrain": "pretrain one network on several datasets whose classes do not agree",
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
     "evaluate": "mIoU, mAcc and aAcc of a fine-tuned network",
@@ -15,6 +16,8 @@ PARTS = {
     "compare": "numerics against PyTorch, layer by layer and step by step",
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
 }
+
+_MODULES = {"data": "data_command"}  # a part whose name is taken in this package
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -53,9 +56,10 @@ def run(arguments: list[str]) -> int:
     Raises:
       UserError: wrong use or bad data.
       NonFiniteError: training stopped on a value that is not finite.
+      PreemptedError: training was told to stop.
     """
     known, rest = _parser().parse_known_args(arguments)
-    module = importlib.import_module(f"mdp_jax.{known.part}")
+    module = importlib.import_module(f"mdp_jax.{_MODULES.get(known.part, known.part)}")
     parser = _OneLineParser(prog=f"mdp {known.part}", description=PARTS[known.part])
     module.add_arguments(parser)
     rest, overrides = _split_overrides(rest)
@@ -63,7 +67,10 @@ def run(arguments: list[str]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `mdp` command. Exit status: 0 done, 2 wrong use or bad data, 3 non-finite loss."""
+    """Entry point of the `mdp` command.
+
+    Exit status: 0 done, 2 wrong use or bad data, 3 non-finite loss, 143 told to stop, after a checkpoint.
+    """
     try:
         status = run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
@@ -72,6 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
     except NonFiniteError as error:
         print(f"mdp: {error}", file=sys.stderr)
         status = 3
+    except PreemptedError as error:
+        print(f"mdp: {error}", file=sys.stderr)
+        status = 143
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)

@@ -10,6 +10,7 @@ import sys
 
 from ml_collections import ConfigDict
 
+from mdp_jax import distributed
 from mdp_jax.errors import UserError
 
 # Values that say where and how a run goes on, not what it computes: they may differ when a workdir is resumed.
@@ -19,9 +20,11 @@ FREE_ON_RESUME = (
     "data.threads",
     "data.check_files",
     "devices",
+    "fsdp",
     "log_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_every",
     "evaluate_every",
 )
 
@@ -50,13 +53,7 @@ def load(path: str) -> ConfigDict:
         )
         nearest = difflib.get_close_matches(path, shipped, n=1, cutoff=0.3)
         raise UserError(f"--config {path}: no such Python file{_nearest(nearest)}")
-    spec = importlib.util.spec_from_file_location("mdp_config", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(_configs_parent()))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(_configs_parent()))
+    module = _execute(file)
     if not hasattr(module, "get_config"):
         raise UserError(f"--config {path}: expected a function get_config() in the file")
     config = module.get_config()
@@ -64,16 +61,35 @@ def load(path: str) -> ConfigDict:
     return config
 
 
+def base():
+    """The module configs/base.py, which has a function for each loop and for each kind of dataset."""
+    return _execute(_configs_parent() / "configs" / "base.py")
+
+
+def _execute(file: pathlib.Path):
+    """A Python file as a module; `from configs import base` works in it."""
+    spec = importlib.util.spec_from_file_location("mdp_config", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(_configs_parent()))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(_configs_parent()))
+    return module
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that every part which trains has."""
     parser.add_argument("--config", required=True, help="Python file with get_config(), e.g. configs/mini/pretrain.py")
     parser.add_argument("--init", help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)")
     parser.add_argument("--workdir", required=True, help="folder of the run; started again on it, the run goes on")
+    distributed.add_arguments(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
 
 
 def of_arguments(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
-    """The config of a run: the file, then the overrides, then --init where it is given."""
+    """The config of a run: the file, then the overrides, then --init where it is given. Joins the other processes."""
+    distributed.start(args)
     if args.init is not None:
         overrides = [*overrides, ("init", args.init)]
     return apply_overrides(load(args.config), overrides)
@@ -204,15 +220,20 @@ def _flat(value, prefix: str = "") -> dict:
     return {prefix[:-1]: value}
 
 
+def identity(config: ConfigDict) -> dict:
+    """{dotted key: value} of what a run computes: all values but those of FREE_ON_RESUME."""
+    return {key: value for key, value in _flat(to_dict(config)).items() if key not in FREE_ON_RESUME}
+
+
 def require_same(old: ConfigDict, new: ConfigDict, workdir) -> None:
     """Checks that a workdir is resumed with the config that it was started with, FREE_ON_RESUME aside.
 
     Raises:
       UserError: naming the first value that differs.
     """
-    before, now = _flat(to_dict(old)), _flat(to_dict(new))
+    before, now = identity(old), identity(new)
     for key in sorted(before.keys() | now.keys()):
-        if key not in FREE_ON_RESUME and before.get(key) != now.get(key):
+        if before.get(key) != now.get(key):
             raise UserError(
                 f"{workdir}: started with config.{key}={before.get(key)!r}, now {now.get(key)!r}; "
                 "use another workdir or the config it was started with"

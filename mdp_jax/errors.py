@@ -5,5 +5,9 @@ class UserError(Exception):
     """Wrong use or bad data: one line that names file, value and what was expected; exit status 2."""
 
 
+class PreemptedError(Exception):
+    """The run was told to stop and has saved a checkpoint: one line that says where it goes on; exit status 143."""
+
+
 class NonFiniteError(Exception):
     """A loss or gradient that is not finite: one line that names step and metric; exit status 3."""

@@ -11,6 +11,7 @@ from mdp_jax import checks, runtime
 from mdp_jax import config as configs
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import pipeline, sources
+from mdp_jax.errors import PreemptedError
 from mdp_jax.evaluate import write_scores
 from mdp_jax.evaluation import inference
 from mdp_jax.models import network
@@ -18,8 +19,9 @@ from mdp_jax.reporting import runs
 from mdp_jax.training import optim, sharding, workdir
 from mdp_jax.training.checkpoint import Checkpoints
 from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.preemption import Preemption
 from mdp_jax.training.state import finetune_state, on_mesh
-from mdp_jax.training.steps import finetune_step, traced_once
+from mdp_jax.training.steps import finetune_step, jitted
 
 add_arguments = configs.add_run_arguments
 
@@ -34,7 +36,7 @@ def build(config, mesh, num_classes: int):
 
     Args:
       config: of `mdp finetune`.
-      mesh: with the axis `data`.
+      mesh: see sharding.mesh_of.
       num_classes: of the dataset.
 
     Returns:
@@ -43,11 +45,9 @@ def build(config, mesh, num_classes: int):
     schedule = optim.polynomial(config.optim.lr, config.optim.lr_min, config.optim.power, config.steps)
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=True)
     segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
-    state, places = on_mesh(functools.partial(finetune_state, config, segmenter, optimizer), mesh)
-    step = jax.jit(
-        traced_once(finetune_step(config, segmenter, optimizer)), donate_argnums=0, out_shardings=(places, None)
-    )
-    return segmenter, state, places, step, schedule
+    make, places = on_mesh(functools.partial(finetune_state, config, segmenter, optimizer), mesh)
+    step = jitted(finetune_step(config, segmenter, optimizer), places, mesh)
+    return segmenter, make(), places, step, schedule
 
 
 def train(config, folder) -> dict:
@@ -64,9 +64,10 @@ def train(config, folder) -> dict:
     Raises:
       UserError: wrong config, bad data, or weights of another architecture.
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
+      PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
     runtime.set_precision(config.model)
-    mesh = sharding.make_mesh(config.devices)
+    mesh = sharding.make_mesh(config.devices, config.fsdp)
     checks.finetuning(config, mesh.size)
     dataset, photos = (
         sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
@@ -76,29 +77,38 @@ def train(config, folder) -> dict:
     workdir.require_free_or_same(folder, config, label_space)
     for source in (dataset, photos):
         sources.check_source(source, config.data.check_files)
+    workdir.require_agreement(config, label_space)
     segmenter, state, places, step_function, schedule = build(config, mesh, label_space.num_classes)
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         params, batch_stats = workdir.transfer(config.init, config.transfer, state.params, state.batch_stats)
         state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
     folder = workdir.start(folder, config, label_space)
-    checkpoints = Checkpoints(folder, config.keep_checkpoints)
+    checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
     state = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)
 
     evaluator = inference.Evaluator(segmenter, photos, config)
-    batches = pipeline.finetune_batches(config, dataset, start_batch=start)
+    batches = pipeline.finetune_batches(
+        config, dataset, start_batch=start, process_index=jax.process_index(), process_count=jax.process_count()
+    )
     meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
     scores = None
     try:
-        with Monitor(folder, start, config.steps, config.batch, schedule) as monitor, contextlib.closing(batches):
+        with (
+            Monitor(folder, start, config.steps, config.batch, schedule) as monitor,
+            contextlib.closing(batches),
+            Preemption() as preemption,
+        ):
             for step in range(start + 1, config.steps + 1):
                 asked = time.perf_counter()
                 batch = next(batches)
                 monitor.waited(time.perf_counter() - asked)
                 state, metrics = step_function(state, sharding.to_devices(batch, mesh))
                 monitor.record(step, metrics)
-                save = step % config.checkpoint_every == 0 or step == config.steps
+                preempted = preemption.reached(step)
+                save = preempted or step % config.checkpoint_every == 0 or step == config.steps
                 look = step == config.steps or (config.evaluate_every and step % config.evaluate_every == 0)
+                look = look and not (preempted and step < config.steps)  # the time that is left is for the checkpoint
                 if save or look or step % config.log_every == 0:
                     monitor.flush()
                 if look:
@@ -107,6 +117,8 @@ def train(config, folder) -> dict:
                     monitor.pause()
                 if save:  # after the flush: a state that is not finite is never saved
                     checkpoints.save(step, state, meta | {"next_batch": step})
+                if preempted and step < config.steps:
+                    raise PreemptedError(f"told to stop; {folder} goes on after step {step} with the same command")
     finally:
         checkpoints.close()
     scores = scores or evaluator({"params": state.params, "batch_stats": state.batch_stats})

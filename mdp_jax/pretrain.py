@@ -9,16 +9,18 @@ import time
 import jax
 import jax.numpy as jnp
 
-from mdp_jax import checks, runtime
+from mdp_jax import checks, distributed, runtime
 from mdp_jax import config as configs
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import mixture, pipeline, sources
+from mdp_jax.errors import PreemptedError
 from mdp_jax.reporting import runs
 from mdp_jax.training import objectives, optim, sharding, workdir
 from mdp_jax.training.checkpoint import Checkpoints
 from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.preemption import Preemption
 from mdp_jax.training.state import on_mesh, pretrain_state
-from mdp_jax.training.steps import pretrain_step, traced_once
+from mdp_jax.training.steps import jitted, pretrain_step
 
 add_arguments = configs.add_run_arguments
 
@@ -33,26 +35,32 @@ def total_steps(config, samples: int) -> int:
     return config.steps or math.ceil(config.epochs * samples / config.batch)
 
 
-def build(config, mesh, label_space, samples: int):
-    """The network and optimizer of a config, the state of step 0 on the mesh, and the jitted step.
+def program(config, mesh, label_space, samples: int):
+    """What a run computes, compiled for nothing yet: `mdp plan` lowers it for machines that are not here.
 
     Args:
       config: of `mdp pretrain`.
-      mesh: with the axis `data`.
+      mesh: see sharding.mesh_of.
       label_space: of all datasets.
       samples: that all datasets hold together.
 
     Returns:
-      state, its shardings, step function (state donated), and the learning-rate schedule.
+      jitted function () -> state of step 0 on the mesh, its shardings, jitted step function (state donated), and the
+      learning-rate schedule.
     """
     peak = config.optim.lr * config.batch / 256
     warmup = round(config.optim.warmup_epochs * samples / config.batch)
     schedule = optim.cosine_with_warmup(peak, warmup, total_steps(config, samples))
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=False)
     objective = objectives.objective(config, label_space, mesh.size)
-    state, places = on_mesh(functools.partial(pretrain_state, config, objective, optimizer), mesh)
-    step = pretrain_step(config, objective, optimizer)
-    return state, places, jax.jit(traced_once(step), donate_argnums=0, out_shardings=(places, None)), schedule
+    make, places = on_mesh(functools.partial(pretrain_state, config, objective, optimizer), mesh)
+    return make, places, jitted(pretrain_step(config, objective, optimizer), places, mesh), schedule
+
+
+def build(config, mesh, label_space, samples: int):
+    """`program` with the state of step 0 in place of the function that makes it."""
+    make, *rest = program(config, mesh, label_space, samples)
+    return make(), *rest
 
 
 def start_from(init: str, state, places):
@@ -67,14 +75,15 @@ def start_from(init: str, state, places):
       UserError: nothing there to start from, or another architecture.
     """
     params, batch_stats = workdir.transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
+    params = jax.device_put(params, places.params)
+    batch_stats = jax.device_put(batch_stats, places.batch_stats)
     state = state.replace(params=params, batch_stats=batch_stats)
-    if state.momentum_params:
-        state = state.replace(
-            # Copies: the step is given its input's memory, and one buffer cannot be given twice.
-            momentum_params=jax.tree.map(jnp.copy, params),
-            momentum_batch_stats=jax.tree.map(jnp.copy, batch_stats),
-        )
-    return jax.device_put(state, places)
+    if not state.momentum_params:
+        return state
+    # Copies: the step is given its input's memory, and one buffer cannot be given twice.
+    copy = jax.jit(lambda *trees: jax.tree.map(jnp.copy, trees), out_shardings=(places.params, places.batch_stats))
+    momentum_params, momentum_batch_stats = copy(params, batch_stats)
+    return state.replace(momentum_params=momentum_params, momentum_batch_stats=momentum_batch_stats)
 
 
 def train(config, folder) -> None:
@@ -87,50 +96,65 @@ def train(config, folder) -> None:
     Raises:
       UserError: wrong config, bad data, or weights of another architecture.
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
+      PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
     runtime.set_precision(config.model)
-    mesh = sharding.make_mesh(config.devices)
+    mesh = sharding.make_mesh(config.devices, config.fsdp)
     checks.pretraining(config, mesh.size)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets)
     workdir.require_free_or_same(folder, config, label_space)
     for dataset in datasets:
         sources.check_source(dataset, config.data.check_files)
+    workdir.require_agreement(config, label_space)
     samples = sum(len(dataset) for dataset in datasets)
     steps = total_steps(config, samples)
     state, places, step_function, schedule = build(config, mesh, label_space, samples)
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state = start_from(config.init, state, places)
     folder = workdir.start(folder, config, label_space)
-    checkpoints = Checkpoints(folder, config.keep_checkpoints)
+    checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
     state = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets))
-    runs.print_datasets(datasets, shares, steps, config.batch)
-
-    def batches_from(step):
-        # The second view is the momentum encoder's.
-        key_view = bool(state.momentum_params)
-        return pipeline.pretrain_batches(config, datasets, label_space, start_batch=step, key_view=key_view)
-
-    batches = batches_from(start)
+    if distributed.is_main():
+        runs.print_datasets(datasets, shares, steps, config.batch)
+    batches_from = functools.partial(
+        pipeline.pretrain_batches,
+        config,
+        datasets,
+        label_space,
+        key_view=bool(state.momentum_params),  # the second view is the momentum encoder's
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    batches = batches_from(start_batch=start)
     meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
     try:
-        with Monitor(folder, start, steps, config.batch, schedule) as monitor, contextlib.closing(batches):
+        with (
+            Monitor(folder, start, steps, config.batch, schedule) as monitor,
+            contextlib.closing(batches),
+            Preemption() as preemption,
+        ):
             for step in range(start + 1, steps + 1):
                 asked = time.perf_counter()
                 batch = next(batches)
                 monitor.waited(time.perf_counter() - asked)
                 state, metrics = step_function(state, sharding.to_devices(batch, mesh))
                 monitor.record(step, metrics)
-                save = step % config.checkpoint_every == 0 or step == steps
+                preempted = preemption.reached(step)
+                save = preempted or step % config.checkpoint_every == 0 or step == steps
                 if save or step % config.log_every == 0:
                     monitor.flush()
                 if save:  # after the flush: a state that is not finite is never saved
                     checkpoints.save(step, state, meta | {"next_batch": step})
+                if preempted and step < steps:
+                    raise PreemptedError(f"told to stop; {folder} goes on after step {step} with the same command")
     finally:
         checkpoints.close()
-    with contextlib.closing(batches_from(0)) as batches:
+    if not distributed.is_main():
+        return
+    with contextlib.closing(batches_from(start_batch=0)) as batches:
         first_batch = next(batches)
     sections = runs.pretrain_sections(folder, label_space, state.bank, datasets, shares, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)

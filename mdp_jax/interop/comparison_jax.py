@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from mdp_jax import finetune, pretrain
 from mdp_jax.evaluation import metrics
@@ -46,7 +46,7 @@ def _copies(arrays: Mapping) -> dict[str, np.ndarray]:
 
 
 def _mesh() -> Mesh:
-    return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu")[:1])
+    return sharding.mesh_of(jax.devices("cpu")[:1], fsdp=1)
 
 
 def _cast(values, dtype: str):

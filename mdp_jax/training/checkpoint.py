@@ -1,54 +1,85 @@
 """Checkpoints with checksums: saved asynchronously, verified when read, the newest good one wins."""
 
-import hashlib
+import contextlib
 import logging
 import pathlib
 from collections.abc import Callable
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from mdp_jax import distributed
 from mdp_jax.errors import UserError
-from mdp_jax.training.sharding import leaf_names
+from mdp_jax.training.checksums import checksums, own_checksums
+
+NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
 
 # Orbax and its file layer log every save at INFO and WARNING; what the user must know is said here.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-def _checksums(tree) -> dict[str, str]:
-    """A hash of the bytes of every leaf: a flipped bit on disk restores without any error of its own."""
-    return {
-        name: hashlib.blake2b(np.ascontiguousarray(leaf).tobytes(), digest_size=8).hexdigest()
-        for name, leaf in leaf_names(jax.device_get(tree)).items()
-    }
+def _manager(folder: pathlib.Path, **options) -> ocp.CheckpointManager:
+    handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
 
 
-def _verify(tree, expected: dict[str, str]) -> None:
-    for name, checksum in _checksums(tree).items():
-        if expected.get(name) != checksum:
-            raise ValueError(f"checksum of {name} differs from the one that was saved")
+def _restore(manager: ocp.CheckpointManager, step: int, target):
+    """State and meta of a step; `target` None: onto the first device, as nested dicts."""
+    if target is None:
+        device = SingleDeviceSharding(jax.local_devices()[0])
+        saved = manager.item_metadata(step)["state"]
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved)
+    restored = manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
+    )
+    return restored["state"], dict(restored["meta"])
+
+
+def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
+    """(step, state as nested dicts, meta) of the newest checkpoint that can be read and whose checksums agree.
+
+    By one process alone, so that a damaged file which only one process would meet cannot leave the others waiting.
+    NO_CHECKPOINT or NONE_GOOD in place of the step where there is none.
+    """
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
+    )
+    with _manager(folder, read_only=True, multiprocessing_options=alone) as manager:
+        steps = sorted(manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                state, meta = _restore(manager, step, target=None)
+                expected = meta.pop("checksums")
+                for name, checksum in own_checksums(state).items():
+                    if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
+                        raise ValueError(f"checksum of {name} differs from the one that was saved")
+            # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
+            except Exception as error:
+                reason = str(error).strip().split("\n")[0][:200]
+                say(f"skipped {folder}/{step}: {reason or type(error).__name__}")
+            else:
+                return step, state, meta
+    return NONE_GOOD if steps else NO_CHECKPOINT, None, None
 
 
 class Checkpoints:
     """The folder `checkpoints` of a workdir: one folder a step, each with the state and a JSON `meta`.
 
     `meta` holds what is needed beside the arrays: the config, the label space or class names, the index of the next
-    batch, and the checksums.
+    batch, and the checksums. With several processes each must make every call.
     """
 
-    def __init__(self, workdir, keep: int = 1):
+    def __init__(self, workdir, keep: int = 1, keep_every: int = 0):
         """Opens the folder, and makes it where it is missing.
 
         Args:
           workdir: of a run.
           keep: how many of the newest checkpoints stay.
+          keep_every: those of steps divisible by it stay too; 0 = no others.
         """
         self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._manager = _manager(self.folder, max_to_keep=keep, keep_period=keep_every or None, create=True)
         self._damaged: list[int] = []
 
     def save(self, step: int, state, meta: dict) -> None:
@@ -58,44 +89,46 @@ class Checkpoints:
           step: steps taken.
           state: a pytree of arrays.
           meta: JSON values.
+
+        Raises:
+          UserError: this or the save before it could not be written, as on a full disk; earlier checkpoints stay.
         """
         for damaged in self._damaged:  # a step is saved once; these will come again
             self._manager.delete(damaged)
         self._damaged = []
-        meta = meta | {"checksums": _checksums(state)}
-        self._manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-        )
+        meta = meta | {"checksums": checksums(state)}
+        with self._writing():
+            self._manager.save(
+                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+            )
 
     def close(self) -> None:
         """Waits until everything is on disk.
 
         Raises:
-          Exception: a save that failed, for instance on a full disk.
+          UserError: a save could not be written, as on a full disk; earlier checkpoints stay.
         """
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
-    def _restore_step(self, step: int, target):
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
-        )
-        meta = dict(restored["meta"])
-        _verify(restored["state"], meta.pop("checksums"))
-        return restored["state"], meta
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        # The writer's libraries give a failed write their own types; all of them name the file and the cause.
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().split("\n")[0][:300]
+            raise UserError(
+                f"{self.folder}: a checkpoint could not be written ({reason}); earlier ones stay"
+            ) from error
 
-    def _saved_shapes(self, step: int):
-        """The saved tree as nested dicts of shapes, to be restored onto the first device."""
-        device = SingleDeviceSharding(jax.devices()[0])
-        saved = self._manager.item_metadata(step)["state"]
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved)
-
-    def restore(self, target=None, say: Callable[[str], None] = print):
+    def restore(self, target, say: Callable[[str], None] = print):
         """The newest checkpoint that can be read and whose checksums agree; newer ones go when the next one is saved.
 
         Args:
-          target: pytree of ShapeDtypeStruct with shardings; None restores nested dicts as they were saved.
-          say: is told, in one line each, which checkpoints were skipped and why.
+          target: pytree of ShapeDtypeStruct with shardings, on any number of devices and processes.
+          say: is told by process 0, in one line each, which checkpoints were skipped and why.
 
         Returns:
           (state, meta), or None where there is no checkpoint at all.
@@ -103,34 +136,35 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints and none of them can be used.
         """
-        self._damaged = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                found = self._restore_step(step, self._saved_shapes(step) if target is None else target)
-            # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
-            except Exception as error:
-                reason = str(error).strip().split("\n")[0][:200]
-                self._damaged.append(step)
-                say(f"skipped {self.folder}/{step}: {reason or type(error).__name__}")
-            else:
-                return found
-        if self._damaged:
-            raise UserError(f"{self.folder}: none of the checkpoints of steps {sorted(self._damaged)} can be read")
-        return None
+        step = distributed.from_main(_newest_good(self.folder, say)[0] if distributed.is_main() else 0)
+        steps = sorted(self._manager.all_steps())
+        if step == NONE_GOOD:
+            raise UserError(f"{self.folder}: none of the checkpoints of steps {steps} can be read")
+        if step == NO_CHECKPOINT:
+            return None
+        self._damaged = [newer for newer in steps if newer > step]
+        try:
+            state, meta = _restore(self._manager, step, target)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{self.folder}/{step}: {str(error).strip().splitlines()[0][:300]}") from error
+        meta.pop("checksums")
+        return state, meta
 
 
-def load(workdir) -> tuple[dict, dict]:
+def load(workdir, say: Callable[[str], None] = print) -> tuple[dict, dict]:
     """State and meta of the newest good checkpoint of a workdir, as nested dicts of arrays on the first device.
 
+    With several processes each reads by itself.
+
     Raises:
-      UserError: no such workdir, or no checkpoint in it.
+      UserError: no such workdir, or no checkpoint in it that can be read.
     """
-    folder = pathlib.Path(workdir) / "checkpoints"
+    folder = pathlib.Path(workdir).resolve() / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{workdir}: no folder checkpoints in it; expected the workdir of a run")
-    checkpoints = Checkpoints(workdir)
-    found = checkpoints.restore()
-    checkpoints.close()
-    if found is None:
+    step, state, meta = _newest_good(folder, say)
+    if step == NO_CHECKPOINT:
         raise UserError(f"{folder}: empty; expected at least one checkpoint")
-    return found
+    if step == NONE_GOOD:
+        raise UserError(f"{folder}: none of its checkpoints can be read")
+    return state, meta

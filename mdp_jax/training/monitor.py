@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+import rich.console
 import tensorboardX
 
+from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError
 from mdp_jax.reporting.progress import Progress
 
@@ -54,10 +56,13 @@ class Monitor:
           schedule: learning rate by the number of steps taken.
         """
         self._file = pathlib.Path(workdir) / "metrics.jsonl"
-        kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
-        self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self._board = tensorboardX.SummaryWriter(str(workdir), purge_step=start_step + 1)
-        self._progress = Progress(steps, start_step)
+        self._main = distributed.is_main()  # one process writes and shows
+        if self._main:
+            kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
+            self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self._board = tensorboardX.SummaryWriter(str(workdir), purge_step=start_step + 1, write_to_disk=self._main)
+        console = rich.console.Console(stderr=True, quiet=not self._main)
+        self._progress = Progress(steps, start_step, console=console)
         self._batch, self._schedule = batch, schedule
         self._pending: list[tuple[int, dict]] = []
         self._since = time.perf_counter()
@@ -109,6 +114,8 @@ class Monitor:
 
     def write(self, step: int, values: dict) -> None:
         """Appends one row of numbers, or lists of numbers, to metrics.jsonl and to TensorBoard."""
+        if not self._main:
+            return
         with self._file.open("a") as file:
             file.write(json.dumps({"step": step} | {name: _json_value(value) for name, value in values.items()}) + "\n")
         for name, value in values.items():

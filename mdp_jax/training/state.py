@@ -79,10 +79,14 @@ def finetune_state(config, segmenter, optimizer) -> FinetuneState:
 
 
 def on_mesh(make: Callable, mesh: Mesh):
-    """Runs `make` jitted, its result laid out by the sharding table.
+    """Lays a state out by the sharding table, without making it yet.
+
+    Args:
+      make: () -> state.
+      mesh: see sharding.mesh_of.
 
     Returns:
-      state, and the tree of its shardings.
+      `make` jitted, its result laid out on the mesh, and the tree of its shardings.
     """
     places = sharding.shardings(jax.eval_shape(make), mesh, sharding.STATE_RULES)
-    return jax.jit(make, out_shardings=places)(), places
+    return jax.jit(make, out_shardings=places), places

@@ -6,9 +6,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from mdp_jax.method import mixing
 from mdp_jax.models.network import upsample
+from mdp_jax.training import sharding
 from mdp_jax.training.normalisation import normalise_image
 from mdp_jax.training.objectives import Objective, Query
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
@@ -26,6 +28,17 @@ def traced_once(step: Callable) -> Callable:
         return step(*args)
 
     return wrapped
+
+
+def jitted(step: Callable, places, mesh: Mesh) -> Callable:
+    """A step (state, batch) -> (state, metrics), compiled once: the state is donated and stays where it is.
+
+    Args:
+      step: pure.
+      places: shardings of the state.
+      mesh: on which every device gets all metrics.
+    """
+    return jax.jit(traced_once(step), donate_argnums=0, out_shardings=(places, sharding.replicated(mesh)))
 
 
 def pretrain_step(config, objective: Objective, optimizer) -> Callable:

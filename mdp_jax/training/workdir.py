@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
-from mdp_jax import runtime
+from mdp_jax import distributed, runtime
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.interop import files
@@ -41,12 +41,24 @@ def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -
         )
 
 
+def require_agreement(config: ConfigDict, label_space: LabelSpace) -> None:
+    """Checks that all processes of a run have the same config and label space (FREE_ON_RESUME aside).
+
+    Raises:
+      UserError: in every process, naming those that differ from process 0, and the value.
+    """
+    rows = {f"label space {i}": f"{row['dataset']}/{row['class']}" for i, row in enumerate(label_space.rows())}
+    distributed.require_agreement({f"config.{key}": value for key, value in configs.identity(config).items()} | rows)
+
+
 def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
     """Makes the folder of a run, with its config and label space; to be called when nothing can be refused any more."""
     folder = pathlib.Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    label_space.save(folder / "label_space.json")
-    write_json(folder / "config.json", configs.to_dict(config))
+    if distributed.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        label_space.save(folder / "label_space.json")
+        write_json(folder / "config.json", configs.to_dict(config))
+    distributed.barrier("workdir")
     return folder
 
 
@@ -73,7 +85,8 @@ def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: Lab
         return state
     restored, meta = found
     LabelSpace.from_rows(meta["label_space"]).require_same(label_space, str(checkpoints.folder))
-    print(f"going on after step {int(restored.step)} ({checkpoints.folder})")
+    if distributed.is_main():
+        print(f"going on after step {int(restored.step)} ({checkpoints.folder})")
     return restored
 
 
@@ -126,7 +139,8 @@ def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict)
         unknown = [part for part in parts if part not in state[name] or part not in ours]
         if unknown:
             raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(state[name])}")
-        taken = {part: state[name][part] for part in parts}
+        # On the host: they go wherever the new network's arrays lie, on devices of other processes too.
+        taken = {part: jax.device_get(state[name][part]) for part in parts}
         require_leaves(taken, {part: ours[part] for part in parts}, f"--init {init}")
         loaded.append(ours | taken)
     return loaded[0], loaded[1]

@@ -26,7 +26,7 @@ def no_initial_weights(monkeypatch):
     def zeros_on_mesh(make, mesh):
         shapes = jax.eval_shape(make)
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        return zeros, sharding.shardings(shapes, mesh, sharding.STATE_RULES)
+        return lambda: zeros, sharding.shardings(shapes, mesh, sharding.STATE_RULES)
 
     for module in (pretrain, finetune):
         monkeypatch.setattr(module, "on_mesh", zeros_on_mesh)

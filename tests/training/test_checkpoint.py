@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from mdp_jax.errors import UserError
 from mdp_jax.training import checkpoint
@@ -16,6 +17,11 @@ from mdp_jax.training.checkpoint import Checkpoints
 
 def state(step):
     return {"step": jnp.int32(step), "params": {"kernel": jnp.arange(2000.0) * step, "half": jnp.ones(3, jnp.bfloat16)}}
+
+
+TARGET = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=SingleDeviceSharding(jax.devices()[0])), state(0)
+)
 
 
 @pytest.fixture
@@ -51,6 +57,10 @@ def without_state(folder):
     shutil.rmtree(folder / "state")
 
 
+def without_a_file(folder):
+    max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size).unlink()
+
+
 def test_restores_the_newest_bit_for_bit(workdir):
     restored, meta = checkpoint.load(workdir)
     assert meta == {"next_batch": 3}
@@ -58,12 +68,12 @@ def test_restores_the_newest_bit_for_bit(workdir):
     assert restored["params"]["half"].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, without_state])
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, without_state, without_a_file])
 def test_damage_falls_back_to_the_step_before(workdir, damage):
     damage(workdir / "checkpoints" / "3")
     said = []
     checkpoints = Checkpoints(workdir, keep=3)
-    restored, meta = checkpoints.restore(say=said.append)
+    restored, meta = checkpoints.restore(TARGET, say=said.append)
     assert (int(restored["step"]), meta["next_batch"]) == (2, 2)
     assert len(said) == 1
     assert said[0].startswith(f"skipped {workdir / 'checkpoints' / '3'}: ")
@@ -84,7 +94,7 @@ def test_a_changed_value_is_noticed_by_its_checksum(workdir, monkeypatch):
 
     monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", flipped)
     said = []
-    restored, _ = Checkpoints(workdir).restore(say=said.append)
+    restored, _ = Checkpoints(workdir).restore(TARGET, say=said.append)
     assert int(restored["step"]) == 2
     assert "checksum of params/kernel" in said[0]
 
@@ -92,8 +102,17 @@ def test_a_changed_value_is_noticed_by_its_checksum(workdir, monkeypatch):
 def test_nothing_readable_is_an_error(workdir):
     for step in ("1", "2", "3"):
         truncate(workdir / "checkpoints" / step)
-    with pytest.raises(UserError, match=r"none of the checkpoints of steps \[1, 2, 3\] can be read"):
+    with pytest.raises(UserError, match=r"none of its checkpoints can be read"):
         checkpoint.load(workdir)
+    with pytest.raises(UserError, match=r"none of the checkpoints of steps \[1, 2, 3\] can be read"):
+        Checkpoints(workdir).restore(TARGET)
+
+
+def test_a_half_written_step_is_not_a_step(workdir):
+    shutil.copytree(workdir / "checkpoints" / "3", workdir / "checkpoints" / "4.orbax-checkpoint-tmp")
+    said = []
+    restored, _ = Checkpoints(workdir, keep=3).restore(TARGET, say=said.append)
+    assert (int(restored["step"]), said) == (3, [])
 
 
 def test_empty_and_missing_folders(tmp_path):
@@ -111,3 +130,25 @@ def test_keeps_the_newest(tmp_path):
     checkpoints.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "5"]
     assert json.dumps(checkpoint.load(tmp_path)[1]) == "{}"
+
+
+def test_every_second_one_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, keep_every=2)
+    for step in range(1, 6):
+        checkpoints.save(step, state(step), {})
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "5"]
+
+
+def test_a_write_that_fails_is_said_and_earlier_checkpoints_stay(workdir):
+    resource = pytest.importorskip("resource", reason="limits on file sizes are a matter of Unix")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoints = Checkpoints(workdir, keep=3)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))  # as a full disk does, for larger files
+    try:
+        with pytest.raises(UserError, match="a checkpoint could not be written"):
+            checkpoints.save(4, state(4), {})
+            checkpoints.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint.load(workdir)[1] == {"next_batch": 3}

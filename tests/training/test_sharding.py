@@ -11,9 +11,33 @@ from mdp_jax.training import sharding
 
 def test_every_leaf_by_one_rule():
     mesh = sharding.make_mesh(4)
-    tree = {"step": 0, "params": {"a": {"kernel": 1}}, "momentum_params": {"a": {"kernel": 1}}}
-    places = sharding.shardings(tree, mesh, sharding.STATE_RULES)
-    assert {place.spec for place in jax.tree.leaves(places)} == {PartitionSpec()}
+    kernel = np.zeros((3, 3, 4, 8))
+    tree = {
+        "step": 0,
+        "params": {"backbone": {"conv1": {"kernel": kernel}, "bn1": {"scale": np.zeros(8)}}},
+        "momentum_params": {"projection": {"conv1": {"kernel": kernel, "bias": np.zeros(8)}}},
+    }
+    specs = jax.tree.map(lambda place: place.spec, sharding.shardings(tree, mesh, sharding.STATE_RULES))
+    split = PartitionSpec(None, None, None, "fsdp")
+    assert specs == {
+        "step": PartitionSpec(),
+        "params": {"backbone": {"conv1": {"kernel": split}, "bn1": {"scale": PartitionSpec()}}},
+        "momentum_params": {"projection": {"conv1": {"kernel": split, "bias": PartitionSpec()}}},
+    }
+
+
+def test_kernels_are_split_over_fsdp_where_it_divides_their_channels():
+    mesh = sharding.make_mesh(4, fsdp=2)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2}
+    tree = {"params": {"decoder": {"kernel": np.arange(12.0).reshape(1, 1, 2, 6)}}}
+    placed = jax.device_put(tree, sharding.shardings(tree, mesh, sharding.STATE_RULES))
+    assert {shard.data.shape for shard in placed["params"]["decoder"]["kernel"].addressable_shards} == {(1, 1, 2, 3)}
+    whole = sharding.own_copy(placed, mesh)
+    np.testing.assert_array_equal(whole["params"]["decoder"]["kernel"], tree["params"]["decoder"]["kernel"])
+    with pytest.raises(UserError, match=r"config\.fsdp=4: expected a divisor of the 6 output channels of params/dec"):
+        sharding.shardings(tree, sharding.make_mesh(4, fsdp=4), sharding.STATE_RULES)
+    with pytest.raises(UserError, match=r"config\.fsdp=3: expected a divisor of the 8 devices"):
+        sharding.make_mesh(8, fsdp=3)
 
 
 def test_no_rule_or_two_rules_are_errors():

@@ -46,7 +46,7 @@ def steps(devices, count, **overrides):
     config = tiny.pretrain_config(batch=16, devices=devices, **wider, **overrides)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets)
-    mesh = sharding.make_mesh(devices)
+    mesh = sharding.make_mesh(devices, config.fsdp)
     state, places, step, _ = pretrain.build(config, mesh, label_space, samples=12)
     vectors = normalise(jax.random.normal(jax.random.key(1), state.bank.vectors.shape))
     filled = Bank(vectors, jnp.ones(len(vectors), jnp.int32))
@@ -195,3 +195,10 @@ def test_state_on_a_mesh_is_replicated():
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
     with pytest.raises(ValueError, match="0 rules match"):
         on_mesh(lambda: {"unknown": jnp.zeros(2)}, sharding.make_mesh(2))
+
+
+def test_fsdp_changes_nothing_but_the_layout(on_one_device):
+    losses, state = steps(8, 5, fsdp=4)
+    np.testing.assert_allclose(losses, on_one_device[0][:5], rtol=1e-5)
+    kernel = state.params["backbone"]["conv1"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape[-1] == kernel.shape[-1] // 4

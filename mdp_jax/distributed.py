@@ -1,0 +1,148 @@
+"""Several processes as one run: how they find each other, agree, and add up what each of them counted.
+
+With one process nothing here communicates, and every function returns what it was given.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mdp_jax.errors import UserError
+
+# What flags say, and the variables that say the same where a launcher cannot give each process flags of its own.
+VARIABLES = {"coordinator": "MDP_COORDINATOR", "processes": "MDP_PROCESSES", "process": "MDP_PROCESS"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how the processes of a run find each other."""
+    group = parser.add_argument_group(
+        "several processes", "Found by itself on TPU VMs, GKE and Slurm; said by these flags, or variables, elsewhere."
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 (MDP_COORDINATOR)")
+    group.add_argument("--processes", metavar="N", help="how many processes there are (MDP_PROCESSES)")
+    group.add_argument("--process", metavar="I", help="which of them this one is, from 0 (MDP_PROCESS)")
+
+
+def _number(name: str, text: str, low: int) -> int:
+    if not text.isdigit() or int(text) < low:
+        raise UserError(f"--{name} {text}: expected a whole number of at least {low}")
+    return int(text)
+
+
+def given(args: argparse.Namespace, environment: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """(coordinator, processes, process) of the flags, else of the variables; None where neither are there.
+
+    Raises:
+      UserError: only some of the three, or numbers that cannot be.
+    """
+    values = {name: getattr(args, name) or environment.get(variable) for name, variable in VARIABLES.items()}
+    if not any(values.values()):
+        return None
+    missing = [name for name, value in values.items() if not value]
+    if missing:
+        raise UserError(f"--{missing[0]} (or {VARIABLES[missing[0]]}): missing; the others of the three are given")
+    host, colon, port = values["coordinator"].rpartition(":")
+    if not (host and colon and port.isdigit()):
+        raise UserError(f"--coordinator {values['coordinator']}: expected HOST:PORT")
+    processes = _number("processes", values["processes"], 1)
+    process = _number("process", values["process"], 0)
+    if process >= processes:
+        raise UserError(f"--process {process}: expected a number below --processes {processes}")
+    return values["coordinator"], processes, process
+
+
+def on_a_cluster(environment: Mapping[str, str]) -> bool:
+    """Whether this is one of several processes, or hosts, that JAX can find by itself."""
+    if int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))) > 1:
+        return True
+    if environment.get("JAX_PLATFORMS", "tpu") not in ("tpu", "tpu,cpu") or not importlib.util.find_spec("libtpu"):
+        return False
+    several_hosts = "," in environment.get("TPU_WORKER_HOSTNAMES", "")  # GKE
+    return several_hosts or any(pathlib.Path("/dev").glob("accel*")) or pathlib.Path("/dev/vfio/0").exists()
+
+
+def start(args: argparse.Namespace) -> None:
+    """Joins the other processes of the run; to be called before JAX is used.
+
+    Raises:
+      UserError: flags that cannot be, or processes that do not come together.
+    """
+    address = given(args, os.environ)
+    try:
+        if address is not None:
+            jax.distributed.initialize(*address)
+        elif on_a_cluster(os.environ):
+            jax.distributed.initialize()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the processes of this run did not come together: {str(error).strip().splitlines()[0]}"
+        ) from None
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes logs and reports."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def total(counts: np.ndarray) -> np.ndarray:
+    """The sum over processes of an int64 array of one shape."""
+    if jax.process_count() == 1:
+        return counts
+    # In two halves: JAX has no 64-bit integers unless they are turned on.
+    halves = np.stack([counts & 0xFFFFFFFF, counts >> 32]).astype(np.uint32)
+    low, high = np.moveaxis(np.asarray(multihost_utils.process_allgather(halves)).astype(np.int64), 1, 0)
+    return low.sum(0) + (high.sum(0) << 32)
+
+
+def from_main(value: int) -> int:
+    """The value (of 32 bits) that process 0 has."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def _text_of_main(text: str) -> str:
+    data = np.frombuffer(text.encode(), np.uint8)
+    buffer = np.zeros(from_main(len(data)), np.uint8)
+    if is_main():
+        buffer[:] = data
+    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes().decode()
+
+
+def require_agreement(values: dict[str, object]) -> None:
+    """Checks that every process has the same values, by their JSON.
+
+    Args:
+      values: {what it is: JSON value}; the names must be the same in every process of one version of this package.
+
+    Raises:
+      UserError: in every process, naming the processes that differ from process 0; these also name the first value.
+    """
+    if jax.process_count() == 1:
+        return
+    theirs = json.loads(_text_of_main(json.dumps(values)))
+    mine = json.loads(json.dumps(values))
+    different = [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
+    flags = np.asarray(multihost_utils.process_allgather(np.int32(bool(different))))
+    if different:
+        name = different[0]
+        raise UserError(
+            f"process {jax.process_index()}: {name} is {mine.get(name)!r}, process 0 has {theirs.get(name)!r}; "
+            "expected the same in every process"
+        )
+    if flags.any():
+        others = ", ".join(str(index) for index in np.flatnonzero(flags))
+        raise UserError(f"process {others}: another config or label space than process 0; see what it says")

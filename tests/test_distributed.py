@@ -1,0 +1,51 @@
+"""How processes are told of each other; what they do together is tested by end_to_end/test_processes.py."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from mdp_jax import distributed
+from mdp_jax.errors import UserError
+
+
+def given(words, environment=()):
+    parser = argparse.ArgumentParser()
+    distributed.add_arguments(parser)
+    return distributed.given(parser.parse_args(words), dict(environment))
+
+
+def test_flags_then_variables_then_nothing():
+    flags = ["--coordinator", "host:1234", "--processes", "4", "--process", "3"]
+    variables = {"MDP_COORDINATOR": "other:99", "MDP_PROCESSES": "4", "MDP_PROCESS": "0"}
+    assert given(flags) == ("host:1234", 4, 3)
+    assert given([], variables) == ("other:99", 4, 0)
+    assert given(["--process", "1"], variables) == ("other:99", 4, 1)
+    assert given([]) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--processes", "2"], "--coordinator .or MDP_COORDINATOR.: missing"),
+        (["--coordinator", "host", "--processes", "2", "--process", "0"], "--coordinator host: expected HOST:PORT"),
+        (["--coordinator", "host:1", "--processes", "two", "--process", "0"], "--processes two: expected a whole"),
+        (["--coordinator", "host:1", "--processes", "2", "--process", "2"], "--process 2: expected a number below"),
+    ],
+)
+def test_what_cannot_be(words, message):
+    with pytest.raises(UserError, match=message):
+        given(words)
+
+
+def test_one_task_of_slurm_is_not_a_cluster():
+    assert not distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1"})
+    assert distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8"})
+    assert not distributed.on_a_cluster({"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"})
+
+
+def test_one_process_adds_up_what_it_has():
+    counts = np.array([[2**40, 3], [0, 5]])
+    assert distributed.total(counts) is counts
+    assert distributed.from_main(7) == 7
+    distributed.require_agreement({"config.seed": 1})
