@@ -72,7 +72,8 @@ def start(args: argparse.Namespace) -> None:
     """Joins the other processes of the run; to be called before JAX is used.
 
     Raises:
-      UserError: flags that cannot be, or processes that do not come together.
+      UserError: flags that cannot be.
+      SystemExit: processes that do not come together in time.
     """
     address = given(args, os.environ)
     try:
@@ -80,10 +81,15 @@ def start(args: argparse.Namespace) -> None:
             jax.distributed.initialize(*address)
         elif on_a_cluster(os.environ):
             jax.distributed.initialize()
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the processes of this run did not come together: {str(error).strip().splitlines()[0]}"
-        ) from None
+    except ValueError as error:
+        raise UserError(f"the processes of this run cannot find each other: {_first_line(error)}") from None
+    except RuntimeError as error:
+        # Not the user's mistake but a machine that is late: status 1, so that launchers try again.
+        raise SystemExit(f"mdp: the processes of this run did not come together: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def is_main() -> bool:
