@@ -139,6 +139,9 @@ def _model(dropout: float) -> ConfigDict:
                 "rates": (12, 24, 36),
                 "dropout": dropout,
             },
+            # What the backward pass computes again instead of keeping it: none, elementwise (batch normalisation and
+            # ReLU of the residual blocks), blocks (all of them but their inputs).
+            "remat": "none",
             "compute_dtype": "float32",  # float32, bfloat16 or float64
             "param_dtype": "float32",  # float32 or float64
         }
@@ -151,6 +154,7 @@ def _run() -> dict:
         "checkpoint_every": 1000,  # steps
         "keep_checkpoints": 2,
         "keep_every": 0,  # checkpoints of steps divisible by it stay for good; 0 = the newest ones alone
+        "accumulate": 1,  # parts that the gradient of a batch is computed in, one after the other, to save memory
         "devices": 0,  # number of devices of the mesh; 0 = all of all processes
         "fsdp": 1,  # over so many devices are the kernels of convolutions and their momenta split
     }

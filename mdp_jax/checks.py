@@ -39,7 +39,15 @@ def _range(config, key: str) -> None:
 
 
 def _common(config) -> None:
-    for key in ("batch", "log_every", "checkpoint_every", "keep_checkpoints", "data.threads", "model.decoder.channels"):
+    for key in (
+        "batch",
+        "accumulate",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "data.threads",
+        "model.decoder.channels",
+    ):
         _at_least(config, key, 1)
     for key in ("steps", "devices", "keep_every", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
         _at_least(config, key, 0)
@@ -57,6 +65,15 @@ def _common(config) -> None:
     if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
         raise UserError(
             f"config.data.crop={config.data.crop}: expected height and width divisible by the output stride {stride}"
+        )
+
+
+def _divisible(config, devices: int, together: int, what: str) -> None:
+    least = together * devices * config.accumulate
+    if config.batch % least:
+        parts = f" in each of {config.accumulate} parts" if config.accumulate > 1 else ""
+        raise UserError(
+            f"config.batch={config.batch}: expected a multiple of {least} ({what} on each of {devices} devices{parts})"
         )
 
 
@@ -86,11 +103,7 @@ def pretraining(config, devices: int) -> None:
             f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: "
             "expected a sum of at most 1"
         )
-    if config.batch % (2 * devices):
-        raise UserError(
-            f"config.batch={config.batch}: expected a multiple of {2 * devices} "
-            f"(pairs of samples on each of {devices} devices)"
-        )
+    _divisible(config, devices, 2, "pairs of samples")
     if not config.sources:
         raise UserError("config.sources: empty; expected at least one dataset")
     if not config.steps and not config.epochs:
@@ -112,5 +125,4 @@ def finetuning(config, devices: int) -> None:
     for key in ("optim.lr_min", "optim.power", "evaluate_every"):
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
-    if config.batch % devices:
-        raise UserError(f"config.batch={config.batch}: expected a multiple of the {devices} devices")
+    _divisible(config, devices, 1, "samples")

@@ -10,7 +10,6 @@ import sys
 
 from ml_collections import ConfigDict
 
-from mdp_jax import distributed
 from mdp_jax.errors import UserError
 
 # Values that say where and how a run goes on, not what it computes: they may differ when a workdir is resumed.
@@ -83,12 +82,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="Python file with get_config(), e.g. configs/mini/pretrain.py")
     parser.add_argument("--init", help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)")
     parser.add_argument("--workdir", required=True, help="folder of the run; started again on it, the run goes on")
+    from mdp_jax import distributed  # with JAX, which parts that do not train have no need of
+
     distributed.add_arguments(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
 
 
 def of_arguments(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
     """The config of a run: the file, then the overrides, then --init where it is given. Joins the other processes."""
+    from mdp_jax import distributed
+
     distributed.start(args)
     if args.init is not None:
         overrides = [*overrides, ("init", args.init)]

@@ -1,12 +1,14 @@
-"""`mdp evaluate`: mIoU, mAcc and aAcc of a fine-tuned network on whole photos (METHOD.md section 6)."""
+"""`mdp evaluate`: mIoU, mAcc and aAcc of a fine-tuned network (METHOD.md section 6)."""
 
 import argparse
+import dataclasses
 import pathlib
 
 from rich.console import Console
 
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import views
 from mdp_jax.evaluation.inference import Evaluator
 from mdp_jax.models import network
 from mdp_jax.reporting.progress import Progress
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="val",
         help="photos to score (default val); those of val go to evaluation.json, others to evaluation_SPLIT.json",
     )
-    parser.add_argument("--mode", choices=("whole",), default="whole", help="whole: each photo at once (default)")
+    views.add_arguments(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.data_dir=DIR."
 
 
@@ -31,16 +33,18 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Scores a workdir's newest checkpoint, prints one table and writes it as JSON.
 
     Raises:
-        UserError: no such workdir, bad data, or a dataset whose classes are not those of the network.
+        UserError: no such workdir, views that cannot be, bad data, or classes that are not those of the network.
     """
     config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
+    shown = views.of_arguments(args, config)
     source = sources.open_source(config.dataset, config.data, config.data_dir, args.split, config.seed)
     require_classes(source, classes, args.checkpoint)
-    evaluator = Evaluator(network.segmenter(config.model, len(classes)), source, config)
+    evaluator = Evaluator(network.segmenter(config.model, len(classes)), source, config, views=shown)
     with Progress(len(source), unit="photo") as progress:
         scores = evaluator(variables, _report_to(progress, len(source)))
-    write_scores(pathlib.Path(args.checkpoint), source.name, scores, args.split)
+    write_scores(pathlib.Path(args.checkpoint), source.name, scores, args.split, shown)
     caption = f"{source.name} {args.split}, {scores['images']} photos of {evaluator.compiled_shapes} shapes"
+    caption += f", {shown.described()}" if shown != views.WHOLE else ""
     Console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(classes)]))
 
 
@@ -56,14 +60,18 @@ def require_classes(source, classes: tuple[str, ...], where: str) -> None:
             raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
 
 
-def write_scores(folder: pathlib.Path, dataset: str, scores: dict, split: str = "val") -> None:
+def write_scores(
+    folder: pathlib.Path, dataset: str, scores: dict, split: str = "val", shown: views.Views = views.WHOLE
+) -> None:
     """Writes the scores of one dataset (Evaluator's) to evaluation.json, or evaluation_SPLIT.json for another split.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
-    where there was nothing to measure.
+    where there was nothing to measure. Where photos were not shown as they are, at once, "views" beside "datasets" says
+    how: {"crop": [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}.
     """
     name = "evaluation.json" if split == "val" else f"evaluation_{split}.json"
-    workdir.write_json(folder / name, {"datasets": {dataset: scores}})
+    how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
+    workdir.write_json(folder / name, {"datasets": {dataset: scores}} | how)
 
 
 def _report_to(progress: Progress, photos: int):

@@ -7,7 +7,7 @@ import time
 
 import jax
 
-from mdp_jax import checks, runtime
+from mdp_jax import checks, distributed, runtime
 from mdp_jax import config as configs
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import pipeline, sources
@@ -46,8 +46,13 @@ def build(config, mesh, num_classes: int):
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=True)
     segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
     make, places = on_mesh(functools.partial(finetune_state, config, segmenter, optimizer), mesh)
-    step = jitted(finetune_step(config, segmenter, optimizer), places, mesh)
+    step = jitted(finetune_step(config, segmenter, optimizer, mesh.size), places, mesh)
     return segmenter, make(), places, step, schedule
+
+
+def _variables(state, mesh) -> dict:
+    """The network as each process evaluates it by itself."""
+    return sharding.own_copy({"params": state.params, "batch_stats": state.batch_stats}, mesh)
 
 
 def train(config, folder) -> dict:
@@ -87,10 +92,9 @@ def train(config, folder) -> dict:
     state = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)
 
-    evaluator = inference.Evaluator(segmenter, photos, config)
-    batches = pipeline.finetune_batches(
-        config, dataset, start_batch=start, process_index=jax.process_index(), process_count=jax.process_count()
-    )
+    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    evaluator = inference.Evaluator(segmenter, photos, config, **processes)
+    batches = pipeline.finetune_batches(config, dataset, start_batch=start, **processes)
     meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
     scores = None
     try:
@@ -112,7 +116,7 @@ def train(config, folder) -> dict:
                 if save or look or step % config.log_every == 0:
                     monitor.flush()
                 if look:
-                    scores = evaluator({"params": state.params, "batch_stats": state.batch_stats})
+                    scores = evaluator(_variables(state, mesh))
                     monitor.write(step, {f"val_{name}": scores[name] for name in ("mIoU", "mAcc", "aAcc")})
                     monitor.pause()
                 if save:  # after the flush: a state that is not finite is never saved
@@ -121,9 +125,12 @@ def train(config, folder) -> dict:
                     raise PreemptedError(f"told to stop; {folder} goes on after step {step} with the same command")
     finally:
         checkpoints.close()
-    scores = scores or evaluator({"params": state.params, "batch_stats": state.batch_stats})
+    variables = _variables(state, mesh)
+    scores = scores or evaluator(variables)
+    if not distributed.is_main():
+        return scores
     write_scores(folder, photos.name, scores)
-    predict = functools.partial(evaluator.predict, {"params": state.params, "batch_stats": state.batch_stats})
+    predict = functools.partial(evaluator.predict, variables)
     sections = runs.finetune_sections(folder, photos, predict, scores)
     runs.write_page(folder, f"Fine-tuning on {photos.name} from {config.init}", sections)
     return scores

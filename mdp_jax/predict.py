@@ -11,6 +11,7 @@ import numpy as np
 
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import views
 from mdp_jax.evaluation.inference import Predictor
 from mdp_jax.models import network
 from mdp_jax.reporting.colors import overlay
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo"
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photos, with different names")
+    views.add_arguments(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.data.short_side=480."
 
 
@@ -34,13 +36,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Labels photos with a workdir's newest checkpoint. All photos are read once before anything is written.
 
     Raises:
-        UserError: no such workdir, a photo that cannot be read, two of one name, or an output that would replace one.
+        UserError: no such workdir, views that cannot be, a photo that cannot be read, two of one name, or an output
+            that would replace one.
     """
     outputs = plan_outputs(args.images, args.out)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(images.read_photo, args.images):
             pass
     config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
+    shown = views.of_arguments(args, config)
     if len(classes) > MOST_CLASSES:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         os.makedirs(args.out, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {args.out}: {error.strerror}; expected a folder to write to") from None
-    predictor = Predictor(network.segmenter(config.model, len(classes)), config)
+    predictor = Predictor(network.segmenter(config.model, len(classes)), config, shown)
     with Progress(len(args.images), unit="photo") as progress:
         for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
             image = images.read_photo(photo)

@@ -54,7 +54,7 @@ def program(config, mesh, label_space, samples: int):
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=False)
     objective = objectives.objective(config, label_space, mesh.size)
     make, places = on_mesh(functools.partial(pretrain_state, config, objective, optimizer), mesh)
-    return make, places, jitted(pretrain_step(config, objective, optimizer), places, mesh), schedule
+    return make, places, jitted(pretrain_step(config, objective, optimizer, mesh.size), places, mesh), schedule
 
 
 def build(config, mesh, label_space, samples: int):

@@ -40,7 +40,7 @@ FINETUNING = [
     ("loss_mean=some", "config.loss_mean='some': expected one of all, valid"),
     ("data.category_ratio=0.0", "config.data.category_ratio=0.0: expected more than 0"),
     ("model.decoder.dropout=1.0", "config.model.decoder.dropout=1.0: expected a rate"),
-    ("batch=6", "config.batch=6: expected a multiple of the 4 devices"),
+    ("batch=6", "config.batch=6: expected a multiple of 4 .samples on each of 4 devices"),
     ("steps=0", "config.steps=0: expected at least 1"),
 ]
 

@@ -27,18 +27,22 @@ def made(tmp_path_factory):
     return folder / "data", folder / "run", config, variables
 
 
-def test_scores_table_and_json(made, capsys):
-    data_dir, run, config, variables = made
-    assert cli.run(["evaluate", "--checkpoint", str(run)]) == 0
+def scores_by_a_loop(made, **views):
+    data_dir, _, config, variables = made
     counts = np.zeros((4, 4), int)
     for name in "abc":
         image = cv2.imread(str(data_dir / "noise" / "images" / "val" / f"{name}.png"))[..., ::-1]
         mask = cv2.imread(str(data_dir / "noise" / "masks" / "val" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
-        labels = finetuned.expected_labels(config, variables, image, mask.shape)
+        labels = finetuned.expected_labels(config, variables, image, mask.shape, **views)
         for truth, guess in zip(mask[mask < 255].tolist(), labels[mask < 255].tolist(), strict=True):
             counts[truth, guess] += 1
-    expected = metrics.scores(counts, finetuned.CLASSES) | {"images": 3}
     assert len(set(np.flatnonzero(counts.sum(axis=0)))) > 1  # more than one class is predicted
+    return metrics.scores(counts, finetuned.CLASSES) | {"images": 3}
+
+
+def test_scores_table_and_json(made, capsys):
+    run, expected = made[1], scores_by_a_loop(made)
+    assert cli.run(["evaluate", "--checkpoint", str(run)]) == 0
     assert json.loads((run / "evaluation.json").read_text()) == {"datasets": {"noise": expected}}
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines() if line.strip()]
@@ -46,6 +50,33 @@ def test_scores_table_and_json(made, capsys):
     assert [row[0] for row in rows[-6:]] == ["sky", "road", "car", "mIoU", "mAcc", "aAcc"]
     assert "3 photos of 2 shapes" in printed.out
     assert "photo 3/3" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "views", "said", "written"),
+    [
+        (
+            "--mode slide --config.data.crop=(16,24)",
+            {"windows": ((16, 24), (11, 16))},
+            "windows of 16x24 every 11x16",
+            {"crop": [16, 24], "stride": [11, 16], "scales": [1.0], "flip": False},
+        ),
+        (
+            "--scales 0.75 1.5 --flip",
+            {"scales": (0.75, 1.5), "flips": (1, -1)},
+            "scales 0.75 1.5, mirrored too",
+            {"crop": None, "stride": None, "scales": [0.75, 1.5], "flip": True},
+        ),
+    ],
+    ids=["slide", "scales"],
+)
+def test_several_views(made, capsys, arguments, views, said, written):
+    run, expected = made[1], scores_by_a_loop(made, **views)
+    assert expected != scores_by_a_loop(made)
+    assert cli.run(["evaluate", "--checkpoint", str(run), *arguments.split()]) == 0
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found == {"datasets": {"noise": expected}, "views": written}
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_another_split_has_a_file_of_its_own(made):
@@ -67,10 +98,31 @@ def test_a_dataset_of_other_classes_is_one_line(made, tmp_path, capsys):
     assert "\n" not in message and "class 1 is 'street'" in message and "'road'" in message
 
 
-@pytest.mark.parametrize("extra", [["--mode", "slide"], ["--split", "all"], ["--config.no_such_key=1"]])
+@pytest.mark.parametrize("extra", [["--mode", "windows"], ["--split", "all"], ["--config.no_such_key=1"]])
 def test_wrong_use_is_an_error_of_the_user(made, extra):
     with pytest.raises(UserError):
         cli.run(["evaluate", "--checkpoint", str(made[1]), *extra])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--scales 1 0", "--scales 1 0: expected factors above 0"),
+        ("--scales half", "invalid float value: 'half'"),
+        ("--mode slide --crop 16 16 --stride 16 17", "--stride 16 17: expected 1 pixel to those of --crop 16 16"),
+        ("--mode slide --crop 16", "--crop: expected 2 arguments"),
+        ("--crop 16 16", "--crop: for --mode slide alone"),
+    ],
+)
+def test_views_that_cannot_be_are_one_line(made, capsys, arguments, message):
+    run = made[1]
+    before = sorted((file.name, file.stat().st_mtime_ns) for file in run.iterdir())
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", "--checkpoint", str(run), *arguments.split()])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said and message in said
+    assert before == sorted((file.name, file.stat().st_mtime_ns) for file in run.iterdir())
 
 
 def test_a_missing_workdir_is_an_error_of_the_user(tmp_path):

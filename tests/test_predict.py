@@ -42,6 +42,17 @@ def test_labels_and_overlays_at_the_photos_own_size(made, tmp_path):
         assert overlay.shape[0] > image.shape[0] and overlay.shape[1] >= image.shape[1]
 
 
+def test_the_views_of_mdp_evaluate(made, tmp_path):
+    photos, run, config, variables = made
+    arguments = ["--mode", "slide", "--crop", "16", "16", "--stride", "8", "8", "--scales", "1", "1.5", "--flip"]
+    cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path), *arguments, str(photos / "b.png")])
+    image = images.read_photo(photos / "b.png")
+    views = {"windows": ((16, 16), (8, 8)), "scales": (1.0, 1.5), "flips": (1, -1)}
+    expected = finetuned.expected_labels(config, variables, image, image.shape[:2], **views)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED), expected)
+    assert (expected != finetuned.expected_labels(config, variables, image, image.shape[:2])).any()
+
+
 def wrong_use(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["predict", *map(str, arguments)])
@@ -59,6 +70,13 @@ def test_an_unreadable_photo_stops_everything_before_it_begins(made, tmp_path, c
         bad.write_bytes(content)
     message = wrong_use(["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", bad], capsys)
     assert str(bad) in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_views_that_cannot_be_are_one_line(made, tmp_path, capsys):
+    photos, run, _, _ = made
+    arguments = ["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", "--scales", "-1"]
+    assert "--scales -1: expected factors above 0" in wrong_use(arguments, capsys)
     assert not (tmp_path / "out").exists()
 
 

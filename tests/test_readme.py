@@ -4,6 +4,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import subprocess
 
 import pytest
 
@@ -54,6 +55,8 @@ def test_own_data(tmp_path, monkeypatch):
         shutil.copy(f"data/streets/{kind}/val/p0.{suffix}", f"data/streets/{kind}/val/0001.{suffix}")
     for block in blocks("python"):
         pathlib.Path(block.split("\n")[0].removeprefix("# ")).write_text(block)
+    for command in commands("data check"):
+        assert cli.run(command) == 0
     for command in commands("my_pretrain") + commands("my_finetune"):
         assert cli.run([*command, *SMALL_RUN]) == 0
     for command in commands("runs/streets"):
@@ -62,6 +65,18 @@ def test_own_data(tmp_path, monkeypatch):
     assert pathlib.Path("runs/streets/evaluation.json").exists()
     assert pathlib.Path("predictions/0001.png").exists()
     assert pathlib.Path("streets.safetensors").exists()
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines() if "launch/" in line])
+def test_launch_lines_say_what_they_would_do(line):
+    said = subprocess.run(shlex.split(line), cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "gcloud" in said
+
+
+@pytest.mark.parametrize("command", commands("mdp plan"), ids=lambda command: command[0])
+def test_plan_command_is_understood(command):
+    """tests/test_plan.py runs the part; here its config is read."""
+    assert configs.load(command[command.index("--config") + 1]).sources
 
 
 @pytest.mark.parametrize("command", commands("configs/mini"), ids=lambda command: command[0])

@@ -1,33 +1,52 @@
 """Photos and masks: reading them from files, and resizing them."""
 
+import io
 import os
 import pathlib
+import struct
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mdp_jax.errors import UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PALETTE = 3  # a PNG's colour type
 _PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}  # by its colour type
+_MOST_PIXELS = 1 << 27  # 384 MiB as RGB, in every thread that reads; some files of a few kB claim far more
 
 
 def read_photo(path: str | os.PathLike) -> np.ndarray:
     """The photo as uint8 [H, W, 3], RGB; turned as its EXIF orientation says.
 
-    UserError where the file is missing, truncated or no image.
+    UserError where the file is missing, truncated, huge or no image.
     """
-    return _decode(path, _read(path), cv2.IMREAD_COLOR_RGB)
+    return decode_photo(path, _read(path))
 
 
-def read_mask(path: str | os.PathLike) -> np.ndarray:
+def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.ndarray:
+    """As `read_photo`, of the bytes of a file; `path` is what an error calls it. `turn`: as EXIF says."""
+    return _decode(path, data, cv2.IMREAD_COLOR_RGB | (0 if turn else cv2.IMREAD_IGNORE_ORIENTATION))
+
+
+def read_mask(path: str | os.PathLike, palette: bool = False) -> np.ndarray:
     """The values of an 8-bit mask of one channel as they are stored, uint8 [H, W].
 
-    UserError where the file is missing, truncated or no image, and where it is of another form: OpenCV would turn a
-    palette into colours and stretch the values of a PNG of 1, 2 or 4 bits over 0..255.
+    `palette`: the mask may be a palette PNG too, whose indices are the values.
+
+    UserError where the file is missing, truncated, huge or no image, and where it is of another form: OpenCV would turn
+    a palette into colours and stretch the values of a PNG of 1, 2 or 4 bits over 0..255.
     """
-    data = _read(path)
-    if data.startswith(_PNG) and len(data) > 25 and (data[24], data[25]) != (8, 0):
+    return decode_mask(path, _read(path), palette)
+
+
+def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> np.ndarray:
+    """As `read_mask`, of the bytes of a file; `path` is what an error calls it."""
+    png = data.startswith(_PNG) and len(data) > 25
+    if png and palette and data[25] == _PALETTE:
+        return _palette_indices(path, data)
+    if png and (data[24], data[25]) != (8, 0):
         form = f"{_PNG_CHANNELS.get(data[25], 'unknown')} PNG of {data[24]} bits"
         raise UserError(f"{path} is a {form}; expected a mask of one grey channel of 8 bits that holds class ids")
     mask = _decode(path, data, cv2.IMREAD_UNCHANGED)
@@ -46,12 +65,49 @@ def _read(path: str | os.PathLike) -> bytes:
 
 
 def _decode(path: str | os.PathLike, data: bytes, flags: int) -> np.ndarray:
-    if _truncated(data):
-        raise UserError(f"{path} is truncated: its {len(data)} bytes lack the end of the image; expected a whole file")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    _require_sound(path, data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:  # OpenCV's own limits, for formats whose size is not looked up here
+        image = None
     if image is None:
         raise UserError(f"{path} is unreadable ({len(data)} bytes); expected an image that OpenCV can decode")
     return image
+
+
+def _palette_indices(path: str | os.PathLike, data: bytes) -> np.ndarray:
+    """The indices of a palette PNG, which OpenCV does not give out."""
+    _require_sound(path, data)
+    try:
+        return np.array(Image.open(io.BytesIO(data)))
+    except (OSError, SyntaxError, ValueError, EOFError):
+        raise UserError(f"{path} is unreadable ({len(data)} bytes); expected a PNG that Pillow can decode") from None
+
+
+def _require_sound(path: str | os.PathLike, data: bytes) -> None:
+    """UserError where an image breaks off, or would fill the memory."""
+    if _truncated(data):
+        raise UserError(f"{path} is truncated: its {len(data)} bytes lack the end of the image; expected a whole file")
+    height, width = _size(data)
+    if height * width > _MOST_PIXELS:
+        limit = f"at most {_MOST_PIXELS:,} in all"
+        raise UserError(f"{path} has {height} x {width} pixels (height x width) in {len(data)} bytes; expected {limit}")
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Height and width of a JPEG or PNG as its header says, without decoding it; 0, 0 where it does not say."""
+    if data.startswith(_PNG) and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    at = 2
+    while data.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame header; those three are tables
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return height, width
+        # A marker may be preceded by further bytes FF.
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0, 0
 
 
 def _truncated(data: bytes) -> bool:

@@ -3,7 +3,9 @@
 Everything here is a function of the seed and of the number of the pair in the whole run.
 """
 
+import bisect
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -54,24 +56,35 @@ def pair_probabilities(weights: np.ndarray, region: float, pixel: float) -> np.n
     return np.stack([share * plain, region * mixed, pixel * mixed])
 
 
+class Phase(NamedTuple):
+    """Pairs of a run that are drawn by the same probabilities.
+
+    Attributes:
+      start: number of its first pair; it ends where the next phase starts.
+      probabilities: float64 [3, S, S], as `pair_probabilities` returns them.
+    """
+
+    start: int
+    probabilities: np.ndarray
+
+
 class _Period(NamedTuple):
     kinds: np.ndarray  # int32 [pairs]
     datasets: np.ndarray  # int32 [pairs, 2]
     uses: np.ndarray  # int64 [pairs, 2]: how often the period used this dataset before
 
 
-class Schedule:
-    """Selection map of the mixture for grain: sample 2j and 2j + 1 are pair j.
+class _Cells:
+    """The periods of one phase: every cell (kind, d1, d2) max(1, round(65536 P)) times, in an order drawn anew.
 
-    A period holds every cell (kind, d1, d2) of positive probability max(1, round(65536 P)) times, in an order drawn
-    anew for each period. The k-th use of dataset d takes position k of its stream, so that a shuffled, repeated stream
-    is used in whole epochs. `counts`: int64 [3, S, S], the pairs of each cell in a period.
+    `start`: the phase's first pair. `counts`: int64 [3, S, S], the pairs of each cell in a period. `first_period`: how
+    many periods, whole or not, began in earlier phases. `used`: int64 [S], how often those used each dataset.
     """
 
-    def __init__(self, probabilities: np.ndarray, seed: int):
-        """`probabilities` float64 [3, S, S] as `pair_probabilities` returns them."""
-        counts = np.maximum(np.rint(_GRAIN * probabilities), 1).astype(np.int64)
-        self.counts = np.where(probabilities > 0, counts, 0)
+    def __init__(self, phase: Phase, seed: int, first_period: int, used: np.ndarray):
+        counts = np.maximum(np.rint(_GRAIN * phase.probabilities), 1).astype(np.int64)
+        self.start, self.first_period, self.used = phase.start, first_period, used
+        self.counts = np.where(phase.probabilities > 0, counts, 0)
         cells = np.repeat(np.arange(counts.size), self.counts.ravel())
         kinds, first, second = np.unravel_index(cells, counts.shape)
         self._kinds = kinds.astype(np.int32)
@@ -80,28 +93,27 @@ class Schedule:
         self._seed = seed
         self._period = functools.lru_cache(maxsize=4)(self._shuffled)  # threads read across the end of a period
 
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        """Dataset of sample `index` of the run, and the position in that dataset's repeated stream."""
-        number, row, member = self._locate(index)
+    def sample(self, pair: int, member: int) -> tuple[int, int]:
+        number, row = divmod(pair - self.start, len(self._kinds))
         period = self._period(number)
         dataset = int(period.datasets[row, member])
-        return dataset, int(number * self._uses_per_period[dataset] + period.uses[row, member])
+        uses = number * self._uses_per_period[dataset] + period.uses[row, member]
+        return dataset, int(self.used[dataset] + uses)
 
     def kind(self, pair: int) -> int:
-        """PLAIN, REGION or PIXEL for pair j of the run."""
-        number, row, _ = self._locate(2 * pair)
+        number, row = divmod(pair - self.start, len(self._kinds))
         return int(self._period(number).kinds[row])
 
-    def _locate(self, index: int) -> tuple[int, int, int]:
-        pair, member = divmod(index, 2)
-        number, row = divmod(pair, len(self._kinds))
-        return number, row, member
+    def at(self, end: int) -> tuple[int, np.ndarray]:
+        """`first_period` and `used` of a phase that starts at pair `end`."""
+        whole, rest = divmod(end - self.start, len(self._kinds))
+        begun = self._period(whole).datasets[:rest]
+        used = self.used + whole * self._uses_per_period + np.bincount(begun.ravel(), minlength=len(self.used))
+        return self.first_period + whole + (rest > 0), used
 
     def _shuffled(self, number: int) -> _Period:
-        order = np.random.default_rng((self._seed, _SCHEDULE, number)).permutation(len(self._kinds))
+        seed = (self._seed, _SCHEDULE, self.first_period + number)
+        order = np.random.default_rng(seed).permutation(len(self._kinds))
         datasets = self._datasets[order]
         flat = datasets.ravel()
         uses = np.empty(flat.size, np.int64)
@@ -110,11 +122,51 @@ class Schedule:
         return _Period(self._kinds[order], datasets, uses.reshape(-1, 2))
 
 
-def shares(schedule: Schedule) -> dict:
-    """The shares that result: "datasets" of the samples, a list of S; "plain", "region" and "pixel" of the pairs."""
-    counts = schedule.counts / schedule.counts.sum()
-    plain, region, pixel = counts.sum((1, 2)).tolist()
-    datasets = (counts.sum((0, 2)) + counts.sum((0, 1))) / 2
+class Schedule:
+    """Selection map of the mixture for grain: sample 2j and 2j + 1 are pair j.
+
+    In each phase, a period holds every cell (kind, d1, d2) of positive probability max(1, round(65536 P)) times, in an
+    order drawn anew for each period; a new phase begins a new period. The k-th use of dataset d in the run, whatever
+    the phases, takes position k of its stream, so that a shuffled, repeated stream is used in whole epochs.
+    """
+
+    def __init__(self, phases: Sequence[Phase], seed: int):
+        """`phases` in the order of their starts, the first of which is 0."""
+        self.phases: list[_Cells] = []
+        first_period, used = 0, np.zeros(phases[0].probabilities.shape[1], np.int64)
+        for phase in phases:
+            if self.phases:
+                first_period, used = self.phases[-1].at(phase.start)
+            self.phases.append(_Cells(phase, seed, first_period, used))
+        self._starts = [phase.start for phase in phases]
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        """Dataset of sample `index` of the run, and the position in that dataset's repeated stream."""
+        pair, member = divmod(index, 2)
+        return self._phase(pair).sample(pair, member)
+
+    def kind(self, pair: int) -> int:
+        """PLAIN, REGION or PIXEL for pair j of the run."""
+        return self._phase(pair).kind(pair)
+
+    def _phase(self, pair: int) -> _Cells:
+        return self.phases[bisect.bisect_right(self._starts, pair) - 1]
+
+
+def shares(schedule: Schedule, pairs: int = sys.maxsize) -> dict:
+    """The shares that result in the first `pairs` pairs of a run, those of whole periods.
+
+    "datasets" of the samples, a list of S; "plain", "region" and "pixel" of the pairs.
+    """
+    total = 0.0
+    for phase, following in itertools.zip_longest(schedule.phases, schedule.phases[1:]):
+        end = min(pairs, following.start) if following else pairs
+        total = total + max(0, end - phase.start) / pairs * phase.counts / phase.counts.sum()
+    plain, region, pixel = total.sum((1, 2)).tolist()
+    datasets = (total.sum((0, 2)) + total.sum((0, 1))) / 2
     return {"datasets": datasets.tolist(), "plain": plain, "region": region, "pixel": pixel}
 
 

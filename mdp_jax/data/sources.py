@@ -1,9 +1,11 @@
 """Sources: one split of one dataset as a sequence of {"image": uint8 [H, W, 3] RGB, "label": int16 [H, W]} samples.
 
-A source has `name`, `classes`, `len`, `[i]` and `describe(i)`. Labels are local ids, -1 = ignore.
+A source has `name`, `classes`, `palette` (the set's own colours, uint8 RGB [C, 3], or None), `len`, `[i]` and
+`describe(i)`. Labels are local ids, -1 = ignore.
 """
 
 import os
+import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -11,7 +13,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax.data import images, synthetic
+from mdp_jax.data.ade20k import Ade20kSource
+from mdp_jax.data.array_record import ArrayRecordSource
+from mdp_jax.data.cityscapes import CityscapesSource
+from mdp_jax.data.coco_stuff import CocoStuffSource
 from mdp_jax.data.folder import FolderSource
+from mdp_jax.data.tfds_source import TfdsSource
+from mdp_jax.data.voc import VocSource
 from mdp_jax.errors import UserError
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
@@ -29,6 +37,7 @@ class SyntheticSource:
         del data_dir
         self.name = config.name
         self.classes = synthetic.classes(config.name)
+        self.palette = None
         key = "images" if split == "train" else "val_images"
         if config[key] < 1:
             raise UserError(f"synthetic dataset {config.name!r} has {key} = {config[key]}; expected at least 1")
@@ -48,7 +57,16 @@ class SyntheticSource:
         return f"{self.name}_{self._split}_{index:05d}.png"
 
 
-SOURCES = {"folder": FolderSource, "synthetic": SyntheticSource}
+SOURCES = {
+    "folder": FolderSource,
+    "voc": VocSource,
+    "ade20k": Ade20kSource,
+    "coco_stuff": CocoStuffSource,
+    "cityscapes": CityscapesSource,
+    "array_record": ArrayRecordSource,
+    "tfds": TfdsSource,
+    "synthetic": SyntheticSource,
+}
 
 
 class _Prepared:
@@ -59,6 +77,8 @@ class _Prepared:
     ):
         self.name = source.name
         self.classes = tuple(label for label in source.classes if label not in drop_classes)
+        stays = [label not in drop_classes for label in source.classes]
+        self.palette = None if source.palette is None else source.palette[stays]
         self._source = source
         self._chosen = chosen
         self._short_side = short_side
@@ -67,7 +87,6 @@ class _Prepared:
         # One entry more than classes: label -1 reads the last one, which stays -1.
         self._new_id = np.full(len(source.classes) + 1, -1, np.int16) if drop_classes else None
         if drop_classes:
-            stays = [label not in drop_classes for label in source.classes]
             self._new_id[:-1][stays] = np.arange(len(self.classes))
 
     def __len__(self) -> int:
@@ -87,6 +106,10 @@ class _Prepared:
 
     def describe(self, index: int) -> str:
         return self._source.describe(int(self._chosen[index]))
+
+    def files(self, index: int) -> tuple[pathlib.Path, ...]:
+        """The files of the photo and of its mask; none where a sample comes from something else."""
+        return self._source.files(int(self._chosen[index])) if hasattr(self._source, "files") else ()
 
     def _prepare(self, index: int) -> dict[str, np.ndarray]:
         sample = self._source[int(self._chosen[index])]

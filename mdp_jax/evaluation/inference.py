@@ -1,17 +1,18 @@
-"""Whole-image inference: photos at their own size, labelled or scored pixel by pixel (METHOD.md section 6)."""
+"""Inference: photos at their own size, labelled or scored pixel by pixel (METHOD.md section 6)."""
 
 import collections
 import concurrent.futures
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdp_jax import distributed
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
-from mdp_jax.models.network import upsample
+from mdp_jax.evaluation.views import WHOLE, Views, class_scores
 from mdp_jax.training.normalisation import normalise_image
 
 # Photos of one shape run together up to this many pixels, which bounds the memory of their logits, and photos.
@@ -23,34 +24,41 @@ PHOTOS = 16
 HELD_PHOTOS = 256
 
 
-def label_maps(segmenter, config, variables, images: jax.Array, size: tuple[int, int]) -> jax.Array:
+def label_maps(
+    segmenter, config, views: Views, variables, seen: Sequence[jax.Array], size: tuple[int, int]
+) -> jax.Array:
     """The most likely class of every pixel; pure.
 
     Args:
         segmenter: models.network.Segmenter, or what has its `apply`.
         config: of fine-tuning; `data.mean`, `data.std` and `model.compute_dtype` are read.
+        views: how each photo is shown.
         variables: {"params", "batch_stats"}; may be replicated over the devices of a mesh, which then all do the same.
-        images: uint8 [B,H,W,3], RGB, at the size that the network is to see.
+        seen: uint8 [B,H_i,W_i,3], RGB, for each scale, as views.of makes them.
         size: (H', W') of the result, static; the logits are brought to it before the maximum is taken.
 
     Returns:
         int32 [B,H',W'], class ids 0..C-1.
     """
-    images = normalise_image(images, config.data, config.model.compute_dtype)
-    logits = segmenter.apply(variables, images, train=False)
-    return jnp.argmax(upsample(logits, size), axis=-1).astype(jnp.int32)
+
+    def logits_of(images: jax.Array) -> jax.Array:
+        images = normalise_image(images, config.data, config.model.compute_dtype)
+        return segmenter.apply(variables, images, train=False)
+
+    return jnp.argmax(class_scores(logits_of, views, seen, size), axis=-1).astype(jnp.int32)
 
 
 class Predictor:
     """Labels single photos; compiles once for each distinct pair of sizes."""
 
-    def __init__(self, segmenter, config):
-        """`segmenter` and `config` as label_maps takes them."""
-        self._labels = jax.jit(functools.partial(label_maps, segmenter, config), static_argnums=2)
+    def __init__(self, segmenter, config, views: Views = WHOLE):
+        """`segmenter`, `config` and `views` as label_maps takes them."""
+        self._views = views
+        self._labels = jax.jit(functools.partial(label_maps, segmenter, config, views), static_argnums=2)
 
     def __call__(self, variables, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """uint8 [H,W,3], at the size that the network is to see, to class ids int32 [H',W'] with size = (H', W')."""
-        return np.asarray(self._labels(variables, image[None], size))[0]
+        """uint8 [H,W,3], at the size that scale 1 is to see, to class ids int32 [H',W'] with size = (H', W')."""
+        return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
 
 
 class Evaluator:
@@ -61,18 +69,31 @@ class Evaluator:
     ones compile nothing. `predict` labels single photos with the same network (Predictor).
     """
 
-    def __init__(self, segmenter, source, config, pixels: int = PIXELS):
+    def __init__(
+        self,
+        segmenter,
+        source,
+        config,
+        pixels: int = PIXELS,
+        views: Views = WHOLE,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
         """Args:
         segmenter: as label_maps takes it, with a class for each of the source's.
         source: has `classes`, `__len__`, `describe(i)` and `__getitem__(i)` -> {"image": uint8 [H,W,3], "label":
             int16 [H',W'], local ids, negative = ignore}. Logits are brought to the label's size.
         config: as label_maps takes it; `data.threads` decode ahead.
         pixels: that run together at most, a photo larger than that by itself.
+        views: how each photo is shown.
+        process_index: which of several processes this one is; it scores photos [process_index::process_count].
+        process_count: how many share the source. Each of them computes by itself, with variables of its own devices.
         """
-        self._source, self._pixels, self._threads = source, pixels, config.data.threads
+        self._source, self._pixels, self._views, self._threads = source, pixels, views, config.data.threads
+        self._indices = range(process_index, len(source), process_count)
         self._num_classes = len(source.classes)
         self._photos_of: dict[tuple, int] = {}
-        self.predict = Predictor(segmenter, config)
+        self.predict = Predictor(segmenter, config, views)
         self._count = jax.jit(functools.partial(self._confusion, segmenter, config))
 
     @property
@@ -81,14 +102,26 @@ class Evaluator:
         return len(self._photos_of)
 
     def __call__(self, variables, report: Callable[[int], None] = lambda photos: None) -> dict:
-        """Scores over the whole source, as one confusion matrix.
+        """Scores over the photos of all processes, as one confusion matrix; arguments and errors as `counts` has them.
+
+        With several processes each must make the call.
+
+        Returns:
+            What metrics.scores returns, and "images", the number of photos.
+        """
+        counts, photos = self.counts(variables, report)
+        counts, photos = distributed.total(counts), distributed.total(np.array([photos]))
+        return {**metrics.scores(counts, self._source.classes), "images": int(photos[0])}
+
+    def counts(self, variables, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+        """Confusion matrix of this process's photos, and their number; those of all processes can be added.
 
         Args:
             variables: as label_maps takes them.
             report: called after every batch with the number of photos done so far.
 
         Returns:
-            What metrics.scores returns, and "images", the number of photos.
+            int64 [C+1,C+1], as metrics.confusion counts, and the number of photos.
 
         Raises:
             UserError: a label of C or more, naming the photo; and whatever the source raises.
@@ -97,19 +130,20 @@ class Evaluator:
         done = 0
         for shape, group in self._batches(self._decoded()):
             images, labels = _filled(group, self._photos_of.setdefault(shape, len(group)))
-            counts += np.asarray(self._count(variables, images, labels))
+            counts += np.asarray(self._count(variables, self._views.of(images), labels))
             done += len(group)
             report(done)
-        return {**metrics.scores(counts, self._source.classes), "images": done}
+        return counts, done
 
-    def _confusion(self, segmenter, config, variables, images: jax.Array, labels: jax.Array) -> jax.Array:
-        """uint8 [B,H,W,3] and int16 [B,H',W'] to int32 [C+1,C+1]."""
-        prediction = label_maps(segmenter, config, variables, images, labels.shape[1:])
+    def _confusion(self, segmenter, config, variables, seen: tuple[jax.Array, ...], labels: jax.Array) -> jax.Array:
+        """uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [C+1,C+1]."""
+        prediction = label_maps(segmenter, config, self._views, variables, seen, labels.shape[1:])
         return metrics.confusion(labels, prediction, self._num_classes)
 
     def _decoded(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Image and label of every photo, in the source's order."""
-        for index, sample in enumerate(_ahead(self._source.__getitem__, range(len(self._source)), self._threads)):
+        """Image and label of every photo of this process, in the source's order."""
+        samples = _ahead(self._source.__getitem__, self._indices, self._threads)
+        for index, sample in zip(self._indices, samples, strict=True):
             largest = sample["label"].max(initial=-1)
             if largest >= self._num_classes:
                 where = self._source.describe(index)
@@ -126,7 +160,8 @@ class Evaluator:
         for image, label in photos:
             shape = (image.shape, label.shape)
             waiting.setdefault(shape, []).append((image, label))
-            together = min(max(self._pixels // max(image[..., 0].size, label.size), 1), PHOTOS)
+            largest = max(height * width for height, width in (label.shape, *self._views.sizes(*image.shape[:2])))
+            together = min(max(self._pixels // largest, 1), PHOTOS)
             if len(waiting[shape]) == self._photos_of.get(shape, together):
                 yield shape, waiting.pop(shape)
             elif sum(map(len, waiting.values())) >= HELD_PHOTOS:
@@ -135,11 +170,11 @@ class Evaluator:
         yield from waiting.items()
 
 
-def _filled(group: list[tuple], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Photos as uint8 [size,H,W,3] and int16 [size,H',W']; the first one is repeated, all ignored, where some lack."""
+def _filled(group: list[tuple], size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """`size` photos uint8 [H,W,3] and int16 [size,H',W']; the first one is repeated, all ignored, where some lack."""
     image, label = group[0]
     group = group + [(image, np.full_like(label, -1))] * (size - len(group))
-    return np.stack([image for image, _ in group]), np.stack([label for _, label in group])
+    return [image for image, _ in group], np.stack([label for _, label in group])
 
 
 def _ahead(function: Callable, items: Iterable, threads: int) -> Iterator:

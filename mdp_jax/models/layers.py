@@ -6,6 +6,9 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+CONVOLUTION = "convolution"  # what outputs of convolutions are called where some intermediate values are kept
 
 
 def normal(std: float) -> nn.initializers.Initializer:
@@ -68,7 +71,7 @@ class Conv(nn.Module):
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
             y = y + bias.astype(self.dtypes.compute)[None, None, None, :]
-        return y
+        return checkpoint_name(y, CONVOLUTION)
 
 
 class BatchNorm(nn.Module):

@@ -11,7 +11,7 @@ from mdp_jax.method.prototypes import normalise
 from mdp_jax.models.deeplab import LAYOUTS
 from mdp_jax.models.heads import Classifier, Projection
 from mdp_jax.models.layers import Dtypes
-from mdp_jax.models.resnet import DEPTHS, LAYERS, ResNet
+from mdp_jax.models.resnet import DEPTHS, LAYERS, REMATERIALISATIONS, ResNet
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 PARAM_DTYPES = {"float32": jnp.float32, "float64": jnp.float64}
@@ -114,7 +114,8 @@ def _backbone(model_config: ConfigDict, dtypes: Dtypes) -> ResNet:
     channels = round(64 * model_config.width)
     if channels < 1:
         raise UserError(f"config.model.width={model_config.width}: expected at least {1 / 64}, one channel in the stem")
-    return ResNet(model_config.backbone, channels, model_config.output_stride, dtypes)
+    _choice("remat", model_config.remat, REMATERIALISATIONS)
+    return ResNet(model_config.backbone, channels, model_config.output_stride, dtypes, model_config.remat)
 
 
 def _decoder(model_config: ConfigDict, dtypes: Dtypes) -> nn.Module:

@@ -3,10 +3,12 @@
 Parameters are named as there ("layer1"/"0"/"conv1"), so that a path joined by dots is the PyTorch key of a module.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 
-from mdp_jax.models.layers import BatchNorm, Conv, Dtypes
+from mdp_jax.models.layers import CONVOLUTION, BatchNorm, Conv, Dtypes
 
 # (stride, dilation) of layer1 to layer4. Where a stride is given up for dilation, the first block of the layer still
 # has the dilation of the layer before it.
@@ -79,6 +81,18 @@ DEPTHS = {
 }
 
 
+def _named(name: str) -> Callable:
+    return jax.checkpoint_policies.save_only_these_names(name)
+
+
+# What of a residual block is kept for the backward pass; the rest is computed again.
+REMATERIALISATIONS = {
+    "none": lambda block: block,
+    "elementwise": lambda block: nn.remat(block, static_argnums=(2,), policy=_named(CONVOLUTION)),
+    "blocks": lambda block: nn.remat(block, static_argnums=(2,)),
+}
+
+
 class Layer(nn.Module):
     """The blocks of one resolution, named "0", "1", ...; the first one has the stride and half the dilation."""
 
@@ -88,27 +102,30 @@ class Layer(nn.Module):
     stride: int
     dilation: int
     dtypes: Dtypes
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = self.block(self.planes, self.stride, max(1, self.dilation // 2), self.dtypes, name="0")(x, train)
+        block = REMATERIALISATIONS[self.remat](self.block)
+        x = block(self.planes, self.stride, max(1, self.dilation // 2), self.dtypes, name="0")(x, train)
         for i in range(1, self.blocks):
-            x = self.block(self.planes, 1, self.dilation, self.dtypes, name=str(i))(x, train)
+            x = block(self.planes, 1, self.dilation, self.dtypes, name=str(i))(x, train)
         return x
 
 
 class ResNet(nn.Module):
     """Images [B,H,W,3] to features [B,ceil(H/s),ceil(W/s),C] in `dtypes.compute`, s = `output_stride`.
 
-    `depth` is a key of DEPTHS; `channels` are those of the stem, 64 in the published networks, and double from
-    layer to layer. C is 8 * channels for ResNet-18 and 34, 32 * channels for the others. Feature i is centred on pixel
-    s * i.
+    `depth` is a key of DEPTHS, `remat` one of REMATERIALISATIONS; `channels` are those of the stem, 64 in the published
+    networks, and double from layer to layer. C is 8 * channels for ResNet-18 and 34, 32 * channels for the others.
+    Feature i is centred on pixel s * i.
     """
 
     depth: str
     channels: int
     output_stride: int
     dtypes: Dtypes
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -117,6 +134,6 @@ class ResNet(nn.Module):
         x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for i, (stride, dilation) in enumerate(LAYERS[self.output_stride]):
-            layer = Layer(block, blocks[i], self.channels * 2**i, stride, dilation, self.dtypes, name=f"layer{i + 1}")
-            x = layer(x, train)
+            planes, name = self.channels * 2**i, f"layer{i + 1}"
+            x = Layer(block, blocks[i], planes, stride, dilation, self.dtypes, self.remat, name=name)(x, train)
         return x

@@ -49,12 +49,15 @@ def palette(count: int) -> np.ndarray:
     return colours[np.arange(count) % len(colours)]
 
 
-def colorize(label: np.ndarray, num_classes: int) -> np.ndarray:
-    """Label map, integer [H,W], as a picture, uint8 RGB [H,W,3]; negative ids become white and grey stripes."""
+def colorize(label: np.ndarray, num_classes: int, colours: np.ndarray | None = None) -> np.ndarray:
+    """Label map, integer [H,W], as a picture, uint8 RGB [H,W,3]; negative ids become white and grey stripes.
+
+    `colours`: uint8 RGB [num_classes,3], in place of `palette(num_classes)`.
+    """
     rows, columns = np.indices(label.shape, sparse=True)
     stripes = _IGNORE[((rows + columns) // 5) % 2]
-    colours = palette(num_classes)[np.clip(label, 0, num_classes - 1)]
-    return np.where((label < 0)[..., None], stripes, colours)
+    colours = palette(num_classes) if colours is None else colours
+    return np.where((label < 0)[..., None], stripes, colours[np.clip(label, 0, num_classes - 1)])
 
 
 def text_width(text: str, font: float) -> float:
@@ -74,7 +77,9 @@ def sheet(height: int, width: int) -> Figure:
     return Figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
 
 
-def legend(ids: Sequence[int], classes: Sequence[str], width: int, font: float = 15) -> np.ndarray:
+def legend(
+    ids: Sequence[int], classes: Sequence[str], width: int, font: float = 15, colours: np.ndarray | None = None
+) -> np.ndarray:
     """The colours and names of some classes in aligned columns.
 
     Args:
@@ -82,6 +87,7 @@ def legend(ids: Sequence[int], classes: Sequence[str], width: int, font: float =
         classes: all class names, in id order.
         width: pixels that the legend may take; one column takes more where a name is longer.
         font: height of the text in pixels.
+        colours: of all classes, as `colorize` takes them.
 
     Returns:
         uint8 RGB [h, at least width, 3] on white.
@@ -98,7 +104,7 @@ def legend(ids: Sequence[int], classes: Sequence[str], width: int, font: float =
     for place, (index, name) in enumerate(zip(ids, names, strict=True)):
         x, y = (place % columns) * column + 0.4 * font, (place // columns + 0.5) * row_height + 0.3 * font
         box = (x, x + 1.5 * font, y + 0.5 * font, y - 0.5 * font)
-        swatch = colorize(np.full((10, 15), index), len(classes))
+        swatch = colorize(np.full((10, 15), index), len(classes), colours)
         axes.imshow(swatch, extent=box, aspect="auto", interpolation="nearest", origin="upper")
         axes.add_patch(Rectangle((box[0], box[3]), 1.5 * font, font, fill=False, edgecolor="0.3", linewidth=0.6))
         axes.text(x + 2 * font, y, name, va="center_baseline", ha="left", **text_style(font))

@@ -65,13 +65,13 @@ def curves(
         return _png(figure)
 
 
-def _cell(content: np.ndarray, width: int, num_classes: int) -> np.ndarray:
+def _cell(content: np.ndarray, width: int, num_classes: int, colours: np.ndarray | None) -> np.ndarray:
     """A photo (uint8 [H,W,3]) or a label map (integer [H,W]) as uint8 RGB of the given width."""
     height = max(1, round(width * content.shape[0] / content.shape[1]))
     if content.ndim == 2:
         # INTER_NEAREST_EXACT takes no 32-bit integers.
         small = cv2.resize(content.astype(np.int16), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return colorize(small, num_classes)
+        return colorize(small, num_classes, colours)
     shrinks = content.shape[1] > width
     return cv2.resize(content, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
@@ -102,30 +102,37 @@ def _widest(texts: Sequence[str]) -> int:
 
 
 def _grid(
-    rows: Sequence[Sequence[np.ndarray]], columns: Sequence[str], names: Sequence[str], classes: Sequence[str]
+    rows: Sequence[Sequence[np.ndarray]],
+    columns: Sequence[str],
+    names: Sequence[str],
+    classes: Sequence[str],
+    colours: np.ndarray | None = None,
+    page: int = _PAGE,
 ) -> bytes:
     """Photos and label maps under column titles and beside row names, above the legend of the classes they show.
 
     All pictures have one width: what is left of the page, within bounds, and no less than the column titles take.
     """
     left = _widest(names) + 2 * _GAP if names else _GAP
-    room = (_PAGE - left) // len(columns) - _GAP
+    room = (page - left) // len(columns) - _GAP
     width = max(_widest(columns) + _GAP, min(max(room, 120), 280))
     column = width + _GAP
     top = round(1.3 * _FONT * max(title.count("\n") + 1 for title in columns)) + _GAP
     lines = [np.hstack([_tile("", top, left), *(_framed(_tile(title, top, width), top, column) for title in columns)])]
     for number, row in enumerate(rows):
-        cells = [_cell(content, width, len(classes)) for content in row]
+        cells = [_cell(content, width, len(classes), colours) for content in row]
         height = max(cell.shape[0] for cell in cells) + _GAP
         name = _tile(names[number] if names else "", height, left)
         lines.append(np.hstack([name, *(_framed(cell, height, column) for cell in cells)]))
-    lines.append(legend(_present(rows), classes, left + len(columns) * column))
+    lines.append(legend(_present(rows), classes, left + len(columns) * column, colours=colours))
     widest = max(line.shape[1] for line in lines)
     return encode_png(np.vstack([_framed(line, line.shape[0], widest) for line in lines]))
 
 
 def prediction_grid(
-    rows: Sequence[tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], classes: Sequence[str]
+    rows: Sequence[tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]],
+    classes: Sequence[str],
+    colours: np.ndarray | None = None,
 ) -> bytes:
     """Photos beside their target and the predictions of some networks.
 
@@ -133,27 +140,36 @@ def prediction_grid(
         rows: (image uint8 RGB [H,W,3], target integer [H',W'], {network: prediction integer [H',W']}), at least one,
             all with the same networks in the same order. Negative ids are drawn as grey stripes.
         classes: names, in id order.
+        colours: uint8 RGB [C,3], of the classes; those of `colors.palette` where None.
 
     Returns:
         PNG bytes.
     """
     networks = list(rows[0][2])
     cells = [[image, target, *(predictions[name] for name in networks)] for image, target, predictions in rows]
-    return _grid(cells, ["image", "target", *networks], [], classes)
+    return _grid(cells, ["image", "target", *networks], [], classes, colours)
 
 
-def batch_preview(rows: Mapping[str, np.ndarray], titles: Sequence[str], classes: Sequence[str]) -> bytes:
+def batch_preview(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    titles: Sequence[str],
+    classes: Sequence[str],
+    colours: np.ndarray | None = None,
+    page: int = _PAGE,
+) -> bytes:
     """The members of a batch side by side, each with its views and labels one below the other.
 
     Args:
-        rows: name -> photos uint8 RGB [B,H,W,3] or label maps integer [B,H,W], e.g. "query", "label", "mixed".
+        rows: name -> B photos uint8 RGB [H,W,3] or label maps integer [H,W], e.g. "query", "label", "mixed".
         titles: B texts, such as dataset and kind of mixing; may have several lines.
         classes: names, in id order.
+        colours: uint8 RGB [C,3], of the classes; those of `colors.palette` where None.
+        page: width that the picture keeps to where it can, in pixels.
 
     Returns:
         PNG bytes.
     """
-    return _grid([list(content) for content in rows.values()], titles, list(rows), classes)
+    return _grid([list(content) for content in rows.values()], titles, list(rows), classes, colours, page)
 
 
 def _cosines(vectors: np.ndarray, seen: np.ndarray) -> np.ndarray:

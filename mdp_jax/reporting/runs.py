@@ -2,19 +2,16 @@
 
 import pathlib
 
-import jax.numpy as jnp
 import numpy as np
 import rich.console
 
-from mdp_jax.method import mixing
-from mdp_jax.reporting import figures
+from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, for_terminal, scores_table
 from mdp_jax.training.monitor import read_metrics
 
-PREVIEW_SAMPLES = 8
+PREVIEW_PAIRS = 4
 PREVIEW_PHOTOS = 6
-_KINDS = {mixing.PLAIN: "plain", mixing.REGION: "region", mixing.PIXEL: "pixel"}
 
 
 def datasets_table(datasets, shares: dict) -> Table:
@@ -23,7 +20,7 @@ def datasets_table(datasets, shares: dict) -> Table:
         [source.name, len(source), len(source.classes), 100 * share]
         for source, share in zip(datasets, shares["datasets"], strict=True)
     ]
-    pairs = ", ".join(f"{name} {100 * shares[name]:.1f} %" for name in _KINDS.values())
+    pairs = ", ".join(f"{name} {100 * shares[name]:.1f} %" for name in contact_sheet.KINDS.values())
     return Table(["dataset", "photos", "classes", "samples (%)"], rows, f"Pairs: {pairs}")
 
 
@@ -48,27 +45,10 @@ def _dataset_series(rows: list[dict], names: list[str]) -> dict:
     }
 
 
-def preview(batch: dict, label_space) -> bytes:
-    """A picture of the first samples of a pretraining batch: both views, the mixed query view, and their labels."""
-    names = [name for name, _ in label_space.datasets]
-    count = min(PREVIEW_SAMPLES, len(batch["image"]))
-    pairs = count // 2
-    mixed, labels, _ = mixing.mix_pairs(
-        jnp.asarray(batch["image"][:count], jnp.float32),
-        jnp.asarray(batch["label"][:count], jnp.int32),
-        *(jnp.asarray(batch[key][:pairs]) for key in ("mix_kind", "lam", "box")),
-    )
-    kinds = np.repeat(batch["mix_kind"][:pairs], 2)
-    titles = [f"{names[d]}\n{_KINDS[int(k)]}" for d, k in zip(batch["dataset"][:count], kinds, strict=True)]
-    rows = {
-        "query view": batch["image"][:count],
-        "mixed": np.asarray(mixed).round().astype(np.uint8),
-        "label": np.asarray(labels[..., 0]),
-        "second label": np.asarray(labels[..., 1]),
-    }
-    if "key_image" in batch:
-        rows |= {"key view": batch["key_image"][:count], "key label": batch["key_label"][:count]}
-    return figures.batch_preview(rows, titles, label_space.global_names())
+def preview(batch: dict, label_space, datasets) -> bytes:
+    """A picture of the first pairs of a pretraining batch."""
+    first = contact_sheet.choose_pairs(batch, range(min(PREVIEW_PAIRS, len(batch["mix_kind"]))))
+    return contact_sheet.pairs(first, label_space, contact_sheet.class_colours(datasets))
 
 
 def bank_summary(bank, label_space) -> Table:
@@ -107,7 +87,12 @@ def pretrain_sections(folder, label_space, bank, datasets, shares: dict, batch: 
             "Data",
             "What the network sees: two views of each sample, the first one mixed inside pairs.",
             [datasets_table(datasets, shares)],
-            [Figure(preview(batch, label_space), "The first samples of the first batch; stripes are ignored pixels.")],
+            [
+                Figure(
+                    preview(batch, label_space, datasets),
+                    "The first samples of the first batch; stripes are ignored pixels.",
+                )
+            ],
         ),
         Section(
             "Training",
@@ -161,7 +146,8 @@ def finetune_sections(folder, photos, predict, scores: dict) -> list[Section]:
         scores: of evaluation/metrics.py.
     """
     rows = read_metrics(folder)
-    grid = figures.prediction_grid(prediction_rows(photos, {"prediction": predict}), photos.classes)
+    shown = prediction_rows(photos, {"prediction": predict})
+    grid = figures.prediction_grid(shown, photos.classes, photos.palette)
     return [
         Section("Scores", tables=[scores_table({"IoU (%)": scores}, f"{photos.name}, {scores['images']} photos")]),
         Section("Predictions", figures=[Figure(grid, "Validation photos, spread evenly over the set.")]),

@@ -14,6 +14,7 @@ import numpy as np
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method import baselines, losses, prototypes
 from mdp_jax.models import network
+from mdp_jax.training.accumulation import cut, join
 from mdp_jax.training.normalisation import normalise_image
 
 
@@ -37,7 +38,7 @@ class Objective(NamedTuple):
     Attributes:
       network: of the query; params, batch_stats = its variables.
       memory: (params, batch_stats) -> the parts of PretrainState that this objective has beside them, at step 0.
-      loss: (params, state, Query) -> loss, (batch_stats, metrics).
+      loss: (params, batch_stats, state before the step, Query) -> loss, (sum of weights, batch_stats, metrics).
       follow: (state, params after the optimizer, batch) -> those parts after the step, metrics.
     """
 
@@ -86,13 +87,28 @@ def loss_options(method) -> losses.LossOptions:
     )
 
 
+def _key_embeddings(encoder, state, images, prepare: Callable, parts: int, devices: int) -> tuple[jax.Array, dict]:
+    """The momentum encoder's unit vectors [B, N, D] of uint8 images [B, H, W, 3], and its running statistics."""
+
+    def embed(batch_stats, images):
+        vectors, batch_stats = _apply(encoder, state.momentum_params, batch_stats, prepare(images))
+        return batch_stats, _flat(vectors)
+
+    if parts == 1:
+        batch_stats, vectors = embed(state.momentum_batch_stats, images)
+        return vectors, batch_stats
+    batch_stats, vectors = jax.lax.scan(embed, state.momentum_batch_stats, cut(images, parts, devices))
+    return join(vectors, devices), batch_stats
+
+
 def _mdp(config, label_space: LabelSpace, devices: int) -> Objective:
     """Multi-Dataset Pretraining: prototypes, momentum encoder, sparse coding (METHOD.md sections 3 and 4)."""
     encoder = network.pixel_encoder(config.model)
     stride, dataset_of = config.model.output_stride, label_space.dataset_of()
     options = loss_options(config.method)
-    chunk = max(1, config.method.loss_chunk * devices // config.batch)
+    chunk = max(1, config.method.loss_chunk * devices * config.accumulate // config.batch)
     prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
+    embed_keys = functools.partial(_key_embeddings, encoder, prepare=prepare, parts=config.accumulate, devices=devices)
     bank_dtype = jnp.promote_types(config.model.param_dtype, jnp.float32)
 
     def memory(params, batch_stats):
@@ -103,12 +119,13 @@ def _mdp(config, label_space: LabelSpace, devices: int) -> Objective:
             "bank": prototypes.empty_bank(label_space.num_classes, config.model.projection.dim, bank_dtype),
         }
 
-    def loss(params, state, query):
-        vectors, batch_stats = _apply(encoder, params, state.batch_stats, query.image)
+    def loss(params, batch_stats, state, query):
+        vectors, batch_stats = _apply(encoder, params, batch_stats, query.image)
         labels = _flat(query.labels[:, ::stride, ::stride])
         loss, pixels = losses.prototype_loss(_flat(vectors), labels, query.weights[:, :, 0], state.bank, options, chunk)
         mean = _mean_over(pixels.weight)
         return loss, (
+            jnp.sum(pixels.weight),
             batch_stats,
             {
                 "prototype_loss": mean(pixels.prototype),
@@ -120,10 +137,9 @@ def _mdp(config, label_space: LabelSpace, devices: int) -> Objective:
         )
 
     def follow(state, params, batch):
-        key_image = prepare(batch["key_image"])
-        vectors, batch_stats = _apply(encoder, state.momentum_params, state.momentum_batch_stats, key_image)
+        vectors, batch_stats = embed_keys(state=state, images=batch["key_image"])
         labels = _flat(batch["key_label"][:, ::stride, ::stride].astype(jnp.int32))
-        bank = prototypes.update_bank(state.bank, _flat(vectors), labels, config.method.prototype_momentum)
+        bank = prototypes.update_bank(state.bank, vectors, labels, config.method.prototype_momentum)
         keep = config.method.encoder_momentum
         momentum_params = jax.tree.map(lambda g, f: keep * g + (1 - keep) * f, state.momentum_params, params)
         parts = {"momentum_params": momentum_params, "momentum_batch_stats": batch_stats, "bank": bank}
@@ -145,13 +161,14 @@ def _multi_head(config, label_space: LabelSpace, devices: int) -> Objective:
         del params, batch_stats
         return {"momentum_params": {}, "momentum_batch_stats": {}, "bank": {}}
 
-    def loss(params, state, query):
-        logits, batch_stats = _apply(model, params, state.batch_stats, query.image)
+    def loss(params, batch_stats, state, query):
+        logits, batch_stats = _apply(model, params, batch_stats, query.image)
         logits = network.upsample(logits, query.labels.shape[1:3])
         labels = _flat(query.labels)
         loss, pixels = baselines.multi_head_cross_entropy(_flat(logits), labels, query.weights[:, :, 0], dataset_of)
         mean = _mean_over(pixels.weight)
         return loss, (
+            jnp.sum(pixels.weight),
             batch_stats,
             {
                 "accuracy": mean(pixels.hit),

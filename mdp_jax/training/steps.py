@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from mdp_jax.method import mixing
 from mdp_jax.models.network import upsample
 from mdp_jax.training import sharding
+from mdp_jax.training.accumulation import gradient_in_parts
 from mdp_jax.training.normalisation import normalise_image
 from mdp_jax.training.objectives import Objective, Query
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
@@ -41,13 +42,14 @@ def jitted(step: Callable, places, mesh: Mesh) -> Callable:
     return jax.jit(traced_once(step), donate_argnums=0, out_shardings=(places, sharding.replicated(mesh)))
 
 
-def pretrain_step(config, objective: Objective, optimizer) -> Callable:
+def pretrain_step(config, objective: Objective, optimizer, devices: int) -> Callable:
     """The step of METHOD.md section 3: losses against the state as it was, then the optimizer, then what follows it.
 
     Args:
       config: of `mdp pretrain`.
       objective: of this config (training/objectives.py).
       optimizer: over the parameters of its network.
+      devices: how many the batch is split over.
 
     Returns:
       (PretrainState, batch of data/pipeline.py) -> (PretrainState, metrics). Metrics are scalars but for
@@ -56,13 +58,16 @@ def pretrain_step(config, objective: Objective, optimizer) -> Callable:
     prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
 
     def step(state: PretrainState, batch: dict) -> tuple[PretrainState, dict]:
-        query = Query(
-            *mixing.mix_pairs(
-                prepare(batch["image"]), batch["label"].astype(jnp.int32), batch["mix_kind"], batch["lam"], batch["box"]
-            )
+        def loss_of(params, batch_stats, part, index):
+            del index
+            image, label, *mix = (part[name] for name in ("image", "label", "mix_kind", "lam", "box"))
+            query = Query(*mixing.mix_pairs(prepare(image), label.astype(jnp.int32), *mix))
+            return objective.loss(params, batch_stats, state, query)
+
+        own = {name: batch[name] for name in ("image", "label", "mix_kind", "lam", "box")}
+        loss, gradient, batch_stats, metrics = gradient_in_parts(
+            loss_of, state.params, state.batch_stats, own, config.accumulate, devices
         )
-        value_and_gradient = jax.value_and_grad(objective.loss, has_aux=True)
-        (loss, (batch_stats, metrics)), gradient = value_and_gradient(state.params, state, query)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         memory, more_metrics = objective.follow(state, params, batch)
@@ -91,8 +96,14 @@ def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.A
     return loss, right
 
 
-def finetune_step(config, segmenter, optimizer) -> Callable:
+def finetune_step(config, segmenter, optimizer, devices: int) -> Callable:
     """The step of METHOD.md section 6: cross entropy of the logits brought to the labels' size.
+
+    Args:
+      config: of `mdp finetune`.
+      segmenter: models.network.Segmenter.
+      optimizer: over the parts that config.trainable names.
+      devices: how many the batch is split over.
 
     Returns:
       (FinetuneState, {"image", "label"}) -> (FinetuneState, metrics), metrics scalars.
@@ -100,21 +111,23 @@ def finetune_step(config, segmenter, optimizer) -> Callable:
     key = jax.random.key(config.seed)
 
     def step(state: FinetuneState, batch: dict) -> tuple[FinetuneState, dict]:
-        image = normalise_image(batch["image"], config.data, config.model.compute_dtype)
-        label = batch["label"].astype(jnp.int32)
-        dropout = {"dropout": jax.random.fold_in(key, state.step)}
-
-        def loss_of(parts):
-            variables = {"params": state.params | parts, "batch_stats": state.batch_stats}
+        def loss_of(parts, batch_stats, batch, index):
+            image = normalise_image(batch["image"], config.data, config.model.compute_dtype)
+            label = batch["label"].astype(jnp.int32)
+            variables = {"params": state.params | parts, "batch_stats": batch_stats}
+            dropout = {"dropout": jax.random.fold_in(key, state.step * config.accumulate + index)}
             logits, updated = segmenter.apply(variables, image, train=True, mutable=["batch_stats"], rngs=dropout)
             loss, accuracy = cross_entropy(upsample(logits, label.shape[1:]), label, config.loss_mean)
-            return loss, (accuracy, updated["batch_stats"])
+            weight = jnp.asarray(label.size if config.loss_mean == "all" else jnp.sum(label >= 0), loss.dtype)
+            return loss, (weight, updated["batch_stats"], {"accuracy": accuracy})
 
         parts = trainable_parts(state.params, config.trainable)
-        (loss, (accuracy, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(parts)
+        loss, gradient, batch_stats, metrics = gradient_in_parts(
+            loss_of, parts, state.batch_stats, batch, config.accumulate, devices
+        )
         updates, opt_state = optimizer.update(gradient, state.opt_state, parts)
         params = state.params | optax.apply_updates(parts, updates)
-        metrics = {"loss": loss, "accuracy": accuracy, "gradient_norm": optax.global_norm(gradient)}
+        metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(gradient)}
         return FinetuneState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return step

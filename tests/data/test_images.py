@@ -4,6 +4,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
@@ -157,3 +158,96 @@ def test_resize_label_keeps_int16_values_and_ignore():
 )
 def test_short_side_size(size, short_side, expected):
     assert images.short_side_size(*size, short_side) == expected
+
+
+def _claiming(data: bytes, height: int, width: int) -> bytes:
+    """A JPEG or PNG whose header is changed to another size."""
+    if data.startswith(b"\x89PNG"):
+        header = data[12:16] + struct.pack(">II", width, height) + data[24:29]
+        return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+    frame = min(at for at in (data.find(b"\xff\xc0\x00"), data.find(b"\xff\xc2\x00")) if at >= 0)
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("a.png", ()),
+        ("a.jpg", ()),
+        ("a.jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)),
+        ("a.jpg", (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)),
+    ],
+)
+def test_huge_photo_is_not_decoded(tmp_path, monkeypatch, name, parameters):
+    path = tmp_path / name
+    (write_png if name == "a.png" else write_jpeg)(path, NOISE, *parameters)
+    data = path.read_bytes()
+    path.write_bytes(_claiming(data, 30_000, 40_000))
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(
+        UserError, match=rf"{name} has 30000 x 40000 pixels .* in {len(data)} bytes; expected at most 134,"
+    ):
+        images.read_photo(path)
+
+
+def test_size_is_found_behind_other_segments_and_fill_bytes(tmp_path):
+    write_jpeg(tmp_path / "a.jpg", NOISE)
+    data = _claiming((tmp_path / "a.jpg").read_bytes(), 65_000, 65_000)
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 14) + b"\xff\xc0\x00\x11\x08\x00\x01\x00\x01\x00\x00\x00"
+    (tmp_path / "a.jpg").write_bytes(data[:2] + thumbnail + b"\xff\xff" + data[2:])
+    with pytest.raises(UserError, match=r"a\.jpg has 65000 x 65000 pixels"):
+        images.read_photo(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_the_largest_size_that_is_read(tmp_path, monkeypatch, name):
+    (write_png if name == "a.png" else write_jpeg)(tmp_path / name, NOISE)
+    monkeypatch.setattr(images, "_MOST_PIXELS", 40 * 50)
+    assert images.read_photo(tmp_path / name).shape == (40, 50, 3)
+    monkeypatch.setattr(images, "_MOST_PIXELS", 40 * 50 - 1)
+    with pytest.raises(UserError, match="has 40 x 50 pixels"):
+        images.read_photo(tmp_path / name)
+
+
+def test_huge_mask_is_not_decoded(tmp_path, monkeypatch):
+    for palette, data in ((True, _palette_png()), (False, cv2.imencode(".png", NOISE[..., 0])[1].tobytes())):
+        (tmp_path / "a.png").write_bytes(_claiming(data, 30_000, 40_000))
+        with pytest.raises(UserError, match=r"a\.png has 30000 x 40000 pixels"):
+            images.read_mask(tmp_path / "a.png", palette)
+
+
+def test_huge_image_of_another_format(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"P6 40000 40000 255\n" + bytes(100))
+    with pytest.raises(UserError, match=r"a\.jpg is unreadable \(119 bytes\)"):
+        images.read_photo(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_indices_of_a_palette(tmp_path, bits):
+    mask = RNG.integers(0, 2**bits, (9, 11)).astype(np.uint8)
+    picture = Image.fromarray(mask)
+    picture.putpalette(RNG.integers(0, 256, 768).tolist())
+    picture.save(tmp_path / "a.png", bits=bits)
+    assert (tmp_path / "a.png").read_bytes()[24:26] == bytes((bits, 3))
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "a.png", palette=True), mask, strict=True)
+    with pytest.raises(UserError, match=f"palette PNG of {bits} bits"):
+        images.read_mask(tmp_path / "a.png")
+
+
+def test_broken_palette_mask(tmp_path):
+    whole = _palette_png()
+    at = whole.index(b"IDAT") + 6
+    (tmp_path / "a.png").write_bytes(whole[:at] + b"\xff\xff\xff" + whole[at + 3 :])
+    with pytest.raises(UserError, match=r"a\.png is unreadable \(\d+ bytes\)"):
+        images.read_mask(tmp_path / "a.png", palette=True)
+    (tmp_path / "a.png").write_bytes(whole[:at])
+    with pytest.raises(UserError, match=r"a\.png is truncated"):
+        images.read_mask(tmp_path / "a.png", palette=True)
+
+
+def test_other_forms_are_refused_where_palettes_are_allowed(tmp_path):
+    write_png(tmp_path / "a.png", NOISE)
+    with pytest.raises(UserError, match="RGB PNG of 8 bits"):
+        images.read_mask(tmp_path / "a.png", palette=True)
+    write_png(tmp_path / "a.png", NOISE[..., 0])
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "a.png", palette=True), NOISE[..., 0], strict=True)

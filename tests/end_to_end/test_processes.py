@@ -23,7 +23,7 @@ CONFIG = "tests/end_to_end/processes_config.py"
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A workdir whose run has taken one step and has a filled bank; at the peak learning rate, as there is no warm-up."""
+    """A workdir whose run has taken one step and has a filled bank, at the peak learning rate: no warm-up."""
     folder = tmp_path_factory.mktemp("filled") / "run"
     config = configs.load(CONFIG)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]

@@ -8,6 +8,7 @@ import numpy as np
 
 from configs import base
 from mdp_jax import config as configs
+from mdp_jax.data import images
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.training import workdir
 from mdp_jax.training.checkpoint import Checkpoints
@@ -60,11 +61,9 @@ def write_workdir(folder: pathlib.Path, data_dir: pathlib.Path):
     return config, {"params": params, "batch_stats": batch_stats}
 
 
-def expected_labels(config, variables, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels of one photo, the interpolation written out pixel by pixel."""
-    colours = (image[::8, ::8] - np.array(config.data.mean)) / np.array(config.data.std)
-    logits = colours @ variables["params"]["kernel"] + variables["batch_stats"]["mean"]
-    labels = np.zeros(size, int)
+def interpolated(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[h,w,C] with h, w >= 2 to [*size,C], bilinear, written out pixel by pixel."""
+    found = np.zeros((*size, logits.shape[-1]))
     for y, x in np.ndindex(*size):
         corners = []
         for position, n_in, n_out in ((y, logits.shape[0], size[0]), (x, logits.shape[1], size[1])):
@@ -74,5 +73,40 @@ def expected_labels(config, variables, image: np.ndarray, size: tuple[int, int])
         (row, down), (column, right) = corners
         top = logits[row, column] * (1 - right) + logits[row, column + 1] * right
         bottom = logits[row + 1, column] * (1 - right) + logits[row + 1, column + 1] * right
-        labels[y, x] = np.argmax(top * (1 - down) + bottom * down)
-    return labels
+        found[y, x] = top * (1 - down) + bottom * down
+    return found
+
+
+def slid(logits_of, image: np.ndarray, crop: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
+    """[H,W,3] to [H,W,C]: windows of a photo that is larger than one of them, as MMSegmentation places them."""
+    height, width = image.shape[:2]
+    total, windows = 0.0, np.zeros((height, width, 1))
+    for row in range(max(height - crop[0] + stride[0] - 1, 0) // stride[0] + 1):
+        for column in range(max(width - crop[1] + stride[1] - 1, 0) // stride[1] + 1):
+            bottom, right = min(row * stride[0] + crop[0], height), min(column * stride[1] + crop[1], width)
+            part = np.s_[max(bottom - crop[0], 0) : bottom, max(right - crop[1], 0) : right]
+            logits = interpolated(logits_of(image[part]), image[part].shape[:2])
+            whole = np.zeros((height, width, logits.shape[-1]))
+            whole[part] = logits
+            total = total + whole
+            windows[part] += 1
+    return total / windows
+
+
+def expected_labels(
+    config, variables, image: np.ndarray, size: tuple[int, int], windows=None, scales=(1.0,), flips=(1,)
+) -> np.ndarray:
+    """Labels of one photo; `windows` = (crop, stride), `flips` the steps in which columns are read, 1 or -1."""
+
+    def logits_of(image):
+        colours = (image[::8, ::8] - np.array(config.data.mean)) / np.array(config.data.std)
+        return colours @ variables["params"]["kernel"] + variables["batch_stats"]["mean"]
+
+    total = 0.0
+    for scale in scales:
+        seen = images.resize_photo(image, *(int(side * scale + 0.5) for side in image.shape[:2]))
+        for step in flips:
+            logits = slid(logits_of, seen[:, ::step], *windows) if windows else logits_of(seen[:, ::step])
+            odds = np.exp(interpolated(logits, size)[:, ::step])
+            total = total + odds / odds.sum(axis=-1, keepdims=True)
+    return np.argmax(total, axis=-1)

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, metrics
+from mdp_jax.evaluation.views import WHOLE, Views
 
 CLASSES = ("sky", "road", "car")
 CONFIG = ConfigDict(
@@ -109,6 +110,36 @@ def test_few_photos_are_held_back(monkeypatch):
     assert done[0] == 2  # the third photo, of another shape, filled the waiting room
 
 
+@pytest.mark.parametrize("processes", [2, 5])
+def test_confusion_matrices_of_several_processes_add_up(processes):
+    photos = made_up_photos([(6, 8), (5, 7), (6, 8), (6, 8)])
+    counts, number = np.zeros((4, 4), np.int64), 0
+    for index in range(processes):
+        photos.read.clear()
+        own = inference.Evaluator(PixelNetwork(), photos, CONFIG, process_index=index, process_count=processes)
+        own_counts, own_photos = own.counts(matrix())
+        assert own_counts.dtype == np.int64
+        assert sorted(index for index, _ in photos.read) == list(range(4))[index::processes]
+        counts, number = counts + own_counts, number + own_photos
+    assert {**metrics.scores(counts, CLASSES), "images": number} == expected_scores(photos, matrix())
+
+
+def test_a_process_scores_its_own_photos():
+    photos, done = made_up_photos(SIZES), []
+    own = Photos(photos.samples[1::3])
+    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, process_index=1, process_count=3)
+    assert evaluator(matrix(), done.append) == expected_scores(own, matrix())
+    assert done[-1] == 3
+
+
+def test_a_bad_label_names_the_photo_in_any_process():
+    photos = made_up_photos(SIZES)
+    photos.samples[5][1][2, 2] = 3
+    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, process_index=2, process_count=3)
+    with pytest.raises(UserError, match=r"photo_5\.jpg: label 3"):
+        evaluator(matrix())
+
+
 def test_scores_on_a_mesh_of_eight_devices():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     variables = jax.device_put(matrix(), NamedSharding(mesh, PartitionSpec()))
@@ -165,3 +196,54 @@ def test_evaluation_is_at_the_size_of_the_label():
 def test_equal_logits_go_to_the_first_class():
     label = inference.Predictor(FixedLogits(np.zeros((2, 2, 3))), CONFIG)({}, np.zeros((4, 4, 3), np.uint8), (4, 4))
     np.testing.assert_array_equal(label, np.zeros((4, 4)))
+
+
+class ContextNetwork(PixelNetwork):
+    """A pixel's logits also depend on what else its window shows."""
+
+    def apply(self, variables, images, train):
+        return super().apply(variables, images, train) - 2 * images.mean(axis=(1, 2), keepdims=True)
+
+
+@pytest.mark.parametrize("shown", [Views(scales=(1.0,)), Views(crop=(8, 8), stride=(5, 5))])
+def test_one_view_of_all_of_the_photo_is_the_plain_mode(shown):
+    photos = made_up_photos([(6, 8), (5, 7)])
+    plain, other = (inference.Evaluator(ContextNetwork(), photos, CONFIG, views=v) for v in (WHOLE, shown))
+    np.testing.assert_array_equal(other.counts(matrix())[0], plain.counts(matrix())[0])
+
+
+def test_scores_count_what_the_predictor_says():
+    photos, network = made_up_photos([(6, 8), (5, 7), (6, 8), (6, 8), (6, 8)]), ContextNetwork()
+    shown = Views((4, 4), (2, 3), scales=(1.0, 1.5), flip=True)
+    evaluator = inference.Evaluator(network, photos, CONFIG, pixels=2 * 9 * 12, views=shown)
+    found, traced = evaluator(matrix()), len(network.traced)
+    assert evaluator(matrix(2)) != found and len(network.traced) == traced  # new weights compile nothing
+    assert evaluator.compiled_shapes == 2
+    counts = np.zeros((4, 4), int)
+    for image, label in photos.samples:
+        guess = evaluator.predict(matrix(), image, label.shape)
+        np.add.at(counts, (label[label >= 0], guess[label >= 0]), 1)
+    assert found == metrics.scores(counts, CLASSES) | {"images": len(photos)}
+    assert found != inference.Evaluator(network, photos, CONFIG)(matrix())
+
+
+def test_slide_answers_by_windows():
+    # The mean over a photo of two halves is 0.5 for both classes; over a half of it, all the half's own.
+    class Majority:
+        def apply(self, variables, images, train):
+            return 0 * images[..., :2] + images.mean(axis=(1, 2), keepdims=True)[..., :2]
+
+    image = np.zeros((2, 8, 3), np.uint8)
+    image[:, :4, 0], image[:, 4:, 1] = 200, 220
+    config = CONFIG.copy_and_resolve_references()
+    config.data.mean, config.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    plain = inference.Predictor(Majority(), config)({}, image, (2, 8))
+    slid = inference.Predictor(Majority(), config, Views((2, 4), (2, 4)))({}, image, (2, 8))
+    np.testing.assert_array_equal(plain, [[1] * 8] * 2)
+    np.testing.assert_array_equal(slid, [[0] * 4 + [1] * 4] * 2)
+
+
+def test_the_largest_view_settles_how_many_photos_run_together():
+    photos, network = made_up_photos([(6, 8)] * 8), PixelNetwork()
+    inference.Evaluator(network, photos, CONFIG, pixels=8 * 48, views=Views(scales=(0.5, 1.0, 2.0)))(matrix())
+    assert sorted(network.traced) == [(2, 3, 4, 3), (2, 6, 8, 3), (2, 12, 16, 3)]

@@ -83,3 +83,25 @@ def test_dilation_takes_the_place_of_stride():
     y8 = seeded.quick_jit(lambda v, x: dense.apply(v, x, train=False))(variables, x)
     y16 = seeded.quick_jit(lambda v, x: sparse.apply(v, x, train=False))(variables, x)
     np.testing.assert_allclose(y8[:, ::2, ::2], y16, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("remat", ["elementwise", "blocks"])
+def test_computing_again_changes_no_value(remat):
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+
+    def loss(model, params, batch_stats):
+        variables = {"params": params, "batch_stats": batch_stats}
+        y, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jnp.mean(jnp.square(y)), updated
+
+    kept = ResNet("resnet18", 4, 8, FLOAT32)
+    variables = kept.init(jax.random.key(0), x, train=False)
+    results = []
+    for model in (kept, ResNet("resnet18", 4, 8, FLOAT32, remat)):
+        value_and_gradient = jax.value_and_grad(
+            lambda p, model=model: loss(model, p, variables["batch_stats"]), has_aux=True
+        )
+        results.append(jax.jit(value_and_gradient)(variables["params"]))
+        kept_names = str(jax.make_jaxpr(value_and_gradient)(variables["params"])).count("remat")
+        assert (kept_names > 0) == (model is not kept)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)

@@ -56,6 +56,14 @@ def test_prediction_grid_shows_photo_target_and_predictions():
     assert pixels_of(picture, (215, 215, 215)) > photo / 8
 
 
+def test_prediction_grid_in_the_colours_of_a_dataset():
+    image, target = np.full((40, 60, 3), 255, np.uint8), np.zeros((40, 60), np.int16)
+    own = np.array([PURPLE, (1, 2, 3), (250, 170, 30)], np.uint8)
+    picture = decoded(figures.prediction_grid([(image, target, {"network": np.full((40, 60), 2)})], CLASSES, own))
+    assert pixels_of(picture, PURPLE) > 1000 and pixels_of(picture, (250, 170, 30)) > 1000
+    assert not any(pixels_of(picture, colour) for colour in colors.palette(3))
+
+
 def test_prediction_grid_of_photos_of_several_shapes():
     rows = [
         (np.zeros((h, w, 3), np.uint8), np.zeros((h, w), np.int16), {"net": np.zeros((h, w), np.int32)})

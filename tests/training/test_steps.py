@@ -189,6 +189,30 @@ def test_head_alone_moves():
     assert not any(jax.tree.leaves(moved))
 
 
+def test_parts_of_a_batch_move_the_head_as_the_whole_batch_does():
+    """With batch normalisation frozen nothing else depends on how the batch is cut."""
+    settings = {"trainable": "head", "loss_mean": "valid", "model__decoder__dropout": 0.0}
+    _, whole, losses = finetuning(2, **settings)
+    _, in_parts, losses_in_parts = finetuning(2, accumulate=4, **settings)
+    np.testing.assert_allclose(losses_in_parts, losses, rtol=1e-5)
+    for ours, theirs in zip(*(jax.tree.leaves(s.params["classifier"]) for s in (in_parts, whole)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_pretraining_in_parts_sees_the_same_images():
+    results = []
+    for accumulate in (1, 2):
+        config, mesh, state, step = pretraining(2, accumulate=accumulate)
+        batch = tiny.pretrain_batch(np.random.default_rng(0), config, 5)
+        state, metrics = step(state, sharding.to_devices(batch, mesh))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+        results.append((state, metrics))
+    (whole, expected), (in_parts, metrics) = results
+    assert in_parts.bank.images_seen.tolist() == whole.bank.images_seen.tolist()
+    np.testing.assert_allclose(metrics["valid_fraction"], expected["valid_fraction"], rtol=0.1)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=0.2)  # other batch statistics
+
+
 def test_state_on_a_mesh_is_replicated():
     config = tiny.pretrain_config()
     state, _, _, _ = pretrain.build(config, sharding.make_mesh(8), LABEL_SPACE, samples=64)

@@ -1,0 +1,75 @@
+"""Gradients of a batch taken in parts, one after the other, where the whole of it does not fit into memory."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def cut(batch, parts: int, devices: int):
+    """[B, ...] leaves as [parts, B / parts, ...].
+
+    The share of every device is cut, so that nothing moves between devices, and neighbours stay together: pairs, where
+    B / (parts x devices) is even.
+    """
+
+    def of_leaf(x):
+        x = x.reshape(devices, parts, x.shape[0] // (devices * parts), *x.shape[1:])
+        return jnp.moveaxis(x, 1, 0).reshape(parts, -1, *x.shape[3:])
+
+    return jax.tree.map(of_leaf, batch)
+
+
+def join(batch, devices: int):
+    """The inverse of `cut`: [parts, B / parts, ...] leaves as [B, ...]."""
+
+    def of_leaf(x):
+        x = x.reshape(x.shape[0], devices, x.shape[1] // devices, *x.shape[2:])
+        return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[3:])
+
+    return jax.tree.map(of_leaf, batch)
+
+
+def _weighted(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """The mean of [parts, ...] by weights [parts]; NaN entries (nothing measured) are left out."""
+    weights = jnp.where(jnp.isnan(values), 0.0, weights.reshape(-1, *(1,) * (values.ndim - 1)))
+    total = jnp.sum(weights, axis=0)
+    mean = jnp.sum(jnp.where(weights > 0, weights * values, 0.0), axis=0) / jnp.where(total > 0, total, 1.0)
+    return jnp.where(jnp.all(jnp.isnan(values), axis=0), jnp.nan, mean)
+
+
+def gradient_in_parts(loss_of: Callable, params, batch_stats, batch, parts: int, devices: int):
+    """Loss and gradient of a batch whose loss is a mean by weight over its pixels.
+
+    The parts' gradients are averaged by their weights, which is the gradient of the mean over the whole batch. So the
+    update is that of the large batch but for batch normalisation, whose statistics are those of each part.
+
+    Args:
+      loss_of: (params, batch_stats, part, index of the part) -> loss, (weight, batch_stats, metrics).
+      params: to be differentiated by.
+      batch_stats: running statistics; every part moves them.
+      batch: pytree of [B, ...].
+      parts: 1 computes all at once.
+      devices: that the batch is split over.
+
+    Returns:
+      loss, gradient, batch_stats, metrics; of the metrics the mean by weight over parts.
+    """
+    value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)
+    if parts == 1:
+        (loss, (_, batch_stats, metrics)), gradient = value_and_gradient(params, batch_stats, batch, 0)
+        return loss, gradient, batch_stats, metrics
+
+    def body(carry, inputs):
+        batch_stats, gradient = carry
+        (loss, (weight, batch_stats, metrics)), of_part = value_and_gradient(params, batch_stats, *inputs)
+        gradient = jax.tree.map(lambda total, x: total + weight * x, gradient, of_part)
+        return (batch_stats, gradient), (weight, metrics | {"loss": loss})
+
+    inputs = (cut(batch, parts, devices), jnp.arange(parts))
+    start = (batch_stats, jax.tree.map(jnp.zeros_like, params))
+    (batch_stats, gradient), (weights, metrics) = jax.lax.scan(body, start, inputs)
+    total = jnp.sum(weights)
+    gradient = jax.tree.map(lambda x: x / jnp.where(total > 0, total, 1.0), gradient)
+    metrics = {name: _weighted(values, weights) for name, values in metrics.items()}
+    return metrics.pop("loss"), gradient, batch_stats, metrics

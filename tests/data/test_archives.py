@@ -1,0 +1,119 @@
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+
+import pytest
+
+from mdp_jax.data import archives
+from mdp_jax.errors import UserError
+
+FILES = {"images/a.jpg": b"photo a", "images/deep/b.jpg": b"photo b" * 1000, "classes.txt": b"sky\n"}
+
+
+def write_zip(path, files=FILES):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("images")
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_tar(path, files=FILES, mode="w", **changes):
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            for key, value in changes.items():
+                setattr(info, key, value)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def extract(data_dir, *paths, root="set"):
+    done = []
+    archives.extract([str(path) for path in paths], data_dir, root, lambda *counts: done.append(counts))
+    return done
+
+
+def there(folder) -> dict:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_unpacks_zip_and_tar(name, tmp_path):
+    archive = write_zip(tmp_path / name) if name == "a.zip" else write_tar(tmp_path / name, mode="w:" + name[6:])
+    assert extract(tmp_path / "d", archive) == [(1, 3), (2, 3), (3, 3)]
+    assert there(tmp_path / "d") == FILES
+
+
+def test_official_archives_go_to_their_places(tmp_path):
+    one = {"x/1.jpg": b"1"}
+    for name, root, place in (
+        ("VOCtrainval_11-May-2012.tar", "VOCdevkit/VOC2012", ""),
+        ("ADEChallengeData2016.zip", "ade/ADEChallengeData2016", "ade"),
+        ("train2017.zip", "coco_stuff164k", "coco_stuff164k/images"),
+        ("stuffthingmaps_trainval2017.zip", "coco_stuff164k", "coco_stuff164k/annotations"),
+        ("gtFine_trainvaltest.zip", "cityscapes", "cityscapes"),
+        ("mine.zip", "cityscapes", ""),
+    ):
+        write = write_tar if name.endswith(".tar") else write_zip
+        extract(tmp_path / name[:4], write(tmp_path / name, one), root=root)
+        assert there(tmp_path / name[:4]) == {os.path.join(place, "x", "1.jpg"): b"1"}
+
+
+def test_goes_on_with_what_is_missing_or_short(tmp_path):
+    archive = write_zip(tmp_path / "a.zip")
+    extract(tmp_path / "d", archive)
+    (tmp_path / "d" / "images" / "a.jpg").unlink()
+    (tmp_path / "d" / "images" / "deep" / "b.jpg").write_bytes(b"photo")
+    (tmp_path / "d" / "classes.txt").write_bytes(b"mine")
+    assert extract(tmp_path / "d", archive) == [(1, 2), (2, 2)]
+    assert there(tmp_path / "d") == FILES | {"classes.txt": b"mine"}  # of the same size
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "images/../../evil.txt", "..\\evil.txt"])
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_entries_outside_the_folder_are_refused_before_anything_is_written(name, write, tmp_path):
+    archive = write(tmp_path / "bad", FILES | {name: b"x"})
+    with pytest.raises(UserError, match=r"--archive .*bad: entry .*evil\.txt' leads out of .*/d; nothing was") as error:
+        extract(tmp_path / "d", write_zip(tmp_path / "good.zip"), archive)
+    assert "\n" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"bad", "good.zip"}
+
+
+@pytest.mark.parametrize(("kind", "target"), [(tarfile.SYMTYPE, "/etc"), (tarfile.LNKTYPE, "x"), (tarfile.CHRTYPE, "")])
+def test_links_and_devices_are_refused(kind, target, tmp_path):
+    archive = write_tar(tmp_path / "a.tar", {"images": b""}, type=kind, linkname=target)
+    with pytest.raises(UserError, match="entry 'images' is a link or device; expected files alone"):
+        extract(tmp_path / "d", archive)
+    assert not (tmp_path / "d").exists()
+
+
+def test_damaged_archives(tmp_path):
+    whole = write_zip(tmp_path / "a.zip").read_bytes()
+    at = whole.index(b"classes.txt") + len("classes.txt")
+    (tmp_path / "a.zip").write_bytes(whole[: at + 1] + bytes([whole[at + 1] ^ 255]) + whole[at + 2 :])
+    with pytest.raises(UserError, match=r"a\.zip: .*classes\.txt cannot be unpacked"):
+        extract(tmp_path / "d", tmp_path / "a.zip")
+    assert not list((tmp_path / "d").rglob("classes.txt*"))
+    cut = write_tar(tmp_path / "a.tar.gz", {"a": os.urandom(100_000)}, mode="w:gz")
+    cut.write_bytes(cut.read_bytes()[:50_000])
+    with pytest.raises(UserError, match=r"a\.tar\.gz is damaged"):
+        extract(tmp_path / "e", cut)
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(UserError, match=r"a\.txt: neither zip nor tar, or damaged; expected an archive"):
+        extract(tmp_path / "e", tmp_path / "a.txt")
+    with pytest.raises(UserError, match=r"none\.zip: No such file or directory; expected a zip or tar file"):
+        extract(tmp_path / "e", tmp_path / "none.zip")
+    assert not (tmp_path / "e").exists()
+
+
+def test_no_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free._replace(free=65 << 20))
+    archive = write_zip(tmp_path / "a.zip", {"zeros": bytes(2 << 20)})
+    with pytest.raises(UserError, match="unpacking needs about 66 MiB, of which 65 MiB are free there; nothing was"):
+        extract(tmp_path / "d", archive)
+    assert not (tmp_path / "d").exists()

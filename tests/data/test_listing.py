@@ -1,0 +1,45 @@
+import pytest
+
+from mdp_jax.data import listing
+from mdp_jax.errors import UserError
+
+
+def test_files_by_name_without_suffix(tmp_path):
+    for name in (
+        "b_leftImg8bit.png",
+        "a_LEFTIMG8BIT.PNG",
+        "c_leftImg8bit.jpg",
+        "._b_leftImg8bit.png",
+        "d.png",
+        "notes",
+    ):
+        (tmp_path / name).write_bytes(b"")
+    found = listing.files(tmp_path, ("_leftImg8bit.png",))
+    assert list(found.items()) == [
+        ("a", str(tmp_path / "a_LEFTIMG8BIT.PNG")),
+        ("b", str(tmp_path / "b_leftImg8bit.png")),
+    ]
+
+
+def test_what_is_found_is_listed_in_short(tmp_path):
+    assert listing.found_at(tmp_path / "a" / "b") == f"{tmp_path} holds nothing"
+    for i in range(11):
+        (tmp_path / f"f{i:02d}").write_bytes(b"")
+    shown = "f00, f01, f02, f03, f04, f05, f06, f07 and 3 more"
+    assert listing.found_at(tmp_path / "a") == f"{tmp_path} holds {shown}"
+    (tmp_path / "file").write_bytes(b"")
+    assert listing.found_at(tmp_path / "file" / "x").startswith(str(tmp_path))
+
+
+def test_pairs_are_in_the_order_of_the_names():
+    photos, masks = {"b": "p/b.jpg", "a": "p/a.jpg"}, {"a": "m/a.png", "b": "m/b.png"}
+    assert listing.paired(photos, masks, "p/*.jpg", "m/*.png") == [("p/a.jpg", "m/a.png"), ("p/b.jpg", "m/b.png")]
+    with pytest.raises(UserError, match=r"^p/b\.jpg has no mask; expected m/b\.png$"):
+        listing.paired(photos, {"a": "m/a.png"}, "p/*.jpg", "m/*.png")
+    with pytest.raises(UserError, match=r"^m/a\.png has no photo; expected p/a\.jpg; so it is with 2 of 2 files$"):
+        listing.paired({}, masks, "p/*.jpg", "m/*.png")
+
+
+def test_windows_list(tmp_path):
+    (tmp_path / "list.txt").write_bytes("\ufeffa\r\n b \r\n".encode())
+    assert listing.lines(tmp_path / "list.txt", "names") == ["a", "b"]
