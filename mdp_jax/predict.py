@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photos, with different names")
     views.add_arguments(parser)
-    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.data.short_side=480."
+    parser.epilog = (
+        "Every config value can be set by --config.key=value, e.g. --config.data.short_side=480. "
+        "Photos stand before --scales or after another option."
+    )
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:

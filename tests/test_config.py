@@ -116,3 +116,11 @@ def test_broken_json(tmp_path):
         configs.load_json(tmp_path / "config.json")
     with pytest.raises(UserError, match="missing; expected a workdir"):
         configs.load_json(tmp_path / "none.json")
+
+
+def test_a_config_of_another_version_is_named():
+    config = configs.base().finetune()
+    configs.require_keys(config, configs.base().finetune(), "run/config.json")
+    del config.model["remat"]
+    with pytest.raises(UserError, match=r"run/config\.json: no model\.remat in it; expected the workdir"):
+        configs.require_keys(config, configs.base().finetune(), "run/config.json")

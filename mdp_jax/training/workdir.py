@@ -160,9 +160,11 @@ def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[Conf
       UserError: not such a workdir, no checkpoint, or classes that disagree.
     """
     folder = pathlib.Path(workdir)
-    config = configs.apply_overrides(configs.load_json(folder / "config.json"), list(overrides))
+    config = configs.load_json(folder / "config.json")
     if "dataset" not in config:
         raise UserError(f"{folder}: the workdir of mdp pretrain; expected one of mdp finetune")
+    configs.require_keys(config, configs.base().finetune(), folder / "config.json")
+    config = configs.apply_overrides(config, list(overrides))
     label_space = LabelSpace.load(folder / "label_space.json")
     runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
     state, meta = checkpoint.load(folder)
