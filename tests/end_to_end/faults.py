@@ -36,8 +36,14 @@ def last_step(folder: pathlib.Path) -> int:
     return rows[-1]["step"] if rows else 0
 
 
+def unfinished(folder: pathlib.Path) -> set[str]:
+    """Names of checkpoints whose writing was begun and not ended."""
+    return {path.name for path in (folder / "checkpoints").glob("*tmp*")}
+
+
 def disturb(run, folder: pathlib.Path, kind: signal.Signals, rng: random.Random) -> dict:
     """Sends one signal at a random moment, waits for the end, and says what was hit; a run may end before."""
+    before = unfinished(folder)
     if kind == signal.SIGKILL and rng.random() < STARTING:
         time.sleep(rng.uniform(0, START_SECONDS))
     else:
@@ -47,7 +53,7 @@ def disturb(run, folder: pathlib.Path, kind: signal.Signals, rng: random.Random)
         time.sleep(rng.uniform(0, 0.1))
     run.send_signal(kind)
     ((status, output),) = processes.finish([run])
-    writing = [path.name for path in (folder / "checkpoints").glob("*tmp*")]
+    writing = sorted(unfinished(folder) - before)
     skipped = [line for line in output.splitlines() if line.startswith("skipped")]
     return {"signal": kind.name, "status": status, "step": last_step(folder), "writing": writing, "skipped": skipped}
 
