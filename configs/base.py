@@ -123,6 +123,8 @@ def _data(crop: tuple[int, int]) -> ConfigDict:
             "cache": False,  # keep decoded photos in memory
             "threads": 2,  # that read and augment
             "check_files": 5000,  # photos of each dataset opened and checked before the run starts
+            "on_bad_image": "stop",  # stop, or skip: another photo of the dataset takes the place of an unreadable one
+            "bad_image_share": 0.01,  # of the photos of a dataset; with more bad ones a run that skips them stops
         }
     )
 
@@ -170,11 +172,14 @@ def pretrain() -> ConfigDict:
             "objective": "mdp",  # mdp, multi_head
             "sources": (),
             "mixture_temperature": 1.0,  # T: a dataset of n photos is drawn with weight n^(1/T)
+            "mixture_weights": (),  # one of each dataset, in place of those by size and temperature
+            "mixture_schedule": (),  # rows (step, weight of each dataset): weights from that step on
             "data": _data(crop=(224, 224)),
             "mixing": {
                 "region": 0.25,  # share of the pairs
                 "pixel": 0.25,
                 "beta": 1.0,  # lam ~ Beta(beta, beta)
+                "start": 0,  # steps whose pairs are all plain, before the mixing sets in
             },
             "model": _model(dropout=0.0),
             "method": {

@@ -1,5 +1,8 @@
 """Checks of config values, made before anything expensive starts. Each failure is one line that names the value."""
 
+import math
+
+from mdp_jax.data.bad_images import ON_BAD_IMAGE
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
@@ -58,6 +61,8 @@ def _common(config) -> None:
         _at_least(config, f"data.photometric.{key}", 0)
     if min(config.data.std) <= 0:
         raise UserError(f"config.data.std={config.data.std}: expected positive numbers")
+    _one_of(config, "data.on_bad_image", tuple(ON_BAD_IMAGE))
+    _share(config, "data.bad_image_share")
     _share(config, "data.flip")
     _share(config, "optim.momentum")
     _range(config, "data.scale")
@@ -77,6 +82,30 @@ def _divisible(config, devices: int, together: int, what: str) -> None:
         )
 
 
+def _weights(config, key: str, weights: tuple) -> None:
+    count = len(config.sources)
+    numbers = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights)
+    if len(weights) != count or not numbers or not sum(weights) > 0:
+        raise UserError(
+            f"config.{key}={_value(config, key)}: expected a weight of at least 0 for each of the {count} datasets, "
+            "one of them more than 0"
+        )
+
+
+def _mixture(config) -> None:
+    if config.mixture_weights:
+        _weights(config, "mixture_weights", config.mixture_weights)
+    before = -1
+    for row in config.mixture_schedule:
+        if type(row) is not tuple or not row or type(row[0]) is not int or row[0] <= before:
+            raise UserError(
+                f"config.mixture_schedule={config.mixture_schedule}: expected rows (step, weight of each dataset), "
+                "their steps from 0 on in rising order"
+            )
+        _weights(config, "mixture_schedule", row[1:])
+        before = row[0]
+
+
 def pretraining(config, devices: int) -> None:
     """Checks the config of `mdp pretrain` for a mesh of `devices` devices.
 
@@ -91,7 +120,7 @@ def pretraining(config, devices: int) -> None:
         _at_least(config, key, 0, strictly=True)
     for key in ("method.sparse_classes", "method.loss_chunk", "model.projection.dim", "model.projection.channels"):
         _at_least(config, key, 1)
-    for key in ("method.sparse_weight", "optim.warmup_epochs", "epochs"):
+    for key in ("method.sparse_weight", "optim.warmup_epochs", "epochs", "mixing.start"):
         _at_least(config, key, 0)
     for key in ("method.prototype_momentum", "method.encoder_momentum", "mixing.region", "mixing.pixel"):
         _share(config, key)
@@ -106,6 +135,7 @@ def pretraining(config, devices: int) -> None:
     _divisible(config, devices, 2, "pairs of samples")
     if not config.sources:
         raise UserError("config.sources: empty; expected at least one dataset")
+    _mixture(config)
     if not config.steps and not config.epochs:
         raise UserError("config.steps=0 and config.epochs=0: expected one of them to be positive")
 

@@ -18,6 +18,8 @@ FREE_ON_RESUME = (
     "data.cache",
     "data.threads",
     "data.check_files",
+    "data.on_bad_image",
+    "data.bad_image_share",
     "devices",
     "fsdp",
     "log_every",
@@ -221,6 +223,23 @@ def _flat(value, prefix: str = "") -> dict:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return {k: v for i, item in enumerate(value) for k, v in _flat(item, f"{prefix}{item.get('name', i)}.").items()}
     return {prefix[:-1]: value}
+
+
+def require_keys(config: ConfigDict, expected: ConfigDict, where) -> None:
+    """Checks that a config read from a file has all keys of this version of the package.
+
+    Args:
+      config: as read.
+      expected: of configs/base.py; the keys of its datasets are not looked at.
+      where: the file.
+
+    Raises:
+      UserError: naming the first key that is missing.
+    """
+    have = _flat(to_dict(config))
+    for key in _flat(to_dict(expected)):
+        if key not in have and not any(name.startswith(f"{key}.") for name in have):
+            raise UserError(f"{where}: no {key} in it; expected the workdir of a run of this version of mdp_jax")
 
 
 def identity(config: ConfigDict) -> dict:

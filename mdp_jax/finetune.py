@@ -31,8 +31,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     train(configs.of_arguments(args, overrides), args.workdir)
 
 
-def build(config, mesh, num_classes: int):
-    """The network and optimizer of a config, the state of step 0 on the mesh, and the jitted step.
+def program(config, mesh, num_classes: int):
+    """What a run computes, compiled for nothing yet: `mdp plan` lowers it for machines that are not here.
 
     Args:
       config: of `mdp finetune`.
@@ -40,14 +40,21 @@ def build(config, mesh, num_classes: int):
       num_classes: of the dataset.
 
     Returns:
-      segmenter, state, its shardings, step function (state donated), and the learning-rate schedule.
+      segmenter, jitted function () -> state of step 0 on the mesh, its shardings, jitted step function (state donated),
+      and the learning-rate schedule.
     """
     schedule = optim.polynomial(config.optim.lr, config.optim.lr_min, config.optim.power, config.steps)
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=True)
     segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
     make, places = on_mesh(functools.partial(finetune_state, config, segmenter, optimizer), mesh)
     step = jitted(finetune_step(config, segmenter, optimizer, mesh.size), places, mesh)
-    return segmenter, make(), places, step, schedule
+    return segmenter, make, places, step, schedule
+
+
+def build(config, mesh, num_classes: int):
+    """`program` with the state of step 0 in place of the function that makes it."""
+    segmenter, make, *rest = program(config, mesh, num_classes)
+    return segmenter, make(), *rest
 
 
 def _variables(state, mesh) -> dict:
@@ -89,7 +96,7 @@ def train(config, folder) -> dict:
         state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
     folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
-    state = workdir.restore(checkpoints, state, places, label_space)
+    state, _ = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)
 
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}

@@ -17,7 +17,8 @@ from mdp_jax.errors import PreemptedError
 from mdp_jax.reporting import runs
 from mdp_jax.training import objectives, optim, sharding, workdir
 from mdp_jax.training.checkpoint import Checkpoints
-from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.ledger import Ledger
+from mdp_jax.training.monitor import Monitor, read_metrics
 from mdp_jax.training.preemption import Preemption
 from mdp_jax.training.state import on_mesh, pretrain_state
 from mdp_jax.training.steps import jitted, pretrain_step
@@ -114,9 +115,11 @@ def train(config, folder) -> None:
         state = start_from(config.init, state, places)
     folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
-    state = workdir.restore(checkpoints, state, places, label_space)
+    state, before = workdir.restore(checkpoints, state, places, label_space)
     start = int(state.step)
-    shares = mixture.shares(pipeline.pretrain_schedule(config, datasets))
+    # One process goes on counting from what all of them counted.
+    ledger = Ledger(label_space, datasets, before["ledger"] if before and distributed.is_main() else None)
+    shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         runs.print_datasets(datasets, shares, steps, config.batch)
     batches_from = functools.partial(
@@ -140,21 +143,25 @@ def train(config, folder) -> None:
                 asked = time.perf_counter()
                 batch = next(batches)
                 monitor.waited(time.perf_counter() - asked)
+                ledger.add(batch)
                 state, metrics = step_function(state, sharding.to_devices(batch, mesh))
                 monitor.record(step, metrics)
                 preempted = preemption.reached(step)
                 save = preempted or step % config.checkpoint_every == 0 or step == steps
                 if save or step % config.log_every == 0:
-                    monitor.flush()
+                    totals = distributed.total(ledger.totals())
+                    monitor.flush(ledger.metrics(totals))
                 if save:  # after the flush: a state that is not finite is never saved
-                    checkpoints.save(step, state, meta | {"next_batch": step})
+                    checkpoints.save(step, state, meta | {"next_batch": step, "ledger": totals.tolist()})
                 if preempted and step < steps:
                     raise PreemptedError(f"told to stop; {folder} goes on after step {step} with the same command")
     finally:
         checkpoints.close()
+    totals = distributed.total(ledger.totals())
     if not distributed.is_main():
         return
     with contextlib.closing(batches_from(start_batch=0)) as batches:
         first_batch = next(batches)
-    sections = runs.pretrain_sections(folder, label_space, state.bank, datasets, shares, first_batch)
+    tables = [runs.datasets_table(datasets, shares), ledger.table(totals, read_metrics(folder))]
+    sections = runs.pretrain_sections(folder, label_space, state.bank, datasets, tables, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mdp_jax.data import images
 
+_LEVELS = np.arange(256)
 _TRIES = 10  # of torchvision's random resized crop and of MMSegmentation's category ratio
 
 
@@ -55,17 +56,24 @@ def finetune_view(
     The photo is scaled by a factor drawn from `scale`, and a crop of `crop` (height, width) is taken from it, as
     `choose_box` places it. Only the crop's own pixels are resized: it is cut out of the unscaled photo in whole pixels,
     so that the factor is exact to half a source pixel over the crop. What the scaled photo lacks of the crop is added
-    at the bottom and the right, `fill` (RGB) in the photo and -1 in the label. Returns uint8 [crop, 3], int16 [crop].
+    at the bottom and the right, `fill` (RGB) in the photo and -1 in the label. A crop that is enlarged is distorted
+    before, any other one after it is resized. Returns uint8 [crop, 3], int16 [crop].
     """
     factor = rng.uniform(*scale)
     height, new_height = _extent(label.shape[0], crop[0], factor)
     width, new_width = _extent(label.shape[1], crop[1], factor)
     top, left = choose_box(label, (height, width), rng, category_ratio)
     rows, columns = slice(top, top + height), slice(left, left + width)
-    image = images.resize_photo(image[rows, columns], new_height, new_width)
-    label = images.resize_label(label[rows, columns], new_height, new_width)
-    image, label = random_flip(image, label, rng, flip)
-    return pad(photometric(image, rng, **distortion), label, crop, fill)
+    image, label = random_flip(image[rows, columns], label[rows, columns], rng, flip)
+    # The distortion of single pixels takes most of the time, so it is done where they are fewer.
+    enlarged = new_height * new_width > height * width
+    if enlarged:
+        image = photometric(image, rng, **distortion)
+    # Bilinear also where the photo shrinks, as MMSegmentation does it: to half its size at most, with its own settings.
+    image = cv2.resize(image, (new_width, new_height))
+    if not enlarged:
+        image = photometric(image, rng, **distortion)
+    return pad(image, images.resize_label(label, new_height, new_width), crop, fill)
 
 
 def random_resized_box(
@@ -161,19 +169,27 @@ def photometric(
     shift, gain = draw(0.0, brightness), draw(1.0, contrast)
     contrast_first = rng.random() < 0.5
     saturation_gain, turn = draw(1.0, saturation), round(draw(0.0, hue))
-    levels = np.arange(256)
-    table = _levels(levels + shift)
-    if contrast_first:
-        table = _levels(table * gain)
-    image = cv2.LUT(image, table)
+    first_gain, last_gain = (gain, 1.0) if contrast_first else (1.0, gain)
+    # What has been drawn to change nothing is left out: every pass over the photo costs as much as resizing it.
+    if shift != 0.0 or first_gain != 1.0:
+        image = cv2.LUT(image, _levels(_levels(_LEVELS + shift) * first_gain))
     if saturation_gain != 1.0 or turn != 0:
-        turned = ((levels + turn) % 180).astype(np.uint8)
-        tables = np.stack([turned, _levels(levels * saturation_gain), levels.astype(np.uint8)], axis=-1)
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        image = cv2.cvtColor(cv2.LUT(hsv, tables[:, None]), cv2.COLOR_HSV2RGB)
-    if not contrast_first:
-        image = cv2.LUT(image, _levels(levels * gain))
+        image = _turned(image, saturation_gain, turn)
+    if last_gain != 1.0:
+        image = cv2.LUT(image, _levels(_LEVELS * last_gain))
     return image
+
+
+def _turned(image: np.ndarray, saturation_gain: float, turn: int) -> np.ndarray:
+    """The photo with its saturation times a factor and its hue turned by steps of OpenCV's 0..179."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    # Channel by channel: OpenCV is slower with one table for each of the interleaved channels.
+    hue, saturation, value = cv2.split(hsv)
+    if turn != 0:
+        hue = cv2.LUT(hue, ((_LEVELS + turn) % 180).astype(np.uint8))
+    if saturation_gain != 1.0:
+        saturation = cv2.LUT(saturation, _levels(_LEVELS * saturation_gain))
+    return cv2.cvtColor(cv2.merge((hue, saturation, value), dst=hsv), cv2.COLOR_HSV2RGB)
 
 
 def _levels(values: np.ndarray) -> np.ndarray:

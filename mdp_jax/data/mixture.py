@@ -5,7 +5,6 @@ Everything here is a function of the seed and of the number of the pair in the w
 
 import bisect
 import functools
-import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -42,16 +41,17 @@ def mixture_weights(lengths: Sequence[int], temperature: float) -> np.ndarray:
 def pair_probabilities(weights: np.ndarray, region: float, pixel: float) -> np.ndarray:
     """P(kind, d1, d2), float64 [3, S, S] with sum 1 (METHOD.md section 4).
 
-    Plain: w_d1 w_d2. Mixed: w_d1 w_d2 / (1 - w_d1) for d2 != d1. One dataset: every pair is plain.
-    UserError where the shares `region` and `pixel` are negative or above 1 together.
+    Plain: w_d1 w_d2. Mixed: w_d1 w_d2 / (1 - w_d1) for d2 != d1. Where one dataset has all the weight, every pair is
+    plain. UserError where the shares `region` and `pixel` are negative or above 1 together.
     """
     if region < 0 or pixel < 0 or region + pixel > 1:
         raise UserError(f"mixing.region and .pixel are {region} and {pixel}; expected shares from 0 with a sum up to 1")
     plain = weights[:, None] * weights[None, :]
-    if len(weights) == 1:
-        return np.stack([plain, 0 * plain, 0 * plain])
     others = plain * (1 - np.eye(len(weights)))
-    mixed = weights[:, None] * others / others.sum(axis=1, keepdims=True)
+    if not others.any():
+        return np.stack([plain, 0 * plain, 0 * plain])
+    partners = others.sum(axis=1, keepdims=True)
+    mixed = weights[:, None] * others / np.where(partners > 0, partners, 1)
     share = 1 - (region + pixel)  # in this order 0.7 and 0.3 leave exactly nothing
     return np.stack([share * plain, region * mixed, pixel * mixed])
 
@@ -66,6 +66,20 @@ class Phase(NamedTuple):
 
     start: int
     probabilities: np.ndarray
+
+
+def phases(weights: Sequence[tuple[int, Sequence[float]]], region: float, pixel: float, mixed_from: int) -> list[Phase]:
+    """The phases of a run whose weights change at given pairs, and whose pairs are all plain before `mixed_from`.
+
+    `weights`: (first pair, weight of each dataset) in the order of the pairs, from pair 0 on; none negative, their sum
+    positive. `region`, `pixel`: the shares from pair `mixed_from` on.
+    """
+    found = []
+    for start in sorted({start for start, _ in weights} | {mixed_from}):
+        now = np.asarray([row for first, row in weights if first <= start][-1], np.float64)
+        mixed = (region, pixel) if start >= mixed_from else (0.0, 0.0)
+        found.append(Phase(start, pair_probabilities(now / now.sum(), *mixed)))
+    return found
 
 
 class _Period(NamedTuple):
@@ -161,12 +175,13 @@ def shares(schedule: Schedule, pairs: int = sys.maxsize) -> dict:
 
     "datasets" of the samples, a list of S; "plain", "region" and "pixel" of the pairs.
     """
-    total = 0.0
-    for phase, following in itertools.zip_longest(schedule.phases, schedule.phases[1:]):
-        end = min(pairs, following.start) if following else pairs
-        total = total + max(0, end - phase.start) / pairs * phase.counts / phase.counts.sum()
-    plain, region, pixel = total.sum((1, 2)).tolist()
-    datasets = (total.sum((0, 2)) + total.sum((0, 1))) / 2
+    ends = [phase.start for phase in schedule.phases[1:]] + [pairs]
+    cells = sum(
+        max(0, min(end, pairs) - phase.start) / pairs * phase.counts / phase.counts.sum()
+        for phase, end in zip(schedule.phases, ends, strict=True)
+    )
+    plain, region, pixel = cells.sum((1, 2)).tolist()
+    datasets = (cells.sum((0, 2)) + cells.sum((0, 1))) / 2
     return {"datasets": datasets.tolist(), "plain": plain, "region": region, "pixel": pixel}
 
 

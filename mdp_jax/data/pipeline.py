@@ -5,24 +5,34 @@ begins at, and whatever the number of threads and processes.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.data import augment
+from mdp_jax.data import augment, mixture
 from mdp_jax.data.label_space import LabelSpace, build
-from mdp_jax.data.mixture import Schedule, mixture_weights, pair_mixing, pair_probabilities
 from mdp_jax.data.shuffle import ShuffledEpochs
 
 _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
 
 
-def pretrain_schedule(config: ConfigDict, sources: Sequence) -> Schedule:
-    """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`."""
-    weights = mixture_weights([len(source) for source in sources], config.mixture_temperature)
-    return Schedule(pair_probabilities(weights, config.mixing.region, config.mixing.pixel), config.seed)
+def pretrain_schedule(config: ConfigDict, sources: Sequence) -> mixture.Schedule:
+    """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`.
+
+    Datasets are drawn by config.mixture_weights, or else by their sizes, and from the steps of config.mixture_schedule
+    on by its rows; pairs are mixed from step config.mixing.start on.
+    """
+    weights = config.mixture_weights
+    if not weights:
+        weights = mixture.mixture_weights([len(source) for source in sources], config.mixture_temperature)
+    pairs = config.batch // 2  # of a step
+    rows = {0: weights} | {step * pairs: row for step, *row in config.mixture_schedule}
+    phases = mixture.phases(
+        sorted(rows.items()), config.mixing.region, config.mixing.pixel, config.mixing.start * pairs
+    )
+    return mixture.Schedule(phases, config.seed)
 
 
 def pretrain_batches(
@@ -56,14 +66,8 @@ def pretrain_batches(
         _stream(source, config.seed, d).map(functools.partial(_globally, dataset=d, offset=offset))
         for d, (source, offset) in enumerate(zip(sources, label_space.offsets, strict=True))
     ]
-    view = functools.partial(
-        augment.pretrain_view,
-        **_view_settings(config.data),
-        scale=tuple(config.data.scale),
-        ratio=tuple(config.data.ratio),
-    )
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
-    views = functools.partial(_views, view=view, key_view=key_view)
+    views = functools.partial(_views, view=pretrain_view(config.data), key_view=key_view)
     samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
     batches = samples.batch(share, drop_remainder=True)
@@ -81,17 +85,29 @@ def finetune_batches(
 
     The config's values are those that checks.py lets through; reading raises what the source raises.
     """
-    view = functools.partial(
-        augment.finetune_view,
-        **_view_settings(config.data),
-        scale=tuple(config.data.scale),
-        category_ratio=config.data.category_ratio,
-        fill=tuple(round(value) for value in config.data.mean),
-    )
     samples = _stream(source, config.seed, 0)
-    samples = samples.random_map(functools.partial(_one_view, view=view), seed=_view_seed(config.seed))
+    view = functools.partial(_one_view, view=finetune_view(config.data))
+    samples = samples.random_map(view, seed=_view_seed(config.seed))
     batches = samples.batch(config.batch // process_count, drop_remainder=True)
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
+
+
+def pretrain_view(data: ConfigDict) -> Callable:
+    """(image, label, generator) -> one view of the pretraining, by the config's `data` (data/augment.py)."""
+    return functools.partial(
+        augment.pretrain_view, **_view_settings(data), scale=tuple(data.scale), ratio=tuple(data.ratio)
+    )
+
+
+def finetune_view(data: ConfigDict) -> Callable:
+    """(image, label, generator) -> one training view of fine-tuning, by the config's `data` (data/augment.py)."""
+    return functools.partial(
+        augment.finetune_view,
+        **_view_settings(data),
+        scale=tuple(data.scale),
+        category_ratio=data.category_ratio,
+        fill=tuple(round(value) for value in data.mean),
+    )
 
 
 def _view_settings(data: ConfigDict) -> dict:
@@ -132,11 +148,11 @@ def _one_view(sample: dict, rng: np.random.Generator, view) -> dict:
     return {"image": image, "label": label}
 
 
-def _add_mixing(block: int, batch: dict, config: ConfigDict, schedule: Schedule) -> dict:
+def _add_mixing(block: int, batch: dict, config: ConfigDict, schedule: mixture.Schedule) -> dict:
     """Adds kind, lam and box to the run's block number `block`, one process's share of a global batch."""
     pairs = len(batch["dataset"]) // 2
     size, beta = tuple(config.data.crop), config.mixing.beta
-    rows = [pair_mixing(schedule, block * pairs + j, size, beta, config.seed) for j in range(pairs)]
+    rows = [mixture.pair_mixing(schedule, block * pairs + j, size, beta, config.seed) for j in range(pairs)]
     kinds, lams, boxes = zip(*rows, strict=True)
     mixing = {
         "mix_kind": np.array(kinds, np.int32),

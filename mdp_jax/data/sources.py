@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from mdp_jax.data import images, synthetic
 from mdp_jax.data.ade20k import Ade20kSource
 from mdp_jax.data.array_record import ArrayRecordSource
+from mdp_jax.data.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.cityscapes import CityscapesSource
 from mdp_jax.data.coco_stuff import CocoStuffSource
 from mdp_jax.data.folder import FolderSource
@@ -129,7 +130,8 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
     chosen by the seed; those of a smaller limit are among those of a larger one. `short_side`: photos are resized to
     it, and so are the labels of the train split; those of the other splits keep the photo's own size, in which it is
     evaluated. `cache`: samples stay in memory, read-only, once they were asked for. `holdout`: that many training
-    photos, the same whatever the seed, leave the split 'train' and are the split 'val'.
+    photos, the same whatever the seed, leave the split 'train' and are the split 'val'. `on_bad_image` (train alone):
+    what happens where a photo cannot be read (data/bad_images.py).
 
     OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
 
@@ -157,7 +159,9 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
         chosen = _hold_out(source, holdout, train)
     if train and source_config.limit:
         chosen = chosen[_choose(source.name, len(chosen), source_config.limit, seed)]
-    return _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, train)
+    prepared = _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, train)
+    # Never in a split that is evaluated: the scores would be those of other photos.
+    return ON_BAD_IMAGE[data_config.on_bad_image](prepared, data_config.bad_image_share) if train else prepared
 
 
 def _hold_out(source, holdout: int, train: bool) -> np.ndarray:

@@ -75,8 +75,8 @@ def heatmap(bank, label_space) -> Figure:
     )
 
 
-def pretrain_sections(folder, label_space, bank, datasets, shares: dict, batch: dict) -> list[Section]:
-    """The sections of a pretraining run: data, curves, and the bank where the objective has one."""
+def pretrain_sections(folder, label_space, bank, datasets, tables: list[Table], batch: dict) -> list[Section]:
+    """The sections of a pretraining run: data with their tables, curves, and the bank where the objective has one."""
     rows = read_metrics(folder)
     names = [name for name, _ in label_space.datasets]
     losses = figures.curves(series(rows, "loss", "prototype_loss", "sparse_loss"), "loss")
@@ -86,7 +86,7 @@ def pretrain_sections(folder, label_space, bank, datasets, shares: dict, batch: 
         Section(
             "Data",
             "What the network sees: two views of each sample, the first one mixed inside pairs.",
-            [datasets_table(datasets, shares)],
+            tables,
             [
                 Figure(
                     preview(batch, label_space, datasets),

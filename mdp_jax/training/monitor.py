@@ -87,8 +87,11 @@ class Monitor:
         if len(self._pending) > STEPS_AHEAD:
             jax.block_until_ready(self._pending[-1 - STEPS_AHEAD][1])
 
-    def flush(self) -> None:
+    def flush(self, also: dict[str, np.ndarray] | None = None) -> None:
         """Writes the mean of the metrics since the last time as one row.
+
+        Args:
+          also: numbers that the row has beside them, as they are.
 
         Raises:
           NonFiniteError: a loss or gradient norm among them is not finite; the row is not written.
@@ -105,7 +108,7 @@ class Monitor:
         wait = min(self._waited / seconds, 1.0)
         means = {name: _mean([row[name] for row in rows]) for name in rows[0]}
         speed = {"images_per_second": round(images_per_second, 2), "data_wait_fraction": round(wait, 4)}
-        self.write(steps[-1], means | {"lr": float(self._schedule(steps[-1] - 1))} | speed)
+        self.write(steps[-1], means | {"lr": float(self._schedule(steps[-1] - 1))} | speed | (also or {}))
         self._progress.update(
             steps[-1], loss=float(means["loss"]), images_per_second=images_per_second, data_wait_fraction=wait
         )

@@ -68,7 +68,7 @@ def has_checkpoints(workdir) -> bool:
 
 
 def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: LabelSpace):
-    """The state of the newest good checkpoint, or `state` where there is none.
+    """State and meta of the newest good checkpoint, or `state` and {} where there is none.
 
     Args:
       checkpoints: of the workdir.
@@ -82,12 +82,12 @@ def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: Lab
     target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, places)
     found = checkpoints.restore(target)
     if found is None:
-        return state
+        return state, {}
     restored, meta = found
     LabelSpace.from_rows(meta["label_space"]).require_same(label_space, str(checkpoints.folder))
     if distributed.is_main():
         print(f"going on after step {int(restored.step)} ({checkpoints.folder})")
-    return restored
+    return restored, meta
 
 
 def require_leaves(have: dict, want: dict, where: str) -> None:

@@ -9,6 +9,9 @@ FILL = (124, 116, 104)
 COLOURS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [240, 240, 10], [10, 240, 240]], np.uint8)
 
 
+YES, NO = 0.0, 0.9  # draws that decide for and against
+
+
 class Scripted:
     """Answers draws from given lists instead of at random."""
 
@@ -198,6 +201,25 @@ def test_finetune_view_by_hand():
     assert (view[4:] == FILL).all() and (view[:, 4:] == FILL).all()
 
 
+@pytest.mark.parametrize(("factor", "crop"), [(2.0, (8, 8)), (0.5, (2, 2))])
+def test_finetune_view_distorts_photos_that_grow_and_that_shrink(factor, crop):
+    image, label = np.full((4, 4, 3), (100, 150, 250), np.uint8), np.zeros((4, 4), np.int16)
+    # Drawn in this order: the factor, top and left, flip (no), then brightness alone, + 10 levels.
+    rng = Scripted(uniform=[factor, 10.0], integers=[0, 0], random=[0.9, YES, NO, NO, NO, NO])
+    view, _ = _finetune(image, label, rng, crop=crop, category_ratio=1.0, distortion=DISTORTION)
+    assert rng.spent()
+    assert view.shape == (*crop, 3) and (view == (110, 160, 255)).all()
+    assert (image == (100, 150, 250)).all()
+
+
+def test_finetune_view_shrinks_bilinearly():
+    image = np.repeat(np.tile(np.uint8([0, 30, 60, 90]), (4, 1))[..., None], 3, axis=-1)
+    rng = Scripted(uniform=[0.75], integers=[0, 0], random=[0.9] * 6)
+    view, _ = _finetune(image, np.zeros((4, 4), np.int16), rng, crop=(3, 3), category_ratio=1.0)
+    # The centres of the three pixels are at 4/3 (i + 1/2) - 1/2 = 1/6, 3/2 and 17/6 of the four.
+    np.testing.assert_array_equal(view, np.broadcast_to(np.uint8([5, 45, 85])[:, None], (3, 3, 3)))
+
+
 def _columns(*classes: int) -> np.ndarray:
     return np.tile(np.array(classes, np.int16), (4, 1))
 
@@ -234,9 +256,6 @@ def _distort(colour: tuple[int, int, int], random: list[float], uniform: list[fl
     image = augment.photometric(np.array([[colour]], np.uint8), rng, **strengths)
     assert rng.spent()
     return image[0, 0].tolist()
-
-
-YES, NO = 0.0, 0.9
 
 
 @pytest.mark.parametrize(

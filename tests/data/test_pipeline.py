@@ -132,6 +132,40 @@ def test_batches_do_not_depend_on_start_threads_or_processes():
         _assert_same(joined, expected)
 
 
+PHASES = {"mixture_schedule": ((0, 1, 1, 2), (3, 3, 1, 0), (6, 1, 1, 1)), "mixing.start": 2}
+
+
+def test_weights_and_mixing_change_at_their_steps():
+    batches = _take(_config(**PHASES, batch=64), _sources(), 8)
+    kinds = np.array([batch["mix_kind"] for batch in batches])
+    counts = np.array([np.bincount(batch["dataset"], minlength=3) for batch in batches])
+    assert (kinds[:2] == mixture.PLAIN).all() and (kinds[2:] != mixture.PLAIN).any(axis=1).all()
+    assert (counts[3:6, 2] == 0).all() and (counts[[0, 1, 2, 6, 7], 2] > 0).all()
+    given = _take(_config(mixture_weights=(0, 0.5, 1), batch=64), _sources(), 3)
+    assert [np.unique(batch["dataset"]).tolist() for batch in given] == [[1, 2]] * 3
+
+
+def test_batches_of_a_schedule_do_not_depend_on_start_threads_or_processes():
+    config, sources = _config(**PHASES), _sources()
+    expected = _take(config, sources, 8)
+    for start in (2, 3, 7):
+        _assert_same(_take(config, sources, 8 - start, start=start), expected[start:])
+    config.data.threads = 4
+    _assert_same(_take(config, sources, 8), expected)
+    blocks = [_take(config, sources, 8, process_index=p, process_count=2) for p in range(2)]
+    joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*blocks, strict=True)]
+    _assert_same(joined, expected)
+
+
+def test_epochs_are_permutations_across_phases():
+    batches = _take(_config(**PHASES), _sources((5, 3, 2)), 60)
+    drawn = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches]).astype(int)
+    for dataset, size in enumerate((5, 3, 2)):
+        epochs = _epochs([n - 100 * dataset for n in drawn if n // 100 == dataset], size)
+        assert len(epochs) > 20
+        assert all(sorted(epoch) == list(range(size)) for epoch in epochs)
+
+
 def test_another_seed_gives_other_batches():
     first, second = (_take(_config(seed=seed), _noise_sources(), 1)[0] for seed in (0, 1))
     assert not np.array_equal(first["image"], second["image"])

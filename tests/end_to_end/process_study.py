@@ -17,6 +17,7 @@ from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.training import checkpoint, sharding, workdir
+from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.monitor import read_metrics
 from tests.end_to_end import processes
 
@@ -43,7 +44,8 @@ def fill(folder: pathlib.Path, dtype: str = "float32") -> pathlib.Path:
     workdir.start(folder, config, label_space)
     checkpoints = checkpoint.Checkpoints(folder)
     meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
-    checkpoints.save(1, state, meta | {"next_batch": 1})
+    nothing = Ledger(label_space, datasets).totals().tolist()
+    checkpoints.save(1, state, meta | {"next_batch": 1, "ledger": nothing})
     checkpoints.close()
     return folder
 

@@ -74,11 +74,14 @@ def test_what_a_pretraining_run_leaves(pretrained):
     assert rows[-1]["classes_seen"] > 15
     assert list(pretrained.glob("events.out.tfevents.*"))
     page = (pretrained / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
     assert "http://" not in page.replace("http://www.w3.org", "")
     state, meta = checkpoint.load(pretrained)
     assert meta["next_batch"] == 12
     assert meta["label_space"] == label_space
+    assert sum(rows[-1]["dataset_images"]) == 12 * 8
+    assert rows[-1]["dataset_images"] == [row[0] for row in meta["ledger"]]
+    assert rows[-1]["dataset_valid_pixels"] == [sum(row[1:]) for row in meta["ledger"]]
     norms = np.linalg.norm(state["bank"]["vectors"], axis=1)
     np.testing.assert_allclose(norms[state["bank"]["images_seen"] > 0], 1.0, atol=1e-5)
 

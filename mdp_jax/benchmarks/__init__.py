@@ -1,0 +1,1 @@
+"""The cases of `mdp bench`, a module each."""

@@ -1,0 +1,235 @@
+"""`mdp bench data`: photos a second that one core reads, decodes, augments, batches and brings to the device.
+
+Each alone, and all together in the pipeline of a run; beside a torch DataLoader with Pillow (interop/torch_loader.py).
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib.util
+import itertools
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import grain
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax import checks, runtime
+from mdp_jax import config as configs
+from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, results_per_second
+from mdp_jax.data import images, pipeline, selection, sources, synthetic
+from mdp_jax.data import label_space as label_spaces
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.progress import Progress
+from mdp_jax.training import sharding
+
+DRAWN = "town"
+PHOTOS = 32  # that are drawn, or read of datasets of one's own, before they come again
+SIZE = (375, 500)  # height, width of the drawn photos
+_QUALITY = 97  # makes JPEGs of VOC's 60 to 140 kB
+_IGNORE = 255
+
+
+class _Part(NamedTuple):
+    """A part of the pipeline by itself: a function of an item, which stands for so many images, and its clock."""
+
+    function: Callable
+    items: Sequence
+    images: int = 1
+    clock: Callable[[], float] = time.process_time
+
+    def rate(self, seconds: float) -> float:
+        return self.images * calls_per_second(self.function, self.items, seconds, self.clock)
+
+
+class _Side(NamedTuple):
+    """One of the two that are compared."""
+
+    parts: dict[str, _Part]
+    stream: Stream  # of batches
+
+
+def draw_folder(root: pathlib.Path, photos: int) -> None:
+    """Writes a dataset in the folder layout: drawn scenes of SIZE as JPEG photos, and PNG masks as VOC's are packed."""
+    (root / "images" / "train").mkdir(parents=True)
+    (root / "masks" / "train").mkdir(parents=True)
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in synthetic.classes(DRAWN)))
+    for i in range(photos):
+        image, label = synthetic.draw(DRAWN, "train", i, size=SIZE)
+        photo = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+        mask = np.where(label < 0, _IGNORE, label).astype(np.uint8)
+        mask = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])[1]
+        (root / "images" / "train" / f"{i:04d}.jpg").write_bytes(photo.tobytes())
+        (root / "masks" / "train" / f"{i:04d}.png").write_bytes(mask.tobytes())
+
+
+def _drawn_config(folder: str) -> ConfigDict:
+    """Fine-tuning with MMSegmentation's crop and scales, but every crop taken: the work that others do too."""
+    config = configs.base().finetune()
+    config.dataset = configs.base().folder("drawn", folder)
+    config.data.category_ratio = 1.0
+    config.devices = 1  # whatever there are: the batch is small
+    config.lock()
+    return config
+
+
+def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple[list[Row], str]:
+    """The rows of the case, and a line that says what was measured.
+
+    Args:
+      args: `config`, or None for drawn photos; its `data_dir`, or None; `seconds` for each measurement.
+      overrides: of the config.
+
+    Raises:
+      UserError: a wrong config, or datasets that cannot be read.
+    """
+    if args.data_dir and not args.config:
+        raise UserError(f"--data_dir {args.data_dir}: belongs to --config, which names datasets")
+    with tempfile.TemporaryDirectory(prefix="mdp_bench_") as folder:
+        if args.config:
+            config = configs.load(args.config)
+        else:
+            draw_folder(pathlib.Path(folder), PHOTOS)
+            config = _drawn_config(folder)
+        if args.data_dir:
+            overrides = [*overrides, ("data_dir", args.data_dir)]
+        config = configs.apply_overrides(config, [*overrides, ("data.threads", "1")])
+        return _measured(config, args.seconds)
+
+
+def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
+    runtime.set_precision(config.model)
+    mesh = sharding.make_mesh(config.devices)  # starts JAX, whose own threads stay on all cores
+    pretraining = "sources" in config
+    (checks.pretraining if pretraining else checks.finetuning)(config, mesh.size)
+    opened = [
+        sources.open_source(dataset, config.data, config.data_dir, "train", config.seed)
+        for dataset in selection.datasets_of(config)
+    ]
+    samples = _spread(opened)
+    files = [source.files(i) for source, i in samples]
+    source, i = samples[0]
+    height, width = source[i]["label"].shape
+    with one_core():
+        ours = _ours(config, opened, mesh, samples, files)
+        theirs = _theirs(config, files) if _comparable(config, files) else None
+        with Progress(len(ours.parts) + 1, unit="measurement") as progress:
+            rows = [*_alone(ours, theirs, seconds, progress), *_together(ours, theirs, seconds, config.batch)]
+            progress.update(len(ours.parts) + 1)
+    return rows, (
+        f"Images/s of one core: {len(samples)} photos, the first of {height} x {width} pixels; "
+        f"{2 if pretraining else 1} view(s) of each, {config.data.crop[0]} x {config.data.crop[1]}; "
+        f"batches of {config.batch}."
+    )
+
+
+def _alone(ours: _Side, theirs: _Side | None, seconds: float, progress: Progress) -> list[Row]:
+    rows = []
+    for done, name in enumerate(ours.parts):
+        progress.update(done)
+        rates = [
+            None if side is None or name not in side.parts else side.parts[name].rate(seconds)
+            for side in (ours, theirs)
+        ]
+        rows.append(Row(f"data: {name}", *rates))
+    progress.update(len(ours.parts))
+    return rows
+
+
+def _together(ours: _Side, theirs: _Side | None, seconds: float, batch: int) -> list[Row]:
+    streams = {name: side.stream for name, side in (("ours", ours), ("theirs", theirs)) if side}
+    rates = results_per_second(streams, seconds)
+    cases = ("data: all together", "data: all together, by processor time")
+    pairs = [[None if name not in rates else batch * rates[name][k] for name in ("ours", "theirs")] for k in range(2)]
+    return [Row(case, *pair) for case, pair in zip(cases, pairs, strict=True)]
+
+
+def _spread(opened: list) -> list[tuple]:
+    """(source, index) of PHOTOS samples, or of all there are, taken from the sources in turn."""
+    each_source = ([(source, i) for i in range(min(len(source), PHOTOS))] for source in opened)
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*each_source))
+    return [sample for sample in turns if sample is not None][:PHOTOS]
+
+
+def _comparable(config: ConfigDict, files: list) -> bool:
+    """Whether PyTorch is here and its side does the same work: without what it leaves out it would look faster."""
+    plain = config.data.short_side == 0 and not config.data.cache
+    same = plain and "sources" not in config and config.data.category_ratio >= 1 and all(files)
+    return bool(same and importlib.util.find_spec("torch"))
+
+
+def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: list) -> _Side:
+    """Each part of the pipeline by itself, a photo or a batch at a time, and all of it."""
+    if "sources" in config:
+        view, views = pipeline.pretrain_view(config.data), 2
+        start = functools.partial(pipeline.pretrain_batches, config, opened, label_spaces.build(opened))
+    else:
+        view, views = pipeline.finetune_view(config.data), 1
+        start = functools.partial(pipeline.finetune_batches, config, opened[0])
+
+    def augment(item: tuple[int, dict]) -> tuple:
+        number, sample = item
+        rng = np.random.default_rng(number)  # the same work whenever this photo comes
+        return sum((view(sample["image"], sample["label"], rng) for _ in range(views)), ())
+
+    def to_device(batch: dict) -> None:
+        jax.block_until_ready(sharding.to_devices(batch, mesh))
+
+    @contextlib.contextmanager
+    def stream() -> Iterator[Callable[[], object]]:
+        with contextlib.closing(start(start_batch=0)) as batches:
+            yield lambda: to_device(next(batches))
+
+    with contextlib.closing(start(start_batch=0)) as batches:
+        batch = next(batches)
+    decoded = list(enumerate(source[i] for source, i in samples))
+    stacked = grain.MapDataset.source([augment(item) for item in decoded]).repeat().batch(config.batch)
+    waits = time.perf_counter
+    reading = {"read and decode": _Part(lambda sample: sample[0][sample[1]], samples, clock=waits)}
+    if all(files):
+        reading = {"read": _Part(_read, files, clock=waits), "decode": _Part(_decode, [_read(pair) for pair in files])}
+    parts = reading | {
+        "augment": _Part(augment, decoded),
+        "batch": _Part(lambda number: stacked[number], range(2), images=config.batch),
+        "to device": _Part(to_device, [batch], images=config.batch, clock=waits),
+    }
+    return _Side(parts, stream)
+
+
+def _read(pair: tuple[pathlib.Path, pathlib.Path]) -> tuple[bytes, bytes]:
+    photo, mask = pair
+    return photo.read_bytes(), mask.read_bytes()
+
+
+def _decode(pair: tuple[bytes, bytes]) -> tuple[np.ndarray, np.ndarray]:
+    photo, mask = pair
+    return images.decode_photo("photo", photo), images.decode_mask("mask", mask, palette=True)
+
+
+def _theirs(config: ConfigDict, files: list) -> _Side:
+    """The same parts of a DataLoader, but for those that are no work of its own: reading bytes, and the device."""
+    from mdp_jax.interop import torch_loader
+
+    torch_loader.use_one_thread()
+    view = torch_loader.View(config.data)
+    encoded = [_read(pair) for pair in files]
+    decoded = [(*torch_loader.decode(*pair), i) for i, pair in enumerate(encoded)]
+
+    def augment(item: tuple) -> tuple:
+        photo, mask, number = item
+        return view(photo, mask, np.random.default_rng(number))
+
+    augmented = [augment(item) for item in itertools.islice(itertools.cycle(decoded), config.batch)]
+    batches = torch_loader.batches(files, view, config.batch)
+    parts = {
+        "decode": _Part(lambda pair: torch_loader.decode(*pair), encoded),
+        "augment": _Part(augment, decoded),
+        "batch": _Part(torch_loader.collate, [augmented], images=config.batch),
+    }
+    return _Side(parts, lambda: contextlib.nullcontext(lambda: next(batches)))

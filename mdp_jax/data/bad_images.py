@@ -1,0 +1,80 @@
+"""What happens where a photo of the training set cannot be read, by name (`data.on_bad_image`)."""
+
+import sys
+import threading
+
+import numpy as np
+
+from mdp_jax.errors import UserError
+
+_SUBSTITUTES = 0x6F74686572  # keeps this seed apart from others; the same in every run
+
+
+class SkippingSource:
+    """A source in which another photo takes the place of one whose reading raises UserError.
+
+    The substitute of photo i depends on i and on which photos are bad alone, so it is the same in every run, thread and
+    process. A bad photo is named once on stderr, and not read again. `bad` {index: what is wrong with it} holds those
+    that this process met. What else the source has can be asked for here too.
+    """
+
+    def __init__(self, source, share: float):
+        """`share` of the photos may be bad, and at least one."""
+        self._source = source
+        self._share = share
+        self._most = max(1, int(share * len(source)))
+        self._lock = threading.Lock()
+        self.bad: dict[int, str] = {}
+
+    def __getattr__(self, name: str):
+        return getattr(self._source, name)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """The sample of photo `index`, or of its substitute; UserError where more photos are bad than may be."""
+        if index not in self.bad:
+            try:
+                return self._source[index]
+            except UserError as error:
+                self._note(index, error)
+        for substitute in np.random.default_rng((_SUBSTITUTES, index)).permutation(len(self)).tolist():
+            self._require_few()
+            if substitute not in self.bad:
+                try:
+                    return self._source[substitute]
+                except UserError as error:
+                    self._note(substitute, error)
+        raise UserError(f"dataset {self._source.name!r}: every photo is bad, as {self.bad[index]}")
+
+    def _note(self, index: int, error: UserError) -> None:
+        with self._lock:
+            if index in self.bad:  # by another thread
+                return
+            self.bad[index] = str(error)
+            number = f"bad photo {len(self.bad)} of dataset {self._source.name!r}, at most {self._most} are skipped"
+            # In one piece, and while the lock is held: threads would mix their lines.
+            sys.stderr.write(f"mdp: skipped: {error} ({number})\n")
+
+    def _require_few(self) -> None:
+        if len(self.bad) > self._most:
+            *_, last = self.bad.values()
+            raise UserError(
+                f"dataset {self._source.name!r}: {len(self.bad)} of {len(self)} photos are bad, the last one: {last}; "
+                f"at most {self._most} are skipped (data.bad_image_share={self._share})"
+            )
+
+
+def _stop(source, share: float):
+    """The source as it is: its UserError names the photo and ends the run."""
+    del share
+    return source
+
+
+ON_BAD_IMAGE = {"stop": _stop, "skip": SkippingSource}
+
+
+def bad_images(source) -> int:
+    """How many photos of a source this process has met that are bad and skipped."""
+    return len(source.bad) if isinstance(source, SkippingSource) else 0

@@ -1,0 +1,152 @@
+"""The steps of `mdp pretrain` and `mdp finetune` ready to be compiled for devices that need not be there."""
+
+import functools
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from mdp_jax import checks, finetune, pretrain
+from mdp_jax.data import label_space as label_spaces
+from mdp_jax.data import sources
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
+from mdp_jax.models.network import PixelEncoder, Segmenter
+from mdp_jax.planning import flops
+from mdp_jax.training import sharding
+
+# Of a pretraining set no more is needed than its classes: how many photos it has only scales the schedule.
+_SAMPLES = 10_000
+_NETWORKS = re.compile(rf"\b({PixelEncoder.__name__}|{Segmenter.__name__})\b")
+
+QUERY, MOMENTUM, REST = "query encoder", "momentum encoder", "the rest"
+
+
+class Program(NamedTuple):
+    """A step that can be lowered.
+
+    Attributes:
+      step: jitted (state, batch) -> (state, metrics); it can be traced once.
+      state: tree of ShapeDtypeStruct, laid out on the mesh.
+      batch: the same of the pipeline's global batch.
+    """
+
+    step: jax.stages.Wrapped
+    state: object
+    batch: dict[str, jax.ShapeDtypeStruct]
+
+
+def is_pretraining(config: ConfigDict) -> bool:
+    """Whether a config is of `mdp pretrain` and not of `mdp finetune`."""
+    return "sources" in config
+
+
+def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
+    """The label space of a config's datasets.
+
+    Args:
+      config: of either loop.
+      classes: C in place of the datasets' own, which then need not be there; shared out evenly. None = open them.
+
+    Raises:
+      UserError: the datasets are not there, or fewer classes than datasets.
+    """
+    datasets = config.sources if is_pretraining(config) else (config.dataset,)
+    if classes is not None:
+        if classes < len(datasets):
+            raise UserError(f"--classes {classes}: expected at least one for each of the {len(datasets)} datasets")
+        ends = [classes * (d + 1) // len(datasets) for d in range(len(datasets))]
+        names = [tuple(map(str, range(start, end))) for start, end in zip([0, *ends], ends, strict=False)]
+        return LabelSpace(tuple((source.name, own) for source, own in zip(datasets, names, strict=True)))
+    try:
+        opened = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in datasets]
+    except UserError as error:
+        raise UserError(f"{error}; to plan without the data, give the number of classes: --classes N") from None
+    return label_spaces.build(opened)
+
+
+def with_batch(config: ConfigDict, batch: int) -> ConfigDict:
+    """A copy of a config with another global batch."""
+    config = config.copy_and_resolve_references()
+    config.batch = batch
+    return config
+
+
+def check(config: ConfigDict, devices: int) -> None:
+    """UserError on a config value that cannot work on so many devices."""
+    (checks.pretraining if is_pretraining(config) else checks.finetuning)(config, devices)
+    if devices % config.fsdp:
+        raise UserError(f"config.fsdp={config.fsdp}: expected a divisor of the {devices} chips")
+
+
+def unit(config: ConfigDict) -> int:
+    """The images of a device are a multiple of this: pairs in pretraining, and parts that are computed one by one."""
+    return config.accumulate * (2 if is_pretraining(config) else 1)
+
+
+def _batch(config: ConfigDict, mesh: Mesh, key_view: bool) -> dict[str, jax.ShapeDtypeStruct]:
+    """The global batch of data/pipeline.py."""
+    samples, pairs, crop = (config.batch,), (config.batch // 2,), tuple(config.data.crop)
+    arrays = {"image": ((*samples, *crop, 3), jnp.uint8), "label": ((*samples, *crop), jnp.int16)}
+    if is_pretraining(config):
+        arrays |= {"key_image": arrays["image"], "key_label": arrays["label"]} if key_view else {}
+        arrays["dataset"] = (samples, jnp.int32)
+        arrays |= {"mix_kind": (pairs, jnp.int32), "lam": (pairs, jnp.float32), "box": ((*pairs, 4), jnp.int32)}
+    ((_, spec),) = sharding.BATCH_RULES
+    place = NamedSharding(mesh, spec)
+    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in arrays.items()}
+
+
+def program(config: ConfigDict, devices: list, space: LabelSpace) -> Program:
+    """The step of a config over all of `devices`.
+
+    Args:
+      config: of either loop, checked; `batch` is the global one.
+      devices: real ones, or of a topology.
+      space: label space of the config's datasets.
+    """
+    mesh = sharding.mesh_of(devices, config.fsdp)
+    if is_pretraining(config):
+        make, places, step, _ = pretrain.program(config, mesh, space, _SAMPLES)
+    else:
+        _, make, places, step, _ = finetune.program(config, mesh, space.num_classes)
+    state = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), jax.eval_shape(make), places
+    )
+    key_view = is_pretraining(config) and bool(state.momentum_params)
+    return Program(step, state, _batch(config, mesh, key_view))
+
+
+def share(tree) -> int:
+    """Bytes of a tree of ShapeDtypeStruct that one device holds."""
+    sizes = (
+        functools.reduce(int.__mul__, leaf.sharding.shard_shape(leaf.shape), leaf.dtype.itemsize)
+        for leaf in jax.tree.leaves(tree)
+    )
+    return sum(sizes)
+
+
+def _part(scope: str) -> str:
+    if not _NETWORKS.search(scope):
+        return REST
+    return QUERY if "jvp(" in scope else MOMENTUM  # no gradient passes the momentum encoder
+
+
+def operations(config: ConfigDict, devices: list, space: LabelSpace) -> dict[str, int]:
+    """Floating-point operations of one step on one device of a mesh without `fsdp` (planning/flops.py).
+
+    Counted from the step traced for a device's own share of the batch, so that what every device does for itself
+    counts once, as it does there.
+
+    Returns:
+      {QUERY: forward and backward, MOMENTUM: forward, REST: losses, mixing, bank, optimizer}; in fine-tuning all of the
+      network is QUERY.
+    """
+    own = config.copy_and_resolve_references()
+    own.update({"batch": config.batch // len(devices), "fsdp": 1})
+    traced = program(own, devices[:1], space)
+    parts = flops.count(traced.step.trace(traced.state, traced.batch).jaxpr.jaxpr, _part)
+    return {name: parts.get(name, 0) for name in (QUERY, MOMENTUM, REST)}

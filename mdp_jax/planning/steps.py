@@ -1,0 +1,95 @@
+"""The plan of a whole training step: one row for each case."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.planning import collectives, memory, programs, topologies
+from mdp_jax.planning.compiling import compile_for, needed
+from mdp_jax.planning.memory import MIB, Exhausted, excess
+from mdp_jax.planning.programs import MOMENTUM, QUERY, REST
+
+Case = tuple[str, ConfigDict, LabelSpace]  # topology, config with the global batch, label space
+
+
+def column(kind: str) -> str:
+    """Name of the column of a kind of collectives."""
+    return f"{kind} (MiB)"
+
+
+def rows(cases: Sequence[Case], quick: bool) -> list[dict]:
+    """The columns of the table by name, for each case; bytes and operations are of one chip and one step.
+
+    Beside the columns "verdict", lines of text. None stands for what only a program that fits tells, and for the
+    largest batch where `quick`.
+    """
+    known: dict[tuple, dict[int, int | None]] = {}  # of cases that are alike: images on a chip, bytes
+    results = []
+    for topology, config, space in cases:
+        row, bytes_needed = _row(topology, config, space)
+        known.setdefault(_alike(topology, space), {})[row["images on a chip"]] = bytes_needed
+        results.append(row)
+    for (topology, config, space), row in zip(cases, results, strict=True):
+        if not quick:
+            share = _largest_share(topology, config, space, known[_alike(topology, space)])
+            row["largest batch"] = share * topologies.chips(topology)
+    return results
+
+
+def _alike(topology: str, space: LabelSpace) -> tuple:
+    """Cases that agree in this need the same memory for the same share of the batch."""
+    return topologies.generation(topology), space.num_classes
+
+
+def _compile(topology: str, config: ConfigDict, space: LabelSpace):
+    program = programs.program(config, topologies.devices(topology), space)
+    what = f"{topology}, batch {config.batch}, {space.num_classes} classes"
+    return program, *compile_for(what, program.step.lower(program.state, program.batch))
+
+
+def _row(topology: str, config: ConfigDict, space: LabelSpace) -> tuple[dict, int | None]:
+    """The row of a case, and the bytes that it needs on a chip where it fits."""
+    chips, available = topologies.chips(topology), topologies.memory(topology)
+    program, outcome, seconds = _compile(topology, config, space)
+    fits = not isinstance(outcome, Exhausted)
+    moved = collectives.count(outcome.as_text()) if fits else None
+    row = {
+        "topology": topology,
+        "chips": chips,
+        "batch": config.batch,
+        "images on a chip": config.batch // chips,
+        "classes": space.num_classes,
+        "memory needed (MiB)": round((needed(outcome) if fits else outcome.needed) / MIB),
+        "memory there (MiB)": round(available / MIB),
+        "state, of the needed (MiB)": round(programs.share(program.state) / MIB),
+        **_flops(topology, config, space),
+        **{column(kind): moved.bytes[kind] / MIB if fits else None for kind in collectives.KINDS},
+        "collectives": moved.calls if fits else None,
+        "largest batch": None,
+        "compiled in (s)": round(seconds),
+        "verdict": ["fits"] if fits else excess(outcome),
+    }
+    return row, needed(outcome) if fits else None
+
+
+def _flops(topology: str, config: ConfigDict, space: LabelSpace) -> dict[str, float]:
+    parts = programs.operations(config, topologies.devices(topology), space)
+    total = sum(parts.values())
+    return {
+        "GFLOP": total / 1e9,
+        "outside the query encoder (%)": 100 * (total - parts[QUERY]) / total,
+        "momentum encoder, of these (%)": 100 * parts[MOMENTUM] / total,
+        "all but the encoders, against them (%)": 100 * parts[REST] / (parts[QUERY] + parts[MOMENTUM]),
+    }
+
+
+def _largest_share(topology: str, config: ConfigDict, space: LabelSpace, known: dict[int, int | None]) -> int:
+    """Images on a chip. Found on the smallest slice of the generation, whose chips hold as much as those of any."""
+    small = topologies.smallest(topology, config.fsdp)
+
+    def measure(share: int) -> int | None:
+        _, outcome, _ = _compile(small, programs.with_batch(config, share * topologies.chips(small)), space)
+        return None if isinstance(outcome, Exhausted) else needed(outcome)
+
+    return memory.largest(topologies.memory(topology), programs.unit(config), known, measure)

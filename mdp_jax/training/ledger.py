@@ -1,0 +1,90 @@
+"""What a run has taken from each dataset: images, epochs, labelled pixels, classes; exact in a resumed run too."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mdp_jax.data.bad_images import bad_images
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.reporting.tables import Table
+
+_NAMES_SHOWN = 10  # of the classes of a dataset that were never seen
+
+
+class Ledger:
+    """Counts the batches that the loop takes, on the host.
+
+    All that it knows is `totals`, int64 [S, 1 + largest C_d]: in the row of dataset d the images, then the labelled
+    pixels of each of its classes, before any mixing; 0 where d has fewer classes. The arrays of several processes add
+    up to those of the run. They belong into the `meta` of a checkpoint, which has them for exactly its step;
+    metrics.jsonl has sums of them, for the steps that are logged.
+    """
+
+    def __init__(self, label_space: LabelSpace, datasets: Sequence, before: Sequence[Sequence[int]] | None = None):
+        """Args:
+        label_space: of the datasets.
+        datasets: the sources, in its order.
+        before: totals of the run up to the step it goes on from, as an array or as lists; None for none. With several
+            processes one of them is given these.
+        """
+        self._label_space = label_space
+        self._datasets = datasets
+        sizes = [len(classes) for _, classes in label_space.datasets]
+        self._totals = np.zeros((len(sizes), 1 + max(sizes)), np.int64)
+        # Row and column of every global class.
+        self._cells = label_space.dataset_of(), np.concatenate([np.arange(1, size + 1) for size in sizes])
+        if before is not None:
+            self._totals += np.asarray(before, np.int64)
+
+    def add(self, batch: dict[str, np.ndarray]) -> None:
+        """Counts a batch of data/pipeline.py: its `dataset`, int32 [B], and `label`, int16 [B, H, W]."""
+        self._totals[:, 0] += np.bincount(batch["dataset"], minlength=len(self._totals))
+        for label in batch["label"]:
+            # Photo by photo: this takes 8 bytes a pixel while it counts.
+            pixels = np.bincount(label.ravel() + 1, minlength=self._label_space.num_classes + 1)
+            self._totals[self._cells] += pixels[1:]
+
+    def totals(self) -> np.ndarray:
+        """int64 [S, 1 + largest C_d]: what this process counted, and `before`."""
+        return self._totals.copy()
+
+    def metrics(self, totals: np.ndarray) -> dict[str, np.ndarray]:
+        """What metrics.jsonl says of the run's `totals`, each of length S: dataset_images, dataset_epochs (a dataset's
+        images over its photos), dataset_valid_pixels, dataset_unseen_classes (those without a pixel so far), and
+        dataset_bad_images (those that this process has met and skipped)."""
+        photos = np.array([len(dataset) for dataset in self._datasets])
+        return {
+            "dataset_images": totals[:, 0],
+            "dataset_epochs": np.round(totals[:, 0] / photos, 4),
+            "dataset_valid_pixels": totals[:, 1:].sum(axis=1),
+            "dataset_unseen_classes": np.array([len(names) for names in self.unseen(totals)]),
+            "dataset_bad_images": np.array([bad_images(dataset) for dataset in self._datasets]),
+        }
+
+    def unseen(self, totals: np.ndarray) -> list[list[str]]:
+        """For each dataset the names of its classes that had no pixel in the run's `totals`."""
+        return [
+            [label for label, pixels in zip(classes, row[1:].tolist(), strict=False) if not pixels]
+            for (_, classes), row in zip(self._label_space.datasets, totals, strict=True)
+        ]
+
+    def table(self, totals: np.ndarray, rows: Sequence[dict]) -> Table:
+        """The run's `totals` and the last `dataset_loss` of the rows of metrics.jsonl, for the report."""
+        metrics = self.metrics(totals)
+        measured = [row["dataset_loss"] for row in rows if "dataset_loss" in row]
+        losses = measured[-1] if measured else [None] * len(totals)
+        names = [name for name, _ in self._label_space.datasets]
+        columns = (names, *(metrics[f"dataset_{key}"].tolist() for key in ("images", "epochs", "valid_pixels")), losses)
+        unseen = (_listed(labels) for labels in self.unseen(totals))
+        skipped = metrics["dataset_bad_images"].tolist()
+        waits = [row["data_wait_fraction"] for row in rows if "data_wait_fraction" in row]
+        caption = f"Waiting for data: {100 * np.mean(waits):.1f} % of the time" if waits else ""
+        return Table(
+            ["dataset", "images", "epochs", "labelled pixels", "last loss", "classes never seen", "bad photos"],
+            list(zip(*columns, unseen, skipped, strict=True)),
+            caption,
+        )
+
+
+def _listed(labels: list[str]) -> str:
+    return "none" if not labels else ", ".join(labels[:_NAMES_SHOWN]) + (" ..." if len(labels) > _NAMES_SHOWN else "")

@@ -1,0 +1,108 @@
+"""Collectives of HLO text, worked out by hand, and of the real step on virtual devices."""
+
+import jax
+import pytest
+
+from mdp_jax.planning import collectives, programs
+from tests import tiny
+
+TEXT = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[4,8]{1,0})->f32[4,8]{1,0}}
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%fused (p: f32[16]) -> f32[4] {
+  %p = f32[16]{0:T(128)} parameter(0)
+  %all-reduce.9 = f32[16]{0:T(128)} all-reduce(%p), channel_id=9, to_apply=%add
+  ROOT %slice = f32[4]{0} slice(%all-reduce.9), slice={[0:4]}
+}
+
+%wrapped (q: bf16[6]) -> bf16[3] {
+  %q = bf16[6]{0} parameter(0)
+  ROOT %reduce-scatter.1 = bf16[3]{0} reduce-scatter(%q), channel_id=7, dimensions={0}, to_apply=%add
+}
+
+%body (state: (s32[], f32[2])) -> (s32[], f32[2]) {
+  %state = (s32[], f32[2]{0}) parameter(0)
+  %part = f32[2]{0} get-tuple-element(%state), index=1
+  %all-gather.2 = f32[8]{0:T(128)S(1)} all-gather(%part), channel_id=2, dimensions={0}
+  ROOT %next = (s32[], f32[2]{0}) tuple(%state, %part)
+}
+
+%condition (state.1: (s32[], f32[2])) -> pred[] {
+  %state.1 = (s32[], f32[2]{0}) parameter(0)
+  ROOT %less = pred[] constant(true)
+}
+
+%outer (state.2: (s32[], f32[2])) -> (s32[], f32[2]) {
+  %state.2 = (s32[], f32[2]{0}) parameter(0)
+  ROOT %while.1 = (s32[], f32[2]{0}) while(%state.2), condition=%condition, body=%body, backend_config=FIVE
+}
+
+ENTRY %main.1_spmd (param: f32[4,8], param.1: bf16[6]) -> f32[4,8] {
+  %param = f32[4,8]{1,0:T(8,128)} parameter(0), metadata={op_name="all-reduce(%param)"}
+  %param.1 = bf16[6]{0} parameter(1)
+  %all-reduce.1 = f32[4,8]{1,0:T(8,128)S(1)} all-reduce(%param), channel_id=1, replica_groups={}, to_apply=%add
+  %pair = (bf16[3]{0:T(128)(2,1)}, /*index=1*/f32[2]{0}) tuple(%param.1, %param)
+  %three = bf16[3]{0} slice(%param.1), slice={[0:3]}
+  %two = f32[2]{0} slice(%param), slice={[0:2]}
+  %all-reduce.2 = (bf16[3]{0:T(128)(2,1)}, /*index=1*/f32[2]{0}) all-reduce(%three, %two), channel_id=3, to_apply=%add
+  %fusion = f32[4]{0} fusion(%param), kind=kCustom, calls=%fused
+  %async-start = ((bf16[6]{0}), bf16[3]{0}, u32[]) async-start(%param.1), calls=%wrapped
+  %async-done = bf16[3]{0} async-done(%async-start), calls=%wrapped
+  %permute = (bf16[6]{0}, bf16[6]{0}) collective-permute-start(%param.1), source_target_pairs={{0,1},{1,0}}
+  %permute-done = bf16[6]{0} collective-permute-done(%permute)
+  %start = (s32[], f32[2]{0}) tuple(%two, %two)
+  %while = (s32[], f32[2]{0}) while(%start), condition=%condition, body=%outer, backend_config=THREE
+  ROOT %result = f32[4,8]{1,0} add(%all-reduce.1, %all-reduce.1)
+}
+"""
+FIVE = '{"known_trip_count":{"n":"5"},"known_init_step":{"init":"0","step":"1"}}'
+THREE = '{"known_trip_count":{"n":"3"}}'
+
+
+def test_by_hand():
+    found = collectives.count(TEXT.replace("FIVE", FIVE).replace("THREE", THREE))
+    assert found.bytes == {
+        "all-reduce": 4 * 32 + (2 * 3 + 4 * 2) + 4 * 16,  # alone, as a tuple, inside a fusion
+        "all-gather": 3 * 5 * 4 * 8,  # what comes out, in each round of the inner loop
+        "reduce-scatter": 2 * 6,  # what goes in
+        "all-to-all": 0,
+        "collective-permute": 2 * 6,
+        "collective-broadcast": 0,
+    }
+    assert found.calls == 3 + 15 + 1 + 1
+    assert found.loops_of_unknown_length == 0
+
+
+def test_loop_of_unknown_length():
+    found = collectives.count(TEXT.replace("FIVE", "{}").replace("THREE", THREE))
+    assert found.bytes["all-gather"] == 3 * 4 * 8
+    assert found.loops_of_unknown_length == 1
+
+
+def compiled(devices, **overrides):
+    """The real step with a pair of images, whose loss is computed in four chunks, on each device."""
+    config = tiny.pretrain_config(devices=devices, batch=2 * devices, method__loss_chunk=8, **overrides)
+    program = programs.program(config, jax.devices()[:devices], programs.label_space(config, None))
+    return collectives.count(program.step.lower(program.state, program.batch).compile().as_text())
+
+
+@pytest.fixture(scope="module")
+def on_two():
+    return compiled(2)
+
+
+def test_only_all_reduces_and_not_more_bytes_on_more_devices(on_two):
+    on_eight = compiled(8)
+    assert {kind for kind in collectives.KINDS if on_eight.bytes[kind]} == {"all-reduce"}
+    assert on_eight.bytes == on_two.bytes
+    assert on_eight.loops_of_unknown_length == 0
+
+
+def test_fsdp_gathers_kernels(on_two):
+    split = compiled(2, fsdp=2)
+    assert split.bytes["all-gather"] > 0 == on_two.bytes["all-gather"]

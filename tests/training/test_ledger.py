@@ -1,0 +1,127 @@
+"""The account of what a run took from each dataset."""
+
+import contextlib
+import itertools
+
+import numpy as np
+
+from configs import base
+from mdp_jax.data.bad_images import SkippingSource
+from mdp_jax.data.label_space import LabelSpace, build
+from mdp_jax.data.pipeline import pretrain_batches
+from mdp_jax.reporting.tables import text_of
+from mdp_jax.training.ledger import Ledger
+from tests.data.fixtures import MemorySource, numbered_source
+
+SPACE = LabelSpace((("a", ("sky", "road", "tree")), ("b", ("sky", "cow"))))
+SOURCES = [numbered_source("a", 3, 4), numbered_source("b", 2, 8)]
+# Three photos of 2 x 2 pixels: dataset a, with an ignored pixel; b; a, ignored altogether.
+BATCH = {
+    "dataset": np.int32([0, 1, 0]),
+    "label": np.int16([[[0, 0], [2, -1]], [[4, 4], [4, 4]], [[-1, -1], [-1, -1]]]),
+}
+
+
+def test_counts_by_hand():
+    ledger = Ledger(SPACE, SOURCES)
+    ledger.add(BATCH)
+    totals = ledger.totals()
+    assert totals.dtype == np.int64
+    np.testing.assert_array_equal(totals, [[2, 2, 0, 1], [1, 0, 4, 0]])
+    found = {name: value.tolist() for name, value in ledger.metrics(totals).items()}
+    assert found == {
+        "dataset_images": [2, 1],
+        "dataset_epochs": [0.5, 0.125],
+        "dataset_valid_pixels": [3, 4],
+        "dataset_unseen_classes": [1, 1],
+        "dataset_bad_images": [0, 0],
+    }
+    assert ledger.unseen(totals) == [["road"], ["sky"]]
+    ledger.add(BATCH)
+    np.testing.assert_array_equal(ledger.totals(), 2 * totals)
+    np.testing.assert_array_equal(totals, [[2, 2, 0, 1], [1, 0, 4, 0]])  # what was given out does not change
+
+
+def test_counts_stay_exact_beyond_float32_and_go_on_from_lists():
+    before = [[2**40 + 1, 2**50 + 1, 0, 0], [1, 0, 0, 0]]
+    ledger = Ledger(SPACE, SOURCES, before)
+    ledger.add(BATCH)
+    np.testing.assert_array_equal(ledger.totals(), [[2**40 + 3, 2**50 + 3, 0, 1], [2, 0, 4, 0]])
+    assert ledger.metrics(ledger.totals())["dataset_valid_pixels"].tolist() == [2**50 + 4, 4]
+
+
+def _batches(process_index=0, process_count=1, start=0):
+    config = base.pretrain()
+    config.data.crop, config.batch, config.data.threads = (8, 8), 8, 1
+    rng = np.random.default_rng(0)
+    sources = [
+        MemorySource(name, classes, [(np.zeros((9, 9, 3), np.uint8), label) for label in _labels(rng, len(classes))])
+        for name, classes in SPACE.datasets
+    ]
+    batches = pretrain_batches(
+        config,
+        sources,
+        build(sources),
+        start_batch=start,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    with contextlib.closing(batches):
+        yield from itertools.islice(batches, 6 - start)
+
+
+def _labels(rng: np.random.Generator, classes: int):
+    return rng.integers(-1, classes - 1, (3, 9, 9)).astype(np.int16)  # the last class is in no photo
+
+
+def test_processes_add_up_and_a_resumed_run_goes_on():
+    whole = Ledger(SPACE, SOURCES)
+    expected = np.zeros((2, 4), np.int64)
+    for batch in _batches():
+        whole.add(batch)
+        for dataset, label in zip(batch["dataset"], batch["label"], strict=True):
+            expected[dataset, 0] += 1
+            for row, column in np.ndindex(label.shape):
+                if label[row, column] >= 0:
+                    expected[dataset, 1 + label[row, column] - 3 * dataset] += 1
+    np.testing.assert_array_equal(whole.totals(), expected)
+    assert whole.unseen(whole.totals()) == [["tree"], ["cow"]]
+    parts = [Ledger(SPACE, SOURCES) for _ in range(2)]
+    for index, part in enumerate(parts):
+        for batch in itertools.islice(_batches(index, 2), 4):
+            part.add(batch)
+    before = sum(part.totals() for part in parts).tolist()  # as a checkpoint after four steps keeps them
+    parts = [Ledger(SPACE, SOURCES, before), Ledger(SPACE, SOURCES)]  # given to one process
+    for index, part in enumerate(parts):
+        for batch in _batches(index, 2, start=4):
+            part.add(batch)
+    np.testing.assert_array_equal(sum(part.totals() for part in parts), expected)
+
+
+def test_table():
+    skipping = SkippingSource(SOURCES[1], 0.5)
+    skipping.bad[3] = "b-3 is truncated"
+    ledger = Ledger(SPACE, [SOURCES[0], skipping])
+    ledger.add(BATCH)
+    rows = [
+        {"step": 1, "dataset_loss": [3.0, 2.0], "data_wait_fraction": 0.25},
+        {"step": 2, "dataset_loss": [2.5, None], "data_wait_fraction": 0.05},
+        {"step": 2, "val_mIoU": 1.0},
+    ]
+    table = ledger.table(ledger.totals(), rows)
+    shown = [[text_of(cell) for cell in row] for row in [table.columns, *table.rows]]
+    assert shown == [
+        ["dataset", "images", "epochs", "labelled pixels", "last loss", "classes never seen", "bad photos"],
+        ["a", "2", "0.50", "3", "2.50", "road", "0"],
+        ["b", "1", "0.12", "4", "–", "sky", "1"],
+    ]
+    assert table.caption == "Waiting for data: 15.0 % of the time"
+
+
+def test_table_before_anything_was_logged_and_with_many_unseen_classes():
+    space = LabelSpace((("a", tuple(f"class{i}" for i in range(14))),))
+    ledger = Ledger(space, [numbered_source("a", 14, 4)])
+    table = ledger.table(ledger.totals(), [])
+    assert table.rows[0][4:6] == (None, ", ".join(f"class{i}" for i in range(10)) + " ...")
+    ledger.add({"dataset": np.int32([0]), "label": np.arange(14, dtype=np.int16).reshape(1, 2, 7)})
+    assert ledger.table(ledger.totals(), []).rows[0][5] == "none"
