@@ -26,7 +26,7 @@ def accepted(monkeypatch):
         monkeypatch.setattr(module, "run", lambda *parts: parsed.append(parts))
         assert cli.run(arguments) == 0
         ((args, overrides),) = parsed
-        if "config" in vars(args):
-            configs.of_arguments(args, overrides)
+        if getattr(args, "config", None):
+            configs.apply_overrides(configs.load(args.config), overrides)
 
     return check
