@@ -13,6 +13,7 @@ _ARRAY = re.compile(r"([a-z]+)(\d*)[a-z0-9]*\[([\d,]*)\]")
 _OPERAND = re.compile(r"%([\w.-]+)")
 _CALLED = re.compile(r"(?:calls|body|condition)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"(?:branch_computations|called_computations)=\{([^}]*)\}")
+_CONDITION = re.compile(r"condition=%?([\w.-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -23,7 +24,8 @@ class Collectives:
     Attributes:
       bytes: by kind, of the larger of what a chip puts into a collective and what it gets out; every kind of KINDS.
       calls: how many collectives run.
-      loops_of_unknown_length: while loops with a collective whose trips the text does not tell; they count once.
+      loops_of_unknown_length: while loops with a collective of which the text does not tell how often they run;
+        they count once.
     """
 
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -35,8 +37,12 @@ class Collectives:
 class _Instruction:
     type: str
     operation: str
-    operands: tuple[str, ...]
-    attributes: str
+    arguments: str  # what stands in its brackets
+    attributes: str  # and behind them
+
+    def operands(self) -> list[str]:
+        """Names of the instructions whose results it takes."""
+        return _OPERAND.findall(self.arguments)
 
     def calls(self) -> list[str]:
         """Names of the computations that this instruction runs."""
@@ -80,8 +86,7 @@ def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
         found = _INSTRUCTION.match(line) if current is not None else None
         if found:
             name, type_, operation, rest = found.groups()
-            operands, attributes = _split(rest)
-            current[name] = _Instruction(type_, operation, tuple(_OPERAND.findall(operands)), attributes)
+            current[name] = _Instruction(type_, operation, *_split(rest))
     return computations, entry
 
 
@@ -91,26 +96,37 @@ def _kind(operation: str) -> str | None:
 
 
 def _moved(instruction: _Instruction, computation: dict[str, _Instruction]) -> int:
-    operands = sum(_bytes(computation[name].type) for name in instruction.operands if name in computation)
+    operands = sum(_bytes(computation[name].type) for name in instruction.operands() if name in computation)
     result = _bytes(instruction.type)
     if instruction.operation.endswith("-start") and not instruction.operation.startswith("all-reduce"):
         result -= operands  # the tuple of an asynchronous start holds the operands beside the results
     return max(operands, result)
 
 
-def _trips(instruction: _Instruction) -> int | None:
+def _trips(instruction: _Instruction, computations: dict[str, dict[str, _Instruction]]) -> int | None:
+    """How often an instruction runs what it calls; None = the text does not tell."""
     if instruction.operation != "while":
         return 1
     found = _TRIPS.search(instruction.attributes)
-    return int(found[1]) if found else None
+    if found:
+        return int(found[1])
+    # libtpu does not write the number. A scan counts from 0 by 1 while it is less than its length.
+    found = _CONDITION.search(instruction.attributes)
+    condition = computations.get(found[1], {}) if found else {}
+    compared = [other for other in condition.values() if other.operation == "compare"]
+    if len(compared) != 1 or "direction=LT" not in compared[0].attributes:
+        return None
+    limits = [condition[name] for name in compared[0].operands() if name in condition]
+    limits = [int(limit.arguments) for limit in limits if limit.operation == "constant"]
+    return limits[0] if len(limits) == 1 else None
 
 
 def count(text: str) -> Collectives:
     """Collectives of one run of a compiled program.
 
     Args:
-      text: optimised HLO of one device, as `compiled.as_text()` gives it. Bodies of loops count as often as XLA says
-        that they run; of the branches of a conditional all are counted.
+      text: optimised HLO of one device, as `compiled.as_text()` gives it. Bodies of loops count as often as they
+        run, where the text tells it; of the branches of a conditional all are counted.
     """
     computations, entry = _parse(text)
     totals: dict[str, Collectives] = {}
@@ -125,7 +141,7 @@ def count(text: str) -> Collectives:
             if kind:
                 total.bytes[kind] += _moved(instruction, computation)
                 total.calls += 1
-            trips = _trips(instruction)
+            trips = _trips(instruction, computations)
             for called in instruction.calls():
                 _add(total, of(called), trips)
         return total

@@ -62,15 +62,21 @@ def _row(topology: str, config: ConfigDict, space: LabelSpace) -> tuple[dict, in
         "classes": space.num_classes,
         "memory needed (MiB)": round((needed(outcome) if fits else outcome.needed) / MIB),
         "memory there (MiB)": round(available / MIB),
-        "state, of the needed (MiB)": round(programs.share(program.state) / MIB),
+        "state (MiB)": round(programs.share(program.state) / MIB),
         **_flops(topology, config, space),
         **{column(kind): moved.bytes[kind] / MIB if fits else None for kind in collectives.KINDS},
         "collectives": moved.calls if fits else None,
         "largest batch": None,
         "compiled in (s)": round(seconds),
-        "verdict": ["fits"] if fits else excess(outcome),
+        "verdict": _verdict(moved) if fits else excess(outcome),
     }
     return row, needed(outcome) if fits else None
+
+
+def _verdict(moved: collectives.Collectives) -> list[str]:
+    if not moved.loops_of_unknown_length:
+        return ["fits"]
+    return ["fits", f"  {moved.loops_of_unknown_length} loops of unknown length hold collectives, which count once"]
 
 
 def _flops(topology: str, config: ConfigDict, space: LabelSpace) -> dict[str, float]:
@@ -78,9 +84,9 @@ def _flops(topology: str, config: ConfigDict, space: LabelSpace) -> dict[str, fl
     total = sum(parts.values())
     return {
         "GFLOP": total / 1e9,
-        "outside the query encoder (%)": 100 * (total - parts[QUERY]) / total,
-        "momentum encoder, of these (%)": 100 * parts[MOMENTUM] / total,
-        "all but the encoders, against them (%)": 100 * parts[REST] / (parts[QUERY] + parts[MOMENTUM]),
+        "FLOPs outside the query encoder (%)": 100 * (total - parts[QUERY]) / total,
+        "FLOPs of the momentum encoder (%)": 100 * parts[MOMENTUM] / total,
+        "all else / both encoders (%)": 100 * parts[REST] / (parts[QUERY] + parts[MOMENTUM]),
     }
 
 

@@ -1,10 +1,6 @@
-"""Collectives of HLO text, worked out by hand, and of the real step on virtual devices."""
+"""Collectives of HLO text, worked out by hand; those of the real step are in tests/test_plan.py."""
 
-import jax
-import pytest
-
-from mdp_jax.planning import collectives, programs
-from tests import tiny
+from mdp_jax.planning import collectives
 
 TEXT = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[4,8]{1,0})->f32[4,8]{1,0}}
 
@@ -34,7 +30,9 @@ TEXT = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[
 
 %condition (state.1: (s32[], f32[2])) -> pred[] {
   %state.1 = (s32[], f32[2]{0}) parameter(0)
-  ROOT %less = pred[] constant(true)
+  %limit = s32[]{:T(128)} constant(7)
+  %round = s32[] get-tuple-element(%state.1), index=0
+  ROOT %less = pred[] compare(%round, %limit), direction=LT
 }
 
 %outer (state.2: (s32[], f32[2])) -> (s32[], f32[2]) {
@@ -78,31 +76,14 @@ def test_by_hand():
     assert found.loops_of_unknown_length == 0
 
 
-def test_loop_of_unknown_length():
+def test_scan_whose_length_its_condition_alone_tells():
     found = collectives.count(TEXT.replace("FIVE", "{}").replace("THREE", THREE))
+    assert found.bytes["all-gather"] == 3 * 7 * 4 * 8
+    assert found.loops_of_unknown_length == 0
+
+
+def test_loop_of_unknown_length():
+    text = TEXT.replace("FIVE", "{}").replace("THREE", THREE).replace("direction=LT", "direction=GT")
+    found = collectives.count(text)
     assert found.bytes["all-gather"] == 3 * 4 * 8
     assert found.loops_of_unknown_length == 1
-
-
-def compiled(devices, **overrides):
-    """The real step with a pair of images, whose loss is computed in four chunks, on each device."""
-    config = tiny.pretrain_config(devices=devices, batch=2 * devices, method__loss_chunk=8, **overrides)
-    program = programs.program(config, jax.devices()[:devices], programs.label_space(config, None))
-    return collectives.count(program.step.lower(program.state, program.batch).compile().as_text())
-
-
-@pytest.fixture(scope="module")
-def on_two():
-    return compiled(2)
-
-
-def test_only_all_reduces_and_not_more_bytes_on_more_devices(on_two):
-    on_eight = compiled(8)
-    assert {kind for kind in collectives.KINDS if on_eight.bytes[kind]} == {"all-reduce"}
-    assert on_eight.bytes == on_two.bytes
-    assert on_eight.loops_of_unknown_length == 0
-
-
-def test_fsdp_gathers_kernels(on_two):
-    split = compiled(2, fsdp=2)
-    assert split.bytes["all-gather"] > 0 == on_two.bytes["all-gather"]
