@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -65,6 +66,8 @@ def start(script: pathlib.Path, arguments, stand_ins: StandIns, cwd=ROOT, **vari
         ["bash", str(script), *arguments],
         cwd=cwd,
         env=stand_ins.environment() | variables,
+        # A shell cannot trap what it was started with as ignored, as background jobs are with SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
