@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         print("\n".join([f"{row['topology']}, batch {row['batch']}, {row['classes']} classes: {verdict}", *details]))
     if path:
         write_json(path, rows)
-        print(f"{len(rows)} rows ({path})")
+        print(f"columns as rows: {path}")
 
 
 def _cases(args: argparse.Namespace, config: ConfigDict) -> list[tuple[str, ConfigDict, LabelSpace]]:

@@ -151,7 +151,8 @@ def count(text: str) -> Collectives:
 
 def _add(total: Collectives, inner: Collectives, trips: int | None) -> None:
     """Adds what `trips` runs of `inner` do; None = nobody knows how many."""
+    times = 1 if trips is None else trips
     for kind in KINDS:
-        total.bytes[kind] += inner.bytes[kind] * (trips or 1)
-    total.calls += inner.calls * (trips or 1)
+        total.bytes[kind] += times * inner.bytes[kind]
+    total.calls += times * inner.calls
     total.loops_of_unknown_length += inner.loops_of_unknown_length + (trips is None and inner.calls > 0)
