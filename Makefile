@@ -18,4 +18,4 @@ quickstart: venv
 	$(VENV)/bin/mdp quickstart --workdir runs/quickstart
 
 test: venv
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
