@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part", choices=tuple(PARTS), default="step", help="the whole step, or the memory of the loss alone"
     )
-    parser.add_argument("--quick", action="store_true", help="do not look for the largest batch that fits")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="compile with little effort, which takes a tenth of the time and overstates the memory, and "
+        "do not look for the largest batch that fits",
+    )
     parser.add_argument("--json", metavar="FILE", help="the columns of the table as a list of rows")
     parser.epilog = (
         "Needs no TPU but its compiler: make venv EXTRA=tpu. A ResNet-50 takes minutes to compile. "

@@ -7,8 +7,8 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compilation is most of the time of the tests, and their programs are tiny.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-# Of this session alone, and of all its workers: runs that are started again find their compiled programs, and nothing is
-# found from before.
+# Of this session alone and of all its workers: runs that are started again find their compiled programs, and nothing
+# is found from before.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="mdp_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name

@@ -22,12 +22,12 @@ def rows(cases: Sequence[Case], quick: bool) -> list[dict]:
     """The columns of the table by name, for each case; bytes and operations are of one chip and one step.
 
     Beside the columns "verdict", lines of text. None stands for what only a program that fits tells, and for the
-    largest batch where `quick`.
+    largest batch where `quick`, which compiles with little effort.
     """
     known: dict[tuple, dict[int, int | None]] = {}  # of cases that are alike: images on a chip, bytes
     results = []
     for topology, config, space in cases:
-        row, bytes_needed = _row(topology, config, space)
+        row, bytes_needed = _row(topology, config, space, quick)
         known.setdefault(_alike(topology, space), {})[row["images on a chip"]] = bytes_needed
         results.append(row)
     for (topology, config, space), row in zip(cases, results, strict=True):
@@ -42,16 +42,16 @@ def _alike(topology: str, space: LabelSpace) -> tuple:
     return topologies.generation(topology), space.num_classes
 
 
-def _compile(topology: str, config: ConfigDict, space: LabelSpace):
+def _compile(topology: str, config: ConfigDict, space: LabelSpace, quick: bool):
     program = programs.program(config, topologies.devices(topology), space)
     what = f"{topology}, batch {config.batch}, {space.num_classes} classes"
-    return program, *compile_for(what, program.step.lower(program.state, program.batch))
+    return program, *compile_for(what, program.step.lower(program.state, program.batch), quick)
 
 
-def _row(topology: str, config: ConfigDict, space: LabelSpace) -> tuple[dict, int | None]:
+def _row(topology: str, config: ConfigDict, space: LabelSpace, quick: bool) -> tuple[dict, int | None]:
     """The row of a case, and the bytes that it needs on a chip where it fits."""
     chips, available = topologies.chips(topology), topologies.memory(topology)
-    program, outcome, seconds = _compile(topology, config, space)
+    program, outcome, seconds = _compile(topology, config, space, quick)
     fits = not isinstance(outcome, Exhausted)
     moved = collectives.count(outcome.as_text()) if fits else None
     row = {
@@ -95,7 +95,9 @@ def _largest_share(topology: str, config: ConfigDict, space: LabelSpace, known: 
     small = topologies.smallest(topology, config.fsdp)
 
     def measure(share: int) -> int | None:
-        _, outcome, _ = _compile(small, programs.with_batch(config, share * topologies.chips(small)), space)
+        _, outcome, _ = _compile(
+            small, programs.with_batch(config, share * topologies.chips(small)), space, quick=False
+        )
         return None if isinstance(outcome, Exhausted) else needed(outcome)
 
     return memory.largest(topologies.memory(topology), programs.unit(config), known, measure)

@@ -28,7 +28,7 @@ def compiler(monkeypatch):
         state = jax.ShapeDtypeStruct((20, MIB), np.float32, sharding=place)
         return programs.Program(types.SimpleNamespace(lower=lambda *inputs: (config, devices)), state, {})
 
-    def compile_for(what, lowered):
+    def compile_for(what, lowered, quick):
         config, devices = lowered
         asked.append((len(devices), config.batch))
         temporaries = 500 * MIB * config.batch // len(devices)
