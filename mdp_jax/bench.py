@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import pathlib
 
 import rich.console
@@ -10,17 +11,29 @@ from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, for_terminal
 from mdp_jax.training.workdir import write_json
 
-CASES = {"data": "images/s of one core: reading, decoding, augmenting, batching, and all of it in the pipeline"}
+CASES = {
+    "step": "images/s of the whole step of pretraining and of fine-tuning",
+    "loss": "thousand pixels/s of the prototype loss with its gradient, and of class means and bank",
+    "data": "images/s of one core: reading, decoding, augmenting, batching, and all of it in the pipeline",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp bench`; a case is the module of mdp_jax/benchmarks of its name."""
     parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
     parser.add_argument("--json", metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
-    parser.add_argument("--config", metavar="FILE", help="a config of your own in place of drawn photos")
+    parser.add_argument("--config", metavar="FILE", help="of a run of your own, for one case")
     parser.add_argument("--data_dir", metavar="D", help="folder of its datasets")
+    parser.add_argument("--classes", type=_count, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
-    parser.epilog = "; ".join(f"{name}: {summary}" for name, summary in CASES.items()) + "."
+    cases = "; ".join(f"{name}: {summary}" for name, summary in CASES.items())
+    parser.epilog = f"{cases}. Every config value can be set by --config.key=value."
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return int(text)
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -34,6 +47,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"--json {path}: expected a file in a folder that exists")
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds}: expected more than 0")
+    if not args.case and (args.config or overrides):
+        given = f"--config {args.config}" if args.config else f"--config.{overrides[0][0]}"
+        raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
+    # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console, rows = rich.console.Console(), []
     for name in [args.case] if args.case else CASES:
         case = importlib.import_module(f"mdp_jax.benchmarks.{name}")

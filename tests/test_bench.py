@@ -1,65 +1,14 @@
-"""`mdp bench`: what is timed and how, its table and JSON; no test looks at a speed."""
+"""`mdp bench`: its cases, its arguments, and what it refuses."""
 
-import contextlib
 import importlib.util
 import json
-import pathlib
+from argparse import Namespace
 
-import numpy as np
 import pytest
 
-from configs import base
 from mdp_jax import bench, cli
-from mdp_jax.benchmarks import data, measure
-from mdp_jax.data import augment, pipeline
-from mdp_jax.data.sources import open_source
+from mdp_jax.benchmarks.measure import Row
 from mdp_jax.errors import UserError
-
-TORCH = importlib.util.find_spec("torch") is not None
-PRETRAINING = """
-from configs import base
-
-def get_config():
-    config = base.pretrain()
-    config.sources = tuple(base.synthetic(name, images=2, size=(40, 48)) for name in ("harbor", "town"))
-    config.data.crop, config.batch, config.model.backbone = (32, 32), 16, "resnet18"
-    return config
-"""
-
-
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(data, "PHOTOS", 3)
-    monkeypatch.setattr(data, "SIZE", (60, 80))
-    monkeypatch.setattr(measure, "TURNS", 1)
-    monkeypatch.setattr(measure, "WARM_UP", 1)
-
-
-def _rows(path: pathlib.Path, *arguments: str) -> list[dict]:
-    cli.run(["bench", "data", "--seconds", "0.01", "--json", str(path), *arguments])
-    return json.loads(path.read_text())
-
-
-def test_drawn_photos(small, tmp_path, capsys):
-    rows = _rows(tmp_path / "rows.json", "--config.data.crop=64,64")
-    names = ["read", "decode", "augment", "batch", "to device", "all together", "all together, by processor time"]
-    assert [row["case"] for row in rows] == [f"data: {name}" for name in names]
-    for row in rows:
-        assert list(row) == ["case", "ours", "torch", "ratio"] and row["ours"] > 0
-        if TORCH and row["case"] not in ("data: read", "data: to device"):
-            assert row["ratio"] == pytest.approx(row["ours"] / row["torch"])
-        else:
-            assert row["torch"] is None and row["ratio"] is None
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "data: all together" in printed and "60 x 80 pixels; 1 view(s) of each, 64 x 64; batches of 16" in printed
-
-
-def test_own_config(small, tmp_path):
-    file = tmp_path / "config.py"
-    file.write_text(PRETRAINING)
-    rows = _rows(tmp_path / "rows.json", "--config", str(file))
-    assert [row["case"] for row in rows][:2] == ["data: read and decode", "data: augment"]
-    assert all(row["ours"] > 0 and row["torch"] is None for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -69,103 +18,50 @@ def test_own_config(small, tmp_path):
         (["--json", "nowhere/rows.json"], "--json nowhere/rows.json: expected a file in a folder that exists"),
         (["--seconds", "0"], r"--seconds 0.0: expected more than 0"),
         (["data", "--data_dir", "x"], "--data_dir x: belongs to --config"),
+        (["data", "--classes", "7"], "--classes 7: belongs to step and loss"),
+        (["step", "--classes", "7"], "--classes 7: belongs to --config"),
+        (["loss", "--classes", "0"], "argument --classes: 0: expected a whole number from 1"),
+        (["loss", "--config", "configs/finetune/voc.py"], "--config configs/finetune/voc.py: no prototype loss in it"),
+        (["loss", "--config.objective=multi_head"], "no prototype loss in it; expected objective mdp of mdp pretrain"),
+        (["step", "--config.batch=3"], r"config.batch=3: expected a multiple of 2 \(pairs of samples"),
+        (
+            ["step", "--config", "configs/pretrain/voc.py", "--config.devices=1"],
+            "give the number of classes: --classes N",
+        ),
+        (
+            ["--config", "configs/pretrain/voc.py"],
+            "--config configs/pretrain/voc.py: belongs to one case; expected one of",
+        ),
+        (["--config.batch=4"], "--config.batch: belongs to one case; expected one of step, loss, data before it"),
         (["data", "--config.data.crp=1"], "--config.data.crp: no such key; the nearest is data.crop"),
         (["data", "--config", "nowhere.py"], "--config nowhere.py: no such Python file"),
     ],
 )
-def test_wrong_use_is_one_line(small, arguments, message):
+def test_wrong_use_is_one_line(arguments, message):
     with pytest.raises(UserError, match=message) as error:
         cli.run(["bench", *arguments])
     assert "\n" not in str(error.value)
 
 
+def test_all_cases_one_after_the_other(tmp_path, monkeypatch):
+    asked = []
+
+    class Case:
+        @staticmethod
+        def measure(args, overrides):
+            asked.append(args.seconds)
+            return [Row(f"case {len(asked)}", 2.0, 4.0), Row("ours alone", 1.0, None)], "said below the table"
+
+    monkeypatch.setattr(bench.importlib, "import_module", lambda name: Case)
+    bench.run(Namespace(case=None, json=str(tmp_path / "rows.json"), config=None, seconds=0.5), [])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert asked == [0.5] * len(bench.CASES) and len(rows) == 2 * len(asked)
+    assert rows[:2] == [
+        {"case": "case 1", "ours": 2.0, "torch": 4.0, "ratio": 0.5},
+        {"case": "ours alone", "ours": 1.0, "torch": None, "ratio": None},
+    ]
+
+
 def test_every_case_has_a_module():
     for name in bench.CASES:
         assert importlib.util.find_spec(f"mdp_jax.benchmarks.{name}")
-
-
-class Clock:
-    """Stands in for the module `time`: calls cost what they say, on the processor half of it."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def process_time(self) -> float:
-        return self.now / 2
-
-    def spend(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    found = Clock()
-    monkeypatch.setattr(measure, "time", found)
-    return found
-
-
-def test_calls_count_with_the_fastest_of_each_item(clock):
-    costs = {"a": iter([5.0, 1.0, 2.0, 9.0] + [9.0] * 9), "b": iter([3.0, 3.0, 4.0, 3.5] + [9.0] * 9)}
-
-    def call(item):
-        clock.spend(next(costs[item]))
-
-    # Four rounds until 20 s have passed; the fastest calls take 1 + 3 seconds by the clock.
-    assert measure.calls_per_second(call, ["a", "b"], 20.0, clock.perf_counter) == pytest.approx(2 / 4)
-    costs = {"a": iter([5.0]), "b": iter([3.0])}
-    assert measure.calls_per_second(call, ["a", "b"], 8.0, clock.process_time) == pytest.approx(2 / 4)
-
-
-def test_streams_take_turns_and_the_best_turn_counts(clock):
-    costs, started = {"ours": [4.0, 1.0, 2.0, 2.0, 2.0], "torch": [8.0] * 5}, []
-
-    def stream(name):
-        @contextlib.contextmanager
-        def start():
-            cost = costs[name][started.count(name)]
-            started.append(name)
-            yield lambda: clock.spend(cost)
-
-        return start
-
-    rates = measure.results_per_second({name: stream(name) for name in costs}, seconds=40.0)
-    assert started == ["ours", "torch"] * 5
-    assert rates == {"ours": (1.0, 2.0), "torch": (1 / 8, 2 / 8)}
-
-
-def test_drawn_folder_is_a_dataset(small, tmp_path):
-    data.draw_folder(tmp_path, photos=2)
-    config = base.finetune()
-    source = open_source(base.folder("drawn", str(tmp_path)), config.data, "", "train", 0)
-    assert len(source) == 2
-    assert source[1]["image"].shape == (60, 80, 3) and source[1]["label"].max() > 0
-
-
-@pytest.mark.skipif(not TORCH, reason="PyTorch is not installed (extra torch)")
-def test_the_other_side_does_the_same_work(tmp_path):
-    from mdp_jax.interop import torch_loader
-
-    data.draw_folder(tmp_path, photos=2)
-    config = base.finetune()
-    config.data.category_ratio = 1.0
-    source = open_source(base.folder("drawn", str(tmp_path)), config.data, "", "train", 0)
-    files = [source.files(i) for i in range(2)]
-    decoded = torch_loader.decode(*(path.read_bytes() for path in files[0]))
-    np.testing.assert_array_equal(np.asarray(decoded[0]), source[0]["image"])
-    view, other = pipeline.finetune_view(config.data), torch_loader.View(config.data)
-    for seed in range(6):
-        image, label = view(source[0]["image"], source[0]["label"], np.random.default_rng(seed))
-        theirs = other(*decoded, np.random.default_rng(seed))
-        assert theirs[0].numpy().shape == image.shape and theirs[1].numpy().dtype == label.dtype
-        # One factor in both, as it is drawn first; so both have the same pixels of the crop to fill.
-        assert abs((theirs[1].numpy() >= 0).mean() - (label >= 0).mean()) < 0.25
-    crops = next(torch_loader.batches(files, other, 4))
-    assert [tuple(part.shape) for part in crops] == [(4, 512, 512, 3), (4, 512, 512)]
-    photo = source[0]["image"]
-    for seed in range(20):
-        ours = augment.photometric(photo, np.random.default_rng(seed), **config.data.photometric)
-        pillow = np.asarray(other._photometric(decoded[0], np.random.default_rng(seed)))
-        assert np.abs(ours.astype(int) - pillow).mean() < 3  # hue and saturation have other units in Pillow

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks, runtime
 from mdp_jax import config as configs
+from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, results_per_second
 from mdp_jax.data import images, pipeline, selection, sources, synthetic
 from mdp_jax.data import label_space as label_spaces
@@ -89,17 +90,12 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     Raises:
       UserError: a wrong config, or datasets that cannot be read.
     """
-    if args.data_dir and not args.config:
-        raise UserError(f"--data_dir {args.data_dir}: belongs to --config, which names datasets")
+    if args.classes:
+        raise UserError(f"--classes {args.classes}: belongs to step and loss; data reads the datasets themselves")
     with tempfile.TemporaryDirectory(prefix="mdp_bench_") as folder:
-        if args.config:
-            config = configs.load(args.config)
-        else:
+        config = config_of(args, [*overrides, ("data.threads", "1")], _drawn_config(folder))
+        if not args.config:
             draw_folder(pathlib.Path(folder), PHOTOS)
-            config = _drawn_config(folder)
-        if args.data_dir:
-            overrides = [*overrides, ("data_dir", args.data_dir)]
-        config = configs.apply_overrides(config, [*overrides, ("data.threads", "1")])
         return _measured(config, args.seconds)
 
 

@@ -1,8 +1,10 @@
 """How the cases of `mdp bench` are timed, and the rows that they give."""
 
 import contextlib
+import itertools
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -10,6 +12,8 @@ from typing import NamedTuple
 
 TURNS = 5  # of every stream; the best one counts, as whatever else the machine does only slows it down
 WARM_UP = 4  # calls before the clock starts: first uses, and what was read ahead while nobody looked
+ROUNDS = 3  # at least, of calls that take turns
+FIRST_ROUNDS = 2  # of them, before the clock starts: compiling, first uses
 
 # Starts something that goes on by itself, and gives a function that takes the next of its results.
 Stream = Callable[[], AbstractContextManager[Callable[[], object]]]
@@ -67,6 +71,23 @@ def _turn(take: Callable[[], object], seconds: float) -> tuple[float, float]:
         take()
         taken += 1
     return taken / (time.perf_counter() - start), taken / (time.process_time() - used)
+
+
+def median_seconds(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """The median of the seconds that a call of each takes, by the clock, over `seconds` for each.
+
+    They are called in turns, so that what else the machine does meets all of them, at least ROUNDS times after
+    FIRST_ROUNDS that do not count. A call returns when its work is done, on an accelerator too.
+    """
+    taken = {name: [] for name in calls}
+    for done in itertools.count(1 - FIRST_ROUNDS):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if done > 0:
+                taken[name].append(time.perf_counter() - start)
+        if done >= ROUNDS and sum(map(sum, taken.values())) >= seconds * len(calls):
+            return {name: statistics.median(each) for name, each in taken.items()}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,154 @@
+"""`mdp bench loss`: pixels a second of the prototype loss with its gradient, and of the bank's update.
+
+Beside the same in plain PyTorch with autograd (interop/torch_speed.py) on the same device (METHOD.md sections 3 and 4).
+"""
+
+import argparse
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax import checks
+from mdp_jax import config as configs
+from mdp_jax.benchmarks.chosen import config_of
+from mdp_jax.benchmarks.measure import Row, median_seconds
+from mdp_jax.benchmarks.step import random_bank
+from mdp_jax.errors import UserError
+from mdp_jax.method.losses import prototype_loss
+from mdp_jax.method.prototypes import Bank, update_bank
+from mdp_jax.planning import loss_memory, programs
+from mdp_jax.reporting.progress import Progress
+from mdp_jax.training.objectives import loss_options
+
+CLASSES = (341, 2000)
+IMAGES, CROP = 32, (256, 256)  # 32,768 pixels at output stride 8
+_SECOND_LABEL = 0.25  # share of the pixels that have one, as many as are mixed by pixel
+_THOUSAND = 1e3
+
+
+class _Inputs(NamedTuple):
+    """What both sides are given: v [B, N, D] unit vectors, labels int [B, N, 2], weights [B, N, 2], the bank."""
+
+    v: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    bank: Bank
+
+
+def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple[list[Row], str]:
+    """The rows of the case, and a line that says what was measured.
+
+    Args:
+      args: `config` of mdp pretrain, whose batch, crop and method are taken, or None for IMAGES and CROP; its
+        `data_dir` and its number of `classes`, or None; `seconds` for each measurement.
+      overrides: of the config.
+
+    Raises:
+      UserError: a wrong config, or datasets that are not there where no number of classes is given.
+    """
+    config = config_of(args, overrides, _default_config())
+    if not programs.is_pretraining(config) or config.objective != "mdp":
+        given = f"--config {args.config}" if args.config else f"config.objective={config.objective}"
+        raise UserError(f"{given}: no prototype loss in it; expected objective mdp of mdp pretrain")
+    checks.pretraining(config, 1)
+    numbers = (programs.label_space(config, args.classes).num_classes,) if args.config else CLASSES
+    rows = []
+    with Progress(2 * len(numbers), unit="measurement") as progress:
+        for classes in numbers:
+            inputs = _inputs(config, classes)
+            for name, sides in (("value and gradient", _losses), ("class means and bank", _updates)):
+                progress.update(len(rows))
+                rates = _rates(sides(config, inputs), inputs, args.seconds)
+                rows.append(Row(f"loss: {name}, {classes:,} classes", *rates))
+        progress.update(len(rows))
+    images, pixels, dim = inputs.v.shape
+    return rows, (
+        f"Thousand pixels/s of {images * pixels:,} pixels with {dim} dimensions ({jax.default_backend()}), float32; "
+        f"logits of {loss_memory.chunk(config, 1):,} pixels at a time; the median of calls that take turns with "
+        "PyTorch's."
+    )
+
+
+def _default_config() -> ConfigDict:
+    config = configs.load("configs/pretrain/voc_ade.py")
+    config.batch, config.data.crop = IMAGES, CROP
+    return config
+
+
+def _inputs(config: ConfigDict, classes: int) -> _Inputs:
+    rng = np.random.default_rng(0)
+    shape = (config.batch, loss_memory.feature_pixels(config))
+    v = rng.standard_normal((*shape, config.model.projection.dim), dtype=np.float32)
+    v /= np.linalg.norm(v, axis=-1, keepdims=True)
+    labels = rng.integers(-1, classes, (*shape, 2), dtype=np.int32)
+    labels[..., 1] = np.where(rng.random(shape) < _SECOND_LABEL, labels[..., 1], -1)
+    own = np.where(labels[..., 1] < 0, 1, rng.random(shape)).astype(np.float32)
+    return _Inputs(v, labels, np.stack([own, 1 - own], axis=-1), random_bank(rng, classes, v.shape[-1]))
+
+
+def _rates(calls: dict[str, Callable[[], object]], inputs: _Inputs, seconds: float) -> tuple[float, float | None]:
+    taken = median_seconds(calls, seconds)
+    pixels = inputs.labels[..., 0].size / _THOUSAND
+    return pixels / taken["ours"], pixels / taken["torch"] if "torch" in taken else None
+
+
+def _torch():
+    """interop/torch_speed.py and PyTorch's device beside JAX's, or None where there is none."""
+    if not importlib.util.find_spec("torch"):
+        return None
+    from mdp_jax.interop import torch_speed
+
+    device = torch_speed.device_beside(jax.default_backend())
+    torch_speed.use_all_threads()
+    return (torch_speed, device) if device else None
+
+
+def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:
+    """The loss of all pixels and its gradient with respect to their embeddings."""
+    chunk = loss_memory.chunk(config, 1) // config.batch
+    loss = functools.partial(prototype_loss, options=loss_options(config.method), chunk=chunk)
+    value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    arrays = jax.device_put(inputs)
+    calls = {"ours": lambda: jax.block_until_ready(value_and_gradient(*arrays))}
+    if config.method.sparse_coding != "no_push" and (found := _torch()):
+        torch_speed, device = found
+        own = _tensors(torch_speed, device, inputs)
+        own["v"].requires_grad_()
+
+        def theirs() -> None:
+            own["v"].grad = None
+            flat = (own[name].flatten(0, 1) for name in ("v", "labels", "weights"))
+            torch_speed.losses(*flat, own["bank"], config.method).backward()
+            torch_speed.wait(device)
+
+        calls["torch"] = theirs
+    return calls
+
+
+def _updates(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:
+    """The two-step average of all pixels, folded into the bank."""
+    update = jax.jit(functools.partial(update_bank, momentum=config.method.prototype_momentum))
+    arguments = jax.device_put((inputs.bank, inputs.v, jnp.asarray(inputs.labels[..., 0])))
+    calls = {"ours": lambda: jax.block_until_ready(update(*arguments))}
+    if found := _torch():
+        torch_speed, device = found
+        own = _tensors(torch_speed, device, inputs)
+
+        def theirs() -> None:
+            torch_speed.update_bank(own["bank"], own["v"], own["labels"][..., 0], config.method.prototype_momentum)
+            torch_speed.wait(device)
+
+        calls["torch"] = theirs
+    return calls
+
+
+def _tensors(torch_speed, device: str, inputs: _Inputs) -> dict:
+    arrays = {"v": inputs.v, "labels": inputs.labels.astype(np.int64), "weights": inputs.weights}
+    bank = torch_speed.make_bank(np.array(inputs.bank.vectors), np.array(inputs.bank.images_seen), device)
+    return torch_speed.tensors(arrays, device) | {"bank": bank}

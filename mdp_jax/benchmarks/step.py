@@ -1,0 +1,194 @@
+"""`mdp bench step`: images a second of whole training steps, from a batch on the device to the state after it.
+
+Beside the same steps in PyTorch (interop/torch_speed.py) on the same device.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax import config as configs
+from mdp_jax import finetune, pretrain, runtime
+from mdp_jax.benchmarks.chosen import config_of
+from mdp_jax.benchmarks.measure import Row, median_seconds
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method.prototypes import Bank, normalise
+from mdp_jax.planning import programs
+from mdp_jax.reporting.progress import Progress
+from mdp_jax.training import sharding
+
+_SAMPLES = 10_000  # of the datasets; only scales the schedule
+_LEARNING_RATE = 1e-3  # of PyTorch's side
+
+
+class Size(NamedTuple):
+    """A config of the house at the size that it is measured in; classes, or None where its datasets are drawn."""
+
+    config: str
+    classes: int | None
+    values: dict[str, str]
+
+
+_MINI = (
+    Size("configs/quickstart/pretrain.py", None, {}),
+    Size("configs/quickstart/finetune.py", None, {}),
+)
+_SMALL = {"data.crop": "(128,128)", "batch": "2"}
+_HALF = {"model.compute_dtype": "bfloat16"}
+SIZES = {  # by what JAX runs on
+    "cpu": (
+        *_MINI,
+        Size("configs/pretrain/voc_ade.py", 171, _SMALL),
+        Size("configs/finetune/voc.py", 21, _SMALL),
+    ),
+    "accelerator": (
+        *_MINI,
+        Size("configs/pretrain/voc_ade.py", 171, {"batch": "32", **_HALF}),
+        Size("configs/finetune/voc.py", 21, {"batch": "8", **_HALF}),
+    ),
+}
+
+
+def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple[list[Row], str]:
+    """The rows of the case, and a line that says what was measured.
+
+    Args:
+      args: `config`, or None for SIZES; its `data_dir` and its number of `classes`, or None; `seconds` for each
+        measurement.
+      overrides: of the config, or of all of SIZES.
+
+    Raises:
+      UserError: a wrong config, or datasets that are not there where no number of classes is given.
+    """
+    cases = []
+    if args.config:
+        config = config_of(args, overrides, None)
+        cases.append((config, programs.label_space(config, args.classes)))
+    else:
+        for size in SIZES["cpu" if jax.default_backend() == "cpu" else "accelerator"]:
+            values = [*size.values.items(), ("devices", "1"), *overrides]
+            config = config_of(args, values, configs.load(size.config))
+            cases.append((config, programs.label_space(config, size.classes)))
+    meshes = [_mesh(config) for config, _ in cases]  # all are checked before the first is measured
+    rows = []
+    with Progress(len(cases), unit="measurement") as progress:
+        for done, ((config, space), mesh) in enumerate(zip(cases, meshes, strict=True)):
+            progress.update(done)
+            rows.append(_row(config, space, mesh, args.seconds))
+        progress.update(len(cases))
+    return rows, (
+        f"Images/s of the whole training step on {meshes[0].size} {jax.default_backend()} device(s), from a batch that "
+        "is there; the median of steps that take turns with PyTorch's."
+    )
+
+
+def _mesh(config: ConfigDict) -> jax.sharding.Mesh:
+    runtime.set_precision(config.model)
+    mesh = sharding.make_mesh(config.devices, config.fsdp)
+    programs.check(config, mesh.size)
+    return mesh
+
+
+def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, seconds: float) -> Row:
+    rng = np.random.default_rng(0)
+    batch = random_batch(rng, config, space.num_classes)
+    bank = random_bank(rng, space.num_classes, config.model.projection.dim) if "projection" in config.model else None
+    calls = {"ours": _ours(config, space, mesh, batch, bank)}
+    if comparable(config, mesh.size):
+        calls["torch"] = _theirs(config, space, batch, bank)
+    rates = {name: config.batch / taken for name, taken in median_seconds(calls, seconds).items()}
+    return Row(f"step: {_name(config)}", rates["ours"], rates.get("torch"))
+
+
+def _name(config: ConfigDict) -> str:
+    loop = "pretraining" if programs.is_pretraining(config) else "fine-tuning"
+    width = "" if config.model.width == 1 else f" of width {config.model.width:g}"
+    height, wide = config.data.crop
+    precision = "" if config.model.compute_dtype == "float32" else f", {config.model.compute_dtype}"
+    return f"{loop}, {config.model.backbone}{width}, {height} x {wide} px, batch {config.batch}{precision}"
+
+
+def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> dict[str, np.ndarray]:
+    """A batch as data/pipeline.py gives it, of noise; a quarter of the pairs mixed by region, a quarter by pixel."""
+    size, pairs = (config.batch, *config.data.crop), config.batch // 2
+    height, width = config.data.crop
+
+    def view(prefix: str) -> dict[str, np.ndarray]:
+        return {
+            f"{prefix}image": rng.integers(0, 256, (*size, 3), dtype=np.uint8),
+            f"{prefix}label": rng.integers(-1, classes, size, dtype=np.int16),
+        }
+
+    if not programs.is_pretraining(config):
+        return view("")
+    own = view("") | {
+        "mix_kind": np.int32([1, 0, 2, 0])[np.arange(pairs) % 4],
+        "lam": rng.random(pairs, dtype=np.float32),
+        "box": np.tile(np.int32([height // 4, width // 4, height, width // 2]), (pairs, 1)),
+        "dataset": np.zeros(config.batch, np.int32),
+    }
+    return own | view("key_") if config.objective == "mdp" else own
+
+
+def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
+    """A bank of `classes` unit vectors of `dim`, all of them seen: on an empty one the loss has nothing to do."""
+    vectors = normalise(jnp.asarray(rng.standard_normal((classes, dim), dtype=np.float32)))
+    return Bank(vectors, jnp.ones(classes, jnp.int32))
+
+
+def _ours(config: ConfigDict, space: LabelSpace, mesh, batch: dict, bank: Bank | None) -> Callable[[], object]:
+    if programs.is_pretraining(config):
+        state, places, step, _ = pretrain.build(config, mesh, space, _SAMPLES)
+        if config.objective == "mdp":
+            bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, state.bank)
+            state = state.replace(bank=jax.device_put(bank, places.bank))
+    else:
+        _, state, _, step, _ = finetune.build(config, mesh, space.num_classes)
+    batch = sharding.to_devices(batch, mesh)
+
+    def take() -> None:
+        nonlocal state
+        state, _ = step(state, batch)
+        jax.block_until_ready(state)
+
+    return take
+
+
+def comparable(config: ConfigDict, devices: int) -> bool:
+    """Whether PyTorch is here and its side does the same work, on one device of the kind that JAX uses."""
+    if not importlib.util.find_spec("torch") or devices > 1:
+        return False
+    from mdp_jax.interop import torch_speed
+
+    if programs.is_pretraining(config):
+        same = config.objective == "mdp" and config.method.sparse_coding in ("pull", "off")
+    else:
+        same = config.trainable == "all" and config.loss_mean == "all"
+    same = same and config.accumulate == 1 and config.model.remat == "none"
+    same = same and config.model.backbone in torch_speed.BACKBONES and config.model.compute_dtype != "float64"
+    return bool(same and torch_speed.device_beside(jax.default_backend()))
+
+
+def _theirs(config: ConfigDict, space: LabelSpace, batch: dict, bank: Bank | None) -> Callable[[], object]:
+    from mdp_jax.interop import torch_speed
+
+    device = torch_speed.device_beside(jax.default_backend())
+    torch_speed.use_all_threads()
+    if programs.is_pretraining(config):
+        own_bank = torch_speed.make_bank(np.array(bank.vectors), np.array(bank.images_seen), device)
+        loop = torch_speed.Pretraining(config, own_bank, device)
+    else:
+        loop = torch_speed.Finetuning(config, space.num_classes, device)
+    batch = torch_speed.tensors(batch, device)
+
+    def take() -> None:
+        loop.step(batch, _LEARNING_RATE)
+        torch_speed.wait(device)
+
+    return take

@@ -1,0 +1,58 @@
+"""`mdp bench loss`: what both sides are given, and its rows; no test looks at a speed."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from mdp_jax import cli
+from mdp_jax import config as configs
+from mdp_jax.benchmarks import loss, measure
+
+TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(measure, "ROUNDS", 1)
+    monkeypatch.setattr(measure, "FIRST_ROUNDS", 1)
+
+
+def _rows(tmp_path, *arguments) -> list[dict]:
+    cli.run(["bench", "loss", "--seconds", "0.001", "--json", str(tmp_path / "rows.json"), *arguments])
+    return json.loads((tmp_path / "rows.json").read_text())
+
+
+def test_numbers_of_classes(quick, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loss, "CLASSES", (6, 1500))
+    monkeypatch.setattr(loss, "IMAGES", 2)
+    monkeypatch.setattr(loss, "CROP", (32, 40))
+    rows = _rows(tmp_path, "--config.method.loss_chunk=12")
+    names = ("value and gradient", "class means and bank")
+    assert [row["case"] for row in rows] == [f"loss: {name}, {c} classes" for c in ("6", "1,500") for name in names]
+    for row in rows:
+        assert list(row) == ["case", "ours", "torch", "ratio"] and row["ours"] > 0
+        assert (row["torch"] is not None) == TORCH
+        assert not TORCH or row["ratio"] == pytest.approx(row["ours"] / row["torch"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "of 40 pixels with 256 dimensions (cpu), float32; logits of 12 pixels at a time" in printed
+
+
+def test_own_config(quick, tmp_path):
+    values = ["--config.batch=2", "--config.data.crop=(16,16)", "--config.method.sparse_coding=no_push"]
+    value, update = _rows(tmp_path, "--config", "configs/mini/pretrain.py", "--classes", "12", *values)
+    assert value["case"] == "loss: value and gradient, 12 classes" and value["torch"] is None
+    assert (update["torch"] is not None) == TORCH
+
+
+def test_inputs():
+    config = configs.load("configs/mini/pretrain.py")
+    config.batch, config.data.crop = 6, (64, 64)
+    inputs = loss._inputs(config, classes=5)
+    assert inputs.v.shape == (6, 64, 64) and inputs.labels.shape == inputs.weights.shape == (6, 64, 2)
+    np.testing.assert_allclose(np.linalg.norm(inputs.v, axis=-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(inputs.weights.sum(axis=-1), 1.0, rtol=1e-6)
+    single = inputs.labels[..., 1] < 0
+    assert (inputs.weights[single] == [1, 0]).all() and (inputs.weights[~single] < 1).all()
+    assert set(np.unique(inputs.labels)) == {-1, 0, 1, 2, 3, 4} and 0.6 < single.mean() < 0.9

@@ -1,0 +1,107 @@
+"""`mdp bench step`: which steps are timed, on which batches, and its rows; no test looks at a speed."""
+
+import importlib.util
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mdp_jax import cli
+from mdp_jax import config as configs
+from mdp_jax.benchmarks import measure, step
+from mdp_jax.planning import programs
+from tests import tiny
+
+TORCH = importlib.util.find_spec("torch") is not None
+TINY = "from tests import tiny\n\ndef get_config():\n    return tiny.{}_config(devices=1)\n"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(measure, "ROUNDS", 1)
+    monkeypatch.setattr(measure, "FIRST_ROUNDS", 1)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Config files of the tiny runs, by loop."""
+    for loop in ("pretrain", "finetune"):
+        (tmp_path / f"{loop}.py").write_text(TINY.format(loop))
+    return {loop: str(tmp_path / f"{loop}.py") for loop in ("pretrain", "finetune")}
+
+
+def _rows(tmp_path, *arguments) -> list[dict]:
+    cli.run(["bench", "step", "--seconds", "0.001", "--json", str(tmp_path / "rows.json"), *arguments])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    for row in rows:
+        assert list(row) == ["case", "ours", "torch", "ratio"] and row["ours"] > 0
+    return rows
+
+
+def test_the_sizes_of_the_house(quick, files, tmp_path, monkeypatch, capsys):
+    sizes = (
+        step.Size(files["pretrain"], None, {"batch": "6"}),
+        step.Size(files["finetune"], 5, {"model.compute_dtype": "bfloat16"}),
+    )
+    monkeypatch.setitem(step.SIZES, "cpu", sizes)
+    pretraining, finetuning = _rows(tmp_path)
+    name = "resnet18 of width 0.0625, 32 x 32 px, batch"
+    assert pretraining["case"] == f"step: pretraining, {name} 6"
+    assert finetuning["case"] == f"step: fine-tuning, {name} 8, bfloat16"
+    for row in (pretraining, finetuning):
+        assert (row["torch"] is not None) == TORCH
+        assert not TORCH or row["ratio"] == pytest.approx(row["ours"] / row["torch"])
+    assert "Images/s of the whole training step on 1 cpu device(s)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_own_config_that_pytorch_has_no_match_for(quick, files, tmp_path):
+    (row,) = _rows(tmp_path, "--config", files["finetune"], "--classes", "9", "--config.trainable=head")
+    assert row["torch"] is None and row["ratio"] is None
+
+
+@pytest.mark.skipif(not TORCH, reason="PyTorch is not installed (extra torch)")
+def test_comparable():
+    pretraining, finetuning = tiny.pretrain_config(), tiny.finetune_config()
+    assert step.comparable(pretraining, 1) and step.comparable(finetuning, 1)
+    assert not step.comparable(pretraining, 2)
+    for value in (
+        "trainable=head",
+        "accumulate=2",
+        "model.remat=blocks",
+        "model.compute_dtype=float64",
+        "model.backbone=resnet34",
+    ):
+        other = configs.apply_overrides(tiny.finetune_config(), [tuple(value.split("="))])
+        assert not step.comparable(other, 1)
+    for value in ("objective=multi_head", "method.sparse_coding=no_push"):
+        other = configs.apply_overrides(tiny.pretrain_config(), [tuple(value.split("="))])
+        assert not step.comparable(other, 1)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "accelerator"])
+def test_every_size_can_run(platform):
+    for size in step.SIZES[platform]:
+        config = configs.apply_overrides(configs.load(size.config), list(size.values.items()))
+        programs.check(config, devices=1)
+        assert programs.label_space(config, size.classes).num_classes > 1
+
+
+@pytest.mark.parametrize("loop", ["pretrain", "finetune"])
+def test_batches_are_of_the_pipelines_shape(loop):
+    config = getattr(tiny, f"{loop}_config")()
+    space = programs.label_space(config, None)
+    batch = step.random_batch(np.random.default_rng(0), config, space.num_classes)
+    expected = programs.program(config, jax.devices()[:2], space).batch
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+        name: (x.shape, x.dtype) for name, x in expected.items()
+    }
+    assert batch["label"].min() == -1 and batch["label"].max() == space.num_classes - 1
+    if loop == "pretrain":
+        assert {0, 1, 2} <= set(batch["mix_kind"])
+
+
+def test_bank_is_full():
+    bank = step.random_bank(np.random.default_rng(0), 7, 3)
+    np.testing.assert_allclose(np.linalg.norm(bank.vectors, axis=1), np.ones(7), rtol=1e-6)
+    assert bank.seen.all()
