@@ -16,6 +16,7 @@ PARTS = {
     "compare": "numerics against PyTorch, layer by layer and step by step",
     "plan": "memory, FLOPs and traffic of a step on a TPU slice that is not here",
     "bench": "the speed of this package, beside PyTorch's where it is installed",
+    "reproduce": "the paper's comparisons on small sets, with intervals and verdicts",
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
 }
 

@@ -1,0 +1,128 @@
+"""`mdp reproduce`: the paper's comparisons at a scale anybody can run, with intervals and verdicts."""
+
+import argparse
+import pathlib
+import shlex
+
+from rich.console import Console
+
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.tables import Table, for_terminal
+from mdp_jax.reproduction import claims_page, report, runs
+from mdp_jax.reproduction.engine import Engine, locked, slots
+from mdp_jax.reproduction.experiments import Suite
+from mdp_jax.reproduction.full import DEVICE, PEAK_TFLOPS, UTILISATION, device_hours
+from mdp_jax.reproduction.results import Results, collect, outcome_table, outcomes_table, scores_table
+from mdp_jax.reproduction.suites import SUITES
+from mdp_jax.training.workdir import write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp reproduce`."""
+    parser.add_argument("--suite", required=True, choices=tuple(SUITES), help="which experiments; full is only listed")
+    parser.add_argument("--seeds", type=_count, metavar="N", help="at most so many of each experiment (its first ones)")
+    parser.add_argument("--workdir", default="runs/reproduce", help="folder of all runs (default runs/reproduce)")
+    parser.add_argument("--data_dir", metavar="D", help="folder of the datasets, where the suite has real photos")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="run these pretrainings alone")
+    at_once = parser.add_mutually_exclusive_group()
+    at_once.add_argument("--jobs", type=_count, metavar="J", help="runs at once, each on its share of the cores")
+    at_once.add_argument("--gpus", nargs="+", default=(), metavar="ID", help="CUDA devices, one run at once on each")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--list", action="store_true", help="print claims and runs with their state; run nothing")
+    shown.add_argument("--results", action="store_true", help="the results of the runs that are finished; run nothing")
+    parser.add_argument("--json", metavar="FILE", help="the table of the claims and ablations as a list of rows")
+    parser.add_argument("--docs", metavar="DIR", help="write the suite's part of DIR/results.md, with JSON and figures")
+    parser.epilog = "Started again on the same workdir it goes on, and no finished run is repeated."
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return int(text)
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Runs what is missing of a suite and writes its results; or lists it.
+
+    Raises:
+      UserError: wrong use, no data, a workdir in use or of other settings, or runs that failed (after all others).
+      PreemptedError: told to stop; what was under way has saved.
+    """
+    reproduce(SUITES[args.suite](), args, overrides)
+
+
+def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """`run` for a suite given as data."""
+    if overrides:
+        raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
+    json_file, docs = (pathlib.Path(path) if path else None for path in (args.json, args.docs))
+    if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
+        raise UserError(f"--json {json_file}: expected a file in a folder that exists")
+    if docs:
+        report.require_docs(docs, suite.name)
+    folder = pathlib.Path(args.workdir).resolve() / suite.name
+    data_dir = str(pathlib.Path(args.data_dir).resolve()) if args.data_dir else ""
+    every = runs.of_suite(suite, data_dir, args.seeds)
+    chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
+    if not suite.runs_here:
+        if args.results or json_file or docs:
+            raise UserError(f"--suite {suite.name}: is only listed; expected no --results, --json or --docs")
+        return _list_elsewhere(suite, chosen)
+    runs.require_same(every, folder)
+    if args.list:
+        return _list(suite, chosen, folder)
+    failures = {}
+    if not args.results:
+        places = slots(args.jobs or max(1, len(args.gpus)), args.gpus)
+        runs.require_data(chosen)
+        with locked(folder) as lock:
+            engine = Engine(folder, places, lock)
+            engine.carry_out(chosen)
+        failures = engine.failures
+    results = collect(suite, every, folder, args.seeds)
+    _print(results)
+    if folder.is_dir():
+        print(f"report: {report.write_page(results, folder)}")
+    if json_file:
+        write_json(json_file, report.rows(results))
+    if docs:
+        report.write_docs(results, docs)
+    if failures:
+        name, reason = next(iter(failures.items()))
+        raise UserError(f"{len(failures)} of {len(chosen)} runs failed or could not start, first {name}: {reason}")
+
+
+def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path) -> None:
+    """The page of the claims on stdout, so that it can be kept, and the states of the runs on stderr."""
+    print(claims_page.claims_page([suite]), end="")
+    states = [[run.name, run.part, runs.state(run, folder)] for run in chosen]
+    finished = sum(state == "finished" for *_, state in states)
+    caption = f"{len(states)} runs, {finished} finished, in {folder}"
+    Console(stderr=True).print(for_terminal(Table(["run", "part", "state"], states, caption)))
+
+
+def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:
+    """Claims, the commands of all runs, and what they take; to be run one after the other in one folder."""
+    print(claims_page.claims_page([suite]), end="")
+    print("\n### Commands\n\n```bash")
+    for run in chosen:
+        print(shlex.join(["mdp", *run.words]))
+    print("```\n")
+    hours = [[run.name, run.part, device_hours(run)] for run in chosen]
+    caption = f"{len(hours)} runs, {sum(row[2] for row in hours):.0f} hours of one {DEVICE}"
+    caption += f" at {UTILISATION:.0%} of its {PEAK_TFLOPS:.0f} TFLOP/s"
+    Console(stderr=True).print(for_terminal(Table(["run", "part", "device hours"], hours, caption)))
+
+
+def _print(results: Results) -> None:
+    console = Console()
+    for outcome in results.claims:
+        contrast = outcome.contrast
+        print(f"{contrast.key}: {contrast.sentence} ({contrast.kind}); {outcome.verdict}")
+        if outcome.seeds:
+            console.print(for_terminal(outcome_table(outcome)))
+    console.print(for_terminal(scores_table(results, "All runs")))
+    if results.ablations:
+        console.print(for_terminal(outcomes_table(results.ablations, "Ablations, each against MDP as it is")))
+    console.print(for_terminal(outcomes_table(results.claims, "Claims")))
+    print(report.summary(results))

@@ -1,0 +1,77 @@
+"""The claims of METHOD.md section 7 as contrasts between the pretrainings of the small suites (suites.py)."""
+
+from mdp_jax.reproduction.experiments import EQUIVALENT, MEASURED, Contrast, Pretraining, Target
+
+BASELINES = {
+    "scratch": "training from scratch",
+    "multi_head": "multi-head cross entropy",
+    "pixel_to_pixel": "pixel-to-pixel contrast",
+}
+
+
+def _against_baselines(targets: tuple[Target, ...]) -> list[Contrast]:
+    return [
+        Contrast(
+            f"mdp_over_{name}/{target.name}",
+            f"MDP is better than {what}",
+            (("mdp", target.name),),
+            ((name, target.name),),
+        )
+        for name, what in BASELINES.items()
+        for target in targets
+    ]
+
+
+def claims(targets: tuple[Target, ...], sets: tuple[str, ...], largest: str) -> tuple[Contrast, ...]:
+    """The claims of a small suite.
+
+    Args:
+      targets: few labels, all labels, and the frozen probes of both; what has a single target takes the first.
+      sets: names of the datasets of the pretraining.
+      largest: the one of them that cross entropy is trained on alone.
+    """
+    few, many = (target.name for target in targets[:2])
+
+    def claim(key: str, sentence: str, left: str, right: str, **rest) -> Contrast:
+        return Contrast(key, sentence, ((left, few),), ((right, few),), **rest)
+
+    return (
+        *_against_baselines(targets),
+        *(
+            claim(f"more_sets_over_{name}", f"three sets are better than {name} alone", "mdp", f"mdp_{name}")
+            for name in sets
+        ),
+        claim(
+            "mdp_over_cross_entropy",
+            f"on one set, {largest}, MDP is better than plain cross entropy",
+            f"mdp_{largest}",
+            f"cross_entropy_{largest}",
+        ),
+        claim("joint_over_sequential", "all sets at once are better than one after the other", "mdp", "sequential"),
+        claim("region_mixing", "region mixing helps", "mdp", "no_region_mixing"),
+        claim("pixel_mixing", "pixel mixing helps", "mdp", "no_pixel_mixing"),
+        claim("sparse_coding", "sparse coding (pull) helps on a set never seen", "mdp", "no_sparse_coding"),
+        claim("merged_names", "merging classes of equal names makes no difference", "merged", "mdp", kind=EQUIVALENT),
+        claim("first_stage", "a first stage on other photos helps", "first_stage", "two_sets"),
+        claim("unlabelled_photos", "a further set without its labels helps", "unlabelled", "two_sets"),
+        claim("longer", "twice as many steps are better", "longer", "mdp"),
+        Contrast(
+            "gain_with_few_labels",
+            "MDP gains more over training from scratch where labels are few",
+            (("mdp", few), ("scratch", few)),
+            (("mdp", many), ("scratch", many)),
+        ),
+    )
+
+
+def ablations(rows: tuple[Pretraining, ...], target: str, transfer: Target) -> tuple[Contrast, ...]:
+    """Each row against MDP as it is, and the transfer of less than all; nothing is claimed of them.
+
+    Args:
+      rows: pretrainings with a value changed.
+      target: name of the one that they are fine-tuned on.
+      transfer: the same target, to which less of the network is transferred.
+    """
+    values = [Contrast(row.name, row.what, ((row.name, target),), (("mdp", target),), MEASURED) for row in rows]
+    less = Contrast(transfer.name, transfer.what, (("mdp", transfer.name),), (("mdp", target),), MEASURED)
+    return (*values, less)

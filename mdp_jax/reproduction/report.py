@@ -1,0 +1,139 @@
+"""What came out of a suite: a page in its workdir, a part of docs/results.md, rows of JSON."""
+
+import pathlib
+from collections.abc import Sequence
+
+from mdp_jax.errors import UserError
+from mdp_jax.reporting import report
+from mdp_jax.reporting.report import Figure, Section
+from mdp_jax.reproduction import figures, markdown
+from mdp_jax.reproduction.experiments import EQUIVALENT
+from mdp_jax.reproduction.results import Outcome, Results, json_row, outcome_table, outcomes_table, scores_table
+from mdp_jax.reproduction.statistics import MARGIN
+from mdp_jax.training.workdir import write_json
+
+_PAGE = "results.md"
+
+
+def pictures(results: Results) -> dict[str, Figure]:
+    """The figures of a suite by a short name: claims, ablations where there are any, scores, and all targets."""
+    suite, found = results.suite, {}
+    for name, outcomes in (("claims", results.claims), ("ablations", results.ablations)):
+        if outcomes:
+            found[name] = Figure(figures.intervals(outcomes, f"{suite.name}: {name}"), _caption(outcomes))
+    first, *others = (target.name for target in suite.targets)
+    shown = {"scores": ([row.name for row in suite.pretrainings if first in row.targets], [first])}
+    everywhere = [row for row in suite.pretrainings if others and others[0] in row.targets]
+    if everywhere:
+        shared = [name for name in (first, *others) if all(name in row.targets for row in everywhere)]
+        shown["targets"] = ([row.name for row in everywhere], shared)
+    for name, (pretrainings, targets) in shown.items():
+        picture = figures.scores(suite, results.scores, pretrainings, targets, f"{suite.name}: mIoU")
+        found[name] = Figure(picture, "mIoU; lines: means, dots: seeds.")
+    return found
+
+
+def _caption(outcomes: Sequence[Outcome]) -> str:
+    text = "Mean of the paired differences, its 95 % interval, and each seed as a dot."
+    if any(outcome.contrast.kind == EQUIVALENT for outcome in outcomes):
+        text += f" Grey: the margin of {MARGIN:g} mIoU within which two ways count as the same."
+    return text
+
+
+def summary(results: Results) -> str:
+    """How complete the results are, in a sentence or two."""
+    total = len(results.missing) + len(results.scores)
+    text = f"All {total} fine-tunings are there."
+    if results.missing:
+        text = f"Not complete: {len(results.missing)} of {total} fine-tunings are missing."
+    return text if results.most is None else f"{text} At most {results.most} seeds of each pretraining."
+
+
+def _claim_lines(outcome: Outcome) -> str:
+    contrast = outcome.contrast
+    lines = [f"**{contrast.key}**: {contrast.sentence}. Verdict: {outcome.verdict}."]
+    if outcome.missing:
+        lines.append("Missing: " + ", ".join(f"{'/'.join(cell)} seed {seed}" for cell, seed in outcome.missing) + ".")
+    return "\n".join([*lines, "", markdown.table_of(outcome_table(outcome))])
+
+
+def results_part(results: Results, images: dict[str, str]) -> str:
+    """The part of docs/results.md about a suite.
+
+    Args:
+      results: its results so far.
+      images: {name of a figure: its path from the page}.
+    """
+    captions = {name: _caption(of) for name, of in (("claims", results.claims), ("ablations", results.ablations))}
+
+    def image(name: str) -> str:
+        return f"![{captions.get(name, 'mIoU by pretraining and target')}]({images[name]})"
+
+    parts = [
+        f"## `mdp reproduce --suite {results.suite.name}`\n\n{results.suite.what}\n\n{summary(results)} "
+        "The claims, the rules of their verdicts and all settings are in [claims.md](claims.md).",
+        markdown.table_of(outcomes_table(results.claims)),
+        *(image(name) for name in images if name != "ablations"),
+    ]
+    if results.ablations:
+        parts += ["Ablations, each against MDP as it is:", markdown.table_of(outcomes_table(results.ablations))]
+        parts.append(image("ablations"))
+    every = markdown.table_of(scores_table(results))
+    parts.append(f"<details><summary>All runs</summary>\n\n{every}\n\n</details>")
+    each = "\n\n".join(_claim_lines(outcome) for outcome in results.claims)
+    parts.append(f"<details><summary>Each claim, seed by seed</summary>\n\n{each}\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
+    """Writes report.html and reproduce.json into the folder of a suite; returns the path of the page."""
+    shown = pictures(results)
+    ablations = [outcomes_table(results.ablations, "Ablations")] if results.ablations else []
+    tables = [outcomes_table(results.claims, "Claims"), *ablations]
+    details = [outcome_table(outcome) for outcome in results.claims]
+    sections = [
+        Section("Claims", f"{results.suite.what}\n\n{summary(results)}", tables, list(shown.values())),
+        Section("All runs", tables=[scores_table(results)]),
+        Section("Each claim, seed by seed", tables=details),
+    ]
+    write_json(folder / "reproduce.json", rows(results))
+    file = folder / "report.html"
+    file.write_text(report.html(f"mdp reproduce --suite {results.suite.name}", sections), encoding="utf-8")
+    return file
+
+
+def rows(results: Results) -> list[dict]:
+    """The rows of reproduce.json: claims, then ablations, whose verdict is null."""
+    return [json_row(outcome) for outcome in results.outcomes]
+
+
+def require_docs(docs: pathlib.Path, suite: str) -> None:
+    """Checks that `write_docs` can do its work.
+
+    Raises:
+      UserError: no such folder, or a results.md with one of the two lines around the suite's part.
+    """
+    if not docs.is_dir():
+        raise UserError(f"--docs {docs}: expected a folder that exists")
+    _with_part(docs, suite, "")
+
+
+def _with_part(docs: pathlib.Path, suite: str, part: str) -> str:
+    file = docs / _PAGE
+    try:
+        page = file.read_text(encoding="utf-8") if file.exists() else "# What came out\n"
+        return markdown.replace_part(page, f"reproduce {suite}", f"end {suite}", part)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def write_docs(results: Results, docs: pathlib.Path) -> None:
+    """Writes reproduce-SUITE.json, images/reproduce_SUITE_*.png and the suite's part of results.md into a folder."""
+    suite = results.suite.name
+    (docs / "images").mkdir(exist_ok=True)
+    images = {}
+    for name, figure in pictures(results).items():
+        images[name] = f"images/reproduce_{suite.replace('-', '_')}_{name}.png"
+        (docs / images[name]).write_bytes(figure.png)
+    write_json(docs / f"reproduce-{suite}.json", rows(results))
+    (docs / _PAGE).write_text(_with_part(docs, suite, results_part(results, images)), encoding="utf-8")

@@ -1,0 +1,132 @@
+"""`mdp reproduce`: wrong use, lists, and a tiny suite from end to end, stopped and started again."""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+
+from mdp_jax import cli, reproduce
+from mdp_jax.errors import PreemptedError, UserError
+from mdp_jax.reproduction.experiments import Suite
+from tests.reproduction.tiny import suite
+
+
+def command(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    reproduce.add_arguments(parser)
+    return parser.parse_args(["--suite", "mini-synthetic", *words])
+
+
+def smallest() -> Suite:
+    """Scratch and MDP at one target: three runs."""
+    whole = suite()
+    rows = [vars(row) | {"targets": ("few",)} for row in whole.pretrainings[:2]]
+    rows = tuple(type(whole.pretrainings[0])(**row) for row in rows)
+    return Suite("tiny", whole.what, rows, whole.targets[:1], whole.claims[:1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mini-real"], "--data_dir: missing; expected the folder that holds camvid11"),
+        (["mini-real", "--data_dir", "nowhere"], "nowhere: no folder camvid11 in it"),
+        (["tiny"], "invalid choice: 'tiny'"),
+        (["mini-synthetic", "--seeds", "0"], "0: expected a whole number from 1"),
+        (["mini-synthetic", "--only", "mpd"], "--only mpd: not in mini-synthetic; expected one of scratch, mdp,"),
+        (["mini-synthetic", "--jobs", "9999"], "9999 jobs at once: expected from 1 to the number of cores"),
+        (["mini-synthetic", "--json", "no/rows.json"], "--json no/rows.json: expected a file in a folder that exists"),
+        (["mini-synthetic", "--docs", "no"], "--docs no: expected a folder that exists"),
+        (["mini-synthetic", "--config.steps=1"], "--config.steps: the settings of a suite are fixed"),
+        (["full", "--results"], "--suite full: is only listed; expected no --results, --json or --docs"),
+        (["mini-synthetic", "--jobs", "1", "--gpus", "0", "1"], "not allowed with argument"),
+        (["mini-synthetic", "--list", "--results"], "not allowed with argument"),
+    ],
+)
+def test_wrong_use_is_one_line_and_nothing_runs(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "Engine", None)
+    with pytest.raises(UserError) as error:
+        cli.run(["reproduce", "--suite", *words])
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_list(tmp_path, capsys):
+    assert (
+        cli.run(["reproduce", "--suite", "mini-synthetic", "--list", "--workdir", str(tmp_path), "--seeds", "1"]) == 0
+    )
+    out, err = capsys.readouterr()
+    assert "| more_sets_over_town | three sets are better than town alone |" in out
+    assert "mdp/seed0/valley_25_probe" in err and "missing" in err and "0 finished" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_is_listed_with_its_commands(tmp_path, capsys):
+    cli.run(["reproduce", "--suite", "full", "--workdir", str(tmp_path), "--seeds", "1"])
+    out, err = capsys.readouterr()
+    assert "mdp pretrain --config configs/pretrain/voc_ade.py --workdir mdp/seed0/pretrain" in out
+    assert "device hours" in err and "TPU v5e" in err
+    assert not list(tmp_path.iterdir())
+
+
+def _stop_after_the_first_run(folder: pathlib.Path) -> threading.Thread:
+    def watch():
+        while not list(folder.rglob("evaluation.json")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_stopped_and_started_again(tmp_path, capsys):
+    words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json"), "--docs", str(tmp_path)]
+    watching = _stop_after_the_first_run(tmp_path)
+    with pytest.raises(PreemptedError, match=r"told to stop; .*tiny goes on with the same command"):
+        reproduce.reproduce(smallest(), command(*words), [])
+    watching.join()
+    folder = tmp_path / "w" / "tiny"
+    first = folder / "scratch" / "seed0" / "few" / "evaluation.json"
+    log = folder / "logs" / "scratch-seed0-few.log"
+    before = first.stat().st_mtime_ns, log.read_text()
+    assert [path for path in folder.rglob("evaluation.json")] == [first]
+
+    reproduce.reproduce(smallest(), command(*words, "--results"), [])
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert row["missing"] == ["mdp/few seed 0"] and row["seeds"] == 0
+
+    reproduce.reproduce(smallest(), command(*words), [])
+    assert (first.stat().st_mtime_ns, log.read_text()) == before
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    scores = [
+        json.loads((folder / name / "seed0" / "few" / "evaluation.json").read_text())["datasets"]["valley"]["mIoU"]
+        for name in ("mdp", "scratch")
+    ]
+    assert row["difference"] == pytest.approx(scores[0] - scores[1])
+    assert (row["claim"], row["seeds"], row["low"], row["verdict"]) == ("over_scratch", 1, None, "undecided")
+    assert not row["missing"]
+    assert "All 2 fine-tunings are there." in (tmp_path / "results.md").read_text()
+    assert "over_scratch" in capsys.readouterr().out
+    assert (folder / "mdp" / "seed0" / "pretrain" / "checkpoints" / "3").is_dir()
+    assert not (first.parent / "checkpoints").exists() and (folder / "report.html").exists()
+
+
+def test_a_failing_run_ends_in_status_2_after_the_others(tmp_path, capsys):
+    """The pretraining cannot be resumed, as its workdir holds other things; training from scratch goes on."""
+    (tmp_path / "tiny" / "mdp" / "seed0" / "pretrain").mkdir(parents=True)
+    (tmp_path / "tiny" / "mdp" / "seed0" / "pretrain" / "mine.txt").write_text("")
+    (tmp_path / "tiny" / "scratch" / "seed0" / "few").mkdir(parents=True)
+    scores = {"datasets": {"valley": {"mIoU": 3.0}}}
+    (tmp_path / "tiny" / "scratch" / "seed0" / "few" / "evaluation.json").write_text(json.dumps(scores))
+    with pytest.raises(UserError) as error:
+        reproduce.reproduce(smallest(), command("--workdir", str(tmp_path)), [])
+    message = str(error.value)
+    assert message.startswith("2 of 3 runs failed or could not start, first mdp/seed0/pretrain: exit status 2, mdp: ")
+    assert "not empty and without config.json" in message and "\n" not in message
+    assert "Not complete: 1 of 2 fine-tunings are missing." in capsys.readouterr().out
