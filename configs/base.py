@@ -14,6 +14,7 @@ def folder(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int 
             "name": name,
             "kind": "folder",
             "root": root,  # joined to the config's data_dir unless absolute
+            "labels": "masks",  # masks, or none: pretraining labels the pixels by their nearest prototypes
             "drop_classes": drop_classes,  # class names whose pixels become ignored
             "limit": limit,  # train on this many photos, chosen by the seed; 0 = all
             # This many training photos are set aside and take the place of the validation photos; 0 = none. To choose
@@ -103,6 +104,7 @@ def synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int
             "images": images,  # training scenes
             "val_images": val_images,  # validation scenes, disjoint from the training scenes
             "size": size,  # height, width in pixels
+            "labels": "masks",  # masks, or none: the drawn labels are not used
             "drop_classes": (),
             "limit": 0,
             "holdout": 0,
@@ -169,8 +171,11 @@ def pretrain() -> ConfigDict:
             "seed": 0,
             "data_dir": "",
             "init": "scratch",  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
-            "objective": "mdp",  # mdp, multi_head
+            "objective": "mdp",  # mdp, or a baseline: prototype, pixel_to_pixel, multi_head, cross_entropy
             "sources": (),
+            "label_space": "concatenated",  # concatenated, or merged: classes of equal name in several datasets are one
+            # Sequential pretraining: tuples of dataset names, trained on one after the other; () = all jointly.
+            "stages": (),
             "mixture_temperature": 1.0,  # T: a dataset of n photos is drawn with weight n^(1/T)
             "mixture_weights": (),  # one of each dataset, in place of those by size and temperature
             "mixture_schedule": (),  # rows (step, weight of each dataset): weights from that step on
@@ -190,6 +195,8 @@ def pretrain() -> ConfigDict:
                 "sparse_classes": 5,  # K
                 "sparse_weight": 0.1,  # alpha
                 "sparse_temperature": 0.1,  # tau_s
+                "pseudo_threshold": 0.5,  # an unlabelled pixel counts from this softmax of its nearest prototype on
+                "pixel_budget": 64,  # pixels of each view of an image that pixel_to_pixel compares
                 "loss_chunk": 8192,  # pixels of a device's share of the batch whose logits exist at one time
             },
             "optim": {

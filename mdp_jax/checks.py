@@ -3,10 +3,11 @@
 import math
 
 from mdp_jax.data.bad_images import ON_BAD_IMAGE
+from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
-from mdp_jax.training.objectives import OBJECTIVES
+from mdp_jax.training.objectives import OBJECTIVES, PROTOTYPES, UNMIXED
 
 MAX_SEED = 2**32 - 1  # what grain takes
 TRAINABLE = ("all", "head")
@@ -106,6 +107,51 @@ def _mixture(config) -> None:
         before = row[0]
 
 
+def _objective(config) -> None:
+    """What some objectives cannot be used with."""
+    objective = config.objective
+    if objective in UNMIXED and (config.mixing.region or config.mixing.pixel):
+        raise UserError(
+            f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: expected 0.0 "
+            f"for both with config.objective={objective!r}, which has no mixing"
+        )
+    if objective == "multi_head" and config.label_space != "concatenated":
+        raise UserError(
+            f"config.label_space={config.label_space!r}: expected 'concatenated' with config.objective='multi_head', "
+            "whose heads share no class"
+        )
+    unlabelled = [source.name for source in config.sources if source.labels == "none"]
+    if unlabelled and objective not in PROTOTYPES:
+        raise UserError(
+            f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' with config.objective={objective!r}; "
+            f"those that take unlabelled datasets are {', '.join(PROTOTYPES)}"
+        )
+    if len(unlabelled) == len(config.sources):
+        raise UserError(f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' for at least one dataset")
+
+
+def _stages(config) -> None:
+    if not config.stages:
+        return
+    where, names = f"config.stages={config.stages}", [source.name for source in config.sources]
+    if any(
+        type(stage) is not tuple or not stage or any(type(name) is not str for name in stage) for stage in config.stages
+    ):
+        raise UserError(f"{where}: expected tuples of dataset names, as (('a', 'b'), ('c',))")
+    found = [name for stage in config.stages for name in stage]
+    for name in (*found, *names):
+        if name not in names:
+            raise UserError(f"{where}: no dataset {name!r}; expected some of {', '.join(names)}")
+        if found.count(name) != 1:
+            raise UserError(f"{where}: dataset {name!r} is in {found.count(name)} stages; expected one")
+    if config.mixture_schedule:
+        raise UserError(f"{where}: config.mixture_schedule is given too; expected one of them")
+    weights = dict(zip(names, config.mixture_weights or [1] * len(names), strict=True))
+    for stage in config.stages:
+        if not sum(weights[name] for name in stage) > 0:
+            raise UserError(f"{where}: no dataset of the stage {stage} has a config.mixture_weights above 0")
+
+
 def pretraining(config, devices: int) -> None:
     """Checks the config of `mdp pretrain` for a mesh of `devices` devices.
 
@@ -115,14 +161,27 @@ def pretraining(config, devices: int) -> None:
     network.pixel_encoder(config.model)  # says what it cannot build
     _common(config)
     _one_of(config, "objective", tuple(OBJECTIVES))
+    _one_of(config, "label_space", KINDS)
     _one_of(config, "method.sparse_coding", SPARSE_CODING)
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)
-    for key in ("method.sparse_classes", "method.loss_chunk", "model.projection.dim", "model.projection.channels"):
+    for key in (
+        "method.sparse_classes",
+        "method.pixel_budget",
+        "method.loss_chunk",
+        "model.projection.dim",
+        "model.projection.channels",
+    ):
         _at_least(config, key, 1)
     for key in ("method.sparse_weight", "optim.warmup_epochs", "epochs", "mixing.start"):
         _at_least(config, key, 0)
-    for key in ("method.prototype_momentum", "method.encoder_momentum", "mixing.region", "mixing.pixel"):
+    for key in (
+        "method.prototype_momentum",
+        "method.encoder_momentum",
+        "method.pseudo_threshold",
+        "mixing.region",
+        "mixing.pixel",
+    ):
         _share(config, key)
     _range(config, "data.ratio")
     if config.data.scale[1] > 1:
@@ -135,7 +194,9 @@ def pretraining(config, devices: int) -> None:
     _divisible(config, devices, 2, "pairs of samples")
     if not config.sources:
         raise UserError("config.sources: empty; expected at least one dataset")
+    _objective(config)
     _mixture(config)
+    _stages(config)
     if not config.steps and not config.epochs:
         raise UserError("config.steps=0 and config.epochs=0: expected one of them to be positive")
 

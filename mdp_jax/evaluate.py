@@ -1,4 +1,4 @@
-"""`mdp evaluate`: mIoU, mAcc and aAcc of a fine-tuned network (METHOD.md section 6)."""
+"""`mdp evaluate`: mIoU, mAcc and aAcc of a fine-tuned network, or of a pretrained one on its own sets (section 6)."""
 
 import argparse
 import dataclasses
@@ -10,6 +10,7 @@ from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views
 from mdp_jax.evaluation.inference import Evaluator
+from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.models import network
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import for_terminal, scores_table
@@ -18,7 +19,12 @@ from mdp_jax.training import workdir
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp evaluate`."""
-    parser.add_argument("--checkpoint", required=True, help="workdir of mdp finetune; the scores are written there too")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="workdir of mdp finetune, or of mdp pretrain, whose network is then scored on each of its own sets by the "
+        "prototypes or the head of that set; the scores are written there too",
+    )
     parser.add_argument(
         "--split",
         choices=("train", "val", "test"),
@@ -30,22 +36,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Scores a workdir's newest checkpoint, prints one table and writes it as JSON.
+    """Scores a workdir's newest checkpoint, prints a table for each dataset and writes them as JSON.
 
     Raises:
         UserError: no such workdir, views that cannot be, bad data, or classes that are not those of the network.
     """
-    config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
+    if workdir.is_pretraining(args.checkpoint):
+        config, label_space, variables = workdir.load_pretrained(args.checkpoint, overrides)
+        datasets = [dataset for dataset in config.sources if dataset.labels == "masks"]
+        segmenters = [SourceSegmenter(config, label_space, d) for d in range(len(datasets))]
+        classes = [names for _, names in label_space.datasets]
+    else:
+        config, names, variables = workdir.load_finetuned(args.checkpoint, overrides)
+        datasets, segmenters, classes = [config.dataset], [network.segmenter(config.model, len(names))], [names]
     shown = views.of_arguments(args, config)
-    source = sources.open_source(config.dataset, config.data, config.data_dir, args.split, config.seed)
-    require_classes(source, classes, args.checkpoint)
-    evaluator = Evaluator(network.segmenter(config.model, len(classes)), source, config, views=shown)
+    opened = [sources.open_source(d, config.data, config.data_dir, args.split, config.seed) for d in datasets]
+    for source, names in zip(opened, classes, strict=True):
+        require_classes(source, names, args.checkpoint)
+    scores = {}
+    for source, segmenter in zip(opened, segmenters, strict=True):
+        scores[source.name] = _score(source, segmenter, config, variables, args.split, shown)
+    write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown)
+
+
+def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> dict:
+    """The scores of one dataset, printed as a table."""
+    evaluator = Evaluator(segmenter, source, config, views=shown)
     with Progress(len(source), unit="photo") as progress:
         scores = evaluator(variables, _report_to(progress, len(source)))
-    write_scores(pathlib.Path(args.checkpoint), source.name, scores, args.split, shown)
-    caption = f"{source.name} {args.split}, {scores['images']} photos of {evaluator.compiled_shapes} shapes"
+    caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shapes"
     caption += f", {shown.described()}" if shown != views.WHOLE else ""
-    Console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(classes)]))
+    Console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(source.classes)]))
+    return scores
 
 
 def require_classes(source, classes: tuple[str, ...], where: str) -> None:
@@ -61,9 +83,9 @@ def require_classes(source, classes: tuple[str, ...], where: str) -> None:
 
 
 def write_scores(
-    folder: pathlib.Path, dataset: str, scores: dict, split: str = "val", shown: views.Views = views.WHOLE
+    folder: pathlib.Path, scores: dict[str, dict], split: str = "val", shown: views.Views = views.WHOLE
 ) -> None:
-    """Writes the scores of one dataset (Evaluator's) to evaluation.json, or evaluation_SPLIT.json for another split.
+    """Writes the scores (Evaluator's) of each dataset to evaluation.json, or evaluation_SPLIT.json for another split.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
     where there was nothing to measure. Where photos were not shown as they are, at once, "views" beside "datasets" says
@@ -71,7 +93,7 @@ def write_scores(
     """
     name = "evaluation.json" if split == "val" else f"evaluation_{split}.json"
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
-    workdir.write_json(folder / name, {"datasets": {dataset: scores}} | how)
+    workdir.write_json(folder / name, {"datasets": scores} | how)
 
 
 def _report_to(progress: Progress, photos: int):

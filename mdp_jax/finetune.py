@@ -136,7 +136,7 @@ def train(config, folder) -> dict:
     scores = scores or evaluator(variables)
     if not distributed.is_main():
         return scores
-    write_scores(folder, photos.name, scores)
+    write_scores(folder, {photos.name: scores})
     predict = functools.partial(evaluator.predict, variables)
     sections = runs.finetune_sections(folder, photos, predict, scores)
     runs.write_page(folder, f"Fine-tuning on {photos.name} from {config.init}", sections)

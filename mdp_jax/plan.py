@@ -75,6 +75,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     topologies.require_compiler()
     # Nothing is run, so the host's own accelerator is left alone.
     jax.config.update("jax_platforms", "cpu")
+    # A program for devices that are not here can be written to the cache, and not be read from it.
+    jax.config.update("jax_enable_compilation_cache", False)
     runtime.set_precision(config.model)
     cases = _cases(args, config)
     rows = PARTS[args.part](cases, args.quick)

@@ -3,16 +3,18 @@
 import argparse
 import contextlib
 import functools
-import math
+import itertools
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mdp_jax import checks, distributed, runtime
 from mdp_jax import config as configs
 from mdp_jax.data import label_space as label_spaces
-from mdp_jax.data import mixture, pipeline, sources
+from mdp_jax.data import mixture, pipeline, sources, stages
 from mdp_jax.errors import PreemptedError
 from mdp_jax.reporting import runs
 from mdp_jax.training import objectives, optim, sharding, workdir
@@ -31,12 +33,23 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     train(configs.of_arguments(args, overrides), args.workdir)
 
 
-def total_steps(config, samples: int) -> int:
-    """Length of the run in steps; an epoch is as many samples as all datasets hold together."""
-    return config.steps or math.ceil(config.epochs * samples / config.batch)
+def learning_rate(config, samples: int, starts: Sequence[int]) -> optax.Schedule:
+    """Learning rate by step: in each stage a warm-up and half a cosine to 0 (METHOD.md sections 5 and 7).
+
+    Args:
+      config: of `mdp pretrain`.
+      samples: that all datasets hold together.
+      starts: steps at which the stages begin; of several each warms up for a tenth of its steps at most.
+    """
+    peak = config.optim.lr * config.batch / 256
+    warmup = round(config.optim.warmup_epochs * samples / config.batch)
+    lengths = [end - start for start, end in itertools.pairwise([*starts, stages.total_steps(config, samples)])]
+    warmups = [warmup] if len(lengths) == 1 else [min(warmup, length // 10) for length in lengths]
+    of_stages = [optim.cosine_with_warmup(peak, *stage) for stage in zip(warmups, lengths, strict=True)]
+    return optax.join_schedules(of_stages, starts[1:])
 
 
-def program(config, mesh, label_space, samples: int):
+def program(config, mesh, label_space, samples: int, starts: Sequence[int] = (0,)):
     """What a run computes, compiled for nothing yet: `mdp plan` lowers it for machines that are not here.
 
     Args:
@@ -44,23 +57,22 @@ def program(config, mesh, label_space, samples: int):
       mesh: see sharding.mesh_of.
       label_space: of all datasets.
       samples: that all datasets hold together.
+      starts: steps at which the stages begin (data/stages.py); one for joint pretraining.
 
     Returns:
       jitted function () -> state of step 0 on the mesh, its shardings, jitted step function (state donated), and the
       learning-rate schedule.
     """
-    peak = config.optim.lr * config.batch / 256
-    warmup = round(config.optim.warmup_epochs * samples / config.batch)
-    schedule = optim.cosine_with_warmup(peak, warmup, total_steps(config, samples))
+    schedule = learning_rate(config, samples, starts)
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=False)
     objective = objectives.objective(config, label_space, mesh.size)
     make, places = on_mesh(functools.partial(pretrain_state, config, objective, optimizer), mesh)
     return make, places, jitted(pretrain_step(config, objective, optimizer, mesh.size), places, mesh), schedule
 
 
-def build(config, mesh, label_space, samples: int):
+def build(config, mesh, label_space, samples: int, starts: Sequence[int] = (0,)):
     """`program` with the state of step 0 in place of the function that makes it."""
-    make, *rest = program(config, mesh, label_space, samples)
+    make, *rest = program(config, mesh, label_space, samples, starts)
     return make(), *rest
 
 
@@ -103,14 +115,14 @@ def train(config, folder) -> None:
     mesh = sharding.make_mesh(config.devices, config.fsdp)
     checks.pretraining(config, mesh.size)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
-    label_space = label_spaces.build(datasets)
+    label_space = label_spaces.build(datasets, config.label_space)
     workdir.require_free_or_same(folder, config, label_space)
+    samples = sum(len(dataset) for dataset in datasets)
+    steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
     for dataset in datasets:
         sources.check_source(dataset, config.data.check_files)
     workdir.require_agreement(config, label_space)
-    samples = sum(len(dataset) for dataset in datasets)
-    steps = total_steps(config, samples)
-    state, places, step_function, schedule = build(config, mesh, label_space, samples)
+    state, places, step_function, schedule = build(config, mesh, label_space, samples, starts)
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state = start_from(config.init, state, places)
     folder = workdir.start(folder, config, label_space)

@@ -39,6 +39,16 @@ PRETRAINING = [
         "mixture_schedule=((5,1,2),)",
         r"config.mixture_schedule=\(\(5, 1, 2\),\): expected a weight .* of the 1 datasets",
     ),
+    ("label_space=joined", "config.label_space='joined': expected one of concatenated, merged"),
+    ("objective=prototype", "config.mixing.region=0.25 and config.mixing.pixel=0.25: expected 0.0 .*'prototype'"),
+    ("objective=pixel_to_pixel", "config.mixing.region=0.25 and config.mixing.pixel=0.25: expected 0.0"),
+    ("sources.town.labels=none", "config.sources.town.labels='none': expected 'masks' for at least one dataset"),
+    ("method.pixel_budget=0", "config.method.pixel_budget=0: expected at least 1"),
+    ("method.pseudo_threshold=1.5", "config.method.pseudo_threshold=1.5: expected a number from 0 to 1"),
+    ("stages=town", r"config.stages=\('town',\): expected tuples of dataset names"),
+    ("stages=((),)", r"config.stages=\(\(\),\): expected tuples of dataset names"),
+    ("stages=(('city',),)", r"config.stages=\(\('city',\),\): no dataset 'city'; expected some of town"),
+    ("stages=(('town',),('town',))", "dataset 'town' is in 2 stages; expected one"),
     ("data.on_bad_image=ignore", "config.data.on_bad_image='ignore': expected one of stop, skip"),
     ("data.bad_image_share=2.0", "config.data.bad_image_share=2.0: expected a number from 0 to 1"),
     ("mixture_temperature=0.0", "config.mixture_temperature=0.0: expected more than 0"),
@@ -63,9 +73,9 @@ FINETUNING = [
 ]
 
 
-def pretraining():
+def pretraining(names=("town",)):
     config = base.pretrain()
-    config.sources = (base.synthetic("town", images=4),)
+    config.sources = tuple(base.synthetic(name, images=4) for name in names)
     config.batch = 16
     config.lock()
     return config
@@ -91,6 +101,50 @@ def test_pretraining(assignment, message):
     with pytest.raises(UserError, match=message) as error:
         check(checks.pretraining, pretraining(), assignment)
     assert "\n" not in str(error.value)
+
+
+TOGETHER = [
+    (
+        {"objective": "multi_head", "label_space": "merged"},
+        "config.label_space='merged': expected 'concatenated' with config.objective='multi_head'",
+    ),
+    (
+        {"objective": "cross_entropy", "sources.town.labels": "none"},
+        "config.sources.town.labels='none': expected 'masks' with config.objective='cross_entropy'; .* mdp, prototype",
+    ),
+    ({"stages": "(('town',),)"}, r"config.stages=.*: dataset 'harbor' is in 0 stages; expected one"),
+    (
+        {"stages": "(('town',),('harbor',))", "mixture_schedule": "((0,1,1),)"},
+        "config.mixture_schedule is given too; expected one of them",
+    ),
+    (
+        {"stages": "(('town',),('harbor',))", "mixture_weights": "(1,0)"},
+        r"no dataset of the stage \('harbor',\) has a config.mixture_weights above 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), TOGETHER)
+def test_values_that_do_not_go_together(values, message):
+    config = pretraining(("town", "harbor"))
+    with pytest.raises(UserError, match=message) as error:
+        checks.pretraining(configs.apply_overrides(config, list(values.items())), devices=4)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"objective": "multi_head"},
+        {"objective": "cross_entropy", "label_space": "merged"},
+        {"objective": "prototype", "mixing.region": "0.0", "mixing.pixel": "0.0", "sources.town.labels": "none"},
+        {"objective": "pixel_to_pixel", "mixing.region": "0.0", "mixing.pixel": "0.0", "label_space": "merged"},
+        {"sources.town.labels": "none", "label_space": "merged", "stages": "(('harbor','town'),)"},
+        {"stages": "(('town',),('harbor',))", "mixture_weights": "(1,2)"},
+    ],
+)
+def test_values_that_go_together(values):
+    checks.pretraining(configs.apply_overrides(pretraining(("town", "harbor")), list(values.items())), devices=4)
 
 
 @pytest.mark.parametrize(("assignment", "message"), FINETUNING)

@@ -146,5 +146,5 @@ def test_classes_must_agree_in_number_and_order(classes):
 
 def test_scores_of_nothing_measured_become_null(tmp_path):
     scores = metrics.scores(np.zeros((3, 3), int), ["sky", "road"]) | {"images": 1}
-    evaluate.write_scores(tmp_path, "noise", scores)
+    evaluate.write_scores(tmp_path, {"noise": scores})
     assert '"mIoU": null' in (tmp_path / "evaluation.json").read_text()

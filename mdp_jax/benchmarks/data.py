@@ -164,7 +164,9 @@ def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: l
     """Each part of the pipeline by itself, a photo or a batch at a time, and all of it."""
     if "sources" in config:
         view, views = pipeline.pretrain_view(config.data), 2
-        start = functools.partial(pipeline.pretrain_batches, config, opened, label_spaces.build(opened))
+        start = functools.partial(
+            pipeline.pretrain_batches, config, opened, label_spaces.build(opened, config.label_space)
+        )
     else:
         view, views = pipeline.finetune_view(config.data), 1
         start = functools.partial(pipeline.finetune_batches, config, opened[0])

@@ -22,6 +22,7 @@ from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.planning import programs
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import sharding
+from mdp_jax.training.objectives import PROTOTYPES, TWO_VIEWS
 
 _SAMPLES = 10_000  # of the datasets; only scales the schedule
 _LEARNING_RATE = 1e-3  # of PyTorch's side
@@ -133,7 +134,7 @@ def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> 
         "box": np.tile(np.int32([height // 4, width // 4, height, width // 2]), (pairs, 1)),
         "dataset": np.zeros(config.batch, np.int32),
     }
-    return own | view("key_") if config.objective == "mdp" else own
+    return own | view("key_") if config.objective in TWO_VIEWS else own
 
 
 def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
@@ -145,7 +146,7 @@ def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
 def _ours(config: ConfigDict, space: LabelSpace, mesh, batch: dict, bank: Bank | None) -> Callable[[], object]:
     if programs.is_pretraining(config):
         state, places, step, _ = pretrain.build(config, mesh, space, _SAMPLES)
-        if config.objective == "mdp":
+        if config.objective in PROTOTYPES:
             bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, state.bank)
             state = state.replace(bank=jax.device_put(bank, places.bank))
     else:

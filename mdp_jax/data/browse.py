@@ -80,14 +80,14 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     """Pairs from the first batches of a pretraining."""
     checks.pretraining(config, devices=1)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
-    label_space = label_spaces.build(datasets)
+    label_space = label_spaces.build(datasets, config.label_space)
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets))
     batches = pipeline.pretrain_batches(
         config, datasets, label_space, start_batch=0, key_view=has_key_view(config, label_space)
     )
     with contextlib.closing(batches):
         chosen = choose(batches, -(-count // 2), shares)
-    colours = contact_sheet.class_colours(datasets)
+    colours = contact_sheet.class_colours(datasets)[label_space.first_rows()]
     figures = []
     for start in range(0, len(chosen["mix_kind"]), _PAIRS):
         part = range(start, min(start + _PAIRS, len(chosen["mix_kind"])))

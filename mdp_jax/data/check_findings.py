@@ -103,7 +103,7 @@ def failures(parts: Sequence[Part]) -> list[str]:
         if problems:
             of = f"{len(problems)} of {len(part.source)} photos of {part} cannot be used"
             reasons.append(f"{of}; the first: {problems[0][1]}")
-        if not part.found.pixels[1:].any() and part.found.sizes:
+        if part.source.classes and not part.found.pixels[1:].any() and part.found.sizes:
             reasons.append(f"{part}: no pixel of any class in {len(part.found.sizes)} masks; expected labelled pixels")
     return reasons
 

@@ -1,5 +1,6 @@
-"""The label space: the datasets' classes, concatenated and never merged (METHOD.md section 1)."""
+"""The label space: which number each class of each dataset has in the loss (METHOD.md section 1)."""
 
+import functools
 import itertools
 import json
 import os
@@ -11,43 +12,80 @@ import numpy as np
 
 from mdp_jax.errors import UserError
 
+KINDS = ("concatenated", "merged")
 _MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16
 _KEYS = {"dataset", "class", "global_id"}
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Datasets in order, each with its classes in order: (dataset name, class names).
+    """The classes of all datasets, and their global ids (METHOD.md section 1).
 
-    Dataset d of C_d classes has offset o_d, the sum of C_e for e < d; global id = o_d + local id (METHOD.md section 1).
+    "concatenated": dataset d of C_d classes has offset o_d, the sum of C_e for e < d; global id = o_d + local id.
+    "merged": classes of different datasets whose names are equal, but for case and for space around them, are one
+    class; global ids are in the order in which classes first appear.
+
+    Attributes:
+      datasets: in order, each with its classes in order: (dataset name, class names). An unlabelled one has none.
+      kind: "concatenated" or "merged".
     """
 
     datasets: tuple[tuple[str, tuple[str, ...]], ...]
+    kind: str = "concatenated"
+
+    @functools.cached_property
+    def global_ids(self) -> tuple[tuple[int, ...], ...]:
+        """For each dataset the global ids of its classes, in their order."""
+        known: dict = {}
+        keys = (
+            [_merged_name(label) if self.kind == "merged" else (name, label) for label in classes]
+            for name, classes in self.datasets
+        )
+        return tuple(tuple(known.setdefault(key, len(known)) for key in of_dataset) for of_dataset in keys)
 
     @property
     def num_classes(self) -> int:
-        """C, the classes of all datasets together."""
-        return sum(len(classes) for _, classes in self.datasets)
+        """C, the number of global ids."""
+        return sum(len(classes) for _, classes in self.blocks())
 
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """The global id of each dataset's class 0."""
-        sizes = (len(classes) for _, classes in self.datasets[:-1])
-        return tuple(itertools.accumulate(sizes, initial=0))
+    def blocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The classes in the order of their global ids, by the dataset in which each appears first.
+
+        (dataset name, class names), without datasets in which none does.
+        """
+        found, first = [], 0
+        for (name, classes), ids in zip(self.datasets, self.global_ids, strict=True):
+            new = tuple(label for label, i in zip(classes, ids, strict=True) if i >= first)
+            found.append((name, new))
+            first += len(new)
+        return tuple(block for block in found if block[1])
 
     def global_names(self) -> list[str]:
-        """ "dataset/class" of every global id, in order."""
-        return [f"{name}/{label}" for name, classes in self.datasets for label in classes]
+        """ "dataset/class" of every global id, in order, with the dataset and the name in which it appears first."""
+        return [f"{name}/{label}" for name, classes in self.blocks() for label in classes]
 
     def dataset_of(self) -> np.ndarray:
-        """Index of the dataset of every global class, int32 [C]."""
-        sizes = [len(classes) for _, classes in self.datasets]
-        return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        """Index of the dataset of every global class, int32 [C]; S where several of the S datasets have the class."""
+        owner = np.full(self.num_classes, -1, np.int32)
+        for d, ids in enumerate(map(list, self.global_ids)):
+            owner[ids] = np.where(owner[ids] < 0, d, len(self.datasets))
+        return owner
+
+    def first_rows(self) -> np.ndarray:
+        """The row of `rows()`, int64 [C], in which every global id appears first."""
+        return np.unique([row["global_id"] for row in self.rows()], return_index=True)[1]
+
+    def unlabelled(self) -> np.ndarray:
+        """bool [S]: the datasets without classes."""
+        return np.array([not classes for _, classes in self.datasets])
 
     def rows(self) -> list[dict]:
-        """What label_space.json holds: one {"dataset", "class", "global_id"} for each global id, in order."""
-        pairs = [(name, label) for name, classes in self.datasets for label in classes]
-        return [{"dataset": name, "class": label, "global_id": i} for i, (name, label) in enumerate(pairs)]
+        """What label_space.json holds: one {"dataset", "class", "global_id"} for each class of each dataset."""
+        return [
+            {"dataset": name, "class": label, "global_id": i}
+            for (name, classes), ids in zip(self.datasets, self.global_ids, strict=True)
+            for label, i in zip(classes, ids, strict=True)
+        ]
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes `rows()` as JSON."""
@@ -69,25 +107,38 @@ class LabelSpace:
 
     @staticmethod
     def from_rows(rows: list[dict]) -> "LabelSpace":
-        """The inverse of `rows`; UserError where a row lacks a key, breaks the numbering or returns to a dataset."""
+        """The inverse of `rows`, without the unlabelled datasets.
+
+        UserError where a row lacks a key, breaks the numbering or returns to a dataset.
+        """
         if not isinstance(rows, list):
             raise UserError(f"label space is a {type(rows).__name__}, expected a list of rows")
         datasets: dict[str, list[str]] = {}
         previous = None
         for i, row in enumerate(rows):
-            if not isinstance(row, dict) or set(row) != _KEYS or row["global_id"] != i:
-                raise UserError(f"label space row {i} is {row!r}, expected dataset, class and global_id {i}")
+            if not isinstance(row, dict) or set(row) != _KEYS or not isinstance(row["class"], str):
+                raise UserError(f"label space row {i} is {row!r}, expected dataset, class and global_id")
             if row["dataset"] != previous and row["dataset"] in datasets:
                 raise UserError(
                     f"label space row {i} returns to dataset {row['dataset']!r}, expected its rows together"
                 )
             previous = row["dataset"]
             datasets.setdefault(previous, []).append(row["class"])
-        return LabelSpace(tuple((name, tuple(classes)) for name, classes in datasets.items()))
+        spaces = [LabelSpace(tuple((name, tuple(of)) for name, of in datasets.items()), kind) for kind in KINDS]
+        for space in spaces:
+            if space.rows() == rows:
+                return space
+        # The kind that the rows follow furthest says what was expected.
+        wrong, expected = max(_first_difference(space.rows(), rows) for space in spaces)
+        raise UserError(f"label space row {wrong} is {rows[wrong]!r}, expected global_id {expected}")
 
     def require_same(self, other: "LabelSpace", where: str) -> None:
-        """UserError naming the first dataset or class in which `other`, found at `where`, differs from this one."""
-        for i, (mine, theirs) in enumerate(itertools.zip_longest(self.datasets, other.datasets)):
+        """UserError naming the first dataset, class or global id in which `other`, found at `where`, differs from this.
+
+        Unlabelled datasets are not looked at: `rows` has nothing of them.
+        """
+        labelled = [[dataset for dataset in space.datasets if dataset[1]] for space in (self, other)]
+        for i, (mine, theirs) in enumerate(itertools.zip_longest(*labelled)):
             name, classes = mine or (None, ())
             other_name, other_classes = theirs or (None, ())
             if name != other_name:
@@ -96,26 +147,42 @@ class LabelSpace:
                 if label != other_label:
                     found, expected = _quoted(other_label), _quoted(label)
                     raise UserError(f"{where}: class {j} of dataset {name!r} is {found}, expected {expected}")
+        if self.rows() != other.rows():
+            raise UserError(f"{where}: the label space is {other.kind}, expected {self.kind}")
+
+
+def _merged_name(label: str) -> str:
+    return label.strip().casefold()
+
+
+def _first_difference(expected: list[dict], rows: list[dict]) -> tuple[int, int]:
+    """The first row with another global id than expected, and what was expected."""
+    return next((i, mine["global_id"]) for i, (mine, row) in enumerate(zip(expected, rows, strict=True)) if mine != row)
 
 
 def _quoted(name: str | None) -> str:
     return "missing" if name is None else repr(name)
 
 
-def build(sources: Iterable) -> LabelSpace:
-    """The label space of sources (anything with `name` and `classes`), in their order.
+def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
+    """The label space of sources (anything with `name` and `classes`), in their order; `kind` is one of KINDS.
 
-    UserError on two datasets of one name, on a class name twice in one dataset, and on more classes than int16 holds.
+    UserError on two datasets of one name, on a class name twice in one dataset (where classes are merged: but for case
+    and the space around them), where no dataset has classes, and on more classes than int16 holds.
     """
     datasets = tuple((source.name, tuple(source.classes)) for source in sources)
     repeated = _first_repeated(name for name, _ in datasets)
     if repeated is not None:
         raise UserError(f"two datasets are named {repeated!r}; expected each name once")
     for name, classes in datasets:
-        repeated = _first_repeated(classes)
+        repeated = _first_repeated(map(_merged_name, classes) if kind == "merged" else classes)
         if repeated is not None:
             raise UserError(f"dataset {name!r} has class {repeated!r} twice; expected each class name once")
-    space = LabelSpace(datasets)
+    if not any(classes for _, classes in datasets):
+        raise UserError(
+            f"no labels in {', '.join(name for name, _ in datasets)}; expected a dataset with labels='masks'"
+        )
+    space = LabelSpace(datasets, kind)
     if space.num_classes > _MAX_CLASSES:
         raise UserError(f"the datasets have {space.num_classes} classes together; expected at most {_MAX_CLASSES}")
     return space

@@ -11,7 +11,7 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.data import augment, mixture
+from mdp_jax.data import augment, mixture, stages
 from mdp_jax.data.label_space import LabelSpace, build
 from mdp_jax.data.shuffle import ShuffledEpochs
 
@@ -21,17 +21,17 @@ _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and
 def pretrain_schedule(config: ConfigDict, sources: Sequence) -> mixture.Schedule:
     """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`.
 
-    Datasets are drawn by config.mixture_weights, or else by their sizes, and from the steps of config.mixture_schedule
-    on by its rows; pairs are mixed from step config.mixing.start on.
+    Datasets are drawn by config.mixture_weights, or else by their sizes, those outside of a stage of config.stages not
+    at all, and from the steps of config.mixture_schedule on by its rows; pairs are mixed from step config.mixing.start
+    on. UserError where a stage has no step.
     """
     weights = config.mixture_weights
     if not weights:
         weights = mixture.mixture_weights([len(source) for source in sources], config.mixture_temperature)
     pairs = config.batch // 2  # of a step
-    rows = {0: weights} | {step * pairs: row for step, *row in config.mixture_schedule}
-    phases = mixture.phases(
-        sorted(rows.items()), config.mixing.region, config.mixing.pixel, config.mixing.start * pairs
-    )
+    rows = dict(stages.weights(config, sources, weights)) | {step: row for step, *row in config.mixture_schedule}
+    starts = sorted((step * pairs, row) for step, row in rows.items())
+    phases = mixture.phases(starts, config.mixing.region, config.mixing.pixel, config.mixing.start * pairs)
     return mixture.Schedule(phases, config.seed)
 
 
@@ -51,7 +51,7 @@ def pretrain_batches(
     members are 2j and 2j + 1.
 
       image, key_image  uint8 [B, H, W, 3], RGB: the query view and, with `key_view`, the second view, augmented
-                        independently
+                        independently; of a photo of an unlabelled dataset with the query view's crop and flip
       label, key_label  int16 [B, H, W], global id, -1 ignore
       dataset           int32 [B]
       mix_kind          int32 [P]: 0 plain, 1 region, 2 pixel
@@ -60,14 +60,15 @@ def pretrain_batches(
 
     The config's values are those that checks.py lets through; reading raises what the sources raise.
     """
-    build(sources).require_same(label_space, "the label space given to the pipeline")
+    build(sources, label_space.kind).require_same(label_space, "the label space given to the pipeline")
     schedule = pretrain_schedule(config, sources)
     streams = [
-        _stream(source, config.seed, d).map(functools.partial(_globally, dataset=d, offset=offset))
-        for d, (source, offset) in enumerate(zip(sources, label_space.offsets, strict=True))
+        _stream(source, config.seed, d).map(functools.partial(_globally, dataset=d, ids=np.array([*ids, -1], np.int16)))
+        for d, (source, ids) in enumerate(zip(sources, label_space.global_ids, strict=True))
     ]
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
-    views = functools.partial(_views, view=pretrain_view(config.data), key_view=key_view)
+    distortion = config.data.photometric.to_dict()
+    views = functools.partial(_views, view=pretrain_view(config.data), distortion=distortion, key_view=key_view)
     samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
     batches = samples.batch(share, drop_remainder=True)
@@ -125,22 +126,24 @@ def _stream(source, seed: int, dataset: int) -> grain.MapDataset:
     return grain.MapDataset.select_from_datasets([grain.MapDataset.source(source)], order)
 
 
-def _globally(sample: dict, dataset: int, offset: int) -> dict:
-    """Adds what the mixture must know of a sample's dataset."""
-    return {**sample, "dataset": np.int32(dataset), "offset": np.int16(offset)}
+def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
+    """Adds what the mixture must know of a sample's dataset: `ids`, the global ids of its classes, then -1."""
+    return {**sample, "dataset": np.int32(dataset), "ids": ids}
 
 
-def _views(sample: dict, rng: np.random.Generator, view, key_view: bool) -> dict:
-    image, label = view(sample["image"], sample["label"], rng)
-    views = {"image": image, "label": _global_ids(label, sample["offset"]), "dataset": sample["dataset"]}
-    if key_view:
-        key_image, key_label = view(sample["image"], sample["label"], rng)
-        views |= {"key_image": key_image, "key_label": _global_ids(key_label, sample["offset"])}
+def _views(sample: dict, rng: np.random.Generator, view, distortion: dict[str, float], key_view: bool) -> dict:
+    photo = sample["image"], sample["label"]
+    if key_view and len(sample["ids"]) == 1:
+        # The pixels of an unlabelled photo are labelled by their own embeddings in the key view (METHOD.md section 7).
+        image, label = view(*photo, rng, distortion=dict.fromkeys(distortion, 0.0))
+        found = [(augment.photometric(image, rng, **distortion), label) for _ in range(2)]
+    else:
+        found = [view(*photo, rng) for _ in range(1 + key_view)]
+    views = {"dataset": sample["dataset"]}
+    for prefix, (image, label) in zip(("", "key_"), found, strict=False):
+        # Label -1 takes the last of the ids.
+        views |= {f"{prefix}image": image, f"{prefix}label": sample["ids"].take(label, mode="wrap")}
     return views
-
-
-def _global_ids(label: np.ndarray, offset: np.int16) -> np.ndarray:
-    return np.where(label >= 0, label + offset, np.int16(-1))
 
 
 def _one_view(sample: dict, rng: np.random.Generator, view) -> dict:

@@ -18,7 +18,7 @@ from mdp_jax.data.array_record import ArrayRecordSource
 from mdp_jax.data.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.cityscapes import CityscapesSource
 from mdp_jax.data.coco_stuff import CocoStuffSource
-from mdp_jax.data.folder import FolderSource
+from mdp_jax.data.folder import FolderPhotos, FolderSource
 from mdp_jax.data.tfds_source import TfdsSource
 from mdp_jax.data.voc import VocSource
 from mdp_jax.errors import UserError
@@ -68,6 +68,7 @@ SOURCES = {
     "tfds": TfdsSource,
     "synthetic": SyntheticSource,
 }
+_PHOTOS = SOURCES | {"folder": FolderPhotos}  # of sets without labels; the other kinds' masks are read in vain
 
 
 class _Prepared:
@@ -131,12 +132,13 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
     it, and so are the labels of the train split; those of the other splits keep the photo's own size, in which it is
     evaluated. `cache`: samples stay in memory, read-only, once they were asked for. `holdout`: that many training
     photos, the same whatever the seed, leave the split 'train' and are the split 'val'. `on_bad_image` (train alone):
-    what happens where a photo cannot be read (data/bad_images.py).
+    what happens where a photo cannot be read (data/bad_images.py). `labels` "none" (train alone): no classes, and all
+    pixels are ignored; the kind `folder` then needs photos alone.
 
     OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
 
-    UserError on an unknown kind, unknown or all classes dropped, a limit, holdout or short side that cannot be, and
-    whatever the kind finds wrong.
+    UserError on an unknown kind or `labels`, unknown or all classes dropped, a limit, holdout or short side that cannot
+    be, and whatever the kind finds wrong.
     """
     cv2.setNumThreads(0)
     if source_config.kind not in SOURCES:
@@ -145,14 +147,12 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
     if data_config.short_side < 0:
         raise UserError(f"data.short_side is {data_config.short_side}; expected pixels, or 0 for photos as they are")
     holdout = source_config.holdout if split in ("train", "val") else 0
-    source = SOURCES[source_config.kind](source_config, data_dir, "train" if holdout else split)
-    drop_classes = tuple(source_config.drop_classes)
-    for label in drop_classes:
-        if label not in source.classes:
-            known = ", ".join(source.classes)
-            raise UserError(f"dataset {source.name!r}: drop_classes has {label!r}; expected one of {known}")
-    if set(drop_classes) == set(source.classes):
-        raise UserError(f"dataset {source.name!r}: drop_classes names every class; expected one to stay")
+    if source_config.labels not in _OPEN:
+        known, found = ", ".join(_OPEN), source_config.labels
+        raise UserError(f"dataset {source_config.name!r} has labels={found!r}; expected one of {known}")
+    if source_config.labels == "none" and split != "train":
+        raise UserError(f"dataset {source_config.name!r}: labels='none', so there is no split {split!r} to score on")
+    source, drop_classes = _OPEN[source_config.labels](source_config, data_dir, "train" if holdout else split)
     train = split == "train"
     chosen = np.arange(len(source))
     if holdout:
@@ -162,6 +162,30 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
     prepared = _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, train)
     # Never in a split that is evaluated: the scores would be those of other photos.
     return ON_BAD_IMAGE[data_config.on_bad_image](prepared, data_config.bad_image_share) if train else prepared
+
+
+def _open_labelled(config: ConfigDict, data_dir: str, split: str) -> tuple:
+    """A split with masks, and the classes of it that are dropped."""
+    source = SOURCES[config.kind](config, data_dir, split)
+    drop_classes = tuple(config.drop_classes)
+    for label in drop_classes:
+        if label not in source.classes:
+            known = ", ".join(source.classes)
+            raise UserError(f"dataset {source.name!r}: drop_classes has {label!r}; expected one of {known}")
+    if set(drop_classes) == set(source.classes):
+        raise UserError(f"dataset {source.name!r}: drop_classes names every class; expected one to stay")
+    return source, drop_classes
+
+
+def _open_unlabelled(config: ConfigDict, data_dir: str, split: str) -> tuple:
+    """A split whose masks are not wanted, and all classes that it has all the same."""
+    if config.drop_classes:
+        raise UserError(f"dataset {config.name!r}: drop_classes with labels='none'; expected no classes to drop")
+    source = _PHOTOS[config.kind](config, data_dir, split)
+    return source, source.classes
+
+
+_OPEN = {"masks": _open_labelled, "none": _open_unlabelled}
 
 
 def _hold_out(source, holdout: int, train: bool) -> np.ndarray:

@@ -96,14 +96,15 @@ def _chunk_terms(v, labels, weights, bank, options):
     return PixelLosses(prototype, sparse, weight, hit), gradient
 
 
-def _to_chunks(x, chunk):
+def to_chunks(x: jax.Array, chunk: int) -> jax.Array:
     """[B, N, ...] to [chunks, B, chunk, ...], padded with zeros: padding has weight 0."""
     batch, pixels = x.shape[:2]
     x = jnp.pad(x, [(0, 0), (0, -pixels % chunk)] + [(0, 0)] * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(batch, -1, chunk, *x.shape[2:]), 1, 0)
 
 
-def _from_chunks(x, pixels):
+def from_chunks(x: jax.Array, pixels: int) -> jax.Array:
+    """The inverse of `to_chunks`: [chunks, B, chunk, ...] to [B, N, ...] with N = `pixels`."""
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :pixels]
 
@@ -112,9 +113,9 @@ def _value_and_gradient(v, labels, weights, bank, options, chunk):
     def body(_, inputs):
         return None, _chunk_terms(*inputs, bank, options)
 
-    inputs = tuple(_to_chunks(x, chunk) for x in (v, labels, weights))
+    inputs = tuple(to_chunks(x, chunk) for x in (v, labels, weights))
     _, (losses, gradient) = jax.lax.scan(body, None, inputs)
-    losses, gradient = jax.tree.map(partial(_from_chunks, pixels=v.shape[1]), (losses, gradient))
+    losses, gradient = jax.tree.map(partial(from_chunks, pixels=v.shape[1]), (losses, gradient))
     total = jnp.sum(losses.prototype)
     if options.sparse_coding == "pull":
         total = total + options.sparse_weight * jnp.sum(losses.sparse)

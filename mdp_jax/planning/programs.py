@@ -49,23 +49,26 @@ def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
 
     Args:
       config: of either loop.
-      classes: C in place of the datasets' own, which then need not be there; shared out evenly. None = open them.
+      classes: C in place of the labelled datasets' own, which then need not be there; shared out evenly. None = open
+        them.
 
     Raises:
-      UserError: the datasets are not there, or fewer classes than datasets.
+      UserError: the datasets are not there, or fewer classes than labelled datasets.
     """
     datasets = config.sources if is_pretraining(config) else (config.dataset,)
     if classes is not None:
-        if classes < len(datasets):
-            raise UserError(f"--classes {classes}: expected at least one for each of the {len(datasets)} datasets")
-        ends = [classes * (d + 1) // len(datasets) for d in range(len(datasets))]
+        labelled = [source.name for source in datasets if source.labels == "masks"]
+        if classes < len(labelled):
+            raise UserError(f"--classes {classes}: expected at least one for each of the {len(labelled)} datasets")
+        ends = [classes * (d + 1) // len(labelled) for d in range(len(labelled))]
         names = [tuple(map(str, range(start, end))) for start, end in zip([0, *ends], ends, strict=False)]
-        return LabelSpace(tuple((source.name, own) for source, own in zip(datasets, names, strict=True)))
+        own = dict.fromkeys((source.name for source in datasets), ()) | dict(zip(labelled, names, strict=True))
+        return LabelSpace(tuple(own.items()))
     try:
         opened = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in datasets]
     except UserError as error:
         raise UserError(f"{error}; to plan without the data, give the number of classes: --classes N") from None
-    return label_spaces.build(opened)
+    return label_spaces.build(opened, config.label_space if is_pretraining(config) else "concatenated")
 
 
 def with_batch(config: ConfigDict, batch: int) -> ConfigDict:

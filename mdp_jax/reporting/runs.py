@@ -48,7 +48,8 @@ def _dataset_series(rows: list[dict], names: list[str]) -> dict:
 def preview(batch: dict, label_space, datasets) -> bytes:
     """A picture of the first pairs of a pretraining batch."""
     first = contact_sheet.choose_pairs(batch, range(min(PREVIEW_PAIRS, len(batch["mix_kind"]))))
-    return contact_sheet.pairs(first, label_space, contact_sheet.class_colours(datasets))
+    colours = contact_sheet.class_colours(datasets)[label_space.first_rows()]
+    return contact_sheet.pairs(first, label_space, colours)
 
 
 def bank_summary(bank, label_space) -> Table:
@@ -69,7 +70,7 @@ def bank_summary(bank, label_space) -> Table:
 
 def heatmap(bank, label_space) -> Figure:
     """The similarities of all prototypes, as a figure of a report."""
-    picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), label_space.datasets)
+    picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), label_space.blocks())
     return Figure(
         picture, "Cosine similarity of the prototypes. Off the diagonal blocks: classes of different datasets."
     )

@@ -31,18 +31,19 @@ class Ledger:
         self._datasets = datasets
         sizes = [len(classes) for _, classes in label_space.datasets]
         self._totals = np.zeros((len(sizes), 1 + max(sizes)), np.int64)
-        # Row and column of every global class.
-        self._cells = label_space.dataset_of(), np.concatenate([np.arange(1, size + 1) for size in sizes])
+        # Where the counts of ignored pixels, and then of every global class, are those of a dataset's classes.
+        self._counts_of = [1 + np.array(ids, np.int64) for ids in label_space.global_ids]
         if before is not None:
             self._totals += np.asarray(before, np.int64)
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Counts a batch of data/pipeline.py: its `dataset`, int32 [B], and `label`, int16 [B, H, W]."""
         self._totals[:, 0] += np.bincount(batch["dataset"], minlength=len(self._totals))
-        for label in batch["label"]:
+        for dataset, label in zip(batch["dataset"].tolist(), batch["label"], strict=True):
             # Photo by photo: this takes 8 bytes a pixel while it counts.
             pixels = np.bincount(label.ravel() + 1, minlength=self._label_space.num_classes + 1)
-            self._totals[self._cells] += pixels[1:]
+            own = self._counts_of[dataset]
+            self._totals[dataset, 1 : 1 + len(own)] += pixels[own]
 
     def totals(self) -> np.ndarray:
         """int64 [S, 1 + largest C_d]: what this process counted, and `before`."""

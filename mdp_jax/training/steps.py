@@ -13,7 +13,7 @@ from mdp_jax.models.network import upsample
 from mdp_jax.training import sharding
 from mdp_jax.training.accumulation import gradient_in_parts
 from mdp_jax.training.normalisation import normalise_image
-from mdp_jax.training.objectives import Objective, Query
+from mdp_jax.training.objective import Objective, Query
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
 
 
@@ -45,15 +45,17 @@ def jitted(step: Callable, places, mesh: Mesh) -> Callable:
 def pretrain_step(config, objective: Objective, optimizer, devices: int) -> Callable:
     """The step of METHOD.md section 3: losses against the state as it was, then the optimizer, then what follows it.
 
+    The same for every objective.
+
     Args:
       config: of `mdp pretrain`.
-      objective: of this config (training/objectives.py).
+      objective: that of this config (training/objectives.py).
       optimizer: over the parameters of its network.
       devices: how many the batch is split over.
 
     Returns:
       (PretrainState, batch of data/pipeline.py) -> (PretrainState, metrics). Metrics are scalars but for
-      `dataset_loss` [S]: per dataset, NaN where the batch has no pixel of it.
+      `dataset_loss` [S]: per dataset, NaN where the batch has no pixel of a class that it alone has.
     """
     prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
 
@@ -61,16 +63,17 @@ def pretrain_step(config, objective: Objective, optimizer, devices: int) -> Call
         def loss_of(params, batch_stats, part, index):
             del index
             image, label, *mix = (part[name] for name in ("image", "label", "mix_kind", "lam", "box"))
-            query = Query(*mixing.mix_pairs(prepare(image), label.astype(jnp.int32), *mix))
+            query = Query(*mixing.mix_pairs(prepare(image), label.astype(jnp.int32), *mix), part["beside"])
             return objective.loss(params, batch_stats, state, query)
 
-        own = {name: batch[name] for name in ("image", "label", "mix_kind", "lam", "box")}
+        label, beside, kept = objective.before(state, batch)
+        own = {name: batch[name] for name in ("image", "mix_kind", "lam", "box")} | {"label": label, "beside": beside}
         loss, gradient, batch_stats, metrics = gradient_in_parts(
             loss_of, state.params, state.batch_stats, own, config.accumulate, devices
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        memory, more_metrics = objective.follow(state, params, batch)
+        memory, more_metrics = objective.follow(state, params, batch, kept)
         metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(gradient), **more_metrics}
         return PretrainState(state.step + 1, params, batch_stats, opt_state, **memory), metrics
 

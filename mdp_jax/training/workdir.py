@@ -146,6 +146,27 @@ def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict)
     return loaded[0], loaded[1]
 
 
+def is_pretraining(workdir) -> bool:
+    """Whether a workdir is of `mdp pretrain`; UserError where there is no config.json in it."""
+    return "sources" in configs.load_json(pathlib.Path(workdir) / "config.json")
+
+
+def load_pretrained(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[ConfigDict, LabelSpace, dict]:
+    """What evaluation needs of a pretrained network.
+
+    Args:
+      workdir: of `mdp pretrain`.
+      overrides: of its config, as (dotted key, text).
+
+    Returns:
+      config; label space, without unlabelled datasets; {"params", "batch_stats", "bank"} on the first device.
+
+    Raises:
+      UserError: not such a workdir, no checkpoint, or classes that disagree.
+    """
+    return _load(pathlib.Path(workdir), configs.base().pretrain(), overrides, ("params", "batch_stats", "bank"))
+
+
 def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[ConfigDict, tuple[str, ...], dict]:
     """What evaluation and prediction need of a fine-tuned network.
 
@@ -160,13 +181,19 @@ def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[Conf
       UserError: not such a workdir, no checkpoint, or classes that disagree.
     """
     folder = pathlib.Path(workdir)
-    config = configs.load_json(folder / "config.json")
-    if "dataset" not in config:
+    if is_pretraining(folder):
         raise UserError(f"{folder}: the workdir of mdp pretrain; expected one of mdp finetune")
-    configs.require_keys(config, configs.base().finetune(), folder / "config.json")
+    config, label_space, variables = _load(folder, configs.base().finetune(), overrides, ("params", "batch_stats"))
+    return config, label_space.datasets[0][1], variables
+
+
+def _load(folder: pathlib.Path, default: ConfigDict, overrides, names: tuple[str, ...]):
+    """Config with the keys of `default`, label space, and the parts `names` of the newest good state of a workdir."""
+    config = configs.load_json(folder / "config.json")
+    configs.require_keys(config, default, folder / "config.json")
     config = configs.apply_overrides(config, list(overrides))
     label_space = LabelSpace.load(folder / "label_space.json")
     runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
     state, meta = checkpoint.load(folder)
     label_space.require_same(LabelSpace.from_rows(meta["label_space"]), str(folder / "checkpoints"))
-    return config, label_space.datasets[0][1], {"params": state["params"], "batch_stats": state["batch_stats"]}
+    return config, label_space, {name: state[name] for name in names}

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from mdp_jax.data import images
-from mdp_jax.data.folder import FolderSource
+from mdp_jax.data.folder import FolderPhotos, FolderSource
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_folder, write_jpeg, write_png
 
@@ -32,6 +32,21 @@ def test_reads_photos_and_masks_in_order(folder):
     sample = source[1]
     np.testing.assert_array_equal(sample["image"], images.read_photo(folder / "images" / "train" / "p1.jpg"))
     np.testing.assert_array_equal(sample["label"], np.where(mask == 255, -1, 2).astype(np.int16), strict=True)
+
+
+def test_photos_without_labels(tmp_path):
+    folder = tmp_path / "set" / "images" / "train"
+    folder.mkdir(parents=True)
+    for name, shade in (("b.jpg", 9), ("a.jpg", 200)):
+        write_jpeg(folder / name, np.full((5, 7, 3), shade))
+    source = FolderPhotos(_config(), str(tmp_path), "train")
+    assert (source.name, source.classes, source.palette, len(source)) == ("mine", (), None, 2)
+    assert (source.describe(0), source.files(1)) == ("a.jpg", (folder / "b.jpg",))
+    sample = source[0]
+    assert np.abs(sample["image"].astype(int) - 200).max() < 3
+    np.testing.assert_array_equal(sample["label"], np.full((5, 7), -1, np.int16), strict=True)
+    with pytest.raises(UserError, match=r"images/val is no folder"):
+        FolderPhotos(_config(), str(tmp_path), "val")
 
 
 def test_absolute_root_wins_over_data_dir(folder):

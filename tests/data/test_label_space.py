@@ -10,9 +10,9 @@ from tests.data.fixtures import MemorySource
 SPACE = LabelSpace((("town", ("sky", "car")), ("field", ("sky", "grass", "cow")), ("sea", ("water",))))
 
 
-def test_offsets_names_and_datasets():
+def test_ids_names_and_datasets():
     assert SPACE.num_classes == 6
-    assert SPACE.offsets == (0, 2, 5)
+    assert SPACE.global_ids == ((0, 1), (2, 3, 4), (5,))
     assert SPACE.global_names() == ["town/sky", "town/car", "field/sky", "field/grass", "field/cow", "sea/water"]
     np.testing.assert_array_equal(SPACE.dataset_of(), np.array([0, 0, 1, 1, 1, 2], np.int32), strict=True)
 
@@ -23,6 +23,44 @@ def test_rows_and_file(tmp_path):
     assert json.loads((tmp_path / "label_space.json").read_text()) == SPACE.rows()
     assert LabelSpace.load(tmp_path / "label_space.json") == SPACE
     assert LabelSpace.from_rows(SPACE.rows()) == SPACE
+
+
+MERGED = LabelSpace(
+    (("town", ("sky", "car")), ("photos", ()), ("field", ("Grass", " SKY", "cow")), ("sea", ("sky", "grass"))), "merged"
+)
+
+
+def test_merged_by_hand():
+    """Sky is a class of three datasets, grass of two; the second dataset is unlabelled."""
+    assert MERGED.global_ids == ((0, 1), (), (2, 0, 3), (0, 2))
+    assert MERGED.num_classes == 4
+    assert MERGED.global_names() == ["town/sky", "town/car", "field/Grass", "field/cow"]
+    assert MERGED.blocks() == (("town", ("sky", "car")), ("field", ("Grass", "cow")))
+    assert MERGED.dataset_of().tolist() == [4, 0, 4, 2]  # 4: several have it
+    assert MERGED.first_rows().tolist() == [0, 1, 2, 4]
+    assert MERGED.unlabelled().tolist() == [False, True, False, False]
+    assert MERGED.rows()[3] == {"dataset": "field", "class": " SKY", "global_id": 0}
+
+
+def test_a_merged_file_gives_the_labelled_datasets_back(tmp_path):
+    MERGED.save(tmp_path / "label_space.json")
+    loaded = LabelSpace.load(tmp_path / "label_space.json")
+    assert loaded == LabelSpace((MERGED.datasets[0], *MERGED.datasets[2:]), "merged")
+    MERGED.require_same(loaded, "W")
+    loaded.require_same(MERGED, "W")
+    with pytest.raises(UserError, match="W: the label space is concatenated, expected merged"):
+        MERGED.require_same(LabelSpace(MERGED.datasets), "W")
+
+
+def test_merged_names_are_equal_in_different_datasets_alone():
+    with pytest.raises(UserError, match="dataset 'a' has class 'sky' twice"):
+        build([MemorySource("a", ("Sky", "sky"), [])], "merged")
+    assert build([MemorySource("a", ("Sky", "sky"), [])]).num_classes == 2
+
+
+def test_only_unlabelled_datasets():
+    with pytest.raises(UserError, match="no labels in a, b; expected a dataset with labels='masks'"):
+        build([MemorySource("a", (), []), MemorySource("b", (), [])])
 
 
 def test_build_keeps_order_and_equal_names_apart():

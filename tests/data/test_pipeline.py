@@ -97,6 +97,49 @@ def test_labels_are_global_and_views_show_one_photo():
             np.testing.assert_array_equal(batch["key_label"][i], batch["label"][i])
 
 
+def test_merged_labels_are_looked_up():
+    """The two classes of the second set are the last and the first of the first."""
+    sources = [numbered_source("a", 2, 2), numbered_source("b", 2, 2, first=100)]
+    sources[0].classes, sources[1].classes = ("sky", "car"), ("Car", "sky")
+    batches = pretrain_batches(_config(), sources, build(sources, "merged"), start_batch=0)
+    for batch in _first(batches, 4):
+        for image, label, dataset in zip(batch["image"], batch["label"], batch["dataset"], strict=True):
+            photo = int(image[0, 0, 0]) - 100 * dataset
+            assert (label == (photo if dataset == 0 else 1 - photo)).all()
+
+
+def test_key_view_of_an_unlabelled_photo_has_the_geometry_of_its_query_view():
+    labelled, unlabelled = _noise_sources()
+    unlabelled.classes = ()
+    unlabelled._samples = [(image, np.full_like(label, -1)) for image, label in unlabelled._samples]
+    (batch,) = _take(_config(batch=16), [labelled, unlabelled], 1)
+    (distorted,) = _take(
+        _config(batch=16, **{"data.photometric": base.pretrain().data.photometric.to_dict()}),
+        [labelled, unlabelled],
+        1,
+    )
+    assert set(batch["dataset"]) == {0, 1}
+    for i, dataset in enumerate(batch["dataset"]):
+        # Without distortion the crop and the flip are all that can differ.
+        assert np.array_equal(batch["image"][i], batch["key_image"][i]) == (dataset == 1)
+    of_unlabelled = distorted["dataset"] == 1
+    views = zip(distorted["image"][of_unlabelled], distorted["key_image"][of_unlabelled], strict=True)
+    assert sum(not np.array_equal(*pair) for pair in views) > 1, "distorted alike"
+    assert (batch["label"][batch["dataset"] == 1] == -1).all()
+
+
+def test_stages_draw_from_their_own_sets():
+    """Of 10 steps the first stage takes 8, for 16 of 20 photos; mixed pairs need two sets."""
+    config = _config(steps=10, batch=64, stages=(("set2", "set0"), ("set1",)))
+    batches = _take(config, _sources((12, 4, 4)), 10)
+    drawn = [sorted(set(batch["dataset"].tolist())) for batch in batches]
+    assert drawn == [[0, 2]] * 8 + [[1]] * 2
+    kinds = np.array([batch["mix_kind"] for batch in batches])
+    assert (kinds[:8] != mixture.PLAIN).any() and (kinds[8:] == mixture.PLAIN).all()
+    first = np.concatenate([batch["dataset"] for batch in batches[:8]])
+    assert (first == 0).sum() > (first == 2).sum() > 0
+
+
 def test_views_are_augmented_independently():
     (batch,) = _take(_config(), _noise_sources(), 1)
     for i in range(8):

@@ -1,4 +1,5 @@
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +90,43 @@ def test_holdout_errors(folder, holdout):
 def test_limit_errors(folder, limit):
     with pytest.raises(UserError, match=f"dataset 'mine': limit is {limit}; expected 0 for all, or 1 to 9"):
         _open(folder, limit=limit)
+
+
+def _unlabelled(folder, split="train", **values):
+    config = base.folder("mine", "set")
+    config.update({"labels": "none"} | values)
+    return open_source(config, base.finetune().data, str(folder.parent), split, 0)
+
+
+def test_unlabelled_folder_needs_photos_alone(folder):
+    shutil.rmtree(folder / "masks")
+    (folder / "classes.txt").unlink()
+    source = _unlabelled(folder, limit=4)
+    assert (source.classes, len(source)) == ((), 4)
+    assert (source[3]["label"] == -1).all()
+
+
+def test_labels_of_other_kinds_are_not_used():
+    config = base.synthetic("town", images=2, size=(24, 32))
+    config.labels = "none"
+    source = open_source(config, base.finetune().data, "", "train", 0)
+    image, _ = synthetic.draw("town", "train", 1, (24, 32))
+    assert source.classes == ()
+    np.testing.assert_array_equal(source[1]["image"], image)
+    np.testing.assert_array_equal(source[1]["label"], np.full((24, 32), -1, np.int16), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"labels": "some"}, "dataset 'mine' has labels='some'; expected one of masks, none"),
+        ({"split": "val"}, "dataset 'mine': labels='none', so there is no split 'val'"),
+        ({"drop_classes": ("sky",)}, "dataset 'mine': drop_classes with labels='none'"),
+    ],
+)
+def test_labels_errors(folder, values, message):
+    with pytest.raises(UserError, match=message):
+        _unlabelled(folder, **values)
 
 
 def test_short_side(folder):

@@ -193,6 +193,17 @@ def test_evaluate_and_predict_agree_with_the_run(finetuned, tmp_path, capsys):
     assert json.loads((finetuned / "evaluation.json").read_text()) == before
 
 
+def test_a_pretrained_network_is_scored_on_its_own_sets(pretrained, capsys):
+    mdp(["evaluate", "--checkpoint", str(pretrained), "--split", "train"])
+    scores = json.loads((pretrained / "evaluation_train.json").read_text())["datasets"]
+    assert list(scores) == ["harbor", "town"]
+    names = [row["class"] for row in json.loads((pretrained / "label_space.json").read_text())]
+    assert [name for of_dataset in scores.values() for name in of_dataset["per_class"]] == names
+    assert all(of_dataset["images"] == 6 and 0 < of_dataset["aAcc"] <= 100 for of_dataset in scores.values())
+    printed = capsys.readouterr().out
+    assert "harbor train, 6 photos" in printed and "town train, 6 photos" in printed
+
+
 def test_a_workdir_of_another_config_or_label_space(pretrained):
     with pytest.raises(UserError, match=r"started with config\.optim\.lr=1\.0, now 2\.0"):
         pretrain.train(tiny.pretrain_config(optim__lr=2.0), pretrained)

@@ -12,6 +12,7 @@ from mdp_jax.data import pipeline, sources
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
 from mdp_jax.planning import flops, programs
+from mdp_jax.training.objectives import OBJECTIVES
 from tests import tiny
 
 
@@ -19,9 +20,9 @@ def shapes(arrays):
     return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("objective", ["mdp", "multi_head"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_batch_as_the_pipeline_makes_it(objective):
-    config = tiny.pretrain_config(objective=objective)
+    config = tiny.pretrain_config(objective=objective, mixing__region=0.0, mixing__pixel=0.0)
     space = programs.label_space(config, None)
     program = programs.program(config, jax.devices()[:2], space)
     opened = [sources.open_source(s, config.data, "", "train", 0) for s in config.sources]
@@ -49,6 +50,8 @@ def test_label_space():
     assert [(name, len(classes)) for name, classes in invented.datasets] == [("harbor", 1000), ("town", 1001)]
     with pytest.raises(UserError, match="--classes 1: expected at least one for each of the 2 datasets"):
         programs.label_space(config, 1)
+    config = tiny.pretrain_config(sources__town__labels="none")
+    assert [len(classes) for _, classes in programs.label_space(config, 7).datasets] == [7, 0]
     config = base.pretrain()
     config.sources = (base.folder("streets", root="nowhere"),)
     with pytest.raises(UserError, match=r"nowhere.*to plan without the data, give the number of classes: --classes N"):
@@ -93,6 +96,14 @@ def test_operations_of_the_encoders_are_those_of_the_encoders_alone():
     vectors = jax.ShapeDtypeStruct((4, 4, 4, 8), np.float32)
     # Adding up the gradients of the weights, which is not the encoder's, is the same few operations in both.
     np.testing.assert_allclose(parts[programs.QUERY], count(backward, *inputs, vectors), rtol=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["pixel_to_pixel", "cross_entropy"])
+def test_operations_of_the_baselines(objective):
+    config = tiny.pretrain_config(objective=objective, mixing__region=0.0, mixing__pixel=0.0)
+    parts = programs.operations(config, jax.devices()[:2], programs.label_space(config, 9))
+    assert (parts[programs.MOMENTUM] > 0) == (objective == "pixel_to_pixel")
+    assert parts[programs.QUERY] > parts[programs.REST] > 0
 
 
 def test_what_is_computed_again_is_the_query_encoders():

@@ -42,6 +42,20 @@ def test_counts_by_hand():
     np.testing.assert_array_equal(totals, [[2, 2, 0, 1], [1, 0, 4, 0]])  # what was given out does not change
 
 
+def test_merged_classes_count_for_the_dataset_of_the_photo():
+    """Sky is class 0 of both datasets, the cow 3; the third dataset is unlabelled."""
+    space = LabelSpace((*SPACE.datasets, ("c", ())), "merged")
+    ledger = Ledger(space, [*SOURCES, MemorySource("c", (), [None])])
+    batch = {
+        "dataset": np.int32([0, 1, 2]),
+        "label": np.int16([[[0, 0], [2, -1]], [[0, 3], [3, 3]], [[-1, -1], [-1, -1]]]),
+    }
+    ledger.add(batch)
+    np.testing.assert_array_equal(ledger.totals(), [[1, 2, 0, 1], [1, 1, 3, 0], [1, 0, 0, 0]])
+    assert ledger.unseen(ledger.totals()) == [["road"], [], []]
+    assert ledger.metrics(ledger.totals())["dataset_valid_pixels"].tolist() == [3, 4, 0]
+
+
 def test_counts_stay_exact_beyond_float32_and_go_on_from_lists():
     before = [[2**40 + 1, 2**50 + 1, 0, 0], [1, 0, 0, 0]]
     ledger = Ledger(SPACE, SOURCES, before)

@@ -1,0 +1,57 @@
+"""How many steps a run has, and at which of them its stages begin (METHOD.md sections 5 and 7)."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from mdp_jax.errors import UserError
+
+
+def total_steps(config: ConfigDict, samples: int) -> int:
+    """Length of the run in steps; an epoch is as many samples as all datasets hold together."""
+    return config.steps or math.ceil(config.epochs * samples / config.batch)
+
+
+def starts(config: ConfigDict, sources: Sequence) -> tuple[int, ...]:
+    """The steps at which the stages of a run begin; (0,) where all datasets are trained on jointly.
+
+    Each stage takes a share of the steps that is proportional to the photos of its datasets.
+
+    Args:
+      config: of `mdp pretrain`, checked.
+      sources: its datasets; `name` and `len` are looked at.
+
+    Raises:
+      UserError: the run is so short that a stage has no step.
+    """
+    if not config.stages:
+        return (0,)
+    photos = {source.name: len(source) for source in sources}
+    of_stages = [sum(photos[name] for name in names) for names in config.stages]
+    samples = sum(of_stages)
+    steps = total_steps(config, samples)
+    before = itertools.accumulate(of_stages[:-1], initial=0)
+    found = tuple(round(steps * photos_before / samples) for photos_before in before)
+    for names, start, end in zip(config.stages, found, (*found[1:], steps), strict=True):
+        if start == end:
+            raise UserError(f"config.stages: the stage of {', '.join(names)} has none of {steps} steps; expected one")
+    return found
+
+
+def weights(config: ConfigDict, sources: Sequence, joint: Sequence[float]) -> list[tuple[int, list[float]]]:
+    """The weights of the datasets in each stage: those of its own as in joint training, and 0 for all others.
+
+    Args:
+      config, sources: as for `starts`.
+      joint: the weight of each dataset where all are trained on jointly.
+
+    Returns:
+      (first step, weight of each dataset) of each stage.
+    """
+    stages = config.stages or ([source.name for source in sources],)
+    return [
+        (start, [weight if source.name in names else 0.0 for source, weight in zip(sources, joint, strict=True)])
+        for start, names in zip(starts(config, sources), stages, strict=True)
+    ]

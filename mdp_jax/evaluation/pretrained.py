@@ -1,0 +1,59 @@
+"""A pretrained network as a segmenter of one of its own sets: by the prototypes or the head of that set's classes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
+from mdp_jax.models import network
+from mdp_jax.training.objectives import PROTOTYPES
+
+
+class SourceSegmenter:
+    """Stands where evaluation takes a models.network.Segmenter, with a class for each of one dataset's.
+
+    With a prototype bank the logits are v . P_c / tau (METHOD.md section 4) over the classes of this dataset alone, the
+    lowest number where a class was never seen; without one they are those of the classifier. So it says how well the
+    pretraining has learnt each of its sets, not how well the features transfer.
+    """
+
+    def __init__(self, config: ConfigDict, label_space: LabelSpace, dataset: int):
+        """Args:
+        config: of `mdp pretrain`.
+        label_space: of all its datasets.
+        dataset: which of them, one with labels.
+
+        Raises:
+            UserError: an objective without classes.
+        """
+        if config.objective == "pixel_to_pixel":
+            raise UserError(
+                "objective pixel_to_pixel has neither prototypes nor a classifier; expected a fine-tuned network"
+            )
+        self._ids = np.array(label_space.global_ids[dataset])
+        self._temperature = config.method.temperature
+        self._by_prototypes = config.objective in PROTOTYPES
+        classes = label_space.num_classes
+        self._network = (
+            network.pixel_encoder(config.model) if self._by_prototypes else network.segmenter(config.model, classes)
+        )
+
+    def apply(self, variables: dict, images: jax.Array, train: bool) -> jax.Array:
+        """Images [B,H,W,3], normalised, to logits [B,h,w,C_d].
+
+        Args:
+            variables: {"params", "batch_stats", "bank": {"vectors", "images_seen"}}; the bank is {} for objectives
+                without one.
+            images: as models.network takes them.
+            train: False; running statistics are used.
+        """
+        weights = {name: variables[name] for name in ("params", "batch_stats")}
+        outputs = self._network.apply(weights, images, train=train)
+        if not self._by_prototypes:
+            return outputs[..., self._ids]
+        bank = {name: leaf[self._ids] for name, leaf in variables["bank"].items()}
+        similarity = jnp.einsum("bhwd,cd->bhwc", outputs, bank["vectors"], precision=jax.lax.Precision.HIGHEST)
+        seen = bank["images_seen"].reshape(1, 1, 1, -1) > 0
+        return jnp.where(seen, similarity / self._temperature, jnp.finfo(similarity.dtype).min)

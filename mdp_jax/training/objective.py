@@ -1,0 +1,146 @@
+"""What an objective of pretraining is, and what several of them share (METHOD.md sections 2 to 4 and 7)."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.models import network
+from mdp_jax.training.accumulation import cut, join
+from mdp_jax.training.normalisation import normalise_image
+
+
+class Query(NamedTuple):
+    """The mixed view of a batch.
+
+    Attributes:
+      image: float [B, H, W, 3], normalised.
+      labels: int [B, H, W, 2], global ids, -1 = ignore or no second label.
+      weights: float [B, 1, 1, 2], of the two labels.
+      beside: {name: [B, ...]}, what `before` added to the batch for the loss.
+    """
+
+    image: jax.Array
+    labels: jax.Array
+    weights: jax.Array
+    beside: dict[str, jax.Array]
+
+
+class Before(NamedTuple):
+    """What is known of a batch before the loss, without gradient.
+
+    Attributes:
+      label: int [B, H, W], that of the query view, before it is mixed.
+      beside: {name: [B, ...]}, what the loss is given of each sample beside the query view.
+      kept: what `follow` is given; anything.
+    """
+
+    label: jax.Array
+    beside: dict[str, jax.Array]
+    kept: dict
+
+
+class Objective(NamedTuple):
+    """One objective for one config and label space.
+
+    Attributes:
+      network: of the query; params, batch_stats = its variables.
+      memory: (params, batch_stats) -> the parts of PretrainState that this objective has beside them, at step 0.
+      before: (state before the step, batch) -> Before.
+      loss: (params, batch_stats, state before the step, Query) -> loss, (sum of weights, batch_stats, metrics).
+      follow: (state, params after the optimizer, batch, `kept`) -> those parts after the step, metrics.
+    """
+
+    network: network.PixelEncoder | network.Segmenter
+    memory: Callable
+    before: Callable
+    loss: Callable
+    follow: Callable
+
+
+def batch_as_it_is(state, batch: dict) -> Before:
+    """`before` of an objective that has nothing to do before its loss."""
+    del state
+    return Before(batch["label"], {}, {})
+
+
+def flat(x: jax.Array) -> jax.Array:
+    """[B, h, w, ...] to [B, N, ...]."""
+    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
+
+
+def apply(model, params: dict, batch_stats: dict, images: jax.Array) -> tuple[jax.Array, dict]:
+    """Outputs [B, h, w, ...] in training, and the running statistics after them."""
+    outputs, updated = model.apply(
+        {"params": params, "batch_stats": batch_stats}, images, train=True, mutable=["batch_stats"]
+    )
+    return outputs, updated["batch_stats"]
+
+
+def mean_over(weight: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """The sum over pixels divided by the sum of `weight`, 0 where that is 0."""
+    total = jnp.sum(weight)
+    return lambda values: jnp.sum(values) / jnp.where(total > 0, total, 1.0)
+
+
+def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace) -> jax.Array:
+    """The metric `dataset_loss`: mean loss [S] of the pixels with one label whose class one dataset alone has.
+
+    Args:
+      loss, weight: float [B, N], of each pixel.
+      labels: int [B, N, 2], global ids, -1 = ignore or no second label.
+      label_space: of S datasets.
+
+    Returns:
+      float [S], NaN where the batch has no such pixel.
+    """
+    count = len(label_space.datasets)
+    own = labels[..., 0]
+    dataset_of = jnp.asarray(label_space.dataset_of())
+    ids = jnp.where((own >= 0) & (labels[..., 1] < 0), dataset_of[jnp.maximum(own, 0)], count)
+    sums = jax.ops.segment_sum(jnp.stack([loss, weight], -1).reshape(-1, 2), ids.reshape(-1), count + 1)
+    return sums[:count, 0] / jnp.where(sums[:count, 1] > 0, sums[:count, 1], jnp.nan)
+
+
+class MomentumEncoder:
+    """The momentum encoder g of a config: how it begins, embeds and follows (METHOD.md sections 2 and 3).
+
+    Attributes:
+      network: that of the query encoder.
+    """
+
+    def __init__(self, config, devices: int):
+        """`config` of `mdp pretrain`; the batch is split over `devices`."""
+        self.network = network.pixel_encoder(config.model)
+        self._prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
+        self._parts, self._devices = config.accumulate, devices
+        self._keep = config.method.encoder_momentum
+
+    def copied(self, params: dict, batch_stats: dict) -> dict:
+        """Its parts of PretrainState at step 0."""
+        # Copies: the step is given its input's memory, and one buffer cannot be given twice.
+        return {
+            "momentum_params": jax.tree.map(jnp.copy, params),
+            "momentum_batch_stats": jax.tree.map(jnp.copy, batch_stats),
+        }
+
+    def embed(self, state, images: jax.Array) -> tuple[jax.Array, dict]:
+        """Unit vectors [B, N, D] of uint8 images [B, H, W, 3], and its running statistics after them."""
+
+        def of_part(batch_stats, images):
+            vectors, batch_stats = apply(self.network, state.momentum_params, batch_stats, self._prepare(images))
+            return batch_stats, flat(vectors)
+
+        if self._parts == 1:
+            batch_stats, vectors = of_part(state.momentum_batch_stats, images)
+            return vectors, batch_stats
+        images = cut(images, self._parts, self._devices)
+        batch_stats, vectors = jax.lax.scan(of_part, state.momentum_batch_stats, images)
+        return join(vectors, self._devices), batch_stats
+
+    def averaged(self, state, params: dict) -> dict:
+        """Its weights after the step: m_enc g + (1 - m_enc) new f."""
+        return jax.tree.map(lambda g, f: self._keep * g + (1 - self._keep) * f, state.momentum_params, params)

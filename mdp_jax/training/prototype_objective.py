@@ -1,0 +1,88 @@
+"""Pixels against prototypes: the method itself (METHOD.md sections 3 and 4), with unlabelled datasets (section 7)."""
+
+import jax.numpy as jnp
+
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method import losses, prototypes
+from mdp_jax.method.pseudo_labels import pseudo_labels, spread
+from mdp_jax.training.objective import (
+    Before,
+    MomentumEncoder,
+    Objective,
+    apply,
+    batch_as_it_is,
+    flat,
+    loss_of_each_dataset,
+    mean_over,
+)
+
+
+def prototype_objective(config, label_space: LabelSpace, devices: int, options: losses.LossOptions) -> Objective:
+    """Multi-Dataset Pretraining: prototypes, momentum encoder, and sparse coding as the `options` have it.
+
+    Args:
+      config, label_space, devices: as for objectives.objective.
+      options: of the loss.
+    """
+    encoder = MomentumEncoder(config, devices)
+    stride = config.model.output_stride
+    chunk = max(1, config.method.loss_chunk * devices * config.accumulate // config.batch)
+    bank_dtype = jnp.promote_types(config.model.param_dtype, jnp.float32)
+
+    def memory(params, batch_stats):
+        bank = prototypes.empty_bank(label_space.num_classes, config.model.projection.dim, bank_dtype)
+        return encoder.copied(params, batch_stats) | {"bank": bank}
+
+    def loss(params, batch_stats, state, query):
+        vectors, batch_stats = apply(encoder.network, params, batch_stats, query.image)
+        labels = flat(query.labels[:, ::stride, ::stride])
+        loss, pixels = losses.prototype_loss(flat(vectors), labels, query.weights[:, :, 0], state.bank, options, chunk)
+        mean = mean_over(pixels.weight)
+        return loss, (
+            jnp.sum(pixels.weight),
+            batch_stats,
+            {
+                "prototype_loss": mean(pixels.prototype),
+                "sparse_loss": mean(pixels.sparse),
+                "accuracy": mean(pixels.hit),
+                "valid_fraction": jnp.mean(pixels.weight),
+                "dataset_loss": loss_of_each_dataset(pixels.prototype, pixels.weight, labels, label_space),
+            },
+        )
+
+    def follow(state, params, batch, kept):
+        # With unlabelled datasets the embeddings were needed before the loss.
+        vectors, batch_stats = kept["keys"] if kept else encoder.embed(state, batch["key_image"])
+        labels = flat(batch["key_label"][:, ::stride, ::stride].astype(jnp.int32))
+        bank = prototypes.update_bank(state.bank, vectors, labels, config.method.prototype_momentum)
+        parts = {
+            "momentum_params": encoder.averaged(state, params),
+            "momentum_batch_stats": batch_stats,
+            "bank": bank,
+        }
+        metrics = {"classes_seen": jnp.sum(bank.seen, dtype=jnp.int32), "bank_cosine": prototypes.mean_cosine(bank)}
+        return parts, metrics | (kept["metrics"] if kept else {})
+
+    unlabelled = label_space.unlabelled()
+    before = _labelling(config, encoder, unlabelled, devices) if unlabelled.any() else batch_as_it_is
+    return Objective(encoder.network, memory, before, loss, follow)
+
+
+def _labelling(config, encoder: MomentumEncoder, unlabelled, devices: int):
+    """`before` that labels the photos of unlabelled datasets by the momentum encoder's view of the same crop."""
+    stride, method = config.model.output_stride, config.method
+    chunk = max(1, method.loss_chunk * devices // config.batch)
+
+    def before(state, batch):
+        vectors, batch_stats = encoder.embed(state, batch["key_image"])
+        found = pseudo_labels(vectors, state.bank, method.temperature, method.pseudo_threshold, chunk)
+        height, width = (side // stride for side in batch["label"].shape[1:])
+        found = found.reshape(-1, height, width)
+        wanted = jnp.asarray(unlabelled)[batch["dataset"]][:, None, None]
+        label = jnp.where(wanted, spread(found, stride), batch["label"].astype(jnp.int32))
+        pixels = jnp.sum(wanted) * height * width
+        passed = jnp.sum(wanted & (found >= 0))
+        fraction = jnp.where(pixels > 0, passed / jnp.maximum(pixels, 1), jnp.nan)
+        return Before(label, {}, {"keys": (vectors, batch_stats), "metrics": {"pseudo_fraction": fraction}})
+
+    return before

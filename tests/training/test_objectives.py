@@ -1,0 +1,238 @@
+"""The objectives beside MDP: naive loops on a network's own embeddings, one device against eight, unlabelled photos."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdp_jax import pretrain
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method.prototypes import Bank
+from mdp_jax.models import network, resnet
+from mdp_jax.planning import programs
+from mdp_jax.training import objectives, sharding
+from mdp_jax.training.normalisation import normalise_image
+from mdp_jax.training.objective import Query, batch_as_it_is
+from tests import tiny
+
+SPACE = LabelSpace((("first", ("a", "b", "c")), ("second", ("d", "e"))))
+UNLABELLED = LabelSpace((("first", ("a", "b", "c")), ("photos", ()), ("second", ("d", "e"))))
+UNMIXED = {"mixing__region": 0.0, "mixing__pixel": 0.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """Makes resnet18 a network of four blocks instead of eight, which compiles in seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+        yield
+
+
+class Built:
+    """A step that is traced once, and the state to begin from, with g unlike f.
+
+    Attributes:
+      config, mesh, step: of the run.
+      state: on the host.
+    """
+
+    def __init__(self, devices, space, **overrides):
+        self.config = tiny.pretrain_config(batch=16, devices=devices, **overrides)
+        self.mesh = sharding.make_mesh(devices)
+        state, self._places, self.step, _ = pretrain.build(self.config, self.mesh, space, samples=64)
+        state = jax.device_get(state)
+        self.state = state.replace(momentum_params=jax.tree.map(lambda x: 1.5 * x, state.momentum_params))
+
+    def on_devices(self, batch):
+        """state, batch."""
+        return jax.device_put(self.state, self._places), sharding.to_devices(batch, self.mesh)
+
+    def steps(self, batch, count):
+        """Metrics of each of so many steps on one batch, and the state after them, on the host."""
+        (state, batch), measured = self.on_devices(batch), []
+        for _ in range(count):
+            state, metrics = self.step(state, batch)
+            measured.append(jax.device_get(metrics))
+        return measured, jax.device_get(state)
+
+
+def unmixed_batch(config, classes=5):
+    batch = tiny.pretrain_batch(np.random.default_rng(0), config, classes)
+    return batch | {"mix_kind": np.zeros_like(batch["mix_kind"])}
+
+
+def embeddings(config, params, batch_stats, images):
+    """Unit vectors [B, N, D] in training."""
+    encoder = network.pixel_encoder(config.model)
+
+    @jax.jit
+    def apply(params, batch_stats, images):
+        images = normalise_image(images, config.data, "float32")
+        variables = {"params": params, "batch_stats": batch_stats}
+        return encoder.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+
+    found = np.array(apply(params, batch_stats, images))
+    return found.reshape(len(images), -1, found.shape[-1])
+
+
+def pixel_to_pixel(devices):
+    """Six of the 4 x 4 features of each view are drawn."""
+    overrides = {"objective": "pixel_to_pixel", "method__pixel_budget": 6, "model__width": 0.25}
+    return Built(devices, SPACE, **overrides, **UNMIXED)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return pixel_to_pixel(1)
+
+
+def test_pixel_to_pixel_against_a_naive_loop(on_one_device):
+    config, before, batch = on_one_device.config, on_one_device.state, unmixed_batch(on_one_device.config)
+    for name in ("label", "key_label"):
+        batch[name][:, 8:24, :] = -1  # of which eight features are left,
+        batch[name][:, :8, 16:] = -1  # and six
+    (metrics,), after = on_one_device.steps(batch, 1)
+    queries = embeddings(config, before.params, before.batch_stats, batch["image"])
+    keys = embeddings(config, before.momentum_params, before.momentum_batch_stats, batch["key_image"])
+    labels, key_labels = (batch[name][:, ::8, ::8].reshape(16, -1) for name in ("label", "key_label"))
+    losses = []
+    for b, i in np.ndindex(labels.shape):
+        valid = np.flatnonzero(key_labels[b] >= 0)
+        positives = valid[key_labels[b, valid] == labels[b, i]]
+        if labels[b, i] >= 0 and len(positives):
+            scores = keys[b] @ queries[b, i] / config.method.temperature
+            losses.append(np.log(np.exp(scores[valid]).sum()) - scores[positives].mean())
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
+    np.testing.assert_allclose(metrics["valid_fraction"], len(losses) / (16 * 6), rtol=1e-6)
+    assert metrics["dropped_fraction"] == 0.0 and metrics["gradient_norm"] > 0.0
+    assert before.bank == after.bank == {}
+    averages = jax.tree.map(lambda g, f: 0.9 * g + 0.1 * f, before.momentum_params, after.params)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), after.momentum_params, averages)
+
+
+def test_pixel_to_pixel_on_eight_devices_agrees_with_one(on_one_device):
+    batch = unmixed_batch(on_one_device.config)
+    expected, expected_state = on_one_device.steps(batch, 2)
+    found, state = pixel_to_pixel(8).steps(batch, 2)
+    counts = [(batch[name][:, ::8, ::8] >= 0).sum((1, 2)) for name in ("label", "key_label")]
+    dropped = np.mean([np.maximum(count - 6, 0).sum() / count.sum() for count in counts])
+    assert dropped > 0.2 and expected[0]["loss"] > 0.1, "nothing to compare"
+    for one, eight in zip(expected, found, strict=True):
+        np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-4)
+        np.testing.assert_allclose([one["dropped_fraction"], eight["dropped_fraction"]], dropped, rtol=1e-6)
+    for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected_state.params), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_pixel_to_pixel_without_labels(on_one_device):
+    batch = unmixed_batch(on_one_device.config)
+    batch["label"][:] = -1
+    (metrics,), state = on_one_device.steps(batch, 1)
+    assert metrics["loss"] == metrics["gradient_norm"] == 0.0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    assert np.isnan(metrics["dataset_loss"]).all()
+
+
+def lowered(**overrides):
+    """The text of the whole step's program."""
+    program = programs.program(tiny.pretrain_config(**overrides), jax.devices()[:1], SPACE)
+    return program.step.lower(program.state, program.batch).as_text()
+
+
+def test_prototype_is_mdp_without_sparse_coding():
+    alone = lowered(objective="prototype", method__sparse_coding="pull", **UNMIXED)
+    assert alone == lowered(method__sparse_coding="off", **UNMIXED)
+
+
+def test_heads_of_the_cross_entropies():
+    """A mixed pixel counts with both labels; the softmax is over the label's dataset, or over all classes."""
+    heads = {"multi_head": [[0, 1, 2]] * 3 + [[3, 4]] * 2, "cross_entropy": [[0, 1, 2, 3, 4]] * 5}
+    both = [objectives.objective(tiny.pretrain_config(objective=name), SPACE, devices=1) for name in heads]
+    model, rng = both[0].network, np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
+    labels = rng.integers(-1, 5, (4, 32, 32, 2))
+    weights = np.array([0.7, 0.3], np.float32) * np.ones((4, 1, 1, 1), np.float32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.3).astype(np.float32), shapes)
+
+    @jax.jit
+    def measure(params, batch_stats):
+        query = Query(images, jnp.asarray(labels), jnp.asarray(weights), {})
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        losses = [objective.loss(params, batch_stats, None, query)[0] for objective in both]
+        return losses, network.upsample(logits, (32, 32))
+
+    losses, logits = measure(variables["params"], variables["batch_stats"])
+    exponentials = np.exp(np.array(logits, np.float64))
+    for loss, head_of in zip(losses, heads.values(), strict=True):
+        total = count = 0.0
+        for c, m in np.ndindex(5, 2):
+            here, weight = labels[..., m] == c, weights[0, 0, 0, m]
+            share = exponentials[here][:, c] / exponentials[here][:, head_of[c]].sum(-1)
+            total, count = total - weight * np.log(share).sum(), count + weight * here.sum()
+        np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def with_photos():
+    """A run with an unlabelled dataset, from a bank of random prototypes; class 2 was not seen."""
+    run = Built(1, UNLABELLED, method__pseudo_threshold=0.8)
+    vectors = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
+    bank = Bank(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.array([3, 1, 0, 5, 2], np.int32))
+    run.state = run.state.replace(bank=bank)
+    return run
+
+
+def photos_batch(config):
+    """Every second photo is of the unlabelled dataset; class 4 is in no key view."""
+    batch = unmixed_batch(config)
+    batch["dataset"] = np.array([0, 1] * 8, np.int32)
+    batch["key_label"][batch["key_label"] == 4] = -1
+    for name in ("label", "key_label"):
+        batch[name][1::2] = -1
+    return batch
+
+
+def test_pseudo_labels_of_a_batch(with_photos):
+    config, bank, batch = with_photos.config, with_photos.state.bank, photos_batch(with_photos.config)
+    objective = objectives.objective(config, UNLABELLED, devices=1)
+    found = jax.jit(objective.before)(*with_photos.on_devices(batch))
+    state = with_photos.state
+    keys = embeddings(config, state.momentum_params, state.momentum_batch_stats, batch["key_image"])
+    scores = np.exp(keys.astype(np.float64) @ bank.vectors.T / config.method.temperature) * (bank.images_seen > 0)
+    shares = scores / scores.sum(-1, keepdims=True)
+    expected = np.where(shares.max(-1) >= 0.8, shares.argmax(-1), -1).reshape(16, 4, 4)
+    passed = (expected[1::2] >= 0).mean()
+    assert 0.1 < passed < 0.9, "nothing to compare"
+    np.testing.assert_allclose(found.kept["metrics"]["pseudo_fraction"], passed, rtol=1e-6)
+    label = np.array(found.label)
+    np.testing.assert_array_equal(label[::2], batch["label"][::2])
+    np.testing.assert_array_equal(label[1::2], expected[1::2].repeat(8, axis=1).repeat(8, axis=2))
+    assert found.beside == {}
+
+
+def test_pseudo_labels_count_in_the_loss_and_not_in_the_bank(with_photos):
+    batch, bank = photos_batch(with_photos.config), with_photos.state.bank
+    (metrics,), state = with_photos.steps(batch, 1)
+    labels = batch["label"][::2, ::8, ::8]
+    counted = ((labels >= 0) & (labels != 2)).sum()
+    assert metrics["pseudo_fraction"] > 0.1
+    np.testing.assert_allclose(metrics["valid_fraction"] * 256, counted + metrics["pseudo_fraction"] * 128, rtol=1e-5)
+    held = [[c in label[::8, ::8] for c in range(5)] for label in batch["key_label"][::2]]
+    assert (state.bank.images_seen - bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
+    np.testing.assert_array_equal(state.bank.vectors[4], bank.vectors[4])
+    assert metrics["dataset_loss"].shape == (3,) and np.isnan(metrics["dataset_loss"][1])
+
+
+def test_a_batch_without_unlabelled_photos_measures_no_share_of_them(with_photos):
+    batch = photos_batch(with_photos.config)
+    batch["dataset"] = np.array([0, 2] * 8, np.int32)
+    (metrics,), _ = with_photos.steps(batch, 1)
+    assert np.isnan(metrics["pseudo_fraction"]) and np.isfinite(metrics["loss"])
+
+
+def test_labelled_datasets_have_nothing_before_the_loss():
+    for name in ("mdp", "prototype", "multi_head", "cross_entropy"):
+        objective = objectives.objective(tiny.pretrain_config(objective=name), SPACE, devices=1)
+        assert objective.before is batch_as_it_is
