@@ -130,6 +130,22 @@ def _objective(config) -> None:
         raise UserError(f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' for at least one dataset")
 
 
+def _labelled_first(config) -> None:
+    """Unlabelled photos take their labels from prototypes, which those of a labelled dataset must have made."""
+    names = [source.name for source in config.sources]
+    weights = config.mixture_weights or [1] * len(names)
+    if config.mixture_schedule and config.mixture_schedule[0][0] == 0:
+        weights = config.mixture_schedule[0][1:]
+    drawn = {name for name, weight in zip(names, weights, strict=True) if weight > 0}
+    if config.stages:
+        drawn &= set(config.stages[0])
+    if all(source.labels == "none" for source in config.sources if source.name in drawn):
+        raise UserError(
+            f"config.sources.{min(drawn)}.labels='none': the run begins with unlabelled datasets alone, without "
+            "prototypes to label them by; expected one with labels='masks' among those of the first steps"
+        )
+
+
 def _stages(config) -> None:
     if not config.stages:
         return
@@ -197,6 +213,7 @@ def pretraining(config, devices: int) -> None:
     _objective(config)
     _mixture(config)
     _stages(config)
+    _labelled_first(config)
     if not config.steps and not config.epochs:
         raise UserError("config.steps=0 and config.epochs=0: expected one of them to be positive")
 
@@ -209,6 +226,10 @@ def finetuning(config, devices: int) -> None:
     """
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
     _common(config)
+    if not config.dataset:
+        raise UserError("config.dataset: empty; expected a dataset")
+    if config.dataset.labels != "masks":
+        raise UserError(f"config.dataset.labels={config.dataset.labels!r}: fine-tuning expects 'masks'")
     _one_of(config, "trainable", TRAINABLE)
     _one_of(config, "loss_mean", LOSS_MEANS)
     _share(config, "data.category_ratio")

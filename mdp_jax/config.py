@@ -36,6 +36,11 @@ def _configs_parent() -> pathlib.Path:
     return package if (package / "configs").is_dir() else package.parent
 
 
+def shipped(path: str) -> str:
+    """The absolute path of a shipped config, such as configs/mini/pretrain.py, wherever the process was started."""
+    return str(_configs_parent() / path)
+
+
 def load(path: str) -> ConfigDict:
     """The config that `get_config()` of a Python file returns, locked.
 
@@ -49,10 +54,10 @@ def load(path: str) -> ConfigDict:
     if not file.is_file():
         file = _configs_parent() / path
     if not file.is_file() or file.suffix != ".py":
-        shipped = sorted(
+        known = sorted(
             p.relative_to(_configs_parent()).as_posix() for p in (_configs_parent() / "configs").rglob("*.py")
         )
-        nearest = difflib.get_close_matches(path, shipped, n=1, cutoff=0.3)
+        nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
         raise UserError(f"--config {path}: no such Python file{_nearest(nearest)}")
     module = _execute(file)
     if not hasattr(module, "get_config"):
@@ -230,7 +235,7 @@ def require_keys(config: ConfigDict, expected: ConfigDict, where) -> None:
 
     Args:
       config: as read.
-      expected: of configs/base.py; the keys of its datasets are not looked at.
+      expected: of configs/base.py; of the keys of its datasets those are looked at that all kinds have.
       where: the file.
 
     Raises:
@@ -240,6 +245,12 @@ def require_keys(config: ConfigDict, expected: ConfigDict, where) -> None:
     for key in _flat(to_dict(expected)):
         if key not in have and not any(name.startswith(f"{key}.") for name in have):
             raise UserError(f"{where}: no {key} in it; expected the workdir of a run of this version of mdp_jax")
+    of_all_kinds = set(base().folder("", "")) & set(base().synthetic("", 0))
+    for dataset in config.sources if "sources" in config else (config.dataset,):
+        for key in sorted(of_all_kinds - set(dataset)):
+            raise UserError(
+                f"{where}: no {key} in dataset {dataset.name!r}; expected the workdir of a run of this version"
+            )
 
 
 def identity(config: ConfigDict) -> dict:

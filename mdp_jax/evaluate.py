@@ -43,7 +43,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     if workdir.is_pretraining(args.checkpoint):
         config, label_space, variables = workdir.load_pretrained(args.checkpoint, overrides)
-        datasets = [dataset for dataset in config.sources if dataset.labels == "masks"]
+        of_name = {source.name: source for source in config.sources}
+        datasets = [of_name[name] for name, _ in label_space.datasets]
         segmenters = [SourceSegmenter(config, label_space, d) for d in range(len(datasets))]
         classes = [names for _, names in label_space.datasets]
     else:

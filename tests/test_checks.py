@@ -68,6 +68,7 @@ FINETUNING = [
     ("loss_mean=some", "config.loss_mean='some': expected one of all, valid"),
     ("data.category_ratio=0.0", "config.data.category_ratio=0.0: expected more than 0"),
     ("model.decoder.dropout=1.0", "config.model.decoder.dropout=1.0: expected a rate"),
+    ("dataset.labels=none", "config.dataset.labels='none': fine-tuning expects 'masks'"),
     ("batch=6", "config.batch=6: expected a multiple of 4 .samples on each of 4 devices"),
     ("steps=0", "config.steps=0: expected at least 1"),
 ]
@@ -83,6 +84,7 @@ def pretraining(names=("town",)):
 
 def finetuning():
     config = base.finetune()
+    config.dataset = base.synthetic("valley", images=4)
     config.lock()
     return config
 
@@ -112,6 +114,12 @@ TOGETHER = [
         {"objective": "cross_entropy", "sources.town.labels": "none"},
         "config.sources.town.labels='none': expected 'masks' with config.objective='cross_entropy'; .* mdp, prototype",
     ),
+    (
+        {"sources.town.labels": "none", "stages": "(('town',),('harbor',))"},
+        "config.sources.town.labels='none': the run begins with unlabelled datasets alone, without prototypes",
+    ),
+    ({"sources.town.labels": "none", "mixture_weights": "(1,0)"}, "the run begins with unlabelled datasets alone"),
+    ({"sources.town.labels": "none", "mixture_schedule": "((0,1,0),(5,1,1))"}, "the run begins with unlabelled"),
     ({"stages": "(('town',),)"}, r"config.stages=.*: dataset 'harbor' is in 0 stages; expected one"),
     (
         {"stages": "(('town',),('harbor',))", "mixture_schedule": "((0,1,1),)"},
@@ -152,6 +160,11 @@ def test_finetuning(assignment, message):
     with pytest.raises(UserError, match=message) as error:
         check(checks.finetuning, finetuning(), assignment)
     assert "\n" not in str(error.value)
+
+
+def test_no_dataset():
+    with pytest.raises(UserError, match=r"config\.dataset: empty; expected a dataset"):
+        checks.finetuning(base.finetune(), devices=1)
 
 
 def test_no_sources():

@@ -120,7 +120,17 @@ def test_broken_json(tmp_path):
 
 def test_a_config_of_another_version_is_named():
     config = configs.base().finetune()
+    config.dataset = configs.base().folder("streets", "streets")
     configs.require_keys(config, configs.base().finetune(), "run/config.json")
     del config.model["remat"]
     with pytest.raises(UserError, match=r"run/config\.json: no model\.remat in it; expected the workdir"):
+        configs.require_keys(config, configs.base().finetune(), "run/config.json")
+
+
+def test_a_dataset_of_another_version_is_named():
+    config = configs.base().finetune()
+    config.dataset = configs.base().folder("streets", "streets")
+    configs.require_keys(config, configs.base().finetune(), "run/config.json")
+    del config.dataset["labels"]
+    with pytest.raises(UserError, match=r"run/config\.json: no labels in dataset 'streets'; expected the workdir"):
         configs.require_keys(config, configs.base().finetune(), "run/config.json")

@@ -12,6 +12,7 @@ import pytest
 
 from mdp_jax import cli, reproduce
 from mdp_jax.errors import PreemptedError, UserError
+from mdp_jax.reproduction import runs
 from mdp_jax.reproduction.experiments import Suite
 from tests.reproduction.tiny import suite
 
@@ -124,6 +125,9 @@ def test_a_failing_run_ends_in_status_2_after_the_others(tmp_path, capsys):
     (tmp_path / "tiny" / "scratch" / "seed0" / "few").mkdir(parents=True)
     scores = {"datasets": {"valley": {"mIoU": 3.0}}}
     (tmp_path / "tiny" / "scratch" / "seed0" / "few" / "evaluation.json").write_text(json.dumps(scores))
+    (finished,) = [run for run in runs.of_suite(smallest()) if run.name == "scratch/seed0/few"]
+    metrics = tmp_path / "tiny" / finished.name / "metrics.jsonl"
+    metrics.write_text(json.dumps({"step": finished.resolved().steps}))
     with pytest.raises(UserError) as error:
         reproduce.reproduce(smallest(), command("--workdir", str(tmp_path)), [])
     message = str(error.value)

@@ -190,7 +190,7 @@ def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: l
     stacked = grain.MapDataset.source([augment(item) for item in decoded]).repeat().batch(config.batch)
     waits = time.perf_counter
     reading = {"read and decode": _Part(lambda sample: sample[0][sample[1]], samples, clock=waits)}
-    if all(files):
+    if all(len(pair) == 2 for pair in files):
         reading = {"read": _Part(_read, files, clock=waits), "decode": _Part(_decode, [_read(pair) for pair in files])}
     parts = reading | {
         "augment": _Part(augment, decoded),

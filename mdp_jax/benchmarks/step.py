@@ -169,6 +169,7 @@ def comparable(config: ConfigDict, devices: int) -> bool:
 
     if programs.is_pretraining(config):
         same = config.objective == "mdp" and config.method.sparse_coding in ("pull", "off")
+        same = same and all(source.labels == "masks" for source in config.sources)
     else:
         same = config.trainable == "all" and config.loss_mean == "all"
     same = same and config.accumulate == 1 and config.model.remat == "none"

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks
 from mdp_jax.data import label_space as label_spaces
-from mdp_jax.data import mixture, pipeline, selection, sources
+from mdp_jax.data import mixture, pipeline, selection, sources, stages
 from mdp_jax.data.check_scan import cores
 from mdp_jax.errors import UserError
 from mdp_jax.reporting import contact_sheet, runs
@@ -81,7 +81,8 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     checks.pretraining(config, devices=1)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets, config.label_space)
-    shares = mixture.shares(pipeline.pretrain_schedule(config, datasets))
+    steps = stages.total_steps(config, sum(map(len, datasets)))
+    shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     batches = pipeline.pretrain_batches(
         config, datasets, label_space, start_batch=0, key_view=has_key_view(config, label_space)
     )

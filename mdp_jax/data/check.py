@@ -41,9 +41,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: expected at least 1")
     json_file = _writable(args.json)
-    parts = open_parts(selection.config_of(args, overrides), _splits(args.splits))
+    config = selection.config_of(args, overrides)
+    parts = open_parts(config, _splits(args.splits))
     _look(parts, args.workers)
-    found = _Report(parts)
+    found = _Report(parts, config.label_space if "sources" in config else "concatenated")
     found.print()
     if json_file:
         from mdp_jax.training.workdir import write_json  # brings JAX and orbax with it
@@ -118,11 +119,12 @@ def _look(parts: Sequence[Part], workers: int) -> None:
 class _Report:
     """What was found in all parts, to be printed and to be written."""
 
-    def __init__(self, parts: Sequence[Part]):
+    def __init__(self, parts: Sequence[Part], kind: str):
+        """`kind` of label space that the datasets are to share."""
         self.parts = parts
         self.looked_at = [part for part in parts if part.found]
         self.doubles = findings.doubles(parts)
-        self.failures = findings.failures(parts) + _label_space_failure(parts)
+        self.failures = findings.failures(parts) + _label_space_failure(parts, kind)
         self.remarks = [line for part in self.looked_at for line in findings.remarks(part)]
 
     def print(self) -> None:
@@ -161,10 +163,10 @@ class _Report:
         }
 
 
-def _label_space_failure(parts: Sequence[Part]) -> list[str]:
+def _label_space_failure(parts: Sequence[Part], kind: str) -> list[str]:
     """Why the classes of the datasets cannot stand side by side, if they cannot."""
     try:
-        label_space.build([part.source for part in parts if part.source and part.split == parts[0].split])
+        label_space.build([part.source for part in parts if part.source and part.split == parts[0].split], kind)
     except UserError as error:
         return [str(error)]
     return []

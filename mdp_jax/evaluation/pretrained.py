@@ -14,8 +14,8 @@ from mdp_jax.training.objectives import PROTOTYPES
 class SourceSegmenter:
     """Stands where evaluation takes a models.network.Segmenter, with a class for each of one dataset's.
 
-    With a prototype bank the logits are v . P_c / tau (METHOD.md section 4) over the classes of this dataset alone, the
-    lowest number where a class was never seen; without one they are those of the classifier. So it says how well the
+    With a prototype bank the logits are v . P_c / tau (METHOD.md section 4) over the classes of this dataset alone, and
+    -2 / tau for a class that was never seen; without one they are those of the classifier. So it says how well the
     pretraining has learnt each of its sets, not how well the features transfer.
     """
 
@@ -56,4 +56,5 @@ class SourceSegmenter:
         bank = {name: leaf[self._ids] for name, leaf in variables["bank"].items()}
         similarity = jnp.einsum("bhwd,cd->bhwc", outputs, bank["vectors"], precision=jax.lax.Precision.HIGHEST)
         seen = bank["images_seen"].reshape(1, 1, 1, -1) > 0
-        return jnp.where(seen, similarity / self._temperature, jnp.finfo(similarity.dtype).min)
+        # Below every cosine, and finite when windows are added up and resized.
+        return jnp.where(seen, similarity, -2.0) / self._temperature

@@ -49,7 +49,7 @@ class Run:
         Raises:
           UserError: naming a key or value that cannot be.
         """
-        return configs.apply_overrides(configs.load(self.config), list(self.overrides))
+        return configs.apply_overrides(configs.load(configs.shipped(self.config)), list(self.overrides))
 
 
 def _pretraining(suite: Suite, row: Pretraining, seed: int, data: Overrides) -> Run:
@@ -125,7 +125,7 @@ def require_data(runs: Iterable[Run]) -> None:
 
 
 def score(run: Run, folder: pathlib.Path) -> float | None:
-    """mIoU of a finished fine-tuning, in percent; None where there is none yet.
+    """mIoU of a fine-tuning that has come to its last step, in percent; None where it has not, or is not scored yet.
 
     Args:
       run: a fine-tuning.
@@ -135,22 +135,33 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
       UserError: evaluation.json is not what `mdp finetune` writes.
     """
     file = folder / run.name / "evaluation.json"
-    if not file.exists():
+    if not file.exists() or not _at_the_end(run, folder):
         return None
     try:
-        (scores,) = json.loads(file.read_text())["datasets"].values()
+        evaluation = json.loads(file.read_text())
+        (scores,) = evaluation["datasets"].values()
+        if "views" in evaluation:
+            raise ValueError
         return float(scores["mIoU"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file}: not the scores of one dataset; remove it and the run goes on") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{file}: not the scores of one dataset, seen whole; expected those that the run itself writes: remove the "
+            "file, and the run writes them again"
+        ) from None
+
+
+def _at_the_end(run: Run, folder: pathlib.Path) -> bool:
+    """Whether the log of a run has its last step."""
+    rows = read_metrics(folder / run.name)
+    return bool(rows) and rows[-1]["step"] == run.resolved().steps
 
 
 def finished(run: Run, folder: pathlib.Path) -> bool:
     """Whether a run has all that others ask of it: its scores, or the checkpoint of its last step."""
     if run.cell:
         return score(run, folder) is not None
-    steps = run.resolved().steps
-    rows = read_metrics(folder / run.name)
-    return bool(rows) and rows[-1]["step"] == steps and (folder / run.name / "checkpoints" / str(steps)).is_dir()
+    last = folder / run.name / "checkpoints" / str(run.resolved().steps)
+    return _at_the_end(run, folder) and last.is_dir()
 
 
 def state(run: Run, folder: pathlib.Path) -> str:

@@ -1,7 +1,10 @@
 """A whole run in stages, over merged classes, with an unlabelled set."""
 
 import json
+import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from configs import base
@@ -13,9 +16,21 @@ from mdp_jax.training.monitor import read_metrics
 from tests import tiny
 
 
+def assert_goes_on_after_step_7(config, run, again):
+    """Stopped in the second stage, the run ends with the same state."""
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "checkpoints" / "9")
+    pretrain.train(config, again)
+    (expected, _), (found, _) = checkpoint.load(run), checkpoint.load(again)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert read_metrics(again)[-1]["dataset_images"] == read_metrics(run)[-1]["dataset_images"]
+
+
 def test_stages_merged_classes_and_unlabelled_photos(monkeypatch, tmp_path):
     monkeypatch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
-    config = tiny.pretrain_config(devices=1, steps=9, log_every=1, optim__warmup_epochs=10.0, label_space="merged")
+    config = tiny.pretrain_config(
+        devices=1, steps=9, log_every=1, checkpoint_every=7, optim__warmup_epochs=10.0, label_space="merged"
+    )
     config.unlock()
     config.sources = tuple(base.synthetic(name, images=6, size=(40, 48)) for name in ("town", "harbor", "meadow"))
     config.lock()
@@ -36,4 +51,5 @@ def test_stages_merged_classes_and_unlabelled_photos(monkeypatch, tmp_path):
     assert {row["dataset"] for row in space} == {"town", "meadow"} and len(space) == 14 + 12
     state, _ = checkpoint.load(tmp_path / "run")
     assert state["bank"]["vectors"].shape == (25, 8)
+    assert_goes_on_after_step_7(config, tmp_path / "run", tmp_path / "again")
     assert "Prototypes" in (tmp_path / "run" / "report.html").read_text()

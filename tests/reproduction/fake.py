@@ -39,8 +39,8 @@ def main(words: list[str]) -> None:
     _obey(json.loads(orders.read_text()).get(str(workdir), "") if orders.exists() else "")
     steps = values["--config.steps"]
     (workdir / "checkpoints" / steps).mkdir(parents=True)
+    (workdir / "metrics.jsonl").write_text(json.dumps({"step": int(steps)}) + "\n")
     if part == "pretrain":
-        (workdir / "metrics.jsonl").write_text(json.dumps({"step": int(steps)}) + "\n")
         return
     init = values["--config.init"]
     assert init == "scratch" or (pathlib.Path(init) / "checkpoints").is_dir()

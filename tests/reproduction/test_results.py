@@ -97,6 +97,7 @@ def test_collect_reads_every_run(tmp_path):
         (tmp_path / run.name).mkdir(parents=True)
         scores = {"datasets": {"valley": {"mIoU": float(number)}}}
         (tmp_path / run.name / "evaluation.json").write_text(json.dumps(scores))
+        (tmp_path / run.name / "metrics.jsonl").write_text(json.dumps({"step": run.resolved().steps}))
     found = results.collect(of, every, tmp_path)
     assert found.scores == {(run.cell, 0): float(number) for number, run in enumerate(finetunings[:-1])}
     assert found.missing == ("longer/seed0/few",)

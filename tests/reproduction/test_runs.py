@@ -67,11 +67,16 @@ def test_states(tmp_path):
     assert runs.state(pretrain, tmp_path) == "begun"  # its last checkpoint is missing
     (tmp_path / pretrain.name / "checkpoints" / "3").mkdir()
     assert runs.state(pretrain, tmp_path) == "finished"
-    (tmp_path / few.name / "evaluation.json").write_text('{"datasets": {"valley": {"mIoU": 12.5}}}')
+    scored, steps = tmp_path / few.name / "evaluation.json", few.resolved().steps
+    scored.write_text('{"datasets": {"valley": {"mIoU": 12.5}}}')
+    (tmp_path / few.name / "metrics.jsonl").write_text(json.dumps({"step": steps - 1}))
+    assert runs.state(few, tmp_path) == "begun" and runs.score(few, tmp_path) is None  # scored before its end, by hand
+    (tmp_path / few.name / "metrics.jsonl").write_text(json.dumps({"step": steps}))
     assert runs.state(few, tmp_path) == "finished" and runs.score(few, tmp_path) == 12.5
-    (tmp_path / few.name / "evaluation.json").write_text('{"datasets": {}}')
-    with pytest.raises(UserError, match=r"evaluation.json: not the scores of one dataset"):
-        runs.state(few, tmp_path)
+    for wrong in ('{"datasets": {}}', '{"datasets": {"valley": {"mIoU": 12.5}}, "views": {"flip": true}}'):
+        scored.write_text(wrong)
+        with pytest.raises(UserError, match=r"evaluation.json: not the scores of one dataset, seen whole"):
+            runs.state(few, tmp_path)
 
 
 def test_runs_of_other_settings_are_refused(tmp_path):
