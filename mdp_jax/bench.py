@@ -3,10 +3,10 @@
 import argparse
 import importlib
 import os
-import pathlib
 
 import rich.console
 
+from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, for_terminal
 from mdp_jax.training.workdir import write_json
@@ -24,16 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
     parser.add_argument("--config", metavar="FILE", help="of a run of your own, for one case")
     parser.add_argument("--data_dir", metavar="D", help="folder of its datasets")
-    parser.add_argument("--classes", type=_count, metavar="N", help="step, loss: in place of its datasets")
+    parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
     cases = "; ".join(f"{name}: {summary}" for name, summary in CASES.items())
     parser.epilog = f"{cases}. Every config value can be set by --config.key=value."
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return int(text)
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -42,9 +36,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Raises:
       UserError: a wrong argument, bad data, or a file that cannot be written.
     """
-    path = pathlib.Path(args.json) if args.json else None
-    if path and (path.is_dir() or not path.parent.is_dir()):
-        raise UserError(f"--json {path}: expected a file in a folder that exists")
+    path = json_file(args.json)
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds}: expected more than 0")
     if not args.case and (args.config or overrides):

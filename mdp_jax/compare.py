@@ -2,13 +2,13 @@
 
 import argparse
 import importlib
-import pathlib
 import sys
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mdp_jax.arguments import json_file
 from mdp_jax.errors import UserError
 from mdp_jax.training.workdir import write_json
 
@@ -30,9 +30,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
-    path = pathlib.Path(args.json)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"--json {path}: expected a file in a folder that exists")
+    path = json_file(args.json)
     comparison = _comparison()
     rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
     Console().print(table(rows))

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import pathlib
 
 import jax
 from ml_collections import ConfigDict
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
+from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.planning import loss_memory, programs, steps, topologies
@@ -30,10 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology", required=True, nargs="+", metavar="T", help="TPU slices, e.g. v5e:4x4, v4:2x2x4, v5p:4x4x4"
     )
     batch = parser.add_mutually_exclusive_group()
-    batch.add_argument("--batch", type=_count, nargs="+", metavar="N", help="global batches in place of the config's")
-    batch.add_argument("--batch_per_chip", type=_count, nargs="+", metavar="N", help="the same, for each chip")
+    batch.add_argument(
+        "--batch", type=whole_number, nargs="+", metavar="N", help="global batches in place of the config's"
+    )
+    batch.add_argument("--batch_per_chip", type=whole_number, nargs="+", metavar="N", help="the same, for each chip")
     parser.add_argument(
-        "--classes", type=_count, nargs="+", metavar="C", help="numbers of classes; the datasets then need not be here"
+        "--classes",
+        type=whole_number,
+        nargs="+",
+        metavar="C",
+        help="numbers of classes; the datasets then need not be here",
     )
     parser.add_argument(
         "--part", choices=tuple(PARTS), default="step", help="the whole step, or the memory of the loss alone"
@@ -51,12 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return int(text)
-
-
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Prints a column for each topology, batch and number of classes, and writes them as JSON rows.
 
@@ -65,9 +65,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         where no number of classes is given, or a JSON file that cannot be written.
     """
     config = configs.apply_overrides(configs.load(args.config), overrides)
-    path = pathlib.Path(args.json) if args.json else None
-    if path and (path.is_dir() or not path.parent.is_dir()):
-        raise UserError(f"--json {path}: expected a file in a folder that exists")
+    path = json_file(args.json)
     if args.part == "loss" and (not programs.is_pretraining(config) or config.objective != "mdp"):
         raise UserError(f"--part loss: {args.config} has no prototype loss; expected a config of mdp pretrain")
     for name in args.topology:

@@ -6,6 +6,7 @@ import shlex
 
 from rich.console import Console
 
+from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, for_terminal
 from mdp_jax.reproduction import claims_page, report, runs
@@ -20,12 +21,14 @@ from mdp_jax.training.workdir import write_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp reproduce`."""
     parser.add_argument("--suite", required=True, choices=tuple(SUITES), help="which experiments; full is only listed")
-    parser.add_argument("--seeds", type=_count, metavar="N", help="at most so many of each experiment (its first ones)")
+    parser.add_argument(
+        "--seeds", type=whole_number, metavar="N", help="at most so many of each experiment (its first ones)"
+    )
     parser.add_argument("--workdir", default="runs/reproduce", help="folder of all runs (default runs/reproduce)")
     parser.add_argument("--data_dir", metavar="D", help="folder of the datasets, where the suite has real photos")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="run these pretrainings alone")
     at_once = parser.add_mutually_exclusive_group()
-    at_once.add_argument("--jobs", type=_count, metavar="J", help="runs at once, each on its share of the cores")
+    at_once.add_argument("--jobs", type=whole_number, metavar="J", help="runs at once, each on its share of the cores")
     at_once.add_argument("--gpus", nargs="+", default=(), metavar="ID", help="CUDA devices, one run at once on each")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--list", action="store_true", help="print claims and runs with their state; run nothing")
@@ -33,12 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="the table of the claims and ablations as a list of rows")
     parser.add_argument("--docs", metavar="DIR", help="write the suite's part of DIR/results.md, with JSON and figures")
     parser.epilog = "Started again on the same workdir it goes on, and no finished run is repeated."
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return int(text)
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -55,9 +52,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     """`run` for a suite given as data."""
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
-    json_file, docs = (pathlib.Path(path) if path else None for path in (args.json, args.docs))
-    if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise UserError(f"--json {json_file}: expected a file in a folder that exists")
+    rows_file, docs = json_file(args.json), pathlib.Path(args.docs) if args.docs else None
     if docs:
         report.require_docs(docs, suite.name)
     folder = pathlib.Path(args.workdir).resolve() / suite.name
@@ -65,7 +60,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     every = runs.of_suite(suite, data_dir, args.seeds)
     chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
     if not suite.runs_here:
-        if args.results or json_file or docs:
+        if args.results or rows_file or docs:
             raise UserError(f"--suite {suite.name}: is only listed; expected no --results, --json or --docs")
         return _list_elsewhere(suite, chosen)
     runs.require_same(every, folder)
@@ -83,8 +78,8 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     _print(results)
     if folder.is_dir():
         print(f"report: {report.write_page(results, folder)}")
-    if json_file:
-        write_json(json_file, report.rows(results))
+    if rows_file:
+        write_json(rows_file, report.rows(results))
     if docs:
         report.write_docs(results, docs)
     if failures:
