@@ -6,7 +6,7 @@ import numpy as np
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method import baselines
 from mdp_jax.models import network
-from mdp_jax.training.objective import Objective, apply, batch_as_it_is, flat, loss_of_each_dataset, mean_over
+from mdp_jax.training.objective import Objective, apply, batch_as_it_is, flat, pixel_metrics
 
 
 def cross_entropy_objective(config, label_space: LabelSpace, head_of: np.ndarray) -> Objective:
@@ -28,16 +28,8 @@ def cross_entropy_objective(config, label_space: LabelSpace, head_of: np.ndarray
         logits = network.upsample(logits, query.labels.shape[1:3])
         labels = flat(query.labels)
         loss, pixels = baselines.multi_head_cross_entropy(flat(logits), labels, query.weights[:, :, 0], head_of)
-        mean = mean_over(pixels.weight)
-        return loss, (
-            jnp.sum(pixels.weight),
-            batch_stats,
-            {
-                "accuracy": mean(pixels.hit),
-                "valid_fraction": jnp.mean(pixels.weight),
-                "dataset_loss": loss_of_each_dataset(pixels.loss, pixels.weight, labels, label_space),
-            },
-        )
+        metrics = pixel_metrics(pixels.loss, pixels.hit, pixels.weight, labels, label_space)
+        return loss, (jnp.sum(pixels.weight), batch_stats, metrics)
 
     def follow(state, params, batch, kept):
         del params, batch, kept

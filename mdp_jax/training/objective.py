@@ -105,6 +105,23 @@ def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, 
     return sums[:count, 0] / jnp.where(sums[:count, 1] > 0, sums[:count, 1], jnp.nan)
 
 
+def pixel_metrics(
+    loss: jax.Array, hit: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace
+) -> dict[str, jax.Array]:
+    """The metrics that every objective has: `accuracy`, `valid_fraction` and `dataset_loss`.
+
+    Args:
+      loss, hit, weight: float [B, N], of each pixel; `loss` and `hit` are sums over its labels, times their weights.
+      labels: int [B, N, 2], global ids, -1 = ignore or no second label.
+      label_space: of S datasets.
+    """
+    return {
+        "accuracy": mean_over(weight)(hit),
+        "valid_fraction": jnp.mean(weight),
+        "dataset_loss": loss_of_each_dataset(loss, weight, labels, label_space),
+    }
+
+
 class MomentumEncoder:
     """The momentum encoder g of a config: how it begins, embeds and follows (METHOD.md sections 2 and 3).
 

@@ -11,8 +11,7 @@ from mdp_jax.training.objective import (
     Objective,
     apply,
     flat,
-    loss_of_each_dataset,
-    mean_over,
+    pixel_metrics,
 )
 
 
@@ -34,16 +33,8 @@ def pixel_to_pixel(config, label_space: LabelSpace, devices: int) -> Objective:
         labels = take_pixels(flat(query.labels[:, ::stride, ::stride]), places)
         vectors = take_pixels(flat(vectors), places)
         loss, pixels = pixel_contrast(vectors, labels[..., 0], keys, key_labels, config.method.temperature)
-        mean = mean_over(pixels.weight)
-        return loss, (
-            jnp.sum(pixels.weight),
-            batch_stats,
-            {
-                "accuracy": mean(pixels.hit),
-                "valid_fraction": jnp.mean(pixels.weight),
-                "dataset_loss": loss_of_each_dataset(pixels.loss, pixels.weight, labels, label_space),
-            },
-        )
+        metrics = pixel_metrics(pixels.loss, pixels.hit, pixels.weight, labels, label_space)
+        return loss, (jnp.sum(pixels.weight), batch_stats, metrics)
 
     def follow(state, params, batch, kept):
         del batch

@@ -12,8 +12,8 @@ from mdp_jax.training.objective import (
     apply,
     batch_as_it_is,
     flat,
-    loss_of_each_dataset,
     mean_over,
+    pixel_metrics,
 )
 
 
@@ -38,17 +38,9 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
         labels = flat(query.labels[:, ::stride, ::stride])
         loss, pixels = losses.prototype_loss(flat(vectors), labels, query.weights[:, :, 0], state.bank, options, chunk)
         mean = mean_over(pixels.weight)
-        return loss, (
-            jnp.sum(pixels.weight),
-            batch_stats,
-            {
-                "prototype_loss": mean(pixels.prototype),
-                "sparse_loss": mean(pixels.sparse),
-                "accuracy": mean(pixels.hit),
-                "valid_fraction": jnp.mean(pixels.weight),
-                "dataset_loss": loss_of_each_dataset(pixels.prototype, pixels.weight, labels, label_space),
-            },
-        )
+        metrics = {"prototype_loss": mean(pixels.prototype), "sparse_loss": mean(pixels.sparse)}
+        metrics |= pixel_metrics(pixels.prototype, pixels.hit, pixels.weight, labels, label_space)
+        return loss, (jnp.sum(pixels.weight), batch_stats, metrics)
 
     def follow(state, params, batch, kept):
         # With unlabelled datasets the embeddings were needed before the loss.
