@@ -191,6 +191,7 @@ def pretrain() -> ConfigDict:
                 "temperature": 0.1,  # tau
                 "prototype_momentum": 0.99,
                 "encoder_momentum": 0.999,
+                "momentum_view": "clean",  # what the momentum encoder makes prototypes of: clean or mixed photos
                 "sparse_coding": "pull",  # pull, no_push or off
                 "sparse_classes": 5,  # K
                 "sparse_weight": 0.1,  # alpha

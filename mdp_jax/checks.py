@@ -8,6 +8,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
 from mdp_jax.training.objectives import OBJECTIVES, PROTOTYPES, UNMIXED
+from mdp_jax.training.prototype_objective import MOMENTUM_VIEWS
 
 MAX_SEED = 2**32 - 1  # what grain takes
 TRAINABLE = ("all", "head")
@@ -126,6 +127,9 @@ def _objective(config) -> None:
             f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' with config.objective={objective!r}; "
             f"those that take unlabelled datasets are {', '.join(PROTOTYPES)}"
         )
+    if config.method.momentum_view == "mixed" and (unlabelled or config.mixing.pixel == 1):
+        reason = "unlabelled datasets" if unlabelled else "config.mixing.pixel=1.0, which leaves no prototype a pixel"
+        raise UserError(f"config.method.momentum_view='mixed': expected 'clean' with {reason}")
     if len(unlabelled) == len(config.sources):
         raise UserError(f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' for at least one dataset")
 
@@ -179,6 +183,7 @@ def pretraining(config, devices: int) -> None:
     _one_of(config, "objective", tuple(OBJECTIVES))
     _one_of(config, "label_space", KINDS)
     _one_of(config, "method.sparse_coding", SPARSE_CODING)
+    _one_of(config, "method.momentum_view", MOMENTUM_VIEWS)
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)
     for key in (

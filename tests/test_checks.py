@@ -54,6 +54,7 @@ PRETRAINING = [
     ("mixture_temperature=0.0", "config.mixture_temperature=0.0: expected more than 0"),
     ("method.sparse_coding=csc3", "config.method.sparse_coding='csc3': expected one of pull, no_push, off"),
     ("method.temperature=0.0", "config.method.temperature=0.0: expected more than 0"),
+    ("method.momentum_view=both", "config.method.momentum_view='both': expected one of clean, mixed"),
     ("method.encoder_momentum=1.1", "config.method.encoder_momentum=1.1: expected a number from 0 to 1"),
     ("method.sparse_classes=0", "config.method.sparse_classes=0: expected at least 1"),
     ("batch=10", r"config.batch=10: expected a multiple of 8 \(pairs of samples on each of 4 devices\)"),
@@ -120,6 +121,14 @@ TOGETHER = [
     ),
     ({"sources.town.labels": "none", "mixture_weights": "(1,0)"}, "the run begins with unlabelled datasets alone"),
     ({"sources.town.labels": "none", "mixture_schedule": "((0,1,0),(5,1,1))"}, "the run begins with unlabelled"),
+    (
+        {"sources.town.labels": "none", "method.momentum_view": "mixed"},
+        "config.method.momentum_view='mixed': expected 'clean' with unlabelled datasets",
+    ),
+    (
+        {"mixing.region": "0.0", "mixing.pixel": "1.0", "method.momentum_view": "mixed"},
+        "config.method.momentum_view='mixed': expected 'clean' with config.mixing.pixel=1.0",
+    ),
     ({"stages": "(('town',),)"}, r"config.stages=.*: dataset 'harbor' is in 0 stages; expected one"),
     (
         {"stages": "(('town',),('harbor',))", "mixture_schedule": "((0,1,1),)"},

@@ -11,8 +11,7 @@ UNMIXED = (("mixing.region", "0.0"), ("mixing.pixel", "0.0"))
 SCORED_ONCE = (("evaluate_every", "0"),)  # at the end
 MAIN_SEEDS, VARIANT_SEEDS = 5, 3
 
-# Values marked [ours] in METHOD.md, each changed alone: name, what, overrides. Whether the momentum encoder sees clean
-# or mixed views is among them too; that has no config value.
+# Values marked [ours] in METHOD.md, each changed alone: name, what, overrides.
 VARIANTS: tuple[tuple[str, str, Overrides], ...] = (
     ("temperature_low", "temperature 0.05", (("method.temperature", "0.05"), ("method.sparse_temperature", "0.05"))),
     ("temperature_high", "temperature 0.2", (("method.temperature", "0.2"), ("method.sparse_temperature", "0.2"))),
@@ -22,6 +21,7 @@ VARIANTS: tuple[tuple[str, str, Overrides], ...] = (
     ("bank_momentum_high", "bank momentum 0.999", (("method.prototype_momentum", "0.999"),)),
     ("encoder_momentum_low", "encoder momentum 0.9", (("method.encoder_momentum", "0.9"),)),
     ("encoder_momentum_high", "encoder momentum 0.999", (("method.encoder_momentum", "0.999"),)),
+    ("momentum_view_mixed", "prototypes of mixed photos", (("method.momentum_view", "mixed"),)),
     ("sparse_classes_few", "sparse coding with K = 1", (("method.sparse_classes", "1"),)),
     ("sparse_classes_many", "sparse coding with K = 20", (("method.sparse_classes", "20"),)),
     ("sparse_weight_low", "sparse coding with weight 0.03", (("method.sparse_weight", "0.03"),)),

@@ -145,7 +145,7 @@ class MomentumEncoder:
         }
 
     def embed(self, state, images: jax.Array) -> tuple[jax.Array, dict]:
-        """Unit vectors [B, N, D] of uint8 images [B, H, W, 3], and its running statistics after them."""
+        """Unit vectors [B, N, D] of images [B, H, W, 3] from 0 to 255, and its running statistics after them."""
 
         def of_part(batch_stats, images):
             vectors, batch_stats = apply(self.network, state.momentum_params, batch_stats, self._prepare(images))

@@ -1,9 +1,11 @@
 """Pixels against prototypes: the method itself (METHOD.md sections 3 and 4), with unlabelled datasets (section 7)."""
 
+import functools
+
 import jax.numpy as jnp
 
 from mdp_jax.data.label_space import LabelSpace
-from mdp_jax.method import losses, prototypes
+from mdp_jax.method import losses, mixing, prototypes
 from mdp_jax.method.pseudo_labels import pseudo_labels, spread
 from mdp_jax.training.objective import (
     Before,
@@ -15,6 +17,8 @@ from mdp_jax.training.objective import (
     mean_over,
     pixel_metrics,
 )
+
+MOMENTUM_VIEWS = ("clean", "mixed")
 
 
 def prototype_objective(config, label_space: LabelSpace, devices: int, options: losses.LossOptions) -> Objective:
@@ -28,6 +32,8 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
     stride = config.model.output_stride
     chunk = max(1, config.method.loss_chunk * devices * config.accumulate // config.batch)
     bank_dtype = jnp.promote_types(config.model.param_dtype, jnp.float32)
+    mixed = config.method.momentum_view == "mixed"
+    keys = functools.partial(_mixed_keys, dtype=config.model.compute_dtype) if mixed else _clean_keys
 
     def memory(params, batch_stats):
         bank = prototypes.empty_bank(label_space.num_classes, config.model.projection.dim, bank_dtype)
@@ -44,8 +50,9 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
 
     def follow(state, params, batch, kept):
         # With unlabelled datasets the embeddings were needed before the loss.
-        vectors, batch_stats = kept["keys"] if kept else encoder.embed(state, batch["key_image"])
-        labels = flat(batch["key_label"][:, ::stride, ::stride].astype(jnp.int32))
+        images, labels = keys(batch)
+        vectors, batch_stats = kept["keys"] if kept else encoder.embed(state, images)
+        labels = flat(labels[:, ::stride, ::stride].astype(jnp.int32))
         bank = prototypes.update_bank(state.bank, vectors, labels, config.method.prototype_momentum)
         parts = {
             "momentum_params": encoder.averaged(state, params),
@@ -58,6 +65,18 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
     unlabelled = label_space.unlabelled()
     before = _labelling(config, encoder, unlabelled, devices) if unlabelled.any() else batch_as_it_is
     return Objective(encoder.network, memory, before, loss, follow)
+
+
+def _clean_keys(batch):
+    return batch["key_image"], batch["key_label"]
+
+
+def _mixed_keys(batch, dtype):
+    """The second view mixed as the first is. Blended photos have no label here: they are of no single class."""
+    image, label = batch["key_image"].astype(jnp.promote_types(dtype, jnp.float32)), batch["key_label"]
+    image, labels, _ = mixing.mix_pairs(image, label.astype(jnp.int32), batch["mix_kind"], batch["lam"], batch["box"])
+    blended = jnp.repeat(batch["mix_kind"] == mixing.PIXEL, 2)
+    return image, jnp.where(blended[:, None, None], -1, labels[..., 0])
 
 
 def _labelling(config, encoder: MomentumEncoder, unlabelled, devices: int):

@@ -38,7 +38,7 @@ class Built:
 
     def __init__(self, devices, space, **overrides):
         self.config = tiny.pretrain_config(batch=16, devices=devices, **overrides)
-        self.mesh = sharding.make_mesh(devices)
+        self.mesh = sharding.make_mesh(devices, self.config.fsdp)
         state, self._places, self.step, _ = pretrain.build(self.config, self.mesh, space, samples=64)
         state = jax.device_get(state)
         self.state = state.replace(momentum_params=jax.tree.map(lambda x: 1.5 * x, state.momentum_params))
@@ -75,9 +75,9 @@ def embeddings(config, params, batch_stats, images):
     return found.reshape(len(images), -1, found.shape[-1])
 
 
-def pixel_to_pixel(devices):
+def pixel_to_pixel(devices, fsdp=1):
     """Six of the 4 x 4 features of each view are drawn."""
-    overrides = {"objective": "pixel_to_pixel", "method__pixel_budget": 6, "model__width": 0.25}
+    overrides = {"objective": "pixel_to_pixel", "method__pixel_budget": 6, "model__width": 0.25, "fsdp": fsdp}
     return Built(devices, SPACE, **overrides, **UNMIXED)
 
 
@@ -113,7 +113,7 @@ def test_pixel_to_pixel_against_a_naive_loop(on_one_device):
 def test_pixel_to_pixel_on_eight_devices_agrees_with_one(on_one_device):
     batch = unmixed_batch(on_one_device.config)
     expected, expected_state = on_one_device.steps(batch, 2)
-    found, state = pixel_to_pixel(8).steps(batch, 2)
+    found, state = pixel_to_pixel(8, fsdp=2).steps(batch, 2)
     counts = [(batch[name][:, ::8, ::8] >= 0).sum((1, 2)) for name in ("label", "key_label")]
     dropped = np.mean([np.maximum(count - 6, 0).sum() / count.sum() for count in counts])
     assert dropped > 0.2 and expected[0]["loss"] > 0.1, "nothing to compare"
@@ -142,6 +142,34 @@ def lowered(**overrides):
 def test_prototype_is_mdp_without_sparse_coding():
     alone = lowered(objective="prototype", method__sparse_coding="pull", **UNMIXED)
     assert alone == lowered(method__sparse_coding="off", **UNMIXED)
+
+
+def test_prototypes_of_mixed_photos_against_a_naive_loop():
+    """Region: the partner's box in photo and labels; pixel: a blend that counts for no prototype."""
+    run = Built(1, SPACE, method__momentum_view="mixed", model__width=0.25)
+    batch = tiny.pretrain_batch(np.random.default_rng(0), run.config, 5)
+    batch["label"][...] = batch["key_label"][...] = (
+        np.random.default_rng(1).integers(-1, 5, (16, 4, 1, 4, 1)).repeat(8, 2).repeat(8, 4).reshape(16, 32, 32)
+    )
+    images, labels = batch["key_image"].astype(np.float64), batch["key_label"].copy()
+    for pair, (kind, lam, (y0, x0, y1, x1)) in enumerate(
+        zip(*(batch[n] for n in ("mix_kind", "lam", "box")), strict=True)
+    ):
+        for own, other in ((2 * pair, 2 * pair + 1), (2 * pair + 1, 2 * pair)):
+            if kind == 1:
+                images[own, y0:y1, x0:x1] = batch["key_image"][other, y0:y1, x0:x1]
+                labels[own, y0:y1, x0:x1] = batch["key_label"][other, y0:y1, x0:x1]
+            if kind == 2:
+                images[own] = lam * batch["key_image"][own] + (1 - lam) * batch["key_image"][other].astype(np.float64)
+                labels[own] = -1
+    _, state = run.steps(batch, 1)
+    keys = embeddings(run.config, run.state.momentum_params, run.state.momentum_batch_stats, images.astype(np.float32))
+    labels = labels[:, ::8, ::8].reshape(16, -1)
+    for c in range(5):
+        means = [keys[b][labels[b] == c].sum(0) for b in range(16) if (labels[b] == c).any()]
+        mean = np.sum([m / np.linalg.norm(m) for m in means], axis=0)
+        assert state.bank.images_seen[c] == len(means) <= 12
+        np.testing.assert_allclose(state.bank.vectors[c], mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_heads_of_the_cross_entropies():
@@ -174,14 +202,18 @@ def test_heads_of_the_cross_entropies():
         np.testing.assert_allclose(loss, total / count, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def with_photos():
+def with_unlabelled(devices, fsdp=1):
     """A run with an unlabelled dataset, from a bank of random prototypes; class 2 was not seen."""
-    run = Built(1, UNLABELLED, method__pseudo_threshold=0.8)
+    run = Built(devices, UNLABELLED, method__pseudo_threshold=0.8, model__width=0.25, fsdp=fsdp)
     vectors = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
     bank = Bank(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.array([3, 1, 0, 5, 2], np.int32))
     run.state = run.state.replace(bank=bank)
     return run
+
+
+@pytest.fixture(scope="module")
+def with_photos():
+    return with_unlabelled(1)
 
 
 def photos_batch(config):
@@ -223,6 +255,16 @@ def test_pseudo_labels_count_in_the_loss_and_not_in_the_bank(with_photos):
     assert (state.bank.images_seen - bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
     np.testing.assert_array_equal(state.bank.vectors[4], bank.vectors[4])
     assert metrics["dataset_loss"].shape == (3,) and np.isnan(metrics["dataset_loss"][1])
+
+
+def test_pseudo_labels_on_eight_devices_agree_with_one(with_photos):
+    batch = photos_batch(with_photos.config)
+    (expected,), expected_state = with_photos.steps(batch, 1)
+    (found,), state = with_unlabelled(8, fsdp=2).steps(batch, 1)
+    for name in ("loss", "pseudo_fraction", "valid_fraction"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4)
+    for ours, theirs in zip(jax.tree.leaves(state.bank), jax.tree.leaves(expected_state.bank), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_a_batch_without_unlabelled_photos_measures_no_share_of_them(with_photos):
