@@ -196,6 +196,7 @@ def pretrain() -> ConfigDict:
                 "sparse_classes": 5,  # K
                 "sparse_weight": 0.1,  # alpha
                 "sparse_temperature": 0.1,  # tau_s
+                "label_stride": 0,  # pixels from one label of the loss to the next; 0 = a label a feature, y[::s, ::s]
                 "pseudo_threshold": 0.5,  # an unlabelled pixel counts from this softmax of its nearest prototype on
                 "pixel_budget": 64,  # pixels of each view of an image that pixel_to_pixel compares
                 "loss_chunk": 8192,  # pixels of a device's share of the batch whose logits exist at one time

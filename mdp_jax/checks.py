@@ -75,6 +75,13 @@ def _common(config) -> None:
         )
 
 
+def _divisor(config, key: str, of: int) -> None:
+    """A stride finer than that of the features, or 0."""
+    value = _value(config, key)
+    if value and (value < 0 or of % value):
+        raise UserError(f"config.{key}={value}: expected 0 or a divisor of the output stride {of}")
+
+
 def _divisible(config, devices: int, together: int, what: str) -> None:
     least = together * devices * config.accumulate
     if config.batch % least:
@@ -204,6 +211,7 @@ def pretraining(config, devices: int) -> None:
         "mixing.pixel",
     ):
         _share(config, key)
+    _divisor(config, "method.label_stride", config.model.output_stride)
     _range(config, "data.ratio")
     if config.data.scale[1] > 1:
         raise UserError(f"config.data.scale={config.data.scale}: expected shares of the photo's area, at most 1")

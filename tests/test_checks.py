@@ -54,6 +54,8 @@ PRETRAINING = [
     ("mixture_temperature=0.0", "config.mixture_temperature=0.0: expected more than 0"),
     ("method.sparse_coding=csc3", "config.method.sparse_coding='csc3': expected one of pull, no_push, off"),
     ("method.temperature=0.0", "config.method.temperature=0.0: expected more than 0"),
+    ("method.label_stride=3", "config.method.label_stride=3: expected 0 or a divisor of the output stride 8"),
+    ("method.label_stride=-8", "config.method.label_stride=-8: expected 0 or a divisor of the output stride 8"),
     ("method.momentum_view=both", "config.method.momentum_view='both': expected one of clean, mixed"),
     ("method.encoder_momentum=1.1", "config.method.encoder_momentum=1.1: expected a number from 0 to 1"),
     ("method.sparse_classes=0", "config.method.sparse_classes=0: expected at least 1"),

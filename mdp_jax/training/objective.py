@@ -72,6 +72,32 @@ def flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
+def labels_of_features(labels: jax.Array, config) -> jax.Array:
+    """Labels [B, H, W, ...] at feature resolution, flat: [B, N, ...] (METHOD.md section 2).
+
+    y[::s, ::s], where feature i is centred; with `method.label_stride` y[s / 2::s, s / 2::s], which is where bilinear
+    interpolation of logits, as in fine-tuning, puts feature i.
+    """
+    stride = config.model.output_stride
+    first = stride // 2 if config.method.label_stride else 0
+    return flat(labels[:, first::stride, first::stride])
+
+
+def pixels_of_loss(vectors: jax.Array, labels: jax.Array, config) -> tuple[jax.Array, jax.Array]:
+    """Embeddings [B, h, w, D] and labels [B, H, W, 2] at the resolution of the loss, flat: [B, N, D] and [B, N, 2].
+
+    Every `method.label_stride`-th label, and the unit vectors interpolated there. They are not normalised again: so the
+    logits, which are linear in them, are interpolated too, as in fine-tuning. Without it as `labels_of_features`.
+    """
+    stride = config.method.label_stride
+    if stride in (0, config.model.output_stride):
+        return flat(vectors), labels_of_features(labels, config)
+    height, width = (side // stride for side in labels.shape[1:3])
+    return flat(network.upsample(vectors, (height, width))), flat(
+        labels[:, stride // 2 :: stride, stride // 2 :: stride]
+    )
+
+
 def apply(model, params: dict, batch_stats: dict, images: jax.Array) -> tuple[jax.Array, dict]:
     """Outputs [B, h, w, ...] in training, and the running statistics after them."""
     outputs, updated = model.apply(

@@ -11,6 +11,7 @@ from mdp_jax.training.objective import (
     Objective,
     apply,
     flat,
+    labels_of_features,
     pixel_metrics,
 )
 
@@ -21,7 +22,6 @@ def pixel_to_pixel(config, label_space: LabelSpace, devices: int) -> Objective:
     Each step draws the pixels of both views anew, by the seed and its number.
     """
     encoder = MomentumEncoder(config, devices)
-    stride = config.model.output_stride
 
     def memory(params, batch_stats):
         return encoder.copied(params, batch_stats) | {"bank": {}}
@@ -30,7 +30,7 @@ def pixel_to_pixel(config, label_space: LabelSpace, devices: int) -> Objective:
         del state
         vectors, batch_stats = apply(encoder.network, params, batch_stats, query.image)
         places, keys, key_labels = (query.beside[name] for name in ("places", "keys", "key_labels"))
-        labels = take_pixels(flat(query.labels[:, ::stride, ::stride]), places)
+        labels = take_pixels(labels_of_features(query.labels, config), places)
         vectors = take_pixels(flat(vectors), places)
         loss, pixels = pixel_contrast(vectors, labels[..., 0], keys, key_labels, config.method.temperature)
         metrics = pixel_metrics(pixels.loss, pixels.hit, pixels.weight, labels, label_space)
@@ -50,12 +50,12 @@ def pixel_to_pixel(config, label_space: LabelSpace, devices: int) -> Objective:
 
 def _drawing(config, encoder: MomentumEncoder):
     """`before` that draws the pixels of both views and embeds those of the second one."""
-    stride, budget = config.model.output_stride, config.method.pixel_budget
+    budget = config.method.pixel_budget
     seed = jax.random.key(config.seed)
 
     def before(state, batch):
         vectors, batch_stats = encoder.embed(state, batch["key_image"])
-        labels = [flat(batch[name][:, ::stride, ::stride].astype(jnp.int32)) for name in ("label", "key_label")]
+        labels = [labels_of_features(batch[name].astype(jnp.int32), config) for name in ("label", "key_label")]
         draws = jax.random.split(jax.random.fold_in(seed, state.step))
         (own, own_dropped), (other, other_dropped) = (
             sample_pixels(draw, label, budget) for draw, label in zip(draws, labels, strict=True)

@@ -13,9 +13,10 @@ from mdp_jax.training.objective import (
     Objective,
     apply,
     batch_as_it_is,
-    flat,
+    labels_of_features,
     mean_over,
     pixel_metrics,
+    pixels_of_loss,
 )
 
 MOMENTUM_VIEWS = ("clean", "mixed")
@@ -29,7 +30,6 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
       options: of the loss.
     """
     encoder = MomentumEncoder(config, devices)
-    stride = config.model.output_stride
     chunk = max(1, config.method.loss_chunk * devices * config.accumulate // config.batch)
     bank_dtype = jnp.promote_types(config.model.param_dtype, jnp.float32)
     mixed = config.method.momentum_view == "mixed"
@@ -41,8 +41,8 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
 
     def loss(params, batch_stats, state, query):
         vectors, batch_stats = apply(encoder.network, params, batch_stats, query.image)
-        labels = flat(query.labels[:, ::stride, ::stride])
-        loss, pixels = losses.prototype_loss(flat(vectors), labels, query.weights[:, :, 0], state.bank, options, chunk)
+        vectors, labels = pixels_of_loss(vectors, query.labels, config)
+        loss, pixels = losses.prototype_loss(vectors, labels, query.weights[:, :, 0], state.bank, options, chunk)
         mean = mean_over(pixels.weight)
         metrics = {"prototype_loss": mean(pixels.prototype), "sparse_loss": mean(pixels.sparse)}
         metrics |= pixel_metrics(pixels.prototype, pixels.hit, pixels.weight, labels, label_space)
@@ -52,7 +52,7 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
         # With unlabelled datasets the embeddings were needed before the loss.
         images, labels = keys(batch)
         vectors, batch_stats = kept["keys"] if kept else encoder.embed(state, images)
-        labels = flat(labels[:, ::stride, ::stride].astype(jnp.int32))
+        labels = labels_of_features(labels, config).astype(jnp.int32)
         bank = prototypes.update_bank(state.bank, vectors, labels, config.method.prototype_momentum)
         parts = {
             "momentum_params": encoder.averaged(state, params),

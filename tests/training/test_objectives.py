@@ -1,5 +1,7 @@
 """The objectives beside MDP: naive loops on a network's own embeddings, one device against eight, unlabelled photos."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -202,13 +204,18 @@ def test_heads_of_the_cross_entropies():
         np.testing.assert_allclose(loss, total / count, rtol=1e-5)
 
 
-def with_unlabelled(devices, fsdp=1):
-    """A run with an unlabelled dataset, from a bank of random prototypes; class 2 was not seen."""
-    run = Built(devices, UNLABELLED, method__pseudo_threshold=0.8, model__width=0.25, fsdp=fsdp)
+def with_bank(devices=1, space=SPACE, **overrides):
+    """A run from a bank of random prototypes; class 2 was not seen."""
+    run = Built(devices, space, **overrides)
     vectors = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
     bank = Bank(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.array([3, 1, 0, 5, 2], np.int32))
     run.state = run.state.replace(bank=bank)
     return run
+
+
+def with_unlabelled(devices, fsdp=1):
+    """A run with an unlabelled dataset."""
+    return with_bank(devices, UNLABELLED, method__pseudo_threshold=0.8, model__width=0.25, fsdp=fsdp)
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +279,39 @@ def test_a_batch_without_unlabelled_photos_measures_no_share_of_them(with_photos
     batch["dataset"] = np.array([0, 2] * 8, np.int32)
     (metrics,), _ = with_photos.steps(batch, 1)
     assert np.isnan(metrics["pseudo_fraction"]) and np.isfinite(metrics["loss"])
+
+
+@pytest.mark.parametrize("stride", [8, 2])
+def test_labels_finer_than_features_against_a_naive_loop(stride):
+    """Logits interpolated by hand to the places of the labels; the bank from the labels amid the features."""
+    run = with_bank(method__label_stride=stride, model__width=0.25, method__sparse_coding="off")
+    batch, before = unmixed_batch(run.config), run.state
+    (metrics,), after = run.steps(batch, 1)
+    vectors = embeddings(run.config, before.params, before.batch_stats, batch["image"]).reshape(16, 4, 4, -1)
+    logits = vectors.astype(np.float64) @ before.bank.vectors.T / run.config.method.temperature
+    first, losses = stride // 2, []
+    for b, y, x in np.ndindex(16, 32 // stride, 32 // stride):
+        label = batch["label"][b, first + y * stride, first + x * stride]
+        if label < 0 or before.bank.images_seen[label] == 0:
+            continue
+        here = np.zeros(5)
+        for (row, down), (column, right) in itertools.product(
+            *(corners((at + 0.5) * stride / 8 - 0.5) for at in (y, x))
+        ):
+            here += down * right * logits[b, row, column]
+        shares = np.exp(here) * (before.bank.images_seen > 0)
+        losses.append(np.log(shares.sum()) - here[label])
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
+    np.testing.assert_allclose(metrics["valid_fraction"], len(losses) / (16 * (32 // stride) ** 2), rtol=1e-5)
+    held = [[c in label[4::8, 4::8] for c in range(5)] for label in batch["key_label"]]
+    assert (after.bank.images_seen - before.bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
+
+
+def corners(position):
+    """(index, weight) of the two of four features on either side of a position, which ends at the outer ones."""
+    position = min(max(position, 0.0), 3.0)
+    low = min(int(position), 2)
+    return (low, low + 1 - position), (low + 1, position - low)
 
 
 def test_labelled_datasets_have_nothing_before_the_loss():
