@@ -22,11 +22,12 @@ def _against_baselines(targets: tuple[Target, ...]) -> list[Contrast]:
     ]
 
 
-def claims(targets: tuple[Target, ...], sets: tuple[str, ...], largest: str) -> tuple[Contrast, ...]:
+def claims(targets: tuple[Target, ...], longer: str, sets: tuple[str, ...], largest: str) -> tuple[Contrast, ...]:
     """The claims of a small suite.
 
     Args:
       targets: few labels, all labels, and the frozen probes of both; what has a single target takes the first.
+      longer: name of the first of them with four times as many steps, from scratch.
       sets: names of the datasets of the pretraining.
       largest: the one of them that cross entropy is trained on alone.
     """
@@ -37,6 +38,12 @@ def claims(targets: tuple[Target, ...], sets: tuple[str, ...], largest: str) -> 
 
     return (
         *_against_baselines(targets),
+        Contrast(
+            "mdp_over_longer_scratch",
+            "MDP is better than training from scratch for four times as many steps",
+            (("mdp", few),),
+            (("scratch", longer),),
+        ),
         *(
             claim(f"more_sets_over_{name}", f"three sets are better than {name} alone", "mdp", f"mdp_{name}")
             for name in sets

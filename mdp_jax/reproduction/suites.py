@@ -21,6 +21,7 @@ VARIANTS: tuple[tuple[str, str, Overrides], ...] = (
     ("bank_momentum_high", "bank momentum 0.999", (("method.prototype_momentum", "0.999"),)),
     ("encoder_momentum_low", "encoder momentum 0.9", (("method.encoder_momentum", "0.9"),)),
     ("encoder_momentum_high", "encoder momentum 0.999", (("method.encoder_momentum", "0.999"),)),
+    ("labels_at_corners", "labels y[::8, ::8] (METHOD.md, section 2)", (("method.label_stride", "0"),)),
     ("momentum_view_mixed", "prototypes of mixed photos", (("method.momentum_view", "mixed"),)),
     ("sparse_classes_few", "sparse coding with K = 1", (("method.sparse_classes", "1"),)),
     ("sparse_classes_many", "sparse coding with K = 20", (("method.sparse_classes", "20"),)),
@@ -104,15 +105,16 @@ def _suite(
     Args:
       name, what: of the suite.
       config, steps, photos, aside, seeds: as for `_pretrainings`.
-      targets: few labels, all labels, the frozen probes of both, and few labels with less of the network transferred.
+      targets: few labels, all labels, the frozen probes of both, few labels with less of the network transferred, and
+        few labels with more steps.
     """
     pretrainings = _pretrainings(config, steps, photos, aside, seeds)
-    *judged, less = targets
+    *judged, less, longer = targets
     few, main = targets[0].name, {"scratch", *BASELINES, "mdp"}
     rows = []
     for row in pretrainings:
         names = tuple(target.name for target in judged) if row.name in main else (few,)
-        names += (less.name,) if row.name == "mdp" else ()
+        names += {"mdp": (less.name,), "scratch": (longer.name,)}.get(row.name, ())
         rows.append(dataclasses.replace(row, targets=names, seeds=MAIN_SEEDS if row.name in main else row.seeds))
     variants = tuple(
         Pretraining(key, meaning, config, (("steps", str(steps)), *overrides), seeds=VARIANT_SEEDS, targets=(few,))
@@ -123,25 +125,27 @@ def _suite(
         what,
         (*rows, *variants),
         targets,
-        claims(tuple(judged), tuple(photos), aside),
+        claims(tuple(judged), longer.name, tuple(photos), aside),
         ablations(variants, few, less),
     )
 
 
-def _targets(few: Target, many: Target, probe: Overrides, rates: dict[str, dict[str, str]]) -> tuple[Target, ...]:
-    """The two budgets of labels fine-tuned, as frozen probes, and the backbone alone transferred to the first.
+def _targets(few: Target, many: Target, probe: Overrides, longer: int) -> tuple[Target, ...]:
+    """The two budgets of labels fine-tuned, as frozen probes, and the first with less transferred and with more steps.
 
     Args:
-      few, many: the two, without rates.
+      few, many: the two.
       probe: overrides of a frozen probe.
-      rates: target -> pretraining -> learning rate, where it is another than that of the target.
+      longer: steps that are four times those of `few`.
     """
     probes = [
         Target(f"{of.name}_probe", f"{of.what}, frozen probe", of.config, (*of.overrides, *probe)) for of in (few, many)
     ]
     backbone = (*few.overrides, ("transfer", "('backbone',)"))
     less = Target(f"{few.name}_backbone", f"{few.what}, the backbone alone transferred", few.config, backbone)
-    return tuple(dataclasses.replace(row, rates=rates.get(row.name, {})) for row in (few, many, *probes, less))
+    steps = (*few.overrides, ("steps", str(longer)))
+    more = Target(f"{few.name}_longer", f"{few.what}, four times as many steps", few.config, steps)
+    return (few, many, *probes, less, more)
 
 
 def mini_real() -> Suite:
@@ -159,7 +163,7 @@ def mini_real() -> Suite:
             Target("camvid11_40", "40 photos of camvid11", "configs/mini/camvid11_40.py", SCORED_ONCE),
             Target("camvid11", "all photos of camvid11", "configs/mini/camvid11.py", SCORED_ONCE),
             probe=(("trainable", "head"), ("steps", "400")),
-            rates={},
+            longer=2000,
         ),
     )
 
@@ -180,7 +184,7 @@ def mini_synthetic() -> Suite:
             Target("valley_25", "25 scenes of valley", config, (*drawn, ("dataset.limit", "25"))),
             Target("valley", "400 scenes of valley", config, drawn),
             probe=(("trainable", "head"),),
-            rates={},
+            longer=800,
         ),
     )
 
