@@ -12,6 +12,7 @@ from mdp_jax.training.monitor import read_metrics
 
 PREVIEW_PAIRS = 4
 PREVIEW_PHOTOS = 6
+CLOSE = 0.95  # cosine from which the summary counts two prototypes as close
 
 
 def datasets_table(datasets, shares: dict) -> Table:
@@ -52,15 +53,30 @@ def preview(batch: dict, label_space, datasets) -> bytes:
     return contact_sheet.pairs(first, label_space, colours)
 
 
+def effective_dimension(vectors: np.ndarray) -> float:
+    """exp(entropy) of the shares of the principal axes through 0 in unit vectors [n, D], n at least 1.
+
+    1 = all in one direction, a collapsed bank; min(n, D) = in all directions alike.
+    """
+    shares = np.linalg.svd(vectors, compute_uv=False) ** 2
+    shares = shares[shares > 0] / shares.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
 def bank_summary(bank, label_space) -> Table:
     """How full and how crowded the bank is: cosines between the prototypes of different seen classes."""
     seen = np.asarray(bank.images_seen) > 0
     vectors = np.asarray(bank.vectors, np.float64)[seen]
-    between = (vectors @ vectors.T)[~np.eye(len(vectors), dtype=bool)]
+    between = vectors @ vectors.T
+    np.fill_diagonal(between, np.nan)
+    several = len(vectors) > 1
+    close = np.sum(np.nanmax(between, axis=1) > CLOSE) if several else 0
     rows = [
         ["classes seen", f"{seen.sum()} of {len(seen)}"],
-        ["mean cosine between classes", f"{between.mean():.3f}" if between.size else "–"],
-        ["largest cosine between classes", f"{between.max():.3f}" if between.size else "–"],
+        ["mean cosine between classes", f"{np.nanmean(between):.3f}" if several else "–"],
+        ["largest cosine between classes", f"{np.nanmax(between):.3f}" if several else "–"],
+        [f"classes with another above {CLOSE}", str(close)],
+        ["effective dimension (1 = collapsed)", f"{effective_dimension(vectors):.1f}" if several else "–"],
     ]
     unseen = [name for name, there in zip(label_space.global_names(), seen, strict=True) if not there]
     if unseen:

@@ -1,0 +1,49 @@
+"""What the report of a pretraining says of its bank, worked by hand."""
+
+import numpy as np
+import pytest
+
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method.prototypes import Bank
+from mdp_jax.reporting import runs
+
+SPACE = LabelSpace((("first", ("a", "b", "c")), ("second", ("d",))))
+
+
+def summary(vectors, images):
+    return dict(runs.bank_summary(Bank(np.float32(vectors), np.int32(images)), SPACE).rows)
+
+
+def test_bank_summary():
+    found = summary([[1, 0], [0.6, 0.8], [0, 1], [0, 0]], [1, 2, 3, 0])
+    assert found == {
+        "classes seen": "3 of 4",
+        "mean cosine between classes": "0.467",  # (0.6 + 0 + 0.8) / 3
+        "largest cosine between classes": "0.800",
+        "classes with another above 0.95": "0",
+        "effective dimension (1 = collapsed)": "1.9",  # shares 2/3 and 1/3: 3 / 2^(2/3)
+        "never seen": "second/d",
+    }
+
+
+def test_close_classes():
+    found = summary([[1, 0], [0.96, 0.28], [0, 1], [0, -1]], [1, 1, 1, 1])
+    assert found["classes with another above 0.95"] == "2"
+
+
+def test_one_class_has_no_other():
+    found = summary([[1, 0], [0, 0], [0, 0], [0, 0]], [1, 0, 0, 0])
+    assert [found[name] for name in found if name.startswith(("mean", "largest", "effective"))] == ["–"] * 3
+
+
+@pytest.mark.parametrize(
+    ("vectors", "dimension"),
+    [
+        (np.eye(4), 4),
+        (np.tile([[0.6, 0.8]], (5, 1)), 1),
+        # Shares 3/4 and 1/4: exp(-(3/4) log(3/4) - (1/4) log(1/4)) = 4 / 3^(3/4).
+        ([[1, 0], [1, 0], [1, 0], [0, 1]], 4 / 3**0.75),
+    ],
+)
+def test_effective_dimension(vectors, dimension):
+    assert runs.effective_dimension(np.array(vectors, float)) == pytest.approx(dimension)
