@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from mdp_jax.reproduction.claims import BASELINES, ablations, claims
-from mdp_jax.reproduction.experiments import Overrides, Pretraining, Suite, Target
+from mdp_jax.reproduction.experiments import Contrast, Overrides, Pretraining, Suite, Target
 from mdp_jax.reproduction.full import full
 
 UNMIXED = (("mixing.region", "0.0"), ("mixing.pixel", "0.0"))
@@ -148,9 +148,37 @@ def _targets(few: Target, many: Target, probe: Overrides, longer: int) -> tuple[
     return (few, many, *probes, less, more)
 
 
+def _elsewhere(suite: Suite, config: str, what: str, target: Target) -> Suite:
+    """The suite with a second set that a pretraining of its own never sees, against scratch and multi-head.
+
+    Args:
+      suite: with rows scratch, mdp and multi_head.
+      config: file for `mdp pretrain`.
+      what: its datasets, for tables.
+      target: few labels of that set.
+    """
+    scratch, *rest = suite.pretrainings
+    scratch = dataclasses.replace(scratch, targets=(*scratch.targets, target.name))
+    rows, claims_there = [], []
+    for name, meaning in (("mdp", "MDP"), ("multi_head", "multi-head cross entropy")):
+        of = suite.pretraining(name)
+        meaning = f"{meaning} on {what}"
+        rows.append(Pretraining(f"{name}_elsewhere", meaning, config, of.overrides, "", VARIANT_SEEDS, (target.name,)))
+    for name, meaning in (("scratch", "training from scratch"), ("multi_head_elsewhere", "multi-head cross entropy")):
+        key, cells = f"mdp_elsewhere_over_{name.split('_elsewhere')[0]}", ("mdp_elsewhere", name)
+        left, right = (((cell, target.name),) for cell in cells)
+        claims_there.append(Contrast(key, f"MDP is better than {meaning}, on {target.what}", left, right))
+    return dataclasses.replace(
+        suite,
+        pretrainings=(scratch, *rest, *rows),
+        targets=(*suite.targets, target),
+        claims=(*suite.claims, *claims_there),
+    )
+
+
 def mini_real() -> Suite:
-    """Three small sets of real photos, fine-tuned on a fourth."""
-    return _suite(
+    """Three small sets of real photos, fine-tuned on a fourth; and the same with another one of the four."""
+    suite = _suite(
         "mini-real",
         "Real photos at the mini size: 3,000 steps on 2,125 photos of msrc_v2, labelmefacade and ccp, then 500 steps "
         "(frozen probe: 400) on camvid11, which the pretraining never saw.",
@@ -166,6 +194,8 @@ def mini_real() -> Suite:
             longer=2000,
         ),
     )
+    target = Target("labelmefacade_40", "40 photos of labelmefacade", "configs/mini/labelmefacade_40.py", SCORED_ONCE)
+    return _elsewhere(suite, "configs/mini/elsewhere.py", "msrc_v2, ccp and camvid11", target)
 
 
 def mini_synthetic() -> Suite:
