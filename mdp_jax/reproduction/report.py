@@ -16,10 +16,10 @@ _PAGE = "results.md"
 
 
 def pictures(results: Results) -> dict[str, Figure]:
-    """The figures of a suite by a short name: claims, ablations where there are any, scores, and all targets."""
+    """The figures of a suite by a short name: claims, ablations where one of them was measured, scores, all targets."""
     suite, found = results.suite, {}
     for name, outcomes in (("claims", results.claims), ("ablations", results.ablations)):
-        if outcomes:
+        if name == "claims" or any(outcome.seeds for outcome in outcomes):
             found[name] = Figure(figures.intervals(outcomes, f"{suite.name}: {name}"), _caption(outcomes))
     first, *others = (target.name for target in suite.targets)
     shown = {"scores": ([row.name for row in suite.pretrainings if first in row.targets], [first])}
@@ -77,7 +77,7 @@ def results_part(results: Results, images: dict[str, str]) -> str:
     ]
     if results.ablations:
         parts += ["Ablations, each against MDP as it is:", markdown.table_of(outcomes_table(results.ablations))]
-        parts.append(image("ablations"))
+        parts += [image(name) for name in images if name == "ablations"]
     every = markdown.table_of(scores_table(results))
     parts.append(f"<details><summary>All runs</summary>\n\n{every}\n\n</details>")
     each = "\n\n".join(_claim_lines(outcome) for outcome in results.claims)

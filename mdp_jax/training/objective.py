@@ -92,10 +92,8 @@ def pixels_of_loss(vectors: jax.Array, labels: jax.Array, config) -> tuple[jax.A
     stride = config.method.label_stride
     if stride in (0, config.model.output_stride):
         return flat(vectors), labels_of_features(labels, config)
-    height, width = (side // stride for side in labels.shape[1:3])
-    return flat(network.upsample(vectors, (height, width))), flat(
-        labels[:, stride // 2 :: stride, stride // 2 :: stride]
-    )
+    labels = labels[:, stride // 2 :: stride, stride // 2 :: stride]
+    return flat(network.upsample(vectors, labels.shape[1:3])), flat(labels)
 
 
 def apply(model, params: dict, batch_stats: dict, images: jax.Array) -> tuple[jax.Array, dict]:

@@ -63,6 +63,12 @@ def test_docs_are_made_where_there_is_no_page(tmp_path):
     assert (tmp_path / "results.md").read_text().startswith("# What came out\n\n<!-- reproduce tiny -->\n")
 
 
+def test_docs_without_any_ablation_measured(tmp_path):
+    report.write_docs(found({}), tmp_path)
+    assert "_ablations.png" not in (tmp_path / "results.md").read_text()
+    assert not (tmp_path / "images" / "reproduce_tiny_ablations.png").exists()
+
+
 def test_docs_that_cannot_be(tmp_path):
     with pytest.raises(UserError, match=f"--docs {tmp_path}/no: expected a folder that exists"):
         report.require_docs(tmp_path / "no", "tiny")
