@@ -170,6 +170,9 @@ def comparable(config: ConfigDict, devices: int) -> bool:
     if programs.is_pretraining(config):
         same = config.objective == "mdp" and config.method.sparse_coding in ("pull", "off")
         same = same and all(source.labels == "masks" for source in config.sources)
+        # At the stride of the features another place of the labels is the same work.
+        same = same and config.method.label_stride in (0, config.model.output_stride)
+        same = same and config.method.momentum_view == "clean"
     else:
         same = config.trainable == "all" and config.loss_mean == "all"
     same = same and config.accumulate == 1 and config.model.remat == "none"

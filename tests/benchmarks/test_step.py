@@ -74,7 +74,12 @@ def test_comparable():
     ):
         other = configs.apply_overrides(tiny.finetune_config(), [tuple(value.split("="))])
         assert not step.comparable(other, 1)
-    for value in ("objective=multi_head", "method.sparse_coding=no_push"):
+    for value in (
+        "objective=multi_head",
+        "method.sparse_coding=no_push",
+        "method.label_stride=1",
+        "method.momentum_view=mixed",
+    ):
         other = configs.apply_overrides(tiny.pretrain_config(), [tuple(value.split("="))])
         assert not step.comparable(other, 1)
 
