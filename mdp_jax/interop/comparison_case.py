@@ -96,6 +96,7 @@ def pretrain_config(backbone: str, dtype: str) -> ConfigDict:
     config = _config("configs/quickstart/pretrain.py", backbone, dtype, BATCH)
     config.model.projection.channels, config.model.projection.dim = 20, 16
     config.method.sparse_classes = 3
+    config.method.label_stride = 0  # METHOD.md, section 2, which the PyTorch side repeats
     config.method.loss_chunk = 5 * BATCH  # several chunks, the last one padded
     config.method.encoder_momentum = 0.99
     config.optim.lr, config.optim.warmup_epochs = PEAK_LEARNING_RATE * 256 / BATCH, 0.0
