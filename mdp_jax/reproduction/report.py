@@ -16,21 +16,29 @@ _PAGE = "results.md"
 
 
 def pictures(results: Results) -> dict[str, Figure]:
-    """The figures of a suite by a short name: claims, ablations where one of them was measured, scores, all targets."""
+    """The figures of a suite by a short name, of what was measured: claims, ablations, scores, all targets."""
     suite, found = results.suite, {}
     for name, outcomes in (("claims", results.claims), ("ablations", results.ablations)):
-        if name == "claims" or any(outcome.seeds for outcome in outcomes):
-            found[name] = Figure(figures.intervals(outcomes, f"{suite.name}: {name}"), _caption(outcomes))
+        if measured := _measured(outcomes):
+            found[name] = Figure(figures.intervals(measured, f"{suite.name}: {name}"), _caption(measured))
     first, *others = (target.name for target in suite.targets)
-    shown = {"scores": ([row.name for row in suite.pretrainings if first in row.targets], [first])}
+    shown = {"scores": ([row for row in suite.pretrainings if first in row.targets], [first])}
     everywhere = [row for row in suite.pretrainings if others and others[0] in row.targets]
     if everywhere:
         shared = [name for name in (first, *others) if all(name in row.targets for row in everywhere)]
-        shown["targets"] = ([row.name for row in everywhere], shared)
-    for name, (pretrainings, targets) in shown.items():
-        picture = figures.scores(suite, results.scores, pretrainings, targets, f"{suite.name}: mIoU")
-        found[name] = Figure(picture, "mIoU; lines: means, dots: seeds.")
+        shown["targets"] = (everywhere, shared)
+    there = {cell for cell, _ in results.scores}
+    for name, (rows_shown, targets) in shown.items():
+        names = [row.name for row in rows_shown if any((row.name, target) in there for target in targets)]
+        if names:
+            picture = figures.scores(suite, results.scores, names, targets, f"{suite.name}: mIoU")
+            found[name] = Figure(picture, "mIoU; lines: means, dots: seeds.")
     return found
+
+
+def _measured(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those with both sides there for at least one seed."""
+    return [outcome for outcome in outcomes if outcome.seeds]
 
 
 def _caption(outcomes: Sequence[Outcome]) -> str:
@@ -53,8 +61,13 @@ def _claim_lines(outcome: Outcome) -> str:
     contrast = outcome.contrast
     lines = [f"**{contrast.key}**: {contrast.sentence}. Verdict: {outcome.verdict}."]
     if outcome.missing:
-        lines.append("Missing: " + ", ".join(f"{'/'.join(cell)} seed {seed}" for cell, seed in outcome.missing) + ".")
-    return "\n".join([*lines, "", markdown.table_of(outcome_table(outcome))])
+        seeds: dict[str, list[str]] = {}
+        for cell, seed in outcome.missing:
+            seeds.setdefault("/".join(cell), []).append(str(seed))
+        cells = (f"{cell} (seed {', '.join(of)})" for cell, of in seeds.items())
+        lines.append(f"Missing: {'; '.join(cells)}.")
+    table = ["", markdown.table_of(outcome_table(outcome))] if outcome.seeds else []
+    return "\n".join([*lines, *table])
 
 
 def results_part(results: Results, images: dict[str, str]) -> str:
@@ -64,7 +77,8 @@ def results_part(results: Results, images: dict[str, str]) -> str:
       results: its results so far.
       images: {name of a figure: its path from the page}.
     """
-    captions = {name: _caption(of) for name, of in (("claims", results.claims), ("ablations", results.ablations))}
+    shown = (("claims", results.claims), ("ablations", results.ablations))
+    captions = {name: _caption(_measured(outcomes)) for name, outcomes in shown}
 
     def image(name: str) -> str:
         return f"![{captions.get(name, 'mIoU by pretraining and target')}]({images[name]})"
@@ -75,8 +89,8 @@ def results_part(results: Results, images: dict[str, str]) -> str:
         markdown.table_of(outcomes_table(results.claims)),
         *(image(name) for name in images if name != "ablations"),
     ]
-    if results.ablations:
-        parts += ["Ablations, each against MDP as it is:", markdown.table_of(outcomes_table(results.ablations))]
+    if measured := _measured(results.ablations):
+        parts += ["Ablations, each against MDP as it is:", markdown.table_of(outcomes_table(measured))]
         parts += [image(name) for name in images if name == "ablations"]
     every = markdown.table_of(scores_table(results))
     parts.append(f"<details><summary>All runs</summary>\n\n{every}\n\n</details>")
@@ -88,9 +102,10 @@ def results_part(results: Results, images: dict[str, str]) -> str:
 def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
     """Writes report.html and reproduce.json into the folder of a suite; returns the path of the page."""
     shown = pictures(results)
-    ablations = [outcomes_table(results.ablations, "Ablations")] if results.ablations else []
+    measured = _measured(results.ablations)
+    ablations = [outcomes_table(measured, "Ablations")] if measured else []
     tables = [outcomes_table(results.claims, "Claims"), *ablations]
-    details = [outcome_table(outcome) for outcome in results.claims]
+    details = [outcome_table(outcome) for outcome in _measured(results.claims)]
     sections = [
         Section("Claims", f"{results.suite.what}\n\n{summary(results)}", tables, list(shown.values())),
         Section("All runs", tables=[scores_table(results)]),

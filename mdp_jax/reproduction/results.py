@@ -172,12 +172,12 @@ def cells_of(suite: Suite) -> list[Cell]:
 
 
 def scores_table(results: Results, caption: str = "") -> Table:
-    """Mean, standard deviation and number of runs of every pretraining on every target."""
+    """Mean, standard deviation and number of runs of every pretraining on every target that it was fine-tuned on."""
     rows = []
     for cell in cells_of(results.suite):
         values = [value for (of, _), value in sorted(results.scores.items()) if of == cell]
-        mean = float(np.mean(values)) if values else None
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        each = ", ".join(f"{value:.2f}" for value in values) or "–"
-        rows.append([cell[1], cell[0], mean, deviation, len(values), each])
+        if values:
+            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            each = ", ".join(f"{value:.2f}" for value in values)
+            rows.append([cell[1], cell[0], float(np.mean(values)), deviation, len(values), each])
     return Table(["target", "pretraining", "mIoU (%)", "sd", "n", "each seed"], rows, caption)

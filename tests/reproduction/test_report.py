@@ -48,7 +48,7 @@ def test_docs(tmp_path):
     assert "Not complete: 1 of 10 fine-tunings are missing." in page
     assert "| over_scratch | 4.00 | 4.00 | 4.00 | 2 | holds | – |" in page
     assert "| again | 0.50 | – | – | 1 | undecided | 1 |" in page
-    assert "Missing: longer/few seed 1." in page
+    assert "Missing: longer/few (seed 1)." in page
     assert "| few | scratch | 10.50 | 0.71 | 2 | 10.00, 11.00 |" in page
     images = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert images == [f"reproduce_tiny_{name}.png" for name in ("ablations", "claims", "scores", "targets")]
@@ -63,10 +63,15 @@ def test_docs_are_made_where_there_is_no_page(tmp_path):
     assert (tmp_path / "results.md").read_text().startswith("# What came out\n\n<!-- reproduce tiny -->\n")
 
 
-def test_docs_without_any_ablation_measured(tmp_path):
-    report.write_docs(found({}), tmp_path)
-    assert "_ablations.png" not in (tmp_path / "results.md").read_text()
+def test_docs_show_what_was_measured(tmp_path):
+    cells = (("mdp", "few"), ("scratch", "few"))
+    some = {(cell, seed): SCORES[cell, seed] for cell in cells for seed in (0, 1)}
+    report.write_docs(found(some), tmp_path)
+    page = (tmp_path / "results.md").read_text()
+    assert "_ablations.png" not in page and "Ablations" not in page
     assert not (tmp_path / "images" / "reproduce_tiny_ablations.png").exists()
+    assert "| again | – | – | – | 0 | undecided | 2 |" in page  # every claim has its verdict
+    assert "Missing: longer/few (seed 0, 1)." in page and "| few | longer |" not in page
 
 
 def test_docs_that_cannot_be(tmp_path):
@@ -91,7 +96,9 @@ def test_page(tmp_path):
 
 def test_nothing_yet(tmp_path):
     report.write_docs(found({}), tmp_path)
-    assert "| over_scratch | – | – | – | 0 | undecided | 4 |" in (tmp_path / "results.md").read_text()
+    page = (tmp_path / "results.md").read_text()
+    assert "| over_scratch | – | – | – | 0 | undecided | 4 |" in page and ".png" not in page
+    assert "data:image" not in report.write_page(found({}), tmp_path).read_text()
 
 
 def _with_differences(*differences):
