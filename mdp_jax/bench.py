@@ -8,8 +8,8 @@ import rich.console
 
 from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.errors import UserError
+from mdp_jax.json_files import write_json
 from mdp_jax.reporting.tables import Table, for_terminal
-from mdp_jax.training.workdir import write_json
 
 CASES = {
     "step": "images/s of the whole step of pretraining and of fine-tuning",
@@ -53,7 +53,4 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         console.print(remark, markup=False, highlight=False)
         rows += found
     if path:
-        try:
-            write_json(path, rows)
-        except OSError as error:
-            raise UserError(f"--json {path}: {error.strerror}; expected a file that can be written") from None
+        write_json(path, rows)

@@ -212,14 +212,17 @@ def load_json(path: pathlib.Path) -> ConfigDict:
     """The config of a workdir's `config.json`.
 
     Raises:
-      UserError: the file is missing or not JSON.
+      UserError: the file is missing, or not a JSON object.
     """
     try:
-        return from_dict(json.loads(pathlib.Path(path).read_text()))
-    except FileNotFoundError:
+        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of the JSON, or of its encoding
         raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no JSON object; expected the config of a run")
+    return from_dict(values)
 
 
 def _flat(value, prefix: str = "") -> dict:

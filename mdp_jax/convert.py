@@ -9,15 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from rich.console import Console
 
-from mdp_jax import config as configs
-from mdp_jax import runtime
-from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.interop import architecture, files, layouts
 from mdp_jax.interop.layouts import COUNTER, LAYOUTS, RESNET, Leaf
 from mdp_jax.interop.torch_weights import to_torch
 from mdp_jax.reporting.tables import Table, for_terminal
-from mdp_jax.training import checkpoint
+from mdp_jax.training import workdir
 
 WORKDIR = "mdp"
 PARTS = ("backbone", "decoder", "classifier")  # what both layouts have a place for
@@ -100,15 +97,13 @@ def from_workdir(folder: str) -> Weights:
     """Backbone and decoder of a pretrained query encoder, or the whole of a fine-tuned network.
 
     Raises:
-      UserError: not a workdir with a checkpoint.
+      UserError: not a workdir of this version with a checkpoint.
     """
     path = pathlib.Path(folder)
     if not path.is_dir():
         raise UserError(f"{folder}: no such folder; expected the workdir of a run, as --from {WORKDIR} says")
-    config = configs.load_json(path / "config.json")
-    runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
-    saved, meta = checkpoint.load(path)
-    trained = to_torch(saved["params"]) | to_torch(saved["batch_stats"])
+    config, label_space, variables = workdir.load_weights(path)
+    trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
     skipped = [
         Leaf(key, array.shape, "skipped", "projection to the prototypes; neither layout has one")
@@ -118,7 +113,7 @@ def from_workdir(folder: str) -> Weights:
     notes = [_network_note(config)]
     classes = ()
     if "dataset" in config:
-        classes = LabelSpace.from_rows(meta["label_space"]).datasets[0][1]
+        classes = label_space.datasets[0][1]
         notes.append(f"classes in order: {', '.join(classes)}")
     return Weights(config.model.decoder.layout, state, {key: key for key in state}, skipped, notes, classes)
 

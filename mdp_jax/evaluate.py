@@ -11,6 +11,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views
 from mdp_jax.evaluation.inference import Evaluator
 from mdp_jax.evaluation.pretrained import SourceSegmenter
+from mdp_jax.json_files import write_json
 from mdp_jax.models import network
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import for_terminal, scores_table
@@ -94,7 +95,7 @@ def write_scores(
     """
     name = "evaluation.json" if split == "val" else f"evaluation_{split}.json"
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
-    workdir.write_json(folder / name, {"datasets": scores} | how)
+    write_json(folder / name, {"datasets": scores} | how)
 
 
 def _report_to(progress: Progress, photos: int):

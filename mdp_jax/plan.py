@@ -12,10 +12,10 @@ from mdp_jax import runtime
 from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.json_files import write_json
 from mdp_jax.planning import loss_memory, programs, steps, topologies
 from mdp_jax.planning.collectives import KINDS
 from mdp_jax.reporting.tables import Table, for_terminal
-from mdp_jax.training.workdir import write_json
 
 PARTS = {"step": steps.rows, "loss": loss_memory.rows}
 _OTHER_KINDS = {steps.column(kind) for kind in KINDS if kind != "all-reduce"}

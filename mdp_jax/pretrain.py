@@ -139,7 +139,7 @@ def train(config, folder) -> None:
         config,
         datasets,
         label_space,
-        key_view=bool(state.momentum_params),  # the second view is the momentum encoder's
+        key_view=config.objective in objectives.TWO_VIEWS,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

@@ -12,6 +12,7 @@ from mdp_jax import finetune, pretrain
 from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.evaluation.inference import Predictor
+from mdp_jax.json_files import write_json
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
 from mdp_jax.reporting import figures, runs
@@ -26,7 +27,9 @@ LEARNING_RATES = (0.1, 0.2)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp quickstart`."""
     parser.add_argument("--workdir", default="runs/quickstart", help="folder of all its runs (default runs/quickstart)")
-    parser.epilog = "Config values set by --config.key=value hold for the pretraining and for every fine-tuning."
+    parser.epilog = (
+        "Values set by --config.key=value hold for the pretraining and every fine-tuning; both must have them."
+    )
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -35,26 +38,28 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Both initial states get the same number of steps, and each the better of the same two learning rates.
 
     Raises:
-      UserError: the workdir belongs to something else.
+      UserError: a config value that only one of the loops has or that cannot be, or a workdir of something else.
     """
     began = time.perf_counter()
     folder = pathlib.Path(args.workdir)
     pretraining = configs.apply_overrides(configs.load("configs/quickstart/pretrain.py"), overrides)
-    pretrain.train(pretraining, folder / "pretrain")
-    results = {}
+    finetunings = {}
     for name, init in (("pretrained", str(folder / "pretrain")), ("scratch", "scratch")):
         for lr in LEARNING_RATES:
             values = [*overrides, ("init", init), ("optim.lr", str(lr))]
-            config = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
-            workdir_of = folder / f"{name}_lr{lr}"
-            results[name, lr] = (finetune.train(config, workdir_of), workdir_of)
+            finetunings[name, lr] = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
+    pretrain.train(pretraining, folder / "pretrain")
+    results = {}
+    for (name, lr), config in finetunings.items():
+        workdir_of = folder / f"{name}_lr{lr}"
+        results[name, lr] = (finetune.train(config, workdir_of), workdir_of)
     best = {
         name: max((results[name, lr] for lr in LEARNING_RATES), key=lambda result: result[0]["mIoU"])
         for name in ("pretrained", "scratch")
     }
     summary = {name: round(scores["mIoU"], 2) for name, (scores, _) in best.items()}
     summary["seconds"] = round(time.perf_counter() - began, 1)
-    workdir.write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     Console().print(for_terminal(_runs_table(results)))
     runs.write_page(
         folder, "Quickstart: does multi-dataset pretraining pay?", _sections(folder, results, best, summary)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.errors import UserError
+from mdp_jax.json_files import write_json
 from mdp_jax.reporting.tables import Table, for_terminal
 from mdp_jax.reproduction import claims_page, report, runs
 from mdp_jax.reproduction.engine import Engine, locked, slots
@@ -15,7 +16,6 @@ from mdp_jax.reproduction.experiments import Suite
 from mdp_jax.reproduction.full import DEVICE, PEAK_TFLOPS, UTILISATION, device_hours
 from mdp_jax.reproduction.results import Results, collect, outcome_table, outcomes_table, scores_table
 from mdp_jax.reproduction.suites import SUITES
-from mdp_jax.training.workdir import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +53,8 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
     rows_file, docs = json_file(args.json), pathlib.Path(args.docs) if args.docs else None
+    if args.list and (rows_file or docs):
+        raise UserError("--list: runs are listed, not judged; expected --results with --json or --docs")
     if docs:
         report.require_docs(docs, suite.name)
     folder = pathlib.Path(args.workdir).resolve() / suite.name
@@ -63,6 +65,8 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
         if args.results or rows_file or docs:
             raise UserError(f"--suite {suite.name}: is only listed; expected no --results, --json or --docs")
         return _list_elsewhere(suite, chosen)
+    if args.results and not folder.is_dir():
+        raise UserError(f"--workdir {args.workdir}: no folder {suite.name} in it; expected one with runs of the suite")
     runs.require_same(every, folder)
     if args.list:
         return _list(suite, chosen, folder)
@@ -76,8 +80,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
         failures = engine.failures
     results = collect(suite, every, folder, args.seeds)
     _print(results)
-    if folder.is_dir():
-        print(f"report: {report.write_page(results, folder)}")
+    print(f"report: {report.write_page(results, folder)}")
     if rows_file:
         write_json(rows_file, report.rows(results))
     if docs:

@@ -121,6 +121,9 @@ def assert_refused(capsys, tmp_path, arguments, message):
 
 def test_wrong_use(runs, tmp_path, capsys):
     run, out = runs["mmseg"][0], tmp_path / "out.safetensors"
+    for name, content in (("one", b'{"steps": 1}'), ("list", b"[1]"), ("bytes", b"\xff\xfe")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_bytes(content)
     (tmp_path / "old.safetensors").write_bytes(b"of the user")
     for arguments, message in [
         (["--from", "mdp", "--to", "timm", run, out], "invalid choice: 'timm'"),
@@ -130,6 +133,9 @@ def test_wrong_use(runs, tmp_path, capsys):
         (["--from", "mdp", "--to", "torchvision", run, out], "--backbone writes the backbone alone"),
         (["--from", "mdp", "--to", "mmseg", tmp_path, out], "config.json: missing"),
         (["--from", "mdp", "--to", "mmseg", tmp_path / "old.safetensors", out], "expected the workdir of a run"),
+        (["--from", "mdp", "--to", "mmseg", tmp_path / "one", out], "expected the workdir of a run of this version"),
+        (["--from", "mdp", "--to", "mmseg", tmp_path / "list", out], "config.json: holds no JSON object; expected"),
+        (["--from", "mdp", "--to", "mmseg", tmp_path / "bytes", out], "config.json: not valid JSON"),
         (["--from", "mmseg", "--to", "mmseg", run, out], "a folder"),
         (["--from", "mmseg", "--to", "mmseg", tmp_path / "none.safetensors", out], "no such file"),
         (["--from", "mmseg", "--to", "mmseg", tmp_path / "old.safetensors", out], "not a safetensors file"),

@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from mdp_jax import cli
+from mdp_jax.errors import UserError
 
 
 def test_quickstart(tmp_path, capsys):
@@ -20,3 +23,10 @@ def test_quickstart(tmp_path, capsys):
     best = max(score["datasets"]["valley"]["mIoU"] for score in scores)
     assert round(best, 2) == max(summary["pretrained"], summary["scratch"])
     assert "pretrained" in out
+
+
+@pytest.mark.parametrize("key", ["method.temperature=0.2", "trainable=head"])  # of the pretraining, of the fine-tuning
+def test_values_that_one_loop_alone_has_are_refused_before_anything_runs(tmp_path, key):
+    with pytest.raises(UserError, match=f"--config.{key.split('=')[0]}: no such key"):
+        cli.run(["quickstart", "--workdir", str(tmp_path / "q"), f"--config.{key}"])
+    assert not (tmp_path / "q").exists()

@@ -46,6 +46,14 @@ def smallest() -> Suite:
         (["full", "--results"], "--suite full: is only listed; expected no --results, --json or --docs"),
         (["mini-synthetic", "--jobs", "1", "--gpus", "0", "1"], "not allowed with argument"),
         (["mini-synthetic", "--list", "--results"], "not allowed with argument"),
+        (
+            ["mini-synthetic", "--list", "--json", "rows.json"],
+            "--list: runs are listed, not judged; expected",
+        ),
+        (
+            ["mini-synthetic", "--results", "--workdir", "w"],
+            "--workdir w: no folder mini-synthetic in it",
+        ),
     ],
 )
 def test_wrong_use_is_one_line_and_nothing_runs(tmp_path, monkeypatch, words, message):

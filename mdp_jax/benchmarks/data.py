@@ -28,7 +28,7 @@ from mdp_jax.data import images, pipeline, selection, sources, synthetic
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.training import sharding
+from mdp_jax.training import objectives, sharding
 
 DRAWN = "town"
 PHOTOS = 32  # that are drawn, or read of datasets of one's own, before they come again
@@ -102,8 +102,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
 def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
     runtime.set_precision(config.model)
     mesh = sharding.make_mesh(config.devices)  # starts JAX, whose own threads stay on all cores
-    pretraining = "sources" in config
-    (checks.pretraining if pretraining else checks.finetuning)(config, mesh.size)
+    (checks.pretraining if "sources" in config else checks.finetuning)(config, mesh.size)
     opened = [
         sources.open_source(dataset, config.data, config.data_dir, "train", config.seed)
         for dataset in selection.datasets_of(config)
@@ -120,7 +119,7 @@ def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
             progress.update(len(ours.parts) + 1)
     return rows, (
         f"Images/s of one core: {len(samples)} photos, the first of {height} x {width} pixels; "
-        f"{2 if pretraining else 1} view(s) of each, {config.data.crop[0]} x {config.data.crop[1]}; "
+        f"{_views(config)} view(s) of each, {config.data.crop[0]} x {config.data.crop[1]}; "
         f"batches of {config.batch}."
     )
 
@@ -160,21 +159,23 @@ def _comparable(config: ConfigDict, files: list) -> bool:
     return bool(same and importlib.util.find_spec("torch"))
 
 
+def _views(config: ConfigDict) -> int:
+    return 1 + ("sources" in config and config.objective in objectives.TWO_VIEWS)
+
+
 def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: list) -> _Side:
     """Each part of the pipeline by itself, a photo or a batch at a time, and all of it."""
     if "sources" in config:
-        view, views = pipeline.pretrain_view(config.data), 2
-        start = functools.partial(
-            pipeline.pretrain_batches, config, opened, label_spaces.build(opened, config.label_space)
-        )
+        view, space = pipeline.pretrain_view(config.data), label_spaces.build(opened, config.label_space)
+        start = functools.partial(pipeline.pretrain_batches, config, opened, space, key_view=_views(config) == 2)
     else:
-        view, views = pipeline.finetune_view(config.data), 1
+        view = pipeline.finetune_view(config.data)
         start = functools.partial(pipeline.finetune_batches, config, opened[0])
 
     def augment(item: tuple[int, dict]) -> tuple:
         number, sample = item
         rng = np.random.default_rng(number)  # the same work whenever this photo comes
-        return sum((view(sample["image"], sample["label"], rng) for _ in range(views)), ())
+        return sum((view(sample["image"], sample["label"], rng) for _ in range(_views(config))), ())
 
     def to_device(batch: dict) -> None:
         jax.block_until_ready(sharding.to_devices(batch, mesh))

@@ -1,16 +1,20 @@
 """Unpacking the archives of a release: zip and tar, nothing outside the folder, nothing begun that does not fit."""
 
+import lzma
 import os
 import pathlib
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mdp_jax.errors import UserError
 
 _HEADROOM = 64 << 20  # bytes that are left free
+# What reading a damaged archive raises, of either kind and each compression.
+_DAMAGED = (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
 # Where the official archives belong, from the root of their dataset; others go to the folder of all datasets.
 _PLACES = {
     "VOCtrainval_11-May-2012.tar": "../..",  # holds VOCdevkit/VOC2012
@@ -59,14 +63,14 @@ def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callabl
       report: called with the files that are done and their number in all.
 
     Raises:
-      UserError: no archive, a damaged one, one with links or with an entry outside its folder, or no space.
+      UserError: no archive, a damaged one, one with links or with an entry outside its folder, an official one that
+        belongs outside of data_dir by this root, or no space.
     """
     found = [(path, _open(path)) for path in map(pathlib.Path, paths)]
     try:
         members = []
         for path, archive in found:
-            place = _PLACES.get(path.name)
-            folder = data_dir if place is None else data_dir / os.path.normpath(os.path.join(root, place))
+            folder = _place(path, data_dir, root)
             members += [(path, member) for member in _members(path, archive, folder) if not _is_there(member)]
         require_space(data_dir, sum(member.size for _, member in members), "unpacking")
         for number, (path, member) in enumerate(members, start=1):
@@ -77,14 +81,25 @@ def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callabl
             archive.close()
 
 
+def _place(path: pathlib.Path, data_dir: pathlib.Path, root: str) -> pathlib.Path:
+    """The folder that an archive goes to."""
+    if path.name not in _PLACES:
+        return data_dir
+    place = os.path.normpath(os.path.join(root, _PLACES[path.name]))
+    if place.split(os.sep)[0] == "..":
+        levels = _PLACES[path.name].count("..")
+        raise UserError(f"--root {root}: expected at least {levels} folders, one in the other, for --archive {path}")
+    return data_dir / place
+
+
 def _open(path: pathlib.Path) -> zipfile.ZipFile | tarfile.TarFile:
     try:
         if zipfile.is_zipfile(path):
             return zipfile.ZipFile(path)
         return tarfile.open(path)
     except OSError as error:
-        raise UserError(f"--archive {path}: {error.strerror}; expected a zip or tar file") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError):
+        raise UserError(f"--archive {path}: {error.strerror or error}; expected a zip or tar file") from None
+    except _DAMAGED:
         raise UserError(f"--archive {path}: neither zip nor tar, or damaged; expected an archive") from None
 
 
@@ -102,7 +117,10 @@ def _members(path: pathlib.Path, archive, folder: pathlib.Path) -> Iterator[_Mem
                 yield _Member(target, info.size, lambda info=info: archive.extractfile(info))
             elif not info.isdir():
                 raise UserError(f"--archive {path}: entry {info.name!r} is a link or device; expected files alone")
-    except (OSError, tarfile.TarError, EOFError) as error:
+        # The checksum of a compressed tar stands behind its last entry.
+        while archive.fileobj.read(1 << 20):
+            pass
+    except _DAMAGED as error:
         raise UserError(f"--archive {path} is damaged ({error}); download it again") from None
 
 
@@ -125,7 +143,7 @@ def _write(path: pathlib.Path, member: _Member) -> None:
         with member.opened() as source, open(partial, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
         partial.replace(member.path)
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise UserError(f"--archive {path}: {member.path} cannot be unpacked ({error})") from None
     finally:
         partial.unlink(missing_ok=True)

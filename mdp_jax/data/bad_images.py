@@ -10,6 +10,11 @@ from mdp_jax.errors import UserError
 _SUBSTITUTES = 0x6F74686572  # keeps this seed apart from others; the same in every run
 
 
+def most_skipped(photos: int, share: float) -> int:
+    """How many bad photos among `photos` a run skips before it stops: `share` of them, and at least one."""
+    return max(1, int(share * photos))
+
+
 class SkippingSource:
     """A source in which another photo takes the place of one whose reading raises UserError.
 
@@ -19,10 +24,10 @@ class SkippingSource:
     """
 
     def __init__(self, source, share: float):
-        """`share` of the photos may be bad, and at least one."""
+        """`share` as for `most_skipped`."""
         self._source = source
         self._share = share
-        self._most = max(1, int(share * len(source)))
+        self._most = most_skipped(len(source), share)
         self._lock = threading.Lock()
         self.bad: dict[int, str] = {}
 

@@ -8,11 +8,11 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax import checks
+from mdp_jax.arguments import whole_number
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import mixture, pipeline, selection, sources, stages
 from mdp_jax.data.check_scan import cores
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--count",
-        type=int,
+        type=whole_number,
         metavar="N",
         help=f"samples of a config (default {_COUNT['config']}), or photos of each class of NAME ({_COUNT['name']})",
     )
@@ -53,8 +53,6 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       UserError: wrong use, a wrong config, or bad data.
     """
     count = _COUNT["name" if args.config is None else "config"] if args.count is None else args.count
-    if count < 1:
-        raise UserError(f"--count {count}: expected at least 1")
     if args.config is not None and args.split is not None:
         raise UserError(f"--split {args.split}: belongs to NAME; a config is shown as training sees it")
     out = pathlib.Path(args.out)
@@ -83,9 +81,8 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     label_space = label_spaces.build(datasets, config.label_space)
     steps = stages.total_steps(config, sum(map(len, datasets)))
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
-    batches = pipeline.pretrain_batches(
-        config, datasets, label_space, start_batch=0, key_view=has_key_view(config, label_space)
-    )
+    key_view = config.objective in objectives.TWO_VIEWS
+    batches = pipeline.pretrain_batches(config, datasets, label_space, start_batch=0, key_view=key_view)
     with contextlib.closing(batches):
         chosen = choose(batches, -(-count // 2), shares)
     colours = contact_sheet.class_colours(datasets)[label_space.first_rows()]
@@ -100,12 +97,6 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
         "side by side. The query view of each is mixed with its partner's, the key view is not."
     )
     return Section("Pretraining", text, [runs.datasets_table(datasets, shares)], figures)
-
-
-def has_key_view(config: ConfigDict, label_space) -> bool:
-    """Whether the objective of a config has a momentum encoder, which sees a second view."""
-    memory = objectives.objective(config, label_space, devices=1).memory({"any": jnp.zeros(1)}, {})
-    return bool(memory["momentum_params"])
 
 
 def choose(batches: Iterator[dict], pairs: int, shares: dict) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """`mdp data check`: opens every photo and mask once, and says what training would meet."""
 
 import argparse
-import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -10,11 +9,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.data import check_findings as findings
 from mdp_jax.data import label_space, selection, sources
+from mdp_jax.data.bad_images import most_skipped
 from mdp_jax.data.check_findings import Part
 from mdp_jax.data.check_scan import cores, scan
 from mdp_jax.errors import UserError
+from mdp_jax.json_files import write_json
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import Table, for_terminal
 
@@ -29,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selection.add_arguments(parser)
     parser.add_argument("--splits", metavar="A,B", help="to be looked at (default train,val)")
     parser.add_argument("--json", metavar="FILE", help="write all that was found, every file with a problem by name")
-    parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="threads (default: one a core)")
+    parser.add_argument(
+        "--workers", type=whole_number, default=cores(), metavar="N", help="threads (default: one a core)"
+    )
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -38,31 +42,17 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Raises:
       UserError: wrong use; or training would fail on the data: why, after all has been printed.
     """
-    if args.workers < 1:
-        raise UserError(f"--workers {args.workers}: expected at least 1")
-    json_file = _writable(args.json)
+    path = json_file(args.json)
     config = selection.config_of(args, overrides)
     parts = open_parts(config, _splits(args.splits))
     _look(parts, args.workers)
     found = _Report(parts, config.label_space if "sources" in config else "concatenated")
     found.print()
-    if json_file:
-        from mdp_jax.training.workdir import write_json  # brings JAX and orbax with it
-
-        try:
-            write_json(json_file, found.as_json())
-        except OSError as error:
-            raise UserError(f"--json {json_file}: {error.strerror}; expected a file that can be written") from None
+    if path:
+        write_json(path, found.as_json())
     if found.failures:
         more = f" (and {len(found.failures) - 1} more reasons)" if len(found.failures) > 1 else ""
         raise UserError(f"training would fail: {found.failures[0]}{more}")
-
-
-def _writable(file: str | None) -> pathlib.Path | None:
-    path = pathlib.Path(file) if file else None
-    if path and (path.is_dir() or not path.parent.is_dir()):
-        raise UserError(f"--json {path}: expected a file in a folder that exists")
-    return path
 
 
 def _splits(text: str | None) -> tuple[str, ...]:
@@ -85,13 +75,16 @@ def open_parts(config: ConfigDict, splits: tuple[str, ...]) -> list[Part]:
     """
     needed = splits or (("train", "val") if "dataset" in config else ("train",))
     data = ConfigDict(config.data)
-    data.update(short_side=0, cache=False)
+    # Bad photos are to be found here, so none is skipped.
+    data.update(short_side=0, cache=False, on_bad_image="stop")
     parts = []
     for dataset in selection.datasets_of(config):
         for split in splits or ("train", "val"):
             part = Part(dataset.name, split, split in needed, dataset.kind in _PLAIN_IDS)
             try:
                 part.source = sources.open_source(dataset, data, config.data_dir, split, config.seed)
+                if split == "train" and config.data.on_bad_image == "skip":
+                    part.skipped = most_skipped(len(part.source), config.data.bad_image_share)
             except UserError as error:
                 part.refused = str(error)
             if part.source or part.needed:
@@ -164,9 +157,12 @@ class _Report:
 
 
 def _label_space_failure(parts: Sequence[Part], kind: str) -> list[str]:
-    """Why the classes of the datasets cannot stand side by side, if they cannot."""
+    """Why the classes of the datasets that were opened cannot stand side by side, if they cannot."""
+    opened = [part.source for part in parts if part.source and part.split == parts[0].split]
+    if not opened:
+        return []
     try:
-        label_space.build([part.source for part in parts if part.source and part.split == parts[0].split], kind)
+        label_space.build(opened, kind)
     except UserError as error:
         return [str(error)]
     return []

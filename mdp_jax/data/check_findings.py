@@ -31,6 +31,7 @@ class Part:
       plain_ids: whether its masks hold the class ids themselves.
       source: of sources.open_source; None where it could not be opened.
       refused: why not; "" where it could.
+      skipped: how many photos that cannot be used training puts up with.
       found: in its photos; None until they were looked at.
     """
 
@@ -40,6 +41,7 @@ class Part:
     plain_ids: bool
     source: object | None = None
     refused: str = ""
+    skipped: int = 0
     found: Found | None = None
 
     def __str__(self) -> str:
@@ -100,8 +102,9 @@ def failures(parts: Sequence[Part]) -> list[str]:
             reasons.append(part.refused)
             continue
         problems = part.found.problems
-        if problems:
+        if len(problems) > part.skipped:
             of = f"{len(problems)} of {len(part.source)} photos of {part} cannot be used"
+            of += f", {part.skipped} at most are skipped" if part.skipped else ""
             reasons.append(f"{of}; the first: {problems[0][1]}")
         if part.source.classes and not part.found.pixels[1:].any() and part.found.sizes:
             reasons.append(f"{part}: no pixel of any class in {len(part.found.sizes)} masks; expected labelled pixels")

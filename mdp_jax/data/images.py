@@ -3,7 +3,9 @@
 import io
 import os
 import pathlib
+import re
 import struct
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -12,6 +14,8 @@ from PIL import Image
 from mdp_jax.errors import UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG, _JPEG_END = b"\xff\xd8", 0xD9
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of those that begin a segment, and the end
 _PALETTE = 3  # a PNG's colour type
 _PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}  # by its colour type
 _MOST_PIXELS = 1 << 27  # 384 MiB as RGB, in every thread that reads; some files of a few kB claim far more
@@ -99,23 +103,34 @@ def _size(data: bytes) -> tuple[int, int]:
     if data.startswith(_PNG) and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return height, width
-    at = 2
-    while data.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame header; those three are tables
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+    for marker, at in _jpeg_markers(data):
+        # A frame header; those three are tables.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 7 <= len(data):
+            height, width = struct.unpack(">HH", data[at + 3 : at + 7])
             return height, width
-        # A marker may be preceded by further bytes FF.
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
     return 0, 0
 
 
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Every marker of a JPEG to the end of the image, and where its content begins; nothing for other data."""
+    at = 2 if data.startswith(_JPEG) else len(data)
+    while found := _JPEG_MARKER.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        yield marker, at
+        if marker == _JPEG_END:
+            return
+        # Over the segment, which may hold a thumbnail. Of the data of a scan, which follows its segment, the pattern
+        # meets nothing: a byte FF in it is followed by 00 or by a restart marker.
+        at += int.from_bytes(data[at : at + 2])
+
+
 def _truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG breaks off: some versions of OpenCV fill the rest with grey and say nothing."""
-    if data.startswith(b"\xff\xd8"):
-        # Inside a scan, which begins at FFDA, a byte FF is always followed by 00 or a restart marker; so an FFD9 behind
-        # the last scan's beginning is the end of the image, and one before it belongs to a thumbnail.
-        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
+    """Whether a JPEG or PNG breaks off: some versions of OpenCV fill the rest with grey and say nothing.
+
+    What stands behind the end, as the video of a moving photo, does not matter.
+    """
+    if data.startswith(_JPEG):
+        return not any(marker == _JPEG_END for marker, _ in _jpeg_markers(data))
     return data.startswith(_PNG) and b"IEND" not in data
 
 

@@ -12,17 +12,19 @@ import rich.console
 from ml_collections import ConfigDict
 
 from mdp_jax import data_command
+from mdp_jax.arguments import whole_number
 from mdp_jax.data import archives, manifest
 from mdp_jax.data.builders import shards
 from mdp_jax.data.check_scan import cores
 from mdp_jax.data.sources import SOURCES
 from mdp_jax.errors import UserError
+from mdp_jax.json_files import write_json
 from mdp_jax.reporting import tables
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.training.workdir import write_json
 
 _MIB = 1 << 20
-_WHEN_READING = ("drop_classes", "limit", "holdout")  # values of a dataset that do not change its records
+# Values of a dataset that do not change its records, as they are where they do nothing.
+_WHEN_READING = {"drop_classes": (), "limit": 0, "holdout": 0, "labels": "masks"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="R", help="folder of the release under D (default: where its kind lies)")
     parser.add_argument("--out", metavar="O", help="folder of the records (default: prepared/NAME under D)")
     parser.add_argument("--splits", default="train,val", metavar="A,B", help="to be written (default train,val)")
-    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="threads (default: one a core)")
-    parser.add_argument("--shard_mib", type=int, default=64, metavar="S", help="size of a shard in MiB (default 64)")
+    parser.add_argument("--jobs", type=whole_number, default=cores(), metavar="N", help="threads (default: one a core)")
+    parser.add_argument(
+        "--shard_mib", type=whole_number, default=64, metavar="S", help="size of a shard in MiB (default 64)"
+    )
     parser.add_argument("--archive", nargs="+", default=[], metavar="FILE", help="zip or tar files to unpack first")
     parser.epilog = "Values of the dataset can be set by --config.key=value, e.g. --config.train_list=train for voc."
 
@@ -48,9 +52,6 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       UserError: wrong arguments, a bad archive or sample, a folder with other things in it, or no space.
     """
     started = time.monotonic()
-    for name in ("jobs", "shard_mib"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: expected at least 1")
     dataset = _dataset(args, overrides)
     data_dir = pathlib.Path(args.data_dir).expanduser()
     folder = data_dir / "prepared" / dataset.name if args.out is None else pathlib.Path(args.out).expanduser()
@@ -66,8 +67,8 @@ def _dataset(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> Conf
     dataset = data_command.dataset_config(args, data_command.RAW_KINDS, overrides)
     if not re.fullmatch(r"[A-Za-z]\w*", dataset.name, re.ASCII):
         raise UserError(f"dataset {dataset.name!r}: expected a name of letters, digits and _, a letter first")
-    for key in _WHEN_READING:
-        if dataset[key]:
+    for key, nothing in _WHEN_READING.items():
+        if dataset[key] != nothing:
             raise UserError(f"--config.{key}: prepare writes the whole dataset; set it where the records are read")
     return dataset
 

@@ -16,7 +16,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.models.network import PixelEncoder, Segmenter
 from mdp_jax.planning import flops
-from mdp_jax.training import sharding
+from mdp_jax.training import objectives, sharding
 
 # Of a pretraining set no more is needed than its classes: how many photos it has only scales the schedule.
 _SAMPLES = 10_000
@@ -119,7 +119,7 @@ def program(config: ConfigDict, devices: list, space: LabelSpace) -> Program:
     state = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), jax.eval_shape(make), places
     )
-    key_view = is_pretraining(config) and bool(state.momentum_params)
+    key_view = is_pretraining(config) and config.objective in objectives.TWO_VIEWS
     return Program(step, state, _batch(config, mesh, key_view))
 
 

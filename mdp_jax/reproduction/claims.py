@@ -2,24 +2,23 @@
 
 from mdp_jax.reproduction.experiments import EQUIVALENT, MEASURED, Contrast, Pretraining, Target
 
-BASELINES = {
-    "scratch": "training from scratch",
-    "multi_head": "multi-head cross entropy",
-    "pixel_to_pixel": "pixel-to-pixel contrast",
+BASELINES = {  # and whose features are frozen in a probe
+    "scratch": ("training from scratch", "a network that was never trained"),
+    "multi_head": ("multi-head cross entropy", "multi-head cross entropy"),
+    "pixel_to_pixel": ("pixel-to-pixel contrast", "pixel-to-pixel contrast"),
 }
 
 
 def _against_baselines(targets: tuple[Target, ...]) -> list[Contrast]:
-    return [
-        Contrast(
-            f"mdp_over_{name}/{target.name}",
-            f"MDP is better than {what}",
-            (("mdp", target.name),),
-            ((name, target.name),),
-        )
-        for name, what in BASELINES.items()
-        for target in targets
-    ]
+    found = []
+    for name, (what, frozen) in BASELINES.items():
+        for target in targets:
+            sentence = f"MDP is better than {what}"
+            if ("trainable", "head") in target.overrides:
+                sentence = f"features of MDP, frozen, are better than of {frozen}"
+            left, right = (((cell, target.name),) for cell in ("mdp", name))
+            found.append(Contrast(f"mdp_over_{name}/{target.name}", sentence, left, right))
+    return found
 
 
 def claims(targets: tuple[Target, ...], longer: str, sets: tuple[str, ...], largest: str) -> tuple[Contrast, ...]:

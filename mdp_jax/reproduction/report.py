@@ -4,13 +4,13 @@ import pathlib
 from collections.abc import Sequence
 
 from mdp_jax.errors import UserError
+from mdp_jax.json_files import write_json
 from mdp_jax.reporting import report
 from mdp_jax.reporting.report import Figure, Section
 from mdp_jax.reproduction import figures, markdown
 from mdp_jax.reproduction.experiments import EQUIVALENT
 from mdp_jax.reproduction.results import Outcome, Results, json_row, outcome_table, outcomes_table, scores_table
 from mdp_jax.reproduction.statistics import MARGIN
-from mdp_jax.training.workdir import write_json
 
 _PAGE = "results.md"
 

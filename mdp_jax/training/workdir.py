@@ -1,6 +1,5 @@
 """The folder of a run: what it says about itself, checked whenever a run goes on in it or starts from it."""
 
-import json
 import pathlib
 
 import jax
@@ -12,15 +11,9 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.interop import files
 from mdp_jax.interop.init import load_init
+from mdp_jax.json_files import write_json
 from mdp_jax.training import checkpoint
 from mdp_jax.training.sharding import leaf_names
-
-
-def write_json(path: pathlib.Path, values) -> None:
-    """Writes JSON so that the file is whole or absent, whatever happens in between."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n")
-    partial.replace(path)
 
 
 def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -> None:
@@ -52,10 +45,17 @@ def require_agreement(config: ConfigDict, label_space: LabelSpace) -> None:
 
 
 def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
-    """Makes the folder of a run, with its config and label space; to be called when nothing can be refused any more."""
+    """Makes the folder of a run, with its config and label space; to be called when nothing else can be refused.
+
+    Raises:
+      UserError: the folder cannot be made or written to.
+    """
     folder = pathlib.Path(workdir)
     if distributed.is_main():
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--workdir {folder}: {error.strerror}; expected a folder that can be made") from None
         label_space.save(folder / "label_space.json")
         write_json(folder / "config.json", configs.to_dict(config))
     distributed.barrier("workdir")
@@ -185,6 +185,20 @@ def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[Conf
         raise UserError(f"{folder}: the workdir of mdp pretrain; expected one of mdp finetune")
     config, label_space, variables = _load(folder, configs.base().finetune(), overrides, ("params", "batch_stats"))
     return config, label_space.datasets[0][1], variables
+
+
+def load_weights(workdir) -> tuple[ConfigDict, LabelSpace, dict]:
+    """The network of a workdir of either loop.
+
+    Returns:
+      config; label space; {"params", "batch_stats"} on the first device.
+
+    Raises:
+      UserError: not such a workdir, no checkpoint, or classes that disagree.
+    """
+    folder = pathlib.Path(workdir)
+    default = configs.base().pretrain() if is_pretraining(folder) else configs.base().finetune()
+    return _load(folder, default, [], ("params", "batch_stats"))
 
 
 def _load(folder: pathlib.Path, default: ConfigDict, overrides, names: tuple[str, ...]):

@@ -110,6 +110,45 @@ def test_damaged_archives(tmp_path):
     assert not (tmp_path / "e").exists()
 
 
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.tar.bz2", "a.tar.xz"])
+def test_a_flipped_byte_in_the_middle(name, tmp_path):
+    """Noise does not compress: the byte lies in the content of a file, which keeps its size."""
+    files = {"1.jpg": os.urandom(5000), "2.jpg": os.urandom(5000)}
+    archive = tmp_path / name
+    if name == "a.zip":
+        write_zip(archive, files)
+    else:
+        write_tar(archive, files, mode=f"w:{archive.suffix[1:]}")
+    flip(archive, 4000)
+    with pytest.raises(UserError, match=r"--archive .*a\..*(damaged|cannot be unpacked)"):
+        extract(tmp_path / "d", archive)
+    assert not any((tmp_path / "d").rglob("1.jpg*"))
+
+
+def test_a_damaged_stream_in_a_zip(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", {"a.txt": bytes(range(256)) * 200})
+    with zipfile.ZipFile(archive) as of:
+        start = of.getinfo("a.txt").header_offset + 30 + len("a.txt")
+    data = bytearray(archive.read_bytes())
+    data[start : start + 20] = b"\xff" * 20
+    archive.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.zip: .*a\.txt cannot be unpacked"):
+        extract(tmp_path / "d", archive)
+
+
+def test_an_official_archive_that_belongs_above_data_dir(tmp_path):
+    archive = write_tar(tmp_path / "VOCtrainval_11-May-2012.tar")
+    with pytest.raises(UserError, match=r"--root voc: expected at least 2 folders, one in the other, for --archive"):
+        extract(tmp_path / "d" / "data", archive, root="voc")
+    assert not (tmp_path / "d").exists()
+
+
 def test_no_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free._replace(free=65 << 20))

@@ -158,6 +158,26 @@ def test_all_problems_are_found_and_the_first_of_each_kind_are_shown(capsys):
     assert found["parts"][1]["unusable"] == 0 and len(found["failures"]) == 1
 
 
+def test_bad_photos_are_found_where_a_run_skips_them(capsys):
+    root = write_folder(pathlib.Path("set"), photos=8)
+    for index in range(8):  # all of them different
+        write_sample(root, "train", f"p{index}", np.zeros((20, 24)), index)
+    (root / "images" / "train" / "p3.jpg").write_text("no photo")
+    config = write_config("pretrain", "set")
+    status, out, _, found = check(capsys, "--config", config, "--config.data.on_bad_image=skip")
+    part = found["parts"][0]
+    assert status == 0 and found["failures"] == [] and part["unusable"] == 1 and part["photos"] == 8
+    assert part["classes"][0]["photos"] == 7 and "p3.jpg is unreadable" in out and found["doubles"] == []
+    (root / "images" / "train" / "p4.jpg").write_text("no photo")
+    status, _, err, _ = check(capsys, "--config", config, "--config.data.on_bad_image=skip")
+    assert status == 2 and "2 of 8 photos of set train cannot be used, 1 at most are skipped; the first: " in err
+
+
+def test_a_set_that_is_missing_is_one_reason(capsys):
+    status, _, err, found = check(capsys, "set", "--data_dir", ".", "--splits", "train")
+    assert status == 2 and len(found["failures"]) == 1 and "more reasons" not in err
+
+
 def test_the_same_photo_in_splits_and_sets(capsys):
     one, two = (write_folder(pathlib.Path(name), photos=5) for name in ("one", "two"))
     for split in ("train", "val"):
@@ -296,7 +316,7 @@ def test_official_layouts(capsys, kind):
         (("--config", "pretrain.py", "--kind", "voc"), "--kind voc: belongs to NAME"),
         (("set", "--splits", "train,eval"), "--splits train,eval: 'eval'; expected some of train,val,test"),
         (("set", "--splits", "val,val"), "--splits val,val: 'val'; expected some of"),
-        (("set", "--workers", "0"), "--workers 0: expected at least 1"),
+        (("set", "--workers", "0"), "--workers: 0: expected a whole number from 1"),
         (("set", "--json", "nowhere/x.json"), "--json nowhere/x.json: expected a file in a folder that exists"),
         (("set", "--data_dir", "nowhere"), "nowhere/set of dataset 'set' is no folder"),
         (("--config", "pretrain.py", "--config.seeed=1"), "--config.seeed: no such key; the nearest is seed"),

@@ -57,6 +57,18 @@ def test_thumbnail_does_not_hide_a_truncated_jpeg(tmp_path):
         images.read_photo(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_what_stands_behind_the_end_of_a_jpeg_does_not_matter(tmp_path, progressive):
+    write_jpeg(tmp_path / "a.jpg", NOISE, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    data, whole = (tmp_path / "a.jpg").read_bytes(), images.read_photo(tmp_path / "a.jpg")
+    for trailer in (b"\xff\xda", data[: len(data) // 2], np.random.default_rng(0).bytes(300_000)):
+        (tmp_path / "a.jpg").write_bytes(data + trailer)
+        np.testing.assert_array_equal(images.read_photo(tmp_path / "a.jpg"), whole)
+        (tmp_path / "a.jpg").write_bytes(data[:-200])
+        with pytest.raises(UserError, match=r"a\.jpg is truncated"):
+            images.read_photo(tmp_path / "a.jpg")
+
+
 def test_photo_is_turned_as_its_exif_orientation_says(tmp_path):
     write_jpeg(tmp_path / "a.jpg", NOISE)
     data, upright = (tmp_path / "a.jpg").read_bytes(), images.read_photo(tmp_path / "a.jpg")

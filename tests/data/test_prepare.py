@@ -299,10 +299,11 @@ def test_full_disk_in_the_middle(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--jobs", "0"], "--jobs 0: expected at least 1"),
-        (["--shard_mib", "0"], "--shard_mib 0: expected at least 1"),
+        (["--jobs", "0"], "--jobs: 0: expected a whole number from 1"),
+        (["--shard_mib", "0"], "--shard_mib: 0: expected a whole number from 1"),
         (["--splits", "train,test"], "images/test is no folder"),
         (["--config.limit=3"], "--config.limit: prepare writes the whole dataset"),
+        (["--config.labels=none"], "--config.labels: prepare writes the whole dataset"),
         (["--kind", "tfds"], "--kind: invalid choice: 'tfds'"),
         (["--root", "nowhere"], "nowhere of dataset 'set' is no folder"),
         (["--out", "other"], "other: not empty and without manifest.json"),

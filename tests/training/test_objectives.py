@@ -30,6 +30,13 @@ def shallow():
         yield
 
 
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+def test_two_views_are_for_objectives_with_a_momentum_encoder(name):
+    config = tiny.pretrain_config(objective=name, **UNMIXED if name in objectives.UNMIXED else {})
+    memory = objectives.objective(config, SPACE, devices=1).memory({"any": jnp.zeros(1)}, {})
+    assert bool(memory["momentum_params"]) is (name in objectives.TWO_VIEWS)
+
+
 class Built:
     """A step that is traced once, and the state to begin from, with g unlike f.
 
