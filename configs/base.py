@@ -1,7 +1,8 @@
 """What every config starts from: one function for each loop, one for each dataset kind.
 
-Values follow METHOD.md sections 2 to 6 (docs/method.md in this repository says which come from the paper, which from
-its authors and which are this project's own reading). A config file calls one of these functions and sets what differs.
+Values follow METHOD.md sections 2 to 6 (docs/METHOD.md in this repository says which come from the paper, which from
+its authors and which are this project's own reading). A config file calls one of these functions and sets what differs;
+they are locked, so that a misspelt key is an error.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,7 @@ def folder(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int 
             # settings on, so that the validation photos are looked at once.
             "holdout": 0,
         }
-    )
+    ).lock()
 
 
 def voc(
@@ -33,7 +34,8 @@ def voc(
 ) -> ConfigDict:
     """PASCAL VOC 2012, the folder that holds JPEGImages: 20 classes of objects and the background."""
     config = _released("voc", name, root, drop_classes, limit)
-    config.train_list = train_list  # train: 1,464 photos; trainval: 2,913; train_aug: 10,582, with those of SBD
+    with config.unlocked():
+        config.train_list = train_list  # train: 1,464 photos; trainval: 2,913; train_aug: 10,582, with those of SBD
     return config
 
 
@@ -73,18 +75,19 @@ def tfds(
 ) -> ConfigDict:
     """A set of TensorFlow Datasets with photos and masks, prepared with file_format="array_record" under `root`."""
     config = _released("tfds", name, root, drop_classes, limit)
-    config.update(
-        {
-            "tfds_name": tfds_name or name,  # as tfds.builder takes it: NAME, NAME/CONFIG or NAME:VERSION
-            "image_key": "image",
-            "mask_key": "segmentation_mask",
-            "train_split": "train",  # as TFDS writes splits, e.g. train[:90%]
-            "val_split": "test",
-            "classes": classes,
-            "label_offset": 0,  # value of the first class in the masks
-            "ignore": (255,),  # values in the masks that are no class
-        }
-    )
+    with config.unlocked():
+        config.update(
+            {
+                "tfds_name": tfds_name or name,  # as tfds.builder takes it: NAME, NAME/CONFIG or NAME:VERSION
+                "image_key": "image",
+                "mask_key": "segmentation_mask",
+                "train_split": "train",  # as TFDS writes splits, e.g. train[:90%]
+                "val_split": "test",
+                "classes": classes,
+                "label_offset": 0,  # value of the first class in the masks
+                "ignore": (255,),  # values in the masks that are no class
+            }
+        )
     return config
 
 
@@ -109,7 +112,7 @@ def synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int
             "limit": 0,
             "holdout": 0,
         }
-    )
+    ).lock()
 
 
 def _data(crop: tuple[int, int]) -> ConfigDict:
@@ -220,7 +223,7 @@ def pretrain() -> ConfigDict:
         }
     )
     config.model.projection = ConfigDict({"channels": 512, "dim": 256})
-    return config
+    return config.lock()
 
 
 def finetune() -> ConfigDict:
@@ -255,4 +258,4 @@ def finetune() -> ConfigDict:
             "category_ratio": 0.75,  # a crop with more than this share of one class is drawn again, up to 10 times
         }
     )
-    return config
+    return config.lock()

@@ -28,6 +28,8 @@ def _one_of(config, key: str, allowed: tuple) -> None:
 
 def _at_least(config, key: str, low: float, strictly: bool = False) -> None:
     value = _value(config, key)
+    if not math.isfinite(value):
+        raise UserError(f"config.{key}={value}: expected a finite number")
     if value < low or (strictly and value == low):
         raise UserError(f"config.{key}={value}: expected {'more than' if strictly else 'at least'} {low}")
 
@@ -56,13 +58,19 @@ def _common(config) -> None:
         _at_least(config, key, 1)
     for key in ("steps", "devices", "keep_every", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
         _at_least(config, key, 0)
-    _at_least(config, "optim.lr", 0, strictly=True)
+    for key in ("optim.lr", "model.width"):
+        _at_least(config, key, 0, strictly=True)
     if config.seed > MAX_SEED:
         raise UserError(f"config.seed={config.seed}: expected at most {MAX_SEED}")
     for key in config.data.photometric:
         _at_least(config, f"data.photometric.{key}", 0)
+    for key in ("mean", "std"):
+        if len(config.data[key]) != 3:
+            raise UserError(f"config.data.{key}={config.data[key]}: expected three numbers, of the channels R, G and B")
     if min(config.data.std) <= 0:
         raise UserError(f"config.data.std={config.data.std}: expected positive numbers")
+    if not config.model.decoder.rates or min(config.model.decoder.rates) < 1:
+        raise UserError(f"config.model.decoder.rates={config.model.decoder.rates}: expected whole numbers from 1")
     _one_of(config, "data.on_bad_image", tuple(ON_BAD_IMAGE))
     _share(config, "data.bad_image_share")
     _share(config, "data.flip")
@@ -87,7 +95,8 @@ def _divisible(config, devices: int, together: int, what: str) -> None:
     if config.batch % least:
         parts = f" in each of {config.accumulate} parts" if config.accumulate > 1 else ""
         raise UserError(
-            f"config.batch={config.batch}: expected a multiple of {least} ({what} on each of {devices} devices{parts})"
+            f"config.batch={config.batch}: expected a multiple of {least} "
+            f"({what} on each of {devices} device(s){parts})"
         )
 
 
@@ -179,12 +188,27 @@ def _stages(config) -> None:
             raise UserError(f"{where}: no dataset of the stage {stage} has a config.mixture_weights above 0")
 
 
+def _require_loop(config, key: str, ours: str, other: str) -> None:
+    if key not in config:
+        raise UserError(f"config.{key}: missing, as in a config of mdp {other}; expected one of mdp {ours}")
+
+
+def reading(config) -> None:
+    """Checks what the config of a finished run says of reading photos, which evaluation may change.
+
+    Raises:
+      UserError: naming the first value that cannot work.
+    """
+    _common(config)
+
+
 def pretraining(config, devices: int) -> None:
     """Checks the config of `mdp pretrain` for a mesh of `devices` devices.
 
     Raises:
       UserError: naming the first value that cannot work.
     """
+    _require_loop(config, "sources", "pretrain", "finetune")
     network.pixel_encoder(config.model)  # says what it cannot build
     _common(config)
     _one_of(config, "objective", tuple(OBJECTIVES))
@@ -237,6 +261,7 @@ def finetuning(config, devices: int) -> None:
     Raises:
       UserError: naming the first value that cannot work.
     """
+    _require_loop(config, "dataset", "finetune", "pretrain")
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
     _common(config)
     if not config.dataset:

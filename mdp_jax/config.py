@@ -5,8 +5,11 @@ import ast
 import difflib
 import importlib.util
 import json
+import math
 import pathlib
+import re
 import sys
+import traceback
 
 from ml_collections import ConfigDict
 
@@ -48,23 +51,45 @@ def load(path: str) -> ConfigDict:
       path: a file, as given or relative to the folder that holds the shipped `configs/`.
 
     Raises:
-      UserError: no such file, or a file without `get_config`.
+      UserError: no such file, a file without `get_config`, an error in it, or a value of another type.
     """
     file = pathlib.Path(path)
     if not file.is_file():
         file = _configs_parent() / path
     if not file.is_file() or file.suffix != ".py":
-        known = sorted(
-            p.relative_to(_configs_parent()).as_posix() for p in (_configs_parent() / "configs").rglob("*.py")
-        )
+        found = (p.relative_to(_configs_parent()).as_posix() for p in (_configs_parent() / "configs").rglob("*.py"))
+        known = sorted(path for path in found if pathlib.Path(path).name not in ("base.py", "common.py"))
         nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
         raise UserError(f"--config {path}: no such Python file{_nearest(nearest)}")
-    module = _execute(file)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"--config {path}: expected a function get_config() in the file")
-    config = module.get_config()
-    config.lock()
-    return config
+    try:
+        module = _execute(file)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"--config {path}: expected a function get_config() in the file")
+        config = module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # the file is the user's, and may raise anything
+        raise UserError(f"--config {path}{_line_of(error, file)}: {_first_line(error)}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config {path}: get_config() returned {config!r:.50}; expected what configs/base.py makes")
+    return config.lock()
+
+
+def _line_of(error: Exception, file: pathlib.Path) -> str:
+    """ ", line N": the last one of a file that an error of its code came through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _first_line(error: Exception) -> str:
+    """An error in one line; of one about a key that a locked config has not, the key and the nearest one."""
+    text = str(error.msg if isinstance(error, SyntaxError) else error).strip().strip("'\"")
+    if missing := re.match(r'Key "(\w+)" does not exist', text):
+        meant = re.findall(r'Did you mean "(\w+)"', text)
+        return f"no such key: {missing[1]}{_nearest(meant)}"
+    return f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no message'}"
 
 
 def base():
@@ -153,6 +178,8 @@ def _parse(key: str, text: str, old):
             raise UserError(f"--config.{key}={text}: expected {expected} of {type(old[0]).__name__}, like {old}")
     if type(value) is not type(old):
         raise UserError(f"--config.{key}={text}: expected {expected}, like {old!r}")
+    if any(isinstance(item, float) and not math.isfinite(item) for item in (value if expected == "tuple" else [value])):
+        raise UserError(f"--config.{key}={text}: expected a finite number")
     return value
 
 

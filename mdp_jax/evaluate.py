@@ -3,9 +3,11 @@
 import argparse
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 from rich.console import Console
 
+from mdp_jax import config as configs
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views
@@ -33,14 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="photos to score (default val); those of val go to evaluation.json, others to evaluation_SPLIT.json",
     )
     views.add_arguments(parser)
-    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.data_dir=DIR."
+    parser.epilog = (
+        "Config values of the data can be set by --config.key=value, e.g. --config.data_dir=DIR; the scores name them."
+    )
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Scores a workdir's newest checkpoint, prints a table for each dataset and writes them as JSON.
 
     Raises:
-        UserError: no such workdir, views that cannot be, bad data, or classes that are not those of the network.
+        UserError: no such workdir, a config value that was fixed by the training, views that cannot be, bad data, or
+            classes that are not those of the network.
     """
     if workdir.is_pretraining(args.checkpoint):
         config, label_space, variables = workdir.load_pretrained(args.checkpoint, overrides)
@@ -58,7 +63,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     scores = {}
     for source, segmenter in zip(opened, segmenters, strict=True):
         scores[source.name] = _score(source, segmenter, config, variables, args.split, shown)
-    write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown)
+    changed = {key: text for key, text in overrides if key not in configs.FREE_ON_RESUME}
+    write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
 
 
 def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> dict:
@@ -66,7 +72,7 @@ def _score(source, segmenter, config, variables: dict, split: str, shown: views.
     evaluator = Evaluator(segmenter, source, config, views=shown)
     with Progress(len(source), unit="photo") as progress:
         scores = evaluator(variables, _report_to(progress, len(source)))
-    caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shapes"
+    caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
     caption += f", {shown.described()}" if shown != views.WHOLE else ""
     Console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(source.classes)]))
     return scores
@@ -85,16 +91,22 @@ def require_classes(source, classes: tuple[str, ...], where: str) -> None:
 
 
 def write_scores(
-    folder: pathlib.Path, scores: dict[str, dict], split: str = "val", shown: views.Views = views.WHOLE
+    folder: pathlib.Path,
+    scores: dict[str, dict],
+    split: str = "val",
+    shown: views.Views = views.WHOLE,
+    changed: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the scores (Evaluator's) of each dataset to evaluation.json, or evaluation_SPLIT.json for another split.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
     where there was nothing to measure. Where photos were not shown as they are, at once, "views" beside "datasets" says
-    how: {"crop": [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}.
+    how: {"crop": [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}; and "config", which of the
+    run's values were `changed` for it, {dotted key: text}.
     """
     name = "evaluation.json" if split == "val" else f"evaluation_{split}.json"
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
+    how |= {"config": dict(changed)} if changed else {}
     write_json(folder / name, {"datasets": scores} | how)
 
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photos, with different names")
     views.add_arguments(parser)
     parser.epilog = (
-        "Every config value can be set by --config.key=value, e.g. --config.data.short_side=480. "
+        "Config values of the data can be set by --config.key=value, e.g. --config.data.short_side=480. "
         "Photos stand before --scales or after another option."
     )
 
@@ -72,12 +72,14 @@ def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pa
     """The label PNG and overlay JPEG of every photo.
 
     Raises:
-        UserError: two photos of one name, or a photo that an output would replace.
+        UserError: a folder, two photos of one name, or a photo that an output would replace.
     """
     given = {pathlib.Path(photo).resolve() for photo in photos}
     taken: dict[str, str] = {}
     outputs = []
     for photo in photos:
+        if pathlib.Path(photo).is_dir():
+            raise UserError(f"{photo}: a folder; expected photos, as in {pathlib.Path(photo, '*.jpg')}")
         stem = pathlib.Path(photo).stem
         if stem in taken:
             raise UserError(
@@ -93,7 +95,14 @@ def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pa
 
 
 def write_picture(path: pathlib.Path, picture: np.ndarray) -> None:
-    """Writes uint8 [H,W] or BGR [H,W,3] in the format of the file's suffix, so that the file is whole or absent."""
+    """Writes uint8 [H,W] or BGR [H,W,3] in the format of the file's suffix, so that the file is whole or absent.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
-    partial.replace(path)
+    try:
+        partial.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected a file that can be written") from None

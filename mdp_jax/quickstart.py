@@ -11,6 +11,7 @@ from mdp_jax import config as configs
 from mdp_jax import finetune, pretrain
 from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
 from mdp_jax.evaluation.inference import Predictor
 from mdp_jax.json_files import write_json
 from mdp_jax.method.prototypes import Bank
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         for lr in LEARNING_RATES:
             values = [*overrides, ("init", init), ("optim.lr", str(lr))]
             finetunings[name, lr] = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain" / "config.json").exists():
+        raise UserError(f"--workdir {folder}: not empty and not of a quickstart; expected a new folder or that of one")
     pretrain.train(pretraining, folder / "pretrain")
     results = {}
     for (name, lr), config in finetunings.items():

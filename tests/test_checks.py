@@ -31,7 +31,6 @@ PRETRAINING = [
     ("mixture_weights=(0,)", r"config.mixture_weights=\(0,\): expected .* one of them more than 0"),
     ("mixture_weights=(-1,)", r"config.mixture_weights=\(-1,\): expected a weight of at least 0"),
     ("mixture_weights=('a',)", r"config.mixture_weights=\('a',\): expected a weight of at least 0"),
-    ("mixture_weights=(1e999,)", r"config.mixture_weights=\(inf,\): expected a weight of at least 0"),
     ("mixture_schedule=100,1", r"config.mixture_schedule=\(100, 1\): expected rows \(step, weight of each dataset\)"),
     ("mixture_schedule=((5,1),(5,2))", r"config.mixture_schedule=\(\(5, 1\), \(5, 2\)\): .* in rising order"),
     ("mixture_schedule=((0.5,1),)", r"config.mixture_schedule=\(\(0.5, 1\),\): expected rows"),
@@ -59,7 +58,7 @@ PRETRAINING = [
     ("method.momentum_view=both", "config.method.momentum_view='both': expected one of clean, mixed"),
     ("method.encoder_momentum=1.1", "config.method.encoder_momentum=1.1: expected a number from 0 to 1"),
     ("method.sparse_classes=0", "config.method.sparse_classes=0: expected at least 1"),
-    ("batch=10", r"config.batch=10: expected a multiple of 8 \(pairs of samples on each of 4 devices\)"),
+    ("batch=10", r"config.batch=10: expected a multiple of 8 \(pairs of samples on each of 4 device\(s\)\)"),
     ("optim.lr=0.0", "config.optim.lr=0.0: expected more than 0"),
     ("epochs=0.0", "config.steps=0 and config.epochs=0: expected one of them"),
     ("seed=-1", "config.seed=-1: expected at least 0"),
@@ -72,7 +71,7 @@ FINETUNING = [
     ("data.category_ratio=0.0", "config.data.category_ratio=0.0: expected more than 0"),
     ("model.decoder.dropout=1.0", "config.model.decoder.dropout=1.0: expected a rate"),
     ("dataset.labels=none", "config.dataset.labels='none': fine-tuning expects 'masks'"),
-    ("batch=6", "config.batch=6: expected a multiple of 4 .samples on each of 4 devices"),
+    ("batch=6", "config.batch=6: expected a multiple of 4 .samples on each of 4 device.s."),
     ("steps=0", "config.steps=0: expected at least 1"),
 ]
 

@@ -104,6 +104,33 @@ def test_missing_config_names_the_nearest(tmp_path):
         configs.load(str(empty))
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("def get_config(:", r"mine\.py, line 2: SyntaxError: invalid syntax"),
+        ("import nothere", r"mine\.py, line 2: ModuleNotFoundError: No module named 'nothere"),
+        (
+            "def get_config():\n    pass",
+            r"mine\.py: get_config\(\) returned None; expected what configs/base\.py makes",
+        ),
+        ("c = base.pretrain()\nc.setps = 1", r"mine\.py, line 3: no such key: setps"),
+        ("c = base.pretrain()\nc.optim.lrr = 1.0", r"mine\.py, line 3: no such key: lrr; the nearest is lr"),
+        (
+            "c = base.finetune()\nc.dataset = base.folder('a', 'a')\nc.dataset.limt = 1",
+            r"line 4: no such key: limt; the nearest is limit",
+        ),
+        ("c = base.tfds('a')\nc.mask_kye = 'x'", r"line 3: no such key: mask_kye; the nearest is mask_key"),
+        ("c = base.pretrain()\nc.batch = '32'", r"mine\.py, line 3: TypeError: .*batch"),
+    ],
+)
+def test_mistakes_in_a_config_file_are_one_line(tmp_path, lines, message):
+    file = tmp_path / "mine.py"
+    file.write_text(f"from configs import base\n{lines}\n")
+    with pytest.raises(UserError, match=message) as error:
+        configs.load(str(file))
+    assert "\n" not in str(error.value)
+
+
 def test_a_config_file_of_ones_own(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("from configs import base\n\n\ndef get_config():\n    return base.finetune()\n")
@@ -122,7 +149,8 @@ def test_a_config_of_another_version_is_named():
     config = configs.base().finetune()
     config.dataset = configs.base().folder("streets", "streets")
     configs.require_keys(config, configs.base().finetune(), "run/config.json")
-    del config.model["remat"]
+    with config.unlocked():
+        del config.model["remat"]
     with pytest.raises(UserError, match=r"run/config\.json: no model\.remat in it; expected the workdir"):
         configs.require_keys(config, configs.base().finetune(), "run/config.json")
 
@@ -131,6 +159,7 @@ def test_a_dataset_of_another_version_is_named():
     config = configs.base().finetune()
     config.dataset = configs.base().folder("streets", "streets")
     configs.require_keys(config, configs.base().finetune(), "run/config.json")
-    del config.dataset["labels"]
+    with config.unlocked():
+        del config.dataset["labels"]
     with pytest.raises(UserError, match=r"run/config\.json: no labels in dataset 'streets'; expected the workdir"):
         configs.require_keys(config, configs.base().finetune(), "run/config.json")

@@ -48,7 +48,7 @@ def test_scores_table_and_json(made, capsys):
     rows = [line.split() for line in printed.out.splitlines() if line.strip()]
     assert ["sky", f"{expected['per_class']['sky']:.2f}"] in rows
     assert [row[0] for row in rows[-6:]] == ["sky", "road", "car", "mIoU", "mAcc", "aAcc"]
-    assert "3 photos of 2 shapes" in printed.out
+    assert "3 photos of 2 shape(s)" in printed.out
     assert "photo 3/3" in printed.err
 
 
@@ -75,7 +75,8 @@ def test_several_views(made, capsys, arguments, views, said, written):
     assert expected != scores_by_a_loop(made)
     assert cli.run(["evaluate", "--checkpoint", str(run), *arguments.split()]) == 0
     found = json.loads((run / "evaluation.json").read_text())
-    assert found == {"datasets": {"noise": expected}, "views": written}
+    changed = {"config": {"data.crop": "(16,24)"}} if "--config" in arguments else {}
+    assert found == {"datasets": {"noise": expected}, "views": written} | changed
     assert said in " ".join(capsys.readouterr().out.split())
 
 
@@ -96,6 +97,21 @@ def test_a_dataset_of_other_classes_is_one_line(made, tmp_path, capsys):
     assert stop.value.code == 2
     message = capsys.readouterr().err.strip()
     assert "\n" not in message and "class 1 is 'street'" in message and "'road'" in message
+
+
+@pytest.mark.parametrize("key", ["method.temperature=0.0", "model.output_stride=16", "seed=1", "objective=mdp"])
+def test_what_the_training_fixed_cannot_be_changed(made, key):
+    before = (made[1] / "evaluation.json").stat().st_mtime_ns
+    with pytest.raises(
+        UserError, match=rf"--config\.{key.split('=')[0]}: fixed when .* was trained; expected a key of"
+    ):
+        cli.run(["evaluate", "--checkpoint", str(made[1]), f"--config.{key}"])
+    assert (made[1] / "evaluation.json").stat().st_mtime_ns == before
+
+
+def test_values_that_cannot_be_are_refused(made):
+    with pytest.raises(UserError, match=r"config\.data\.threads=0: expected at least 1"):
+        cli.run(["evaluate", "--checkpoint", str(made[1]), "--config.data.threads=0"])
 
 
 @pytest.mark.parametrize("extra", [["--mode", "windows"], ["--split", "all"], ["--config.no_such_key=1"]])

@@ -1,5 +1,7 @@
 """mdp_jax/predict.py: the command on a workdir of seeded weights."""
 
+import errno
+
 import cv2
 import numpy as np
 import pytest
@@ -119,9 +121,9 @@ def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
     target.write_bytes(b"as it was")
 
     def full_disk(self, data):
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match=r"label\.png: No space left on device; expected a file that can be written"):
         predict.write_picture(target, np.zeros((4, 4), np.uint8))
     assert target.read_bytes() == b"as it was"

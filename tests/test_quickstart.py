@@ -30,3 +30,10 @@ def test_values_that_one_loop_alone_has_are_refused_before_anything_runs(tmp_pat
     with pytest.raises(UserError, match=f"--config.{key.split('=')[0]}: no such key"):
         cli.run(["quickstart", "--workdir", str(tmp_path / "q"), f"--config.{key}"])
     assert not (tmp_path / "q").exists()
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="not empty and not of a quickstart"):
+        cli.run(["quickstart", "--workdir", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

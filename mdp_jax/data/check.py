@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if path:
         write_json(path, found.as_json())
     if found.failures:
-        more = f" (and {len(found.failures) - 1} more reasons)" if len(found.failures) > 1 else ""
+        more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
         raise UserError(f"training would fail: {found.failures[0]}{more}")
 
 
@@ -117,7 +117,8 @@ class _Report:
         self.parts = parts
         self.looked_at = [part for part in parts if part.found]
         self.doubles = findings.doubles(parts)
-        self.failures = findings.failures(parts) + _label_space_failure(parts, kind)
+        self.clashes = _label_space_failure(parts, kind)
+        self.failures = findings.failures(parts) + self.clashes
         self.remarks = [line for part in self.looked_at for line in findings.remarks(part)]
 
     def print(self) -> None:
@@ -132,6 +133,7 @@ class _Report:
         lines += [line for double in self.doubles for line in self._double_lines(double)]
         for part in self.parts:
             lines += [f"problem: {part}: {part.refused}"] if part.refused else _problem_lines(part)
+        lines += [f"problem: {clash}" for clash in self.clashes]
         lines.append(f"reasons to fail: {len(self.failures)}, warnings: {len(self.remarks) + len(self.doubles)}")
         for line in lines:
             print(line)

@@ -97,7 +97,7 @@ def pretrain_sections(folder, label_space, bank, datasets, tables: list[Table], 
     rows = read_metrics(folder)
     names = [name for name, _ in label_space.datasets]
     losses = figures.curves(series(rows, "loss", "prototype_loss", "sparse_loss"), "loss")
-    each = figures.curves(_dataset_series(rows, names), "loss of unmixed pixels")
+    each = figures.curves(_dataset_series(rows, names), "loss of pixels with one label")
     accuracy = figures.curves(series(rows, "accuracy"), "pixels classified right (share)")
     sections = [
         Section(

@@ -32,7 +32,7 @@ def _axes_of_rows(names: Sequence[str], panels: int = 1, width: float = 8.5):
 
 
 def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
-    """Each difference with its interval and the seeds as dots; very wide intervals end at the border.
+    """Each difference with its interval and the seeds as dots; an arrow is where an interval goes on beyond the border.
 
     Args:
       outcomes: at least one.
@@ -43,6 +43,7 @@ def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
     """
     dots = [*(difference for outcome in outcomes for difference in outcome.differences), -MARGIN, MARGIN]
     room = 0.4 * (max(dots) - min(dots))
+    left, right = min(dots) - room, max(dots) + room  # the interval of two seeds may be wider than all else
     figure, (axes,) = _axes_of_rows([f"{o.contrast.key}  (n = {len(o.seeds)})" for o in outcomes])
     axes.axvline(0, color="0.3", linewidth=1)
     for row, outcome in enumerate(outcomes):
@@ -53,12 +54,15 @@ def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
         axes.scatter(outcome.differences, [row + 0.22] * len(outcome.seeds), s=9, color="0.2", alpha=0.6, linewidth=0)
         if low is not None:
             axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+            for end, border, arrow in ((low, left, "<"), (high, right, ">")):
+                if not left <= end <= right:
+                    axes.plot([border], [row], arrow, color=colour, markersize=8, clip_on=False)
         if mean is not None:
             axes.plot([mean], [row], _MARKERS[outcome.verdict], color=colour, markersize=6)
     for says in dict.fromkeys(outcome.verdict for outcome in outcomes):
         axes.plot([], [], _MARKERS[says], color=_COLOURS[says], label=says or "nothing claimed")
     axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    axes.set_xlim(min(dots) - room, max(dots) + room)  # the interval of two seeds may be wider than all else
+    axes.set_xlim(left, right)
     axes.set_xlabel("difference in mIoU (%), mean of the pairs and its 95 % interval; dots: seeds", fontsize=9)
     axes.set_title(title, fontsize=11)
     return encode_png(pixels(figure))

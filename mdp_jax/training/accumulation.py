@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -30,12 +31,23 @@ def join(batch, devices: int):
     return jax.tree.map(of_leaf, batch)
 
 
-def _weighted(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """The mean of [parts, ...] by weights [parts]; NaN entries (nothing measured) are left out."""
-    weights = jnp.where(jnp.isnan(values), 0.0, weights.reshape(-1, *(1,) * (values.ndim - 1)))
-    total = jnp.sum(weights, axis=0)
-    mean = jnp.sum(jnp.where(weights > 0, weights * values, 0.0), axis=0) / jnp.where(total > 0, total, 1.0)
-    return jnp.where(jnp.all(jnp.isnan(values), axis=0), jnp.nan, mean)
+@flax.struct.dataclass
+class Mean:
+    """A metric that is a mean over what a batch has of something: pixels, labelled pixels, those of one dataset.
+
+    Attributes:
+      total: float [...], sum of weight x value.
+      weight: float or int, broadcastable to [...], sum of the weights.
+      nothing: the value where the weight is 0.
+    """
+
+    total: jax.Array
+    weight: jax.Array
+    nothing: float = flax.struct.field(pytree_node=False, default=0.0)
+
+    def value(self) -> jax.Array:
+        """[...]"""
+        return jnp.where(self.weight > 0, self.total / jnp.where(self.weight > 0, self.weight, 1), self.nothing)
 
 
 def gradient_in_parts(loss_of: Callable, params, batch_stats, batch, parts: int, devices: int):
@@ -45,7 +57,7 @@ def gradient_in_parts(loss_of: Callable, params, batch_stats, batch, parts: int,
     update is that of the large batch but for batch normalisation, whose statistics are those of each part.
 
     Args:
-      loss_of: (params, batch_stats, part, index of the part) -> loss, (weight, batch_stats, metrics).
+      loss_of: (params, batch_stats, part, index of the part) -> loss, (weight, batch_stats, {name: Mean}).
       params: to be differentiated by.
       batch_stats: running statistics; every part moves them.
       batch: pytree of [B, ...].
@@ -53,23 +65,24 @@ def gradient_in_parts(loss_of: Callable, params, batch_stats, batch, parts: int,
       devices: that the batch is split over.
 
     Returns:
-      loss, gradient, batch_stats, metrics; of the metrics the mean by weight over parts.
+      loss, gradient, batch_stats, {name: value of the metric over the whole batch}.
     """
     value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
         (loss, (_, batch_stats, metrics)), gradient = value_and_gradient(params, batch_stats, batch, 0)
-        return loss, gradient, batch_stats, metrics
+        return loss, gradient, batch_stats, {name: metric.value() for name, metric in metrics.items()}
 
     def body(carry, inputs):
         batch_stats, gradient = carry
         (loss, (weight, batch_stats, metrics)), of_part = value_and_gradient(params, batch_stats, *inputs)
         gradient = jax.tree.map(lambda total, x: total + weight * x, gradient, of_part)
-        return (batch_stats, gradient), (weight, metrics | {"loss": loss})
+        return (batch_stats, gradient), metrics | {"loss": Mean(weight * loss, weight)}
 
     inputs = (cut(batch, parts, devices), jnp.arange(parts))
     start = (batch_stats, jax.tree.map(jnp.zeros_like, params))
-    (batch_stats, gradient), (weights, metrics) = jax.lax.scan(body, start, inputs)
-    total = jnp.sum(weights)
+    (batch_stats, gradient), metrics = jax.lax.scan(body, start, inputs)
+    metrics = jax.tree.map(lambda of_parts: jnp.sum(of_parts, axis=0), metrics)
+    total = metrics["loss"].weight
     gradient = jax.tree.map(lambda x: x / jnp.where(total > 0, total, 1.0), gradient)
-    metrics = {name: _weighted(values, weights) for name, values in metrics.items()}
+    metrics = {name: metric.value() for name, metric in metrics.items()}
     return metrics.pop("loss"), gradient, batch_stats, metrics

@@ -25,15 +25,20 @@ def _manager(folder: pathlib.Path, **options) -> ocp.CheckpointManager:
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, target):
-    """State and meta of a step; `target` None: onto the first device, as nested dicts."""
-    if target is None:
-        device = SingleDeviceSharding(jax.local_devices()[0])
-        saved = manager.item_metadata(step)["state"]
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved)
+    """State and meta of a step, laid out as `target`."""
     restored = manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
     )
     return restored["state"], dict(restored["meta"])
+
+
+def _restore_as_saved(manager: ocp.CheckpointManager, step: int):
+    """State and meta of a step, the state as nested dicts on the first device."""
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    saved = manager.item_metadata(step)["state"]
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved)
+    with jax.enable_x64(True):  # float64 stays what it is, whatever this process computes in
+        return _restore(manager, step, target)
 
 
 def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
@@ -49,7 +54,7 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                state, meta = _restore(manager, step, target=None)
+                state, meta = _restore_as_saved(manager, step)
                 expected = meta.pop("checksums")
                 for name, checksum in own_checksums(state).items():
                     if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
@@ -160,6 +165,8 @@ def load(workdir, say: Callable[[str], None] = print) -> tuple[dict, dict]:
       UserError: no such workdir, or no checkpoint in it that can be read.
     """
     folder = pathlib.Path(workdir).resolve() / "checkpoints"
+    if not folder.parent.is_dir():
+        raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
     if not folder.is_dir():
         raise UserError(f"{workdir}: no folder checkpoints in it; expected the workdir of a run")
     step, state, meta = _newest_good(folder, say)

@@ -102,7 +102,7 @@ class Monitor:
         for step, row in zip(steps, rows, strict=True):
             for name in ("loss", "gradient_norm"):
                 if not math.isfinite(float(row[name])):
-                    raise NonFiniteError(f"step {step}: {name} is {float(row[name])}; the last checkpoint is kept")
+                    raise NonFiniteError(f"step {step}: {name} is {float(row[name])}; earlier checkpoints are kept")
         seconds = time.perf_counter() - self._since
         images_per_second = len(rows) * self._batch / seconds
         wait = min(self._waited / seconds, 1.0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.models import network
-from mdp_jax.training.accumulation import cut, join
+from mdp_jax.training.accumulation import Mean, cut, join
 from mdp_jax.training.normalisation import normalise_image
 
 
@@ -50,7 +50,7 @@ class Objective(NamedTuple):
       network: of the query; params, batch_stats = its variables.
       memory: (params, batch_stats) -> the parts of PretrainState that this objective has beside them, at step 0.
       before: (state before the step, batch) -> Before.
-      loss: (params, batch_stats, state before the step, Query) -> loss, (sum of weights, batch_stats, metrics).
+      loss: (params, batch_stats, state before the step, Query) -> loss, (sum of weights, batch_stats, {name: Mean}).
       follow: (state, params after the optimizer, batch, `kept`) -> those parts after the step, metrics.
     """
 
@@ -104,14 +104,8 @@ def apply(model, params: dict, batch_stats: dict, images: jax.Array) -> tuple[ja
     return outputs, updated["batch_stats"]
 
 
-def mean_over(weight: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """The sum over pixels divided by the sum of `weight`, 0 where that is 0."""
-    total = jnp.sum(weight)
-    return lambda values: jnp.sum(values) / jnp.where(total > 0, total, 1.0)
-
-
-def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace) -> jax.Array:
-    """The metric `dataset_loss`: mean loss [S] of the pixels with one label whose class one dataset alone has.
+def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace) -> Mean:
+    """The metric `dataset_loss`: mean loss of the pixels with one label whose class one dataset alone has.
 
     Args:
       loss, weight: float [B, N], of each pixel.
@@ -119,19 +113,19 @@ def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, 
       label_space: of S datasets.
 
     Returns:
-      float [S], NaN where the batch has no such pixel.
+      Mean of float [S], NaN where the batch has no such pixel.
     """
     count = len(label_space.datasets)
     own = labels[..., 0]
     dataset_of = jnp.asarray(label_space.dataset_of())
     ids = jnp.where((own >= 0) & (labels[..., 1] < 0), dataset_of[jnp.maximum(own, 0)], count)
     sums = jax.ops.segment_sum(jnp.stack([loss, weight], -1).reshape(-1, 2), ids.reshape(-1), count + 1)
-    return sums[:count, 0] / jnp.where(sums[:count, 1] > 0, sums[:count, 1], jnp.nan)
+    return Mean(sums[:count, 0], sums[:count, 1], jnp.nan)
 
 
 def pixel_metrics(
     loss: jax.Array, hit: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace
-) -> dict[str, jax.Array]:
+) -> dict[str, Mean]:
     """The metrics that every objective has: `accuracy`, `valid_fraction` and `dataset_loss`.
 
     Args:
@@ -139,9 +133,10 @@ def pixel_metrics(
       labels: int [B, N, 2], global ids, -1 = ignore or no second label.
       label_space: of S datasets.
     """
+    total = jnp.sum(weight)
     return {
-        "accuracy": mean_over(weight)(hit),
-        "valid_fraction": jnp.mean(weight),
+        "accuracy": Mean(jnp.sum(hit), total),
+        "valid_fraction": Mean(total, jnp.asarray(weight.size)),
         "dataset_loss": loss_of_each_dataset(loss, weight, labels, label_space),
     }
 

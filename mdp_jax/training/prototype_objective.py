@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method import losses, mixing, prototypes
 from mdp_jax.method.pseudo_labels import pseudo_labels, spread
+from mdp_jax.training.accumulation import Mean
 from mdp_jax.training.objective import (
     Before,
     MomentumEncoder,
@@ -14,7 +15,6 @@ from mdp_jax.training.objective import (
     apply,
     batch_as_it_is,
     labels_of_features,
-    mean_over,
     pixel_metrics,
     pixels_of_loss,
 )
@@ -43,10 +43,11 @@ def prototype_objective(config, label_space: LabelSpace, devices: int, options: 
         vectors, batch_stats = apply(encoder.network, params, batch_stats, query.image)
         vectors, labels = pixels_of_loss(vectors, query.labels, config)
         loss, pixels = losses.prototype_loss(vectors, labels, query.weights[:, :, 0], state.bank, options, chunk)
-        mean = mean_over(pixels.weight)
-        metrics = {"prototype_loss": mean(pixels.prototype), "sparse_loss": mean(pixels.sparse)}
+        weight = jnp.sum(pixels.weight)
+        parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
+        metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
         metrics |= pixel_metrics(pixels.prototype, pixels.hit, pixels.weight, labels, label_space)
-        return loss, (jnp.sum(pixels.weight), batch_stats, metrics)
+        return loss, (weight, batch_stats, metrics)
 
     def follow(state, params, batch, kept):
         # With unlabelled datasets the embeddings were needed before the loss.

@@ -29,11 +29,14 @@ def make_mesh(devices: int, fsdp: int = 1) -> Mesh:
     """The mesh over the first `devices` devices of all processes (0 = all of them); see `mesh_of`.
 
     Raises:
-      UserError: more devices than there are, some of them with several processes, or `fsdp` does not divide them.
+      UserError: a number of devices below 0 or above what is there, some of them with several processes, or an
+        `fsdp` that does not divide them.
     """
     present = jax.devices()
+    if devices < 0:
+        raise UserError(f"config.devices={devices}: expected a number of devices, or 0 for all of them")
     if devices > len(present):
-        raise UserError(f"config.devices={devices}: only {len(present)} devices ({present[0].platform}) are here")
+        raise UserError(f"config.devices={devices}: only {len(present)} device(s) ({present[0].platform}) are here")
     if devices and jax.process_count() > 1:
         raise UserError(f"config.devices={devices}: expected 0, all devices, with {jax.process_count()} processes")
     return mesh_of(present[: devices or len(present)], fsdp)
@@ -48,7 +51,7 @@ def mesh_of(devices: list, fsdp: int) -> Mesh:
       UserError: `fsdp` does not divide the devices.
     """
     if fsdp < 1 or len(devices) % fsdp:
-        raise UserError(f"config.fsdp={fsdp}: expected a divisor of the {len(devices)} devices")
+        raise UserError(f"config.fsdp={fsdp}: expected a divisor of the {len(devices)} device(s)")
     axis_types = (AxisType.Auto, AxisType.Auto)
     return jax.make_mesh((len(devices) // fsdp, fsdp), ("data", "fsdp"), axis_types=axis_types, devices=devices)
 

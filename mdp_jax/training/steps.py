@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from mdp_jax.method import mixing
 from mdp_jax.models.network import upsample
 from mdp_jax.training import sharding
-from mdp_jax.training.accumulation import gradient_in_parts
+from mdp_jax.training.accumulation import Mean, gradient_in_parts
 from mdp_jax.training.normalisation import normalise_image
 from mdp_jax.training.objective import Objective, Query
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
@@ -80,7 +80,7 @@ def pretrain_step(config, objective: Objective, optimizer, devices: int) -> Call
     return step
 
 
-def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.Array, jax.Array]:
+def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.Array, Mean]:
     """Pixel-wise cross entropy (METHOD.md section 6).
 
     Args:
@@ -93,10 +93,10 @@ def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.A
     """
     valid = label >= 0
     per_pixel = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label, 0))
-    labelled = jnp.maximum(jnp.sum(valid), 1)
-    loss = jnp.sum(jnp.where(valid, per_pixel, 0.0)) / (label.size if mean == "all" else labelled)
-    right = jnp.sum(valid & (jnp.argmax(logits, axis=-1) == label)) / labelled
-    return loss, right
+    labelled = jnp.sum(valid)
+    loss = jnp.sum(jnp.where(valid, per_pixel, 0.0)) / (label.size if mean == "all" else jnp.maximum(labelled, 1))
+    right = jnp.sum(valid & (jnp.argmax(logits, axis=-1) == label))
+    return loss, Mean(right.astype(loss.dtype), labelled)
 
 
 def finetune_step(config, segmenter, optimizer, devices: int) -> Callable:

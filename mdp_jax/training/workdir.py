@@ -5,8 +5,8 @@ import pathlib
 import jax
 from ml_collections import ConfigDict
 
+from mdp_jax import checks, distributed, runtime
 from mdp_jax import config as configs
-from mdp_jax import distributed, runtime
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.interop import files
@@ -14,6 +14,8 @@ from mdp_jax.interop.init import load_init
 from mdp_jax.json_files import write_json
 from mdp_jax.training import checkpoint
 from mdp_jax.training.sharding import leaf_names
+
+_OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
 
 
 def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -> None:
@@ -64,7 +66,8 @@ def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
 
 def has_checkpoints(workdir) -> bool:
     """Whether a run in this workdir would go on instead of beginning."""
-    return any((pathlib.Path(workdir) / "checkpoints").glob("[0-9]*"))
+    # A step that was being written when its run was killed is a folder of another name.
+    return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
 
 
 def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: LabelSpace):
@@ -122,7 +125,7 @@ def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict)
       batch_stats: of the new network.
 
     Returns:
-      params and batch_stats with those parts replaced.
+      params and batch_stats with those parts replaced, in the dtypes of the new network.
 
     Raises:
       UserError: no checkpoint there, or a part of another architecture (naming the leaves).
@@ -141,8 +144,9 @@ def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict)
             raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(state[name])}")
         # On the host: they go wherever the new network's arrays lie, on devices of other processes too.
         taken = {part: jax.device_get(state[name][part]) for part in parts}
-        require_leaves(taken, {part: ours[part] for part in parts}, f"--init {init}")
-        loaded.append(ours | taken)
+        wanted = {part: ours[part] for part in parts}
+        require_leaves(taken, wanted, f"--init {init}")
+        loaded.append(ours | jax.tree.map(lambda new, old: new.astype(old.dtype), taken, wanted))
     return loaded[0], loaded[1]
 
 
@@ -205,7 +209,13 @@ def _load(folder: pathlib.Path, default: ConfigDict, overrides, names: tuple[str
     """Config with the keys of `default`, label space, and the parts `names` of the newest good state of a workdir."""
     config = configs.load_json(folder / "config.json")
     configs.require_keys(config, default, folder / "config.json")
+    for key, _ in overrides:
+        if key.split(".")[0] not in _OF_READING:
+            raise UserError(
+                f"--config.{key}: fixed when {folder} was trained; expected a key of {', '.join(_OF_READING)}"
+            )
     config = configs.apply_overrides(config, list(overrides))
+    checks.reading(config)
     label_space = LabelSpace.load(folder / "label_space.json")
     runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
     state, meta = checkpoint.load(folder)

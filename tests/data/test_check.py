@@ -175,7 +175,7 @@ def test_bad_photos_are_found_where_a_run_skips_them(capsys):
 
 def test_a_set_that_is_missing_is_one_reason(capsys):
     status, _, err, found = check(capsys, "set", "--data_dir", ".", "--splits", "train")
-    assert status == 2 and len(found["failures"]) == 1 and "more reasons" not in err
+    assert status == 2 and len(found["failures"]) == 1 and "more)" not in err
 
 
 def test_the_same_photo_in_splits_and_sets(capsys):

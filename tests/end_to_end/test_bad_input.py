@@ -94,12 +94,17 @@ VALUES = [
     ("pretrain", "optim.lrr=1", "the nearest is optim.lr"),
     ("pretrain", "data.crop=(30,32)", "config.data.crop=(30, 32): expected height and width divisible"),
     ("pretrain", "batch=6", "config.batch=6: expected a multiple of 4"),
-    ("pretrain", "devices=99", "config.devices=99: only 8 devices"),
+    ("pretrain", "devices=99", "config.devices=99: only 8 device(s)"),
+    ("pretrain", "devices=-1", "config.devices=-1: expected a number of devices, or 0"),
+    ("pretrain", "data.std=(1.0,2.0)", "config.data.std=(1.0, 2.0): expected three numbers"),
+    ("finetune", "data.mean=1.0,", "config.data.mean=(1.0,): expected three numbers"),
+    ("pretrain", "model.decoder.rates=(0,1)", "config.model.decoder.rates=(0, 1): expected whole numbers from 1"),
+    ("pretrain", "epochs=1e999", "--config.epochs=1e999: expected a finite number"),
     ("pretrain", "sources.rooms.drop_classes=('sofa',)", "sofa"),
     ("pretrain", "sources.rooms.name=streets", "streets"),
     ("finetune", "model.backbone=resnet19", "config.model.backbone=resnet19: expected one of"),
     ("finetune", "dataset.limit=99", "99"),
-    ("finetune", "init=nowhere", "nowhere: no folder checkpoints in it"),
+    ("finetune", "init=nowhere", "nowhere: no such file or folder"),
 ]
 
 
@@ -142,3 +147,13 @@ def test_photo_that_goes_bad_in_the_middle(data, capsys):
         cli.main(["pretrain", "--config", "pretrain.py", "--workdir", "run", *unchecked])
     assert exit_.value.code == 2
     assert "rooms/images/train/p1.jpg is truncated" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("loop", "other", "key"), [("pretrain", "finetune", "sources"), ("finetune", "pretrain", "dataset")]
+)
+def test_a_config_of_the_other_loop(data, capsys, loop, other, key):
+    pathlib.Path(f"{loop}.py").write_text(pathlib.Path(f"{other}.py").read_text())
+    status, err = run(loop, capsys)
+    assert status == 2
+    assert err == f"mdp: config.{key}: missing, as in a config of mdp {other}; expected one of mdp {loop}\n"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.training.accumulation import cut, gradient_in_parts, join
+from mdp_jax.training.accumulation import Mean, cut, gradient_in_parts, join
 
 
 def test_cut_takes_a_part_of_every_device_and_keeps_neighbours():
@@ -20,8 +20,13 @@ def loss_of(params, batch_stats, part, index):
     error = jnp.square(part["x"] * params["a"] - part["y"])
     weight = jnp.sum(part["w"])
     loss = jnp.sum(part["w"] * error) / jnp.where(weight > 0, weight, 1.0)
-    measured = jnp.where(part["w"][0] > 0, loss, jnp.nan)
-    return loss, (weight, batch_stats + 1, {"measured": measured, "index": index * 1.0})
+    first, count = part["y"][0], jnp.asarray(part["w"].size)
+    metrics = {
+        "share": Mean(weight, count),
+        "first": Mean(jnp.stack([first, 0 * first]), jnp.array([1, 0]), jnp.nan),
+        "index": Mean(count * index * 1.0, count),
+    }
+    return loss, (weight, batch_stats + 1, metrics)
 
 
 @pytest.mark.parametrize("weights", [[1, 1, 1, 1, 1, 1, 1, 1], [1, 0, 2, 0, 0, 0, 3, 1], [0] * 8])
@@ -43,11 +48,11 @@ def test_parts_give_the_gradient_of_the_whole(weights):
         assert int(batch_stats) == parts
 
 
-def test_metrics_are_means_by_weight_without_what_was_not_measured():
-    batch = {"x": jnp.zeros(4), "y": jnp.array([1.0, 1.0, 3.0, 3.0]), "w": jnp.array([1.0, 0.0, 3.0, 0.0])}
-    *_, metrics = gradient_in_parts(loss_of, {"a": jnp.ones(())}, jnp.zeros(()), batch, parts=2, devices=1)
-    np.testing.assert_allclose(metrics["measured"], (1 * 1 + 3 * 9) / 4)
-    np.testing.assert_allclose(metrics["index"], 0.75)
-    batch["w"] = jnp.array([1.0, 0.0, 0.0, 3.0])
-    *_, metrics = gradient_in_parts(loss_of, {"a": jnp.ones(())}, jnp.zeros(()), batch, parts=2, devices=1)
-    np.testing.assert_allclose(metrics["measured"], 1.0)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_each_metric_has_a_weight_of_its_own(parts):
+    """Half of the pixels weigh nothing, all of them in the second part: a mean over all pixels does not see this."""
+    batch = {"x": jnp.zeros(4), "y": jnp.array([1.0, 1.0, 3.0, 3.0]), "w": jnp.array([1.0, 2.0, 0.0, 0.0])}
+    *_, metrics = gradient_in_parts(loss_of, {"a": jnp.ones(())}, jnp.zeros(()), batch, parts, devices=1)
+    np.testing.assert_allclose(metrics["share"], 3 / 4)
+    np.testing.assert_allclose(metrics["first"], [1 if parts == 1 else (1 + 3) / 2, np.nan])
+    np.testing.assert_allclose(metrics["index"], 0 if parts == 1 else 0.5)

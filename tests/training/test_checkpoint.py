@@ -116,8 +116,10 @@ def test_a_half_written_step_is_not_a_step(workdir):
 
 
 def test_empty_and_missing_folders(tmp_path):
-    with pytest.raises(UserError, match="no folder checkpoints in it"):
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
         checkpoint.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no folder checkpoints in it"):
+        checkpoint.load(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match="empty; expected at least one checkpoint"):
         checkpoint.load(tmp_path)

@@ -296,22 +296,41 @@ def test_labels_finer_than_features_against_a_naive_loop(stride):
     (metrics,), after = run.steps(batch, 1)
     vectors = embeddings(run.config, before.params, before.batch_stats, batch["image"]).reshape(16, 4, 4, -1)
     logits = vectors.astype(np.float64) @ before.bank.vectors.T / run.config.method.temperature
-    first, losses = stride // 2, []
+    first, losses, hits, seen = stride // 2, ([], []), [], before.bank.images_seen > 0  # losses of each dataset
     for b, y, x in np.ndindex(16, 32 // stride, 32 // stride):
         label = batch["label"][b, first + y * stride, first + x * stride]
-        if label < 0 or before.bank.images_seen[label] == 0:
+        if label < 0 or not seen[label]:
             continue
         here = np.zeros(5)
         for (row, down), (column, right) in itertools.product(
             *(corners((at + 0.5) * stride / 8 - 0.5) for at in (y, x))
         ):
             here += down * right * logits[b, row, column]
-        shares = np.exp(here) * (before.bank.images_seen > 0)
-        losses.append(np.log(shares.sum()) - here[label])
-    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
-    np.testing.assert_allclose(metrics["valid_fraction"], len(losses) / (16 * (32 // stride) ** 2), rtol=1e-5)
+        shares = np.exp(here) * seen
+        losses[label >= 3].append(np.log(shares.sum()) - here[label])
+        hits.append(shares.argmax() == label)
+    every = [*losses[0], *losses[1]]
+    for name in ("loss", "prototype_loss"):
+        np.testing.assert_allclose(metrics[name], np.mean(every), rtol=1e-4)
+    np.testing.assert_allclose(metrics["dataset_loss"], [np.mean(of) for of in losses], rtol=1e-4)
+    assert 0.05 < np.mean(hits) < 0.95 and metrics["sparse_loss"] == 0.0
+    np.testing.assert_allclose(metrics["accuracy"], np.mean(hits), rtol=1e-4)
+    np.testing.assert_allclose(metrics["valid_fraction"], len(every) / (16 * (32 // stride) ** 2), rtol=1e-5)
+    pairs = itertools.combinations(after.bank.vectors[after.bank.images_seen > 0], 2)
+    np.testing.assert_allclose(metrics["bank_cosine"], np.mean([one @ other for one, other in pairs]), rtol=1e-4)
     held = [[c in label[4::8, 4::8] for c in range(5)] for label in batch["key_label"]]
     assert (after.bank.images_seen - before.bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
+
+
+def test_both_parts_of_the_loss_are_measured():
+    run, without = (with_bank(model__width=0.25, method__sparse_coding=kind) for kind in ("pull", "off"))
+    batch = unmixed_batch(run.config)
+    (metrics,), _ = run.steps(batch, 1)
+    (alone,), _ = without.steps(batch, 1)
+    np.testing.assert_allclose(metrics["prototype_loss"], alone["loss"], rtol=1e-5)
+    sparse = (metrics["loss"] - alone["loss"]) / run.config.method.sparse_weight
+    assert sparse > 0.1
+    np.testing.assert_allclose(metrics["sparse_loss"], sparse, rtol=1e-3)
 
 
 def corners(position):

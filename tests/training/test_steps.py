@@ -148,7 +148,7 @@ def test_cross_entropy_by_hand():
     label = jnp.array([[[0, 1, -1]]])
     valid = -(np.log(0.5) + np.log(0.75))
     loss, right = cross_entropy(logits, label, "valid")
-    np.testing.assert_allclose([loss, right], [valid / 2, 1.0], rtol=1e-6)
+    np.testing.assert_allclose([loss, right.value()], [valid / 2, 1.0], rtol=1e-6)
     np.testing.assert_allclose(cross_entropy(logits, label, "all")[0], valid / 3, rtol=1e-6)
 
 
@@ -198,6 +198,24 @@ def test_parts_of_a_batch_move_the_head_as_the_whole_batch_does():
     np.testing.assert_allclose(losses_in_parts, losses, rtol=1e-5)
     for ours, theirs in zip(*(jax.tree.leaves(s.params["classifier"]) for s in (in_parts, whole)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_accuracy_of_parts_is_that_of_the_batch():
+    """With a frozen network, and labels in one of two parts alone."""
+    found = []
+    for accumulate in (1, 2):
+        config = tiny.finetune_config(
+            batch=16, devices=1, trainable="head", model__decoder__dropout=0.0, accumulate=accumulate
+        )
+        mesh = sharding.make_mesh(1)
+        _, state, _, step, _ = finetune.build(config, mesh, num_classes=4)
+        rng = np.random.default_rng(0)
+        image, label = rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), np.full((16, 32, 32), -1, np.int16)
+        label[:8] = rng.integers(0, 4, (8, 32, 32))
+        _, metrics = step(state, sharding.to_devices({"image": image, "label": label}, mesh))
+        found.append([float(metrics[name]) for name in ("loss", "accuracy")])
+    assert 0.1 < found[0][1] < 0.9
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["mdp", "pixel_to_pixel"])

@@ -1,0 +1,52 @@
+"""The folder of a run: when it goes on, what is taken from another one, where it cannot be."""
+
+import jax
+import numpy as np
+import pytest
+
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
+from mdp_jax.training import workdir
+from mdp_jax.training.checkpoint import Checkpoints
+from tests import tiny
+
+SPACE = LabelSpace((("first", ("a", "b")),))
+
+
+def save(folder, dtype, step=3):
+    """A checkpoint of one kernel and its running mean; returns the kernel."""
+    kernel = np.random.default_rng(0).normal(size=(2, 3)).astype(dtype)
+    state = {"params": {"backbone": {"kernel": kernel}}, "batch_stats": {"backbone": {"mean": kernel[0]}}}
+    with jax.enable_x64(True):
+        checkpoints = Checkpoints(folder)
+        checkpoints.save(step, jax.tree.map(jax.numpy.asarray, state), {})
+        checkpoints.close()
+    return kernel
+
+
+def test_a_step_that_was_being_written_is_no_checkpoint(tmp_path):
+    """So a run with --init that was killed in its first save takes the weights again."""
+    assert not workdir.has_checkpoints(tmp_path)
+    (tmp_path / "checkpoints" / "1000.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert not workdir.has_checkpoints(tmp_path)
+    save(tmp_path, np.float32)
+    assert workdir.has_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize(("saved", "wanted"), [(np.float32, np.float64), (np.float64, np.float32)])
+def test_weights_of_another_precision(tmp_path, saved, wanted):
+    kernel = save(tmp_path, saved)
+    new = np.zeros((2, 3), wanted)
+    params, stats = workdir.transfer(
+        str(tmp_path), ("backbone",), {"backbone": {"kernel": new}}, {"backbone": {"mean": new[0]}}
+    )
+    found = params["backbone"]["kernel"], stats["backbone"]["mean"]
+    assert [leaf.dtype for leaf in found] == [wanted, wanted]
+    np.testing.assert_array_equal(found[0], kernel.astype(wanted))
+    np.testing.assert_array_equal(found[1], kernel[0].astype(wanted))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--workdir .*file/run: Not a directory; expected a folder that can be made"):
+        workdir.start(tmp_path / "file" / "run", tiny.pretrain_config(), SPACE)
