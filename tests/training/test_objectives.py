@@ -307,7 +307,7 @@ def test_labels_finer_than_features_against_a_naive_loop(stride):
         ):
             here += down * right * logits[b, row, column]
         shares = np.exp(here) * seen
-        losses[label >= 3].append(np.log(shares.sum()) - here[label])
+        losses[int(label >= 3)].append(np.log(shares.sum()) - here[label])
         hits.append(shares.argmax() == label)
     every = [*losses[0], *losses[1]]
     for name in ("loss", "prototype_loss"):
