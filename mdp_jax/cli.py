@@ -1,6 +1,7 @@
 """The `mdp` command: a table of parts, nothing else."""
 
 import argparse
+import errno
 import importlib
 import sys
 
@@ -20,6 +21,8 @@ PARTS = {
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
 }
 
+# What an operating system says of a disk that is full or not to be written to: no mistake of this package.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _MODULES = {"data": "data_command"}  # a part whose name is taken in this package
 
 
@@ -72,7 +75,7 @@ def run(arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mdp` command.
 
-    Exit status: 0 done, 2 wrong use or bad data, 3 non-finite loss, 143 told to stop, after a checkpoint.
+    Exit status: 0 done, 2 wrong use, bad data or a disk that refuses, 3 non-finite loss, 143 told to stop, after a checkpoint.
     """
     try:
         status = run(sys.argv[1:] if arguments is None else arguments)
@@ -85,6 +88,11 @@ def main(arguments: list[str] | None = None) -> None:
     except PreemptedError as error:
         print(f"mdp: {error}", file=sys.stderr)
         status = 143
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        print(f"mdp: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)

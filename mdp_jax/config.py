@@ -76,7 +76,7 @@ def load(path: str) -> ConfigDict:
 
 
 def _line_of(error: Exception, file: pathlib.Path) -> str:
-    """ ", line N": the last one of a file that an error of its code came through."""
+    """Where an error came from, as ", line N": the last line of a file that it came through; "" where none is known."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     if isinstance(error, SyntaxError):
         lines = [error.lineno]

@@ -1,5 +1,7 @@
 """The `mdp` command: help everywhere, exit statuses, one line for a user's mistake."""
 
+import errno
+
 import pytest
 
 from mdp_jax import cli
@@ -50,6 +52,19 @@ def test_non_finite_is_exit_3(monkeypatch, capsys):
     monkeypatch.setattr(cli, "run", explode)
     assert status([]) == 3
     assert capsys.readouterr().err == "mdp: step 7: loss is nan\n"
+
+
+def test_a_full_disk_is_one_line_and_other_errors_are_not_hidden(monkeypatch, capsys):
+    found = iter([OSError(errno.ENOSPC, "No space left on device", "run/metrics.jsonl"), OSError(errno.EBADF, "Bad")])
+
+    def explode(arguments):
+        raise next(found)
+
+    monkeypatch.setattr(cli, "run", explode)
+    assert status([]) == 2
+    assert capsys.readouterr().err == "mdp: run/metrics.jsonl: No space left on device\n"
+    with pytest.raises(OSError, match="Bad"):
+        cli.main([])
 
 
 def test_overrides_in_both_forms():
