@@ -75,7 +75,7 @@ def run(arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mdp` command.
 
-    Exit status: 0 done, 2 wrong use, bad data or a disk that refuses, 3 non-finite loss, 143 told to stop, after a checkpoint.
+    Exit status: 0 done, 2 wrong use, bad data or a full disk, 3 non-finite loss, 143 told to stop, after a checkpoint.
     """
     try:
         status = run(sys.argv[1:] if arguments is None else arguments)
