@@ -188,6 +188,18 @@ def _stages(config) -> None:
             raise UserError(f"{where}: no dataset of the stage {stage} has a config.mixture_weights above 0")
 
 
+def _views(config) -> None:
+    """What cannot be of the views of pretraining and of their mixing."""
+    _range(config, "data.ratio")
+    if config.data.scale[1] > 1:
+        raise UserError(f"config.data.scale={config.data.scale}: expected shares of the photo's area, at most 1")
+    if config.mixing.region + config.mixing.pixel > 1:
+        raise UserError(
+            f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: "
+            "expected a sum of at most 1"
+        )
+
+
 def _require_loop(config, key: str, ours: str, other: str) -> None:
     if key not in config:
         raise UserError(f"config.{key}: missing, as in a config of mdp {other}; expected one of mdp {ours}")
@@ -236,14 +248,7 @@ def pretraining(config, devices: int) -> None:
     ):
         _share(config, key)
     _divisor(config, "method.label_stride", config.model.output_stride)
-    _range(config, "data.ratio")
-    if config.data.scale[1] > 1:
-        raise UserError(f"config.data.scale={config.data.scale}: expected shares of the photo's area, at most 1")
-    if config.mixing.region + config.mixing.pixel > 1:
-        raise UserError(
-            f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: "
-            "expected a sum of at most 1"
-        )
+    _views(config)
     _divisible(config, devices, 2, "pairs of samples")
     if not config.sources:
         raise UserError("config.sources: empty; expected at least one dataset")

@@ -21,11 +21,14 @@ def _against_baselines(targets: tuple[Target, ...]) -> list[Contrast]:
     return found
 
 
-def claims(targets: tuple[Target, ...], longer: str, sets: tuple[str, ...], largest: str) -> tuple[Contrast, ...]:
+def claims(
+    targets: tuple[Target, ...], less: Target, longer: str, sets: tuple[str, ...], largest: str
+) -> tuple[Contrast, ...]:
     """The claims of a small suite.
 
     Args:
       targets: few labels, all labels, and the frozen probes of both; what has a single target takes the first.
+      less: the first of them, to which the backbone alone is transferred.
       longer: name of the first of them with four times as many steps, from scratch.
       sets: names of the datasets of the pretraining.
       largest: the one of them that cross entropy is trained on alone.
@@ -37,6 +40,12 @@ def claims(targets: tuple[Target, ...], longer: str, sets: tuple[str, ...], larg
 
     return (
         *_against_baselines(targets),
+        Contrast(
+            f"mdp_over_multi_head/{less.name}",
+            f"MDP is better than multi-head cross entropy, on {less.what}",
+            (("mdp", less.name),),
+            (("multi_head", less.name),),
+        ),
         Contrast(
             "mdp_over_longer_scratch",
             "MDP is better than training from scratch for four times as many steps",

@@ -114,7 +114,7 @@ def _suite(
     rows = []
     for row in pretrainings:
         names = tuple(target.name for target in judged) if row.name in main else (few,)
-        names += {"mdp": (less.name,), "scratch": (longer.name,)}.get(row.name, ())
+        names += {"mdp": (less.name,), "multi_head": (less.name,), "scratch": (longer.name,)}.get(row.name, ())
         rows.append(dataclasses.replace(row, targets=names, seeds=MAIN_SEEDS if row.name in main else row.seeds))
     variants = tuple(
         Pretraining(key, meaning, config, (("steps", str(steps)), *overrides), seeds=VARIANT_SEEDS, targets=(few,))
@@ -125,7 +125,7 @@ def _suite(
         what,
         (*rows, *variants),
         targets,
-        claims(tuple(judged), longer.name, tuple(photos), aside),
+        claims(tuple(judged), less, longer.name, tuple(photos), aside),
         ablations(variants, few, less),
     )
 

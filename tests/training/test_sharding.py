@@ -36,7 +36,7 @@ def test_kernels_are_split_over_fsdp_where_it_divides_their_channels():
     np.testing.assert_array_equal(whole["params"]["decoder"]["kernel"], tree["params"]["decoder"]["kernel"])
     with pytest.raises(UserError, match=r"config\.fsdp=4: expected a divisor of the 6 output channels of params/dec"):
         sharding.shardings(tree, sharding.make_mesh(4, fsdp=4), sharding.STATE_RULES)
-    with pytest.raises(UserError, match=r"config\.fsdp=3: expected a divisor of the 8 devices"):
+    with pytest.raises(UserError, match=r"config\.fsdp=3: expected a divisor of the 8 device\(s\)"):
         sharding.make_mesh(8, fsdp=3)
 
 
@@ -63,5 +63,5 @@ def test_batch_is_split_over_the_devices():
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(UserError, match=r"config\.devices=99: only 8 devices \(cpu\) are here"):
+    with pytest.raises(UserError, match=r"config\.devices=99: only 8 device\(s\) \(cpu\) are here"):
         sharding.make_mesh(99)
