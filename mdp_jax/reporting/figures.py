@@ -36,7 +36,8 @@ def curves(
     """Lines over the steps of a run.
 
     Args:
-        series: name -> (step, value) in order; values that are not finite leave a gap.
+        series: name -> (step, value) in order; values that are not finite leave a gap. With several of them a legend
+            has the names.
         y_label, x_label: what the axes show, with units.
         title: above the axes; may be empty.
 
@@ -60,7 +61,7 @@ def curves(
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.02)
-        if lines:
+        if len(lines) > 1:  # a single one is what the axis says
             axes.legend(lines, list(series), frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
         return _png(figure)
 
