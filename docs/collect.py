@@ -1,4 +1,4 @@
-"""Prints the Markdown table of docs/results.md for some fine-tuning workdirs: python docs/collect.py runs/mini/*_lr*"""
+"""Prints a Markdown table of fine-tuning workdirs: python docs/collect.py runs/quickstart/*_lr*"""
 
 import json
 import pathlib
@@ -7,8 +7,8 @@ import sys
 
 def row(workdir: pathlib.Path) -> list[str]:
     """Dataset, photos, initial weights, learning rate, steps, mIoU, mAcc, aAcc of one workdir."""
-    config = json.loads((workdir / "config.json").read_text())
-    ((name, scores),) = json.loads((workdir / "evaluation.json").read_text())["datasets"].items()
+    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    ((name, scores),) = json.loads((workdir / "evaluation.json").read_text(encoding="utf-8"))["datasets"].items()
     photos = str(config["dataset"]["limit"] or config["dataset"].get("images", "all"))
     start = "scratch" if config["init"] == "scratch" else "pretrained"
     setting = [name, photos, start, str(config["seed"]), str(config["optim"]["lr"]), str(config["steps"])]

@@ -281,3 +281,8 @@ def finetuning(config, devices: int) -> None:
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
     _divisible(config, devices, 1, "samples")
+    if config.trainable == "all" and config.batch == config.accumulate:
+        raise UserError(
+            f"config.batch={config.batch}: expected more than config.accumulate={config.accumulate} (one photo at a "
+            "time has no spread in the decoder's image pooling, so its batch normalisation would learn a variance of 0)"
+        )

@@ -11,7 +11,7 @@ PARTS = {
     "data": "prepare, check and browse datasets before a run",
     "pretrain": "pretrain one network on several datasets whose classes do not agree",
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
-    "evaluate": "mIoU, mAcc and aAcc of a fine-tuned network",
+    "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",

@@ -48,7 +48,7 @@ def _comparison():
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise UserError("compare: PyTorch is not installed; pip install 'mdp_jax[torch]'") from None
+        raise UserError("compare: PyTorch is not installed; make venv EXTRA=torch") from None
     return importlib.import_module("mdp_jax.interop.comparison")
 
 

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
     parser.epilog = (
         "Files of either layout need no conversion to be trained from: mdp pretrain and mdp finetune take them as "
-        "--init FILE. .pth and .pt need PyTorch: pip install 'mdp_jax[torch]'."
+        "--init FILE. .pth and .pt need PyTorch: make venv EXTRA=torch."
     )
 
 

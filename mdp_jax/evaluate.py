@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         choices=("train", "val", "test"),
         default="val",
-        help="photos to score (default val); those of val go to evaluation.json, others to evaluation_SPLIT.json",
+        help="photos to score (default val; train: those that the run was given); those of val go to evaluation.json, "
+        "others to evaluation_SPLIT.json",
     )
     views.add_arguments(parser)
     parser.epilog = (
@@ -57,7 +58,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         config, names, variables = workdir.load_finetuned(args.checkpoint, overrides)
         datasets, segmenters, classes = [config.dataset], [network.segmenter(config.model, len(names))], [names]
     shown = views.of_arguments(args, config)
-    opened = [sources.open_source(d, config.data, config.data_dir, args.split, config.seed) for d in datasets]
+    opened = [
+        sources.open_source(d, config.data, config.data_dir, args.split, config.seed, scored=True) for d in datasets
+    ]
     for source, names in zip(opened, classes, strict=True):
         require_classes(source, names, args.checkpoint)
     scores = {}

@@ -133,7 +133,8 @@ def train(config, folder) -> None:
     ledger = Ledger(label_space, datasets, before["ledger"] if before and distributed.is_main() else None)
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
-        runs.print_datasets(datasets, shares, steps, config.batch)
+        warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
+        runs.print_datasets(datasets, shares, steps, config.batch, warmup_epochs)
     batches_from = functools.partial(
         pipeline.pretrain_batches,
         config,

@@ -172,6 +172,14 @@ def test_finetuning(assignment, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("batch", ["1", "4"])
+def test_one_photo_at_a_time_is_for_a_frozen_network(batch):
+    config = configs.apply_overrides(finetuning(), [("batch", batch), ("accumulate", batch)])
+    with pytest.raises(UserError, match=rf"config\.batch={batch}: expected more than config\.accumulate={batch} "):
+        checks.finetuning(config, devices=1)
+    checks.finetuning(configs.apply_overrides(config, [("trainable", "head")]), devices=1)
+
+
 def test_no_dataset():
     with pytest.raises(UserError, match=r"config\.dataset: empty; expected a dataset"):
         checks.finetuning(base.finetune(), devices=1)

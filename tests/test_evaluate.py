@@ -88,6 +88,18 @@ def test_another_split_has_a_file_of_its_own(made):
     assert before == ((run / "evaluation.json").read_bytes() if before else None)
 
 
+def test_training_photos_are_scored_in_the_size_of_their_own_masks(made, monkeypatch):
+    genuine, sizes = evaluate._score, []
+
+    def score(source, *rest):
+        sizes.append((source[0]["image"].shape[:2], source[0]["label"].shape))
+        return genuine(source, *rest)
+
+    monkeypatch.setattr(evaluate, "_score", score)
+    cli.run(["evaluate", "--checkpoint", str(made[1]), "--split", "train", "--config.data.short_side=12"])
+    assert sizes == [((12, 16), (24, 32))]
+
+
 def test_a_dataset_of_other_classes_is_one_line(made, tmp_path, capsys):
     data_dir, run, _, _ = made
     shutil.copytree(data_dir, tmp_path / "data")

@@ -55,9 +55,11 @@ def test_own_data(tmp_path, monkeypatch):
         shutil.copy(f"data/streets/{kind}/val/p0.{suffix}", f"data/streets/{kind}/val/0001.{suffix}")
     for block in blocks("python"):
         pathlib.Path(block.split("\n")[0].removeprefix("# ")).write_text(block)
-    for command in commands("data check"):
-        assert cli.run(command) == 0
-    for command in commands("my_pretrain") + commands("my_finetune"):
+    (check,) = commands("data check")
+    assert cli.run(check) == 0
+    loops = commands("my_pretrain") + commands("my_finetune")
+    assert [loop[0] for loop in loops] == ["pretrain", "finetune"]
+    for command in loops:
         assert cli.run([*command, *SMALL_RUN]) == 0
     for command in commands("runs/streets"):
         if command[0] in ("evaluate", "predict", "convert"):

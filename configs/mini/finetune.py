@@ -1,4 +1,4 @@
-"""What fine-tuning at the mini size shares; camvid11.py and msrc_v2.py beside this file choose the dataset."""
+"""What fine-tuning at the mini size shares; the files named after a dataset choose it."""
 
 from configs import base
 from configs.mini import common

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdp_jax.errors import UserError
+from mdp_jax.json_files import write_json
 
 KINDS = ("concatenated", "merged")
 _MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16
@@ -89,7 +90,7 @@ class LabelSpace:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes `rows()` as JSON."""
-        pathlib.Path(path).write_text(json.dumps(self.rows(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(pathlib.Path(path), self.rows())
 
     @staticmethod
     def load(path: str | os.PathLike) -> "LabelSpace":

@@ -23,7 +23,7 @@ def read(folder: pathlib.Path) -> dict:
     """
     path = folder / FILE
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; expected a folder made by mdp data prepare") from None
     except (OSError, ValueError) as error:

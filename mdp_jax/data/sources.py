@@ -75,7 +75,13 @@ class _Prepared:
     """A source with classes dropped, photos chosen, sizes changed and samples kept in memory, as the config says."""
 
     def __init__(
-        self, source, chosen: np.ndarray, drop_classes: tuple[str, ...], short_side: int, cache: bool, train: bool
+        self,
+        source,
+        chosen: np.ndarray,
+        drop_classes: tuple[str, ...],
+        short_side: int,
+        cache: bool,
+        resize_labels: bool,
     ):
         self.name = source.name
         self.classes = tuple(label for label in source.classes if label not in drop_classes)
@@ -84,7 +90,7 @@ class _Prepared:
         self._source = source
         self._chosen = chosen
         self._short_side = short_side
-        self._train = train
+        self._resize_labels = resize_labels
         self._kept: dict[int, dict[str, np.ndarray]] | None = {} if cache else None
         # One entry more than classes: label -1 reads the last one, which stays -1.
         self._new_id = np.full(len(source.classes) + 1, -1, np.int16) if drop_classes else None
@@ -119,12 +125,14 @@ class _Prepared:
         if self._new_id is not None:
             label = self._new_id[label]
         height, width = images.short_side_size(*image.shape[:2], self._short_side)
-        if self._train:
+        if self._resize_labels:
             label = images.resize_label(label, height, width)
         return {"image": images.resize_photo(image, height, width), "label": label}
 
 
-def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: str, split: str, seed: int) -> _Prepared:
+def open_source(
+    source_config: ConfigDict, data_config: ConfigDict, data_dir: str, split: str, seed: int, scored: bool = False
+) -> _Prepared:
     """Opens the split 'train', 'val' or 'test' of a dataset; reads no photo yet.
 
     `drop_classes`: the remaining ids move together, dropped pixels become -1. `limit` (train alone): that many photos,
@@ -134,6 +142,8 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
     photos, the same whatever the seed, leave the split 'train' and are the split 'val'. `on_bad_image` (train alone):
     what happens where a photo cannot be read (data/bad_images.py). `labels` "none" (train alone): no classes, and all
     pixels are ignored; the kind `folder` then needs photos alone.
+
+    `scored`: the photos are to be evaluated, so those of the train split are read as those of the others are.
 
     OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
 
@@ -159,9 +169,10 @@ def open_source(source_config: ConfigDict, data_config: ConfigDict, data_dir: st
         chosen = _hold_out(source, holdout, train)
     if train and source_config.limit:
         chosen = chosen[_choose(source.name, len(chosen), source_config.limit, seed)]
-    prepared = _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, train)
+    trains = train and not scored
+    prepared = _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, trains)
     # Never in a split that is evaluated: the scores would be those of other photos.
-    return ON_BAD_IMAGE[data_config.on_bad_image](prepared, data_config.bad_image_share) if train else prepared
+    return ON_BAD_IMAGE[data_config.on_bad_image](prepared, data_config.bad_image_share) if trains else prepared
 
 
 def _open_labelled(config: ConfigDict, data_dir: str, split: str) -> tuple:

@@ -15,7 +15,8 @@ class SourceSegmenter:
     """Stands where evaluation takes a models.network.Segmenter, with a class for each of one dataset's.
 
     With a prototype bank the logits are v . P_c / tau (METHOD.md section 4) over the classes of this dataset alone, and
-    -2 / tau for a class that was never seen; without one they are those of the classifier. So it says how well the
+    -2 / tau for a class that was never seen, taken where evaluation's interpolation puts them; without one they are
+    those of the classifier. So it says how well the
     pretraining has learnt each of its sets, not how well the features transfer.
     """
 
@@ -34,6 +35,9 @@ class SourceSegmenter:
             )
         self._ids = np.array(label_space.global_ids[dataset])
         self._temperature = config.method.temperature
+        # Trained on the labels y[::s, ::s], feature i describes pixel s i, and is interpolated as of s i + (s - 1) / 2.
+        stride = config.model.output_stride
+        self._shift = 0.0 if config.method.label_stride else (stride - 1) / (2 * stride)
         self._by_prototypes = config.objective in PROTOTYPES
         classes = label_space.num_classes
         self._network = (
@@ -57,4 +61,14 @@ class SourceSegmenter:
         similarity = jnp.einsum("bhwd,cd->bhwc", outputs, bank["vectors"], precision=jax.lax.Precision.HIGHEST)
         seen = bank["images_seen"].reshape(1, 1, 1, -1) > 0
         # Below every cosine, and finite when windows are added up and resized.
-        return jnp.where(seen, similarity, -2.0) / self._temperature
+        logits = jnp.where(seen, similarity, -2.0) / self._temperature
+        for axis in (1, 2) if self._shift else ():
+            logits = _later(logits, self._shift, axis)
+        return logits
+
+
+def _later(x: jax.Array, shift: float, axis: int) -> jax.Array:
+    """x linearly interpolated at the positions i + shift of an axis, shift from 0 to 1; the last value goes on."""
+    last = jax.lax.slice_in_dim(x, -1 % x.shape[axis], None, axis=axis)
+    following = jnp.concatenate([jax.lax.slice_in_dim(x, 1, None, axis=axis), last], axis)
+    return (1 - shift) * x + shift * following

@@ -116,6 +116,7 @@ def _value_and_gradient(v, labels, weights, bank, options, chunk):
     inputs = tuple(to_chunks(x, chunk) for x in (v, labels, weights))
     _, (losses, gradient) = jax.lax.scan(body, None, inputs)
     losses, gradient = jax.tree.map(partial(from_chunks, pixels=v.shape[1]), (losses, gradient))
+    gradient = gradient.astype(v.dtype)  # the bank may be wider than the embeddings
     total = jnp.sum(losses.prototype)
     if options.sparse_coding == "pull":
         total = total + options.sparse_weight * jnp.sum(losses.sparse)
@@ -132,7 +133,7 @@ def _summed_loss_forward(v, labels, weights, bank, options, chunk):
 
 
 def _summed_loss_backward(options, chunk, gradient, cotangent):
-    return gradient * cotangent[0], None, None, None
+    return (gradient * cotangent[0]).astype(gradient.dtype), None, None, None
 
 
 _summed_loss.defvjp(_summed_loss_forward, _summed_loss_backward)

@@ -83,10 +83,7 @@ def smallest(name: str, divisor: int) -> str:
 def require_compiler() -> None:
     """UserError where the compiler of TPU programs, libtpu, is not installed."""
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError(
-            "plan: libtpu, the compiler of TPU programs, is not installed; "
-            "expected the extra tpu: make venv EXTRA=tpu, or pip install 'mdp_jax[tpu]'"
-        )
+        raise UserError("plan: libtpu, the compiler of TPU programs, is not installed; make venv EXTRA=tpu")
 
 
 def devices(name: str) -> list:

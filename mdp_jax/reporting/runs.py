@@ -25,12 +25,16 @@ def datasets_table(datasets, shares: dict) -> Table:
     return Table(["dataset", "photos", "classes", "samples (%)"], rows, f"Pairs: {pairs}")
 
 
-def print_datasets(datasets, shares: dict, steps: int, batch: int) -> None:
-    """Prints what a pretraining run is about to do."""
+def print_datasets(datasets, shares: dict, steps: int, batch: int, warmup_epochs: float) -> None:
+    """Prints what a pretraining run is about to do; `warmup_epochs` as in the config, 0 where stages have their own."""
     samples = sum(len(source) for source in datasets)
     console = rich.console.Console(stderr=True)
     console.print(for_terminal(datasets_table(datasets, shares)))
-    console.print(f"{steps} steps of {batch} samples: {steps * batch / samples:.1f} epochs", highlight=False)
+    epochs = steps * batch / samples
+    text = f"{steps} steps of {batch} samples: {epochs:.1f} epochs"
+    if 0 < epochs <= warmup_epochs:
+        text += f"; the learning rate rises to the end, as config.optim.warmup_epochs={warmup_epochs}"
+    console.print(text, highlight=False)
 
 
 def series(rows: list[dict], *names: str) -> dict[str, list[tuple[int, float]]]:

@@ -20,9 +20,10 @@ paired differences in mIoU on the validation photos, with its 95 % Student inter
 Every interval stands for itself: of twenty comparisons of equals about one leaves 0 out. Ablations are measured in the
 same way, and nothing is claimed of them. All runs are reported."""
 
-_PAGE = """# The claims, fixed before the runs
+_PAGE = """# The claims and their rules
 
 What the authors say of their method ([METHOD.md](METHOD.md), section 7), as comparisons that `mdp reproduce` makes.
+They were fixed before the runs; where a note stands under a table, it says what was not.
 This page is written from the tables that the command works with (mdp_jax/reproduction/suites.py and claims.py);
 `mdp reproduce --suite SUITE --list` prints it for one suite.
 """
@@ -69,6 +70,7 @@ def _claims_of(suite: Suite) -> str:
     parts = [
         f"## {suite.name}\n\n{suite.what}",
         "### Claims\n\n" + table_of(Table(columns, contrasts[suite.claims])),
+        *(f"`{row.key}`: {row.note}" for row in suite.claims if row.note),
     ]
     if suite.ablations:
         parts.append("### Ablations\n\n" + table_of(Table(columns, contrasts[suite.ablations])))

@@ -62,6 +62,7 @@ class Contrast:
       left: a cell, or two of them: the first minus the second.
       right: the same; the difference is left - right.
       kind: GREATER (claimed to be above 0), EQUIVALENT (claimed to make no difference) or MEASURED (nothing claimed).
+      note: what a reader of its verdict has to know beside the rules.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Contrast:
     left: tuple[Cell, ...]
     right: tuple[Cell, ...]
     kind: str = GREATER
+    note: str = ""
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -60,6 +60,8 @@ def summary(results: Results) -> str:
 def _claim_lines(outcome: Outcome) -> str:
     contrast = outcome.contrast
     lines = [f"**{contrast.key}**: {contrast.sentence}. Verdict: {outcome.verdict}."]
+    if contrast.note:
+        lines.append(contrast.note)
     if outcome.missing:
         seeds: dict[str, list[str]] = {}
         for cell, seed in outcome.missing:

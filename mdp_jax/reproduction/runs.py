@@ -138,15 +138,15 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
     if not file.exists() or not _at_the_end(run, folder):
         return None
     try:
-        evaluation = json.loads(file.read_text())
+        evaluation = json.loads(file.read_text(encoding="utf-8"))
         (scores,) = evaluation["datasets"].values()
-        if "views" in evaluation:
+        if len(evaluation) > 1:  # of other views, or of changed values
             raise ValueError
         return float(scores["mIoU"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{file}: not the scores of one dataset, seen whole; expected those that the run itself writes: remove the "
-            "file, and the run writes them again"
+            f"{file}: not the scores of one dataset, seen whole and as in the training; expected those that the run "
+            "itself writes: remove the file, and the run writes them again"
         ) from None
 
 

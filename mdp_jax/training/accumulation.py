@@ -75,7 +75,7 @@ def gradient_in_parts(loss_of: Callable, params, batch_stats, batch, parts: int,
     def body(carry, inputs):
         batch_stats, gradient = carry
         (loss, (weight, batch_stats, metrics)), of_part = value_and_gradient(params, batch_stats, *inputs)
-        gradient = jax.tree.map(lambda total, x: total + weight * x, gradient, of_part)
+        gradient = jax.tree.map(lambda total, x: total + (weight * x).astype(total.dtype), gradient, of_part)
         return (batch_stats, gradient), metrics | {"loss": Mean(weight * loss, weight)}
 
     inputs = (cut(batch, parts, devices), jnp.arange(parts))
@@ -83,6 +83,6 @@ def gradient_in_parts(loss_of: Callable, params, batch_stats, batch, parts: int,
     (batch_stats, gradient), metrics = jax.lax.scan(body, start, inputs)
     metrics = jax.tree.map(lambda of_parts: jnp.sum(of_parts, axis=0), metrics)
     total = metrics["loss"].weight
-    gradient = jax.tree.map(lambda x: x / jnp.where(total > 0, total, 1.0), gradient)
+    gradient = jax.tree.map(lambda x: (x / jnp.where(total > 0, total, 1.0)).astype(x.dtype), gradient)
     metrics = {name: metric.value() for name, metric in metrics.items()}
     return metrics.pop("loss"), gradient, batch_stats, metrics

@@ -1,6 +1,8 @@
 """Checkpoints with checksums: saved asynchronously, verified when read, the newest good one wins."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import pathlib
 from collections.abc import Callable
@@ -17,6 +19,11 @@ NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
 
 # Orbax and its file layer log every save at INFO and WARNING; what the user must know is said here.
 logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def _digest(meta: dict) -> str:
+    """SHA-256 of JSON values as they are when they have been read back: lists for tuples, text for keys."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(meta)), sort_keys=True).encode()).hexdigest()
 
 
 def _manager(folder: pathlib.Path, **options) -> ocp.CheckpointManager:
@@ -55,6 +62,8 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
         for step in steps:
             try:
                 state, meta = _restore_as_saved(manager, step)
+                if meta.pop("digest") != _digest(meta):
+                    raise ValueError("digest of meta differs from the one that was saved")
                 expected = meta.pop("checksums")
                 for name, checksum in own_checksums(state).items():
                     if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
@@ -72,7 +81,7 @@ class Checkpoints:
     """The folder `checkpoints` of a workdir: one folder a step, each with the state and a JSON `meta`.
 
     `meta` holds what is needed beside the arrays: the config, the label space or class names, the index of the next
-    batch, and the checksums. With several processes each must make every call.
+    batch, and the checksums of state and meta. With several processes each must make every call.
     """
 
     def __init__(self, workdir, keep: int = 1, keep_every: int = 0):
@@ -102,6 +111,7 @@ class Checkpoints:
             self._manager.delete(damaged)
         self._damaged = []
         meta = meta | {"checksums": checksums(state)}
+        meta |= {"digest": _digest(meta)}
         with self._writing():
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
@@ -152,7 +162,7 @@ class Checkpoints:
             state, meta = _restore(self._manager, step, target)
         except (ValueError, KeyError) as error:
             raise UserError(f"{self.folder}/{step}: {str(error).strip().splitlines()[0][:300]}") from error
-        meta.pop("checksums")
+        del meta["checksums"], meta["digest"]
         return state, meta
 
 

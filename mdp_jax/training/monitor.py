@@ -13,6 +13,7 @@ import tensorboardX
 
 from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError
+from mdp_jax.json_files import write_text
 from mdp_jax.reporting.progress import Progress
 
 STEPS_AHEAD = 3
@@ -59,7 +60,7 @@ class Monitor:
         self._main = distributed.is_main()  # one process writes and shows
         if self._main:
             kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
-            self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            write_text(self._file, "".join(json.dumps(row) + "\n" for row in kept))
         self._board = tensorboardX.SummaryWriter(str(workdir), purge_step=start_step + 1, write_to_disk=self._main)
         console = rich.console.Console(stderr=True, quiet=not self._main)
         self._progress = Progress(steps, start_step, console=console)

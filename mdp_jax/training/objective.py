@@ -105,20 +105,20 @@ def apply(model, params: dict, batch_stats: dict, images: jax.Array) -> tuple[ja
 
 
 def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace) -> Mean:
-    """The metric `dataset_loss`: mean loss of the pixels with one label whose class one dataset alone has.
+    """The metric `dataset_loss`: mean loss of pixels with one label, in either place, of a class of one dataset alone.
 
     Args:
       loss, weight: float [B, N], of each pixel.
-      labels: int [B, N, 2], global ids, -1 = ignore or no second label.
+      labels: int [B, N, 2], global ids, -1 = ignore or no label.
       label_space: of S datasets.
 
     Returns:
       Mean of float [S], NaN where the batch has no such pixel.
     """
     count = len(label_space.datasets)
-    own = labels[..., 0]
     dataset_of = jnp.asarray(label_space.dataset_of())
-    ids = jnp.where((own >= 0) & (labels[..., 1] < 0), dataset_of[jnp.maximum(own, 0)], count)
+    single = jnp.sum(labels >= 0, axis=-1) == 1
+    ids = jnp.where(single, dataset_of[jnp.maximum(jnp.max(labels, axis=-1), 0)], count)
     sums = jax.ops.segment_sum(jnp.stack([loss, weight], -1).reshape(-1, 2), ids.reshape(-1), count + 1)
     return Mean(sums[:count, 0], sums[:count, 1], jnp.nan)
 

@@ -11,10 +11,11 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.interop import files
 from mdp_jax.interop.init import load_init
-from mdp_jax.json_files import write_json
+from mdp_jax.json_files import PARTIAL, write_json
 from mdp_jax.training import checkpoint
 from mdp_jax.training.sharding import leaf_names
 
+_FIRST = "label_space.json"  # of the files of a run: all that there is where it was killed before config.json
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
 
 
@@ -29,8 +30,8 @@ def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -
         raise UserError(f"--workdir {folder}: a file; expected a folder")
     if (folder / "config.json").exists():
         configs.require_same(configs.load_json(folder / "config.json"), config, folder)
-        LabelSpace.load(folder / "label_space.json").require_same(label_space, str(folder))
-    elif folder.is_dir() and any(folder.iterdir()):
+        LabelSpace.load(folder / _FIRST).require_same(label_space, str(folder))
+    elif folder.is_dir() and any(path.name != _FIRST and path.suffix != PARTIAL for path in folder.iterdir()):
         raise UserError(
             f"--workdir {folder}: not empty and without config.json; expected a new folder or that of a run"
         )
@@ -58,7 +59,7 @@ def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--workdir {folder}: {error.strerror}; expected a folder that can be made") from None
-        label_space.save(folder / "label_space.json")
+        label_space.save(folder / _FIRST)
         write_json(folder / "config.json", configs.to_dict(config))
     distributed.barrier("workdir")
     return folder
@@ -216,7 +217,7 @@ def _load(folder: pathlib.Path, default: ConfigDict, overrides, names: tuple[str
             )
     config = configs.apply_overrides(config, list(overrides))
     checks.reading(config)
-    label_space = LabelSpace.load(folder / "label_space.json")
+    label_space = LabelSpace.load(folder / _FIRST)
     runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
     state, meta = checkpoint.load(folder)
     label_space.require_same(LabelSpace.from_rows(meta["label_space"]), str(folder / "checkpoints"))

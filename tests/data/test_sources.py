@@ -17,10 +17,11 @@ def folder(tmp_path):
     return write_folder(tmp_path / "set", photos=9)
 
 
-def _open(folder, split="train", seed=0, drop_classes=(), limit=0, **data):
+def _open(folder, split="train", seed=0, drop_classes=(), limit=0, scored=False, **data):
     data_config = base.finetune().data
     data_config.update(data)
-    return open_source(base.folder("mine", "set", drop_classes, limit), data_config, str(folder.parent), split, seed)
+    source_config = base.folder("mine", "set", drop_classes, limit)
+    return open_source(source_config, data_config, str(folder.parent), split, seed, scored)
 
 
 def test_dropped_classes_become_ignored_and_the_rest_moves_together(folder):
@@ -134,8 +135,16 @@ def test_short_side(folder):
     assert (train["image"].shape, train["label"].shape) == ((10, 12, 3), (10, 12))
     assert (val["image"].shape, val["label"].shape) == ((10, 12, 3), (20, 24))
     assert train["label"].dtype == val["label"].dtype == np.int16
+    assert _open(folder, short_side=10, scored=True)[0]["label"].shape == (20, 24)
     with pytest.raises(UserError, match=r"data\.short_side is -1"):
         _open(folder, short_side=-1)
+
+
+def test_no_other_photo_is_scored_in_place_of_a_bad_one(folder):
+    (folder / "images" / "train" / "p0.jpg").write_text("not a photo")
+    assert _open(folder, on_bad_image="skip", bad_image_share=0.5)[0]["image"].shape == (20, 24, 3)
+    with pytest.raises(UserError, match=r"p0\.jpg is unreadable"):
+        _open(folder, on_bad_image="skip", bad_image_share=0.5, scored=True)[0]
 
 
 def test_cache_reads_each_sample_once(folder, monkeypatch):

@@ -79,14 +79,17 @@ def class_twice(data):
 
 
 MISTAKES = [
-    (no_data, r"data/streets"),
-    (no_photos, r"data/streets/images/train"),
-    (photo_without_mask, r"p2"),
-    (mask_without_photo, r"p2"),
+    (no_data, r"data/streets of dataset 'streets' is no folder; expected "),
+    (no_photos, r"data/streets/images/train has no such file: expected "),
+    (photo_without_mask, r"data/streets/images/train/p2\.jpg has no mask; expected data/streets/masks/train/p2\.png"),
+    (mask_without_photo, r"data/streets/masks/train/p2\.png has no photo; expected data/streets/images/train/p2\.jpg"),
     (truncated_photo, r"rooms/images/train/p1\.jpg is truncated"),
     (no_photo_at_all, r"rooms/images/train/p1\.jpg is unreadable"),
-    (mask_of_another_size, r"streets/masks/train/p3\.png"),
-    (id_without_class, r"rooms/masks/train/p0\.png.*2"),
+    (
+        mask_of_another_size,
+        r"streets/masks/train/p3\.png is 40 x 49 pixels \(height x width\); expected 40 x 50 as its photo",
+    ),
+    (id_without_class, r"rooms/masks/train/p0\.png holds id 2; expected 0 to 1 or 255"),
     (class_twice, r"classes\.txt line 2 repeats class 'bed'"),
 ]
 
@@ -100,10 +103,10 @@ VALUES = [
     ("finetune", "data.mean=1.0,", "config.data.mean=(1.0,): expected three numbers"),
     ("pretrain", "model.decoder.rates=(0,1)", "config.model.decoder.rates=(0, 1): expected whole numbers from 1"),
     ("pretrain", "epochs=1e999", "--config.epochs=1e999: expected a finite number"),
-    ("pretrain", "sources.rooms.drop_classes=('sofa',)", "sofa"),
-    ("pretrain", "sources.rooms.name=streets", "streets"),
+    ("pretrain", "sources.rooms.drop_classes=('sofa',)", "drop_classes has 'sofa'; expected one of bed, lamp"),
+    ("pretrain", "sources.rooms.name=streets", "two datasets are named 'streets'; expected each name once"),
     ("finetune", "model.backbone=resnet19", "config.model.backbone=resnet19: expected one of"),
-    ("finetune", "dataset.limit=99", "99"),
+    ("finetune", "dataset.limit=99", "dataset 'streets': limit is 99; expected 0 for all, or 1 to "),
     ("finetune", "init=nowhere", "nowhere: no such file or folder"),
 ]
 

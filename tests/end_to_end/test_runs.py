@@ -11,9 +11,10 @@ from mdp_jax import config as configs
 from mdp_jax import finetune, pretrain
 from mdp_jax.cli import run as mdp
 from mdp_jax.data import pipeline
-from mdp_jax.errors import NonFiniteError, UserError
+from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
 from mdp_jax.training import checkpoint
 from mdp_jax.training.monitor import read_metrics
+from mdp_jax.training.preemption import Preemption
 from tests import tiny
 
 
@@ -159,6 +160,18 @@ def test_finetuning_goes_on_bit_for_bit(finetuned, pretrained, monkeypatch, tmp_
     finetune.train(config, tmp_path / "run")
     assert_same_state(tmp_path / "run", finetuned)
     assert values(tmp_path / "run") == values(finetuned)
+
+
+def test_finetuning_that_is_told_to_stop(finetuned, pretrained, monkeypatch, tmp_path):
+    """It saves after the step under way, at which it would have been scored too, and leaves that for later."""
+    config = tiny.finetune_config(init=pretrained, checkpoint_every=100)
+    with monkeypatch.context() as patch, pytest.raises(PreemptedError, match="goes on after step 8"):
+        patch.setattr(Preemption, "reached", lambda self, step: step == 8)
+        finetune.train(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["8"]
+    assert not any("val_mIoU" in row for row in read_metrics(tmp_path / "run"))
+    finetune.train(tiny.finetune_config(init=pretrained), tmp_path / "run")
+    assert_same_state(tmp_path / "run", finetuned)
 
 
 def test_a_finished_run_started_again_changes_nothing(pretrained, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import pretrained
+from mdp_jax.models import network
 from tests import tiny
 
 SPACE = LabelSpace((("harbor", ("sky", "water")), ("town", ("road", "Sky "))))
@@ -30,7 +31,8 @@ def echo(monkeypatch):
 
 
 def logits(space, dataset, vectors, images_seen, **overrides):
-    segmenter = pretrained.SourceSegmenter(tiny.pretrain_config(**overrides), space, dataset)
+    config = tiny.pretrain_config(method__label_stride=8, **overrides)
+    segmenter = pretrained.SourceSegmenter(config, space, dataset)
     bank = {"vectors": jnp.asarray(vectors), "images_seen": jnp.asarray(images_seen)}
     return np.asarray(
         segmenter.apply({"params": {}, "batch_stats": {}, "bank": bank}, jnp.asarray(PIXELS), train=False)
@@ -52,6 +54,23 @@ def test_a_class_never_seen_is_never_the_answer():
 def test_merged_classes_share_a_prototype():
     found = logits(MERGED, 1, VECTORS[:3], [1, 1, 1], method__temperature=0.5)
     np.testing.assert_allclose(found, [[[[-1.2, 1.2], [2.0, -2.0]]]], rtol=1e-6)
+
+
+def test_features_trained_on_labels_at_corners_are_put_there():
+    """With labels y[::s, ::s], s = 8, pixel 8 i gets the value of feature i, once interpolated as of 8 i + 3.5."""
+    # The cosine with the prototype (1, 0) is 0, 0.16, ..., so linear in x and constant in y.
+    cosine = np.tile(0.16 * np.arange(6, dtype=np.float32), (2, 1))
+    pixels = np.stack([cosine, np.sqrt(1 - cosine**2)], -1)[None]
+    found = {}
+    for stride in (0, 8):
+        config = tiny.pretrain_config(method__label_stride=stride, method__temperature=1.0)
+        bank = {"vectors": jnp.asarray(VECTORS), "images_seen": jnp.ones(4, jnp.int32)}
+        segmenter = pretrained.SourceSegmenter(config, SPACE, 0)
+        logits = segmenter.apply({"params": {}, "batch_stats": {}, "bank": bank}, jnp.asarray(pixels), train=False)
+        found[stride] = np.asarray(network.upsample(logits, (16, 48)))[0, 8, :, 0]
+    np.testing.assert_allclose(found[0][8:36], 0.16 * np.arange(8, 36) / 8, atol=1e-6)
+    np.testing.assert_allclose(found[8][8:36], 0.16 * (np.arange(8, 36) - 3.5) / 8, atol=1e-6)
+    np.testing.assert_allclose(found[0][-3:], 0.8, atol=1e-6)  # nothing is made up beyond the last feature
 
 
 @pytest.mark.parametrize("objective", ["multi_head", "cross_entropy"])

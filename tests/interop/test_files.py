@@ -164,7 +164,7 @@ def test_without_torch_the_extra_is_named(tmp_path, monkeypatch, use):
     path = tmp_path / "x.pth"
     if use is files.read:
         path.touch()
-    with pytest.raises(UserError, match=r"pip install 'mdp_jax\[torch\]'"):
+    with pytest.raises(UserError, match="make venv EXTRA=torch"):
         use(path)
 
 

@@ -6,6 +6,7 @@ import pytest
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.reporting import runs
+from tests.data.fixtures import numbered_source
 
 SPACE = LabelSpace((("first", ("a", "b", "c")), ("second", ("d",))))
 
@@ -34,6 +35,21 @@ def test_close_classes():
 def test_one_class_has_no_other():
     found = summary([[1, 0], [0, 0], [0, 0], [0, 0]], [1, 0, 0, 0])
     assert [found[name] for name in found if name.startswith(("mean", "largest", "effective"))] == ["–"] * 3
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "said"),
+    [
+        (9, 5.0, "9 steps of 4 samples: 6.0 epochs"),
+        (6, 4.0, "4.0 epochs; the learning rate rises to the end, as config.optim.warmup_epochs=4.0"),
+        (6, 0.0, "6 steps of 4 samples: 4.0 epochs"),
+    ],
+)
+def test_a_run_that_is_all_warm_up_is_said(capsys, steps, warmup, said):
+    datasets = [numbered_source("first", 2, 6)]
+    shares = {"datasets": [1.0], "plain": 1.0, "region": 0.0, "pixel": 0.0}
+    runs.print_datasets(datasets, shares, steps, 4, warmup)
+    assert " ".join(capsys.readouterr().err.split()).endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ def test_states(tmp_path):
     assert runs.state(few, tmp_path) == "begun" and runs.score(few, tmp_path) is None  # scored before its end, by hand
     (tmp_path / few.name / "metrics.jsonl").write_text(json.dumps({"step": steps}))
     assert runs.state(few, tmp_path) == "finished" and runs.score(few, tmp_path) == 12.5
-    for wrong in ('{"datasets": {}}', '{"datasets": {"valley": {"mIoU": 12.5}}, "views": {"flip": true}}'):
+    changed = ('"views": {"flip": true}', '"config": {"data.short_side": "48"}')
+    others = (f'{{"datasets": {{"valley": {{"mIoU": 12.5}}}}, {more}}}' for more in changed)
+    for wrong in ('{"datasets": {}}', *others):
         scored.write_text(wrong)
         with pytest.raises(UserError, match=r"evaluation.json: not the scores of one dataset, seen whole"):
             runs.state(few, tmp_path)

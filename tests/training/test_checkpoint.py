@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from mdp_jax.errors import UserError
 from mdp_jax.training import checkpoint
@@ -53,6 +53,13 @@ def empty(folder):
     folder.mkdir()
 
 
+def change_meta(folder):
+    file = folder / "meta" / "metadata"
+    text = file.read_text()
+    assert '"next_batch": 3' in text
+    file.write_text(text.replace('"next_batch": 3', '"next_batch": 1'))
+
+
 def without_state(folder):
     shutil.rmtree(folder / "state")
 
@@ -68,7 +75,7 @@ def test_restores_the_newest_bit_for_bit(workdir):
     assert restored["params"]["half"].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, without_state, without_a_file])
+@pytest.mark.parametrize("damage", [flip_a_bit, change_meta, truncate, empty, without_state, without_a_file])
 def test_damage_falls_back_to_the_step_before(workdir, damage):
     damage(workdir / "checkpoints" / "3")
     said = []
@@ -97,6 +104,25 @@ def test_a_changed_value_is_noticed_by_its_checksum(workdir, monkeypatch):
     restored, _ = Checkpoints(workdir).restore(TARGET, say=said.append)
     assert int(restored["step"]) == 2
     assert "checksum of params/kernel" in said[0]
+
+
+def test_a_split_state_goes_on_in_another_layout(tmp_path):
+    """As when config.fsdp or config.devices change between the parts of a run."""
+
+    def split(devices):
+        mesh = Mesh(jax.devices()[:devices], "x")
+        return NamedSharding(mesh, PartitionSpec("x"))
+
+    kernel = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"kernel": jax.device_put(kernel, split(4))}, {})
+    checkpoints.close()
+    for layout in (split(2), split(8), SingleDeviceSharding(jax.devices()[3])):
+        target = {"kernel": jax.ShapeDtypeStruct(kernel.shape, kernel.dtype, sharding=layout)}
+        restored, _ = Checkpoints(tmp_path).restore(target)
+        assert restored["kernel"].sharding == layout
+        np.testing.assert_array_equal(restored["kernel"], kernel)
+    np.testing.assert_array_equal(checkpoint.load(tmp_path)[0]["kernel"], kernel)
 
 
 def test_nothing_readable_is_an_error(workdir):

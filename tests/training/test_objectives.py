@@ -133,6 +133,14 @@ def test_pixel_to_pixel_on_eight_devices_agrees_with_one(on_one_device):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
+def test_each_step_draws_pixels_of_its_own(on_one_device):
+    before = jax.jit(objectives.objective(on_one_device.config, SPACE, devices=1).before)
+    state, batch = on_one_device.on_devices(unmixed_batch(on_one_device.config))
+    first, again, second = (before(state.replace(step=jnp.int32(n)), batch).beside["places"] for n in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, second)
+
+
 def test_pixel_to_pixel_without_labels(on_one_device):
     batch = unmixed_batch(on_one_device.config)
     batch["label"][:] = -1
@@ -209,6 +217,20 @@ def test_heads_of_the_cross_entropies():
             share = exponentials[here][:, c] / exponentials[here][:, head_of[c]].sum(-1)
             total, count = total - weight * np.log(share).sum(), count + weight * here.sum()
         np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["multi_head", "cross_entropy"])
+def test_cross_entropies_on_eight_devices_agree_with_one(name):
+    """Mixed photos among them."""
+    found = []
+    for devices in (1, 8):
+        run = Built(devices, SPACE, objective=name, model__width=0.25)
+        found.append(run.steps(tiny.pretrain_batch(np.random.default_rng(0), run.config, 5), 2))
+    (expected, expected_state), (measured, state) = found
+    assert expected[0]["loss"] > 0.1, "nothing to compare"
+    np.testing.assert_allclose([of["loss"] for of in measured], [of["loss"] for of in expected], rtol=1e-4)
+    for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected_state.params), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def with_bank(devices=1, space=SPACE, **overrides):

@@ -46,6 +46,19 @@ def test_weights_of_another_precision(tmp_path, saved, wanted):
     np.testing.assert_array_equal(found[1], kernel[0].astype(wanted))
 
 
+@pytest.mark.parametrize("left", ["label_space.json", "label_space.json.partial"])
+def test_a_run_that_was_killed_while_it_made_its_folder_can_start(tmp_path, left):
+    config = tiny.pretrain_config()
+    (tmp_path / left).write_text("[")
+    workdir.require_free_or_same(tmp_path, config, SPACE)
+    workdir.start(tmp_path, config, SPACE)
+    workdir.require_free_or_same(tmp_path, config, SPACE)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "report.html").write_text("")
+    with pytest.raises(UserError, match=r"not empty and without config\.json"):
+        workdir.require_free_or_same(tmp_path, config, SPACE)
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--workdir .*file/run: Not a directory; expected a folder that can be made"):
