@@ -82,7 +82,7 @@ MISTAKES = [
     (no_data, r"data/streets of dataset 'streets' is no folder; expected "),
     (no_photos, r"data/streets/images/train has no such file: expected "),
     (photo_without_mask, r"data/streets/images/train/p2\.jpg has no mask; expected data/streets/masks/train/p2\.png"),
-    (mask_without_photo, r"data/streets/masks/train/p2\.png has no photo; expected data/streets/images/train/p2\.jpg"),
+    (mask_without_photo, r"streets/masks/train/p2\.png has no photo; expected data/streets/images/train/p2\.jpg"),
     (truncated_photo, r"rooms/images/train/p1\.jpg is truncated"),
     (no_photo_at_all, r"rooms/images/train/p1\.jpg is unreadable"),
     (
