@@ -214,10 +214,10 @@ def mini_synthetic() -> Suite:
     drawn, config = (("optim.lr", "0.2"), ("dataset.images", "400"), *SCORED_ONCE), "configs/quickstart/finetune.py"
     return _suite(
         "mini-synthetic",
-        "Drawn scenes, not photos: 300 steps on 1,500 scenes of harbor, meadow and town, then 200 steps on valley, "
+        "Drawn scenes, not photos: 600 steps on 1,500 scenes of harbor, meadow and town, then 200 steps on valley, "
         "which the pretraining never saw. What it says about a method holds for drawn scenes.",
         config="configs/quickstart/pretrain.py",
-        steps=300,
+        steps=600,
         photos={"harbor": 500, "meadow": 500, "town": 500},
         aside="town",
         seeds=MAIN_SEEDS,
