@@ -96,13 +96,14 @@ def train(config, folder) -> dict:
         state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
     folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
-    state, _ = workdir.restore(checkpoints, state, places, label_space)
+    drawn = {dataset.name: sources.photos_of(dataset)}
+    state, _ = workdir.restore(checkpoints, state, places, label_space, drawn)
     start = int(state.step)
 
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     evaluator = inference.Evaluator(segmenter, photos, config, **processes)
     batches = pipeline.finetune_batches(config, dataset, start_batch=start, **processes)
-    meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
+    meta = {"config": configs.to_dict(config), "label_space": label_space.rows(), "photos": drawn}
     scores = None
     try:
         with (

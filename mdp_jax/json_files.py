@@ -1,5 +1,6 @@
 """Files that the commands write in one piece."""
 
+import contextlib
 import json
 import pathlib
 
@@ -21,7 +22,10 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
-        partial.write_text(text, encoding="utf-8")
+        # A path with bytes that are no UTF-8 holds what UTF-8 has no form for; as an escape JSON reads it back.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise UserError(f"{path}: {error.strerror}; expected a file that can be written") from None

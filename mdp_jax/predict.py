@@ -18,6 +18,7 @@ from mdp_jax.reporting.colors import overlay
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import workdir
 
+MOST_PIXELS = 65_000  # on a side: a JPEG has 65,500 at most, and a legend stands below the photo
 MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept for ignored pixels
 
 
@@ -39,12 +40,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Labels photos with a workdir's newest checkpoint. All photos are read once before anything is written.
 
     Raises:
-        UserError: no such workdir, views that cannot be, a photo that cannot be read, two of one name, or an output
-            that would replace one.
+        UserError: no such workdir, views that cannot be, a photo that cannot be read or is too large, two of one name,
+            or an output that would replace one.
     """
     outputs = plan_outputs(args.images, args.out)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(images.read_photo, args.images):
+        for _ in pool.map(_require_readable, args.images):
             pass
     config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
     shown = views.of_arguments(args, config)
@@ -66,6 +67,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             write_picture(overlay_file, cv2.cvtColor(overlay(image, label, classes), cv2.COLOR_RGB2BGR))
             progress.update(done)
     print(f"{len(args.images)} label maps and overlays in {args.out}")
+
+
+def _require_readable(photo: str) -> None:
+    """UserError where a photo cannot be read, or its overlay not be written."""
+    side = max(images.read_photo(photo).shape)
+    if side > MOST_PIXELS:
+        raise UserError(f"{photo}: a side of {side} pixels; expected at most {MOST_PIXELS}, as an overlay is a JPEG")
 
 
 def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pathlib.Path]]:

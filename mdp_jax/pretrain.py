@@ -127,7 +127,8 @@ def train(config, folder) -> None:
         state = start_from(config.init, state, places)
     folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
-    state, before = workdir.restore(checkpoints, state, places, label_space)
+    photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
+    state, before = workdir.restore(checkpoints, state, places, label_space, photos)
     start = int(state.step)
     # One process goes on counting from what all of them counted.
     ledger = Ledger(label_space, datasets, before["ledger"] if before and distributed.is_main() else None)
@@ -145,7 +146,7 @@ def train(config, folder) -> None:
         process_count=jax.process_count(),
     )
     batches = batches_from(start_batch=start)
-    meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
+    meta = {"config": configs.to_dict(config), "label_space": label_space.rows(), "photos": photos}
     try:
         with (
             Monitor(folder, start, steps, config.batch, schedule) as monitor,

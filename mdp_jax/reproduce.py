@@ -9,9 +9,10 @@ from rich.console import Console
 from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
+from mdp_jax.locks import locked
 from mdp_jax.reporting.tables import Table, for_terminal
 from mdp_jax.reproduction import claims_page, report, runs
-from mdp_jax.reproduction.engine import Engine, locked, slots
+from mdp_jax.reproduction.engine import Engine, slots
 from mdp_jax.reproduction.experiments import Suite
 from mdp_jax.reproduction.full import DEVICE, PEAK_TFLOPS, UTILISATION, device_hours
 from mdp_jax.reproduction.results import Results, collect, outcome_table, outcomes_table, scores_table
@@ -52,13 +53,13 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     """`run` for a suite given as data."""
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
-    rows_file, docs = json_file(args.json), pathlib.Path(args.docs) if args.docs else None
+    rows_file, docs = json_file(args.json), pathlib.Path(args.docs).expanduser() if args.docs else None
     if args.list and (rows_file or docs):
         raise UserError("--list: runs are listed, not judged; expected --results with --json or --docs")
     if docs:
         report.require_docs(docs, suite.name)
-    folder = pathlib.Path(args.workdir).resolve() / suite.name
-    data_dir = str(pathlib.Path(args.data_dir).resolve()) if args.data_dir else ""
+    folder = pathlib.Path(args.workdir).expanduser().resolve() / suite.name
+    data_dir = str(pathlib.Path(args.data_dir).expanduser().resolve()) if args.data_dir else ""
     every = runs.of_suite(suite, data_dir, args.seeds)
     chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
     if not suite.runs_here:
@@ -74,17 +75,17 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     if not args.results:
         places = slots(args.jobs or max(1, len(args.gpus)), args.gpus)
         runs.require_data(chosen)
-        with locked(folder) as lock:
+        with locked(folder, "lock", "--workdir", "another mdp reproduce, or a run that it left") as lock:
             engine = Engine(folder, places, lock)
             engine.carry_out(chosen)
         failures = engine.failures
-    results = collect(suite, every, folder, args.seeds)
+    results = collect(suite, every, folder, args.seeds, failures)
     _print(results)
-    print(f"report: {report.write_page(results, folder)}")
     if rows_file:
         write_json(rows_file, report.rows(results))
     if docs:
         report.write_docs(results, docs)
+    print(f"report: {report.write_page(results, folder)}")
     if failures:
         name, reason = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(chosen)} runs failed or could not start, first {name}: {reason}")

@@ -75,6 +75,15 @@ def test_an_unreadable_photo_stops_everything_before_it_begins(made, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
+def test_a_photo_too_wide_for_the_jpeg_of_its_overlay(made, tmp_path, capsys):
+    photos, run, _, _ = made
+    strip = tmp_path / "strip.png"
+    cv2.imwrite(str(strip), np.zeros((2, 65_001, 3), np.uint8))
+    message = wrong_use(["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", strip], capsys)
+    assert message.endswith("strip.png: a side of 65001 pixels; expected at most 65000, as an overlay is a JPEG")
+    assert not (tmp_path / "out").exists()
+
+
 def test_views_that_cannot_be_are_one_line(made, tmp_path, capsys):
     photos, run, _, _ = made
     arguments = ["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", "--scales", "-1"]

@@ -94,7 +94,8 @@ def _place(path: pathlib.Path, data_dir: pathlib.Path, root: str) -> pathlib.Pat
 
 def _open(path: pathlib.Path) -> zipfile.ZipFile | tarfile.TarFile:
     try:
-        if zipfile.is_zipfile(path):
+        # A tar first: the end of one may be that of a zip in it.
+        if not tarfile.is_tarfile(path) and zipfile.is_zipfile(path):
             return zipfile.ZipFile(path)
         return tarfile.open(path)
     except OSError as error:

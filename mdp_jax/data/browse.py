@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Writes DIR/X.png and DIR/X.html; X is NAME, or the config's file name.
+    """Writes DIR/X.png and DIR/X.html; X is the last part of NAME, or the config's file name.
 
     Raises:
       UserError: wrong use, a wrong config, or bad data.
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"--out {out}: a file; expected a folder")
     config = selection.config_of(args, overrides)
     if args.config is None:
-        stem, section = args.name, _classes_section(config, args.split or "train", count)
+        stem, section = pathlib.PurePath(args.name).name, _classes_section(config, args.split or "train", count)
     else:
         section = _dataset_batches(config, count) if "dataset" in config else _mixture_batches(config, count)
         stem = pathlib.Path(args.config).stem

@@ -87,14 +87,14 @@ def open_parts(config: ConfigDict, splits: tuple[str, ...]) -> list[Part]:
                     part.skipped = most_skipped(len(part.source), config.data.bad_image_share)
             except UserError as error:
                 part.refused = str(error)
-            if part.source or part.needed:
+            if part.source is not None or part.needed:
                 parts.append(part)
     return parts
 
 
 def _look(parts: Sequence[Part], workers: int) -> None:
     """Fills in what is found in each part, behind one progress bar."""
-    opened = [part for part in parts if part.source]
+    opened = [part for part in parts if part.source is not None]
     total, done, start = sum(len(part.source) for part in opened), 0, time.perf_counter()
     with Progress(total, unit="photo") as progress:
 
@@ -160,7 +160,7 @@ class _Report:
 
 def _label_space_failure(parts: Sequence[Part], kind: str) -> list[str]:
     """Why the classes of the datasets that were opened cannot stand side by side, if they cannot."""
-    opened = [part.source for part in parts if part.source and part.split == parts[0].split]
+    opened = [part.source for part in parts if part.source is not None and part.split == parts[0].split]
     if not opened:
         return []
     try:

@@ -1,5 +1,6 @@
 """What follows from what was found in the photos of some datasets: problems by kind, doubles, and what looks wrong."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -7,11 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from mdp_jax.data import images
 from mdp_jax.data.check_scan import Found
 from mdp_jax.data.classes import released
+from mdp_jax.errors import UserError
 
 _LOOKED_INTO = 8  # masks of each kind of problem whose values are gathered
 _PALETTES = ("voc", "cityscapes")  # those of few colours: those of many have nearly every grey
@@ -120,6 +122,11 @@ def remarks(part: Part) -> list[str]:
         lines.append(f"{part}: never seen: {', '.join(never[:10])}{more}")
     if 0 < found.unlabelled < len(found.sizes):
         lines.append(f"{part}: {found.unlabelled} of {len(found.sizes)} masks have no pixel of any class")
+    if found.turned and part.source.classes:
+        lines.append(
+            f"{part}: {found.turned} of {len(found.sizes)} photos are turned or mirrored, as their EXIF orientation "
+            "says, and masks are not; were they drawn on the photos as people see them?"
+        )
     values = np.flatnonzero(found.classes_seen)
     if values.tolist() == [0] and found.photos[0] and len(part.source.classes) > 1:
         lines.append(f"{part}: the masks hold nothing but class 0 and ignored pixels; is 255 meant to be a class?")
@@ -136,9 +143,8 @@ def look_into(part: Part, problems: Sequence[tuple[int, str]]) -> str:
     values: set[int] = set()
     for index, _ in problems[:_LOOKED_INTO]:
         for path in part.source.files(index)[1:]:
-            mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            if mask is not None and mask.ndim == 2 and mask.dtype == np.uint8:
-                values |= set(np.unique(mask).tolist())
+            with contextlib.suppress(UserError):
+                values |= set(np.unique(images.read_mask(path)).tolist())
     return explain(np.array(sorted(values - {255}), np.int64), len(part.source.classes))
 
 

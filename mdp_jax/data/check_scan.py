@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mdp_jax.data import images
 from mdp_jax.errors import UserError
 
 _BLOCK = 16  # photos that a thread looks at between two reports
@@ -23,6 +24,7 @@ class Found:
       sizes: (height, width) of every photo that could be read, in their order.
       unlabelled: how many of them have no pixel of any class.
       digests: (index, digest of the photo's pixels) of every photo that could be read.
+      turned: how many of them were turned or mirrored as their EXIF orientation says; no mask is.
       problems: (index, the UserError's line) of every photo that could not be read.
     """
 
@@ -30,6 +32,7 @@ class Found:
     photos: np.ndarray
     sizes: list[tuple[int, int]] = field(default_factory=list)
     unlabelled: int = 0
+    turned: int = 0
     digests: list[tuple[int, bytes]] = field(default_factory=list)
     problems: list[tuple[int, str]] = field(default_factory=list)
 
@@ -43,6 +46,7 @@ class Found:
         self.pixels += other.pixels
         self.photos += other.photos
         self.unlabelled += other.unlabelled
+        self.turned += other.turned
         self.sizes += other.sizes
         self.digests += other.digests
         self.problems += other.problems
@@ -88,6 +92,7 @@ def look(source, indices: range) -> Found:
         found.pixels += counts
         found.photos += counts > 0
         found.unlabelled += not counts[1:].any()
+        found.turned += any(images.orientation(path) != 1 for path in source.files(index)[:1])
         found.sizes.append(sample["label"].shape)
         found.digests.append((index, digest(sample["image"])))
     return found

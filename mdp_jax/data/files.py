@@ -65,7 +65,8 @@ def label_of(image: np.ndarray, mask: np.ndarray, table: ClassTable, where: str,
     """
     if mask.shape != image.shape[:2]:
         found, expected = (f"{height} x {width}" for height, width in (mask.shape, image.shape[:2]))
-        raise UserError(f"{where} is {found} pixels (height x width); expected {expected} as its photo")
+        turned = " (turned by its EXIF orientation?)" if mask.shape == image.shape[1::-1] else ""
+        raise UserError(f"{where} is {found} pixels (height x width); expected {expected} as its photo{turned}")
     label = cv2.LUT(mask, table.to_label)  # several times as fast as NumPy's own indexing
     if label.min() == NO_CLASS:
         wrong = mask[label == NO_CLASS].min()

@@ -18,6 +18,7 @@ _JPEG, _JPEG_END = b"\xff\xd8", 0xD9
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of those that begin a segment, and the end
 _PALETTE = 3  # a PNG's colour type
 _PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}  # by its colour type
+_ORIENTATION = 0x0112  # EXIF
 _MOST_PIXELS = 1 << 27  # 384 MiB as RGB, in every thread that reads; some files of a few kB claim far more
 
 
@@ -132,6 +133,16 @@ def _truncated(data: bytes) -> bool:
     if data.startswith(_JPEG):
         return not any(marker == _JPEG_END for marker, _ in _jpeg_markers(data))
     return data.startswith(_PNG) and b"IEND" not in data
+
+
+def orientation(path: str | os.PathLike) -> int:
+    """The EXIF orientation of a photo, 1 to 8; 1, as it is stored, also where the file does not say."""
+    try:
+        with Image.open(path) as photo:
+            found = photo.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def resize_photo(image: np.ndarray, height: int, width: int) -> np.ndarray:

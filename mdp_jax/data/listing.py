@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -37,8 +38,8 @@ def split_of(config: ConfigDict, split: str, names: Mapping[str, str]) -> str:
 def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     """The files of a folder whose names end with one of the suffixes, in any case: name without suffix -> path.
 
-    Hidden files are not ours. UserError where the folder is none, where it has no such file, and where two files have
-    one name without suffix.
+    Hidden files are not ours. Names are in composed form (NFC). UserError where the folder is none, where it has no
+    such file, where a name is no UTF-8, and where two files have one name without suffix.
     """
     expected = f"expected files {', '.join(suffixes)} in it"
     if not folder.is_dir():
@@ -48,7 +49,8 @@ def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     for name in sorted(os.listdir(folder)):
         if name.startswith(".") or not name.lower().endswith(lowered):
             continue
-        stem = name[: -next(len(suffix) for suffix in lowered if name.lower().endswith(suffix))]
+        _require_text(folder, name)
+        stem = _composed(name[: -next(len(suffix) for suffix in lowered if name.lower().endswith(suffix))])
         if stem in found:
             first = os.path.basename(found[stem])
             raise UserError(f"{folder / name} has the name of {first}; expected one file for each name")
@@ -56,6 +58,19 @@ def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     if not found:
         raise UserError(f"{folder} has no such file: {expected}; {found_at(folder)}")
     return found
+
+
+def _require_text(folder: pathlib.Path, name: str) -> None:
+    """UserError where the bytes of a file's name are no UTF-8: other libraries cannot open it, or write its name."""
+    try:
+        f"{folder}/{name}".encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{os.fsencode(folder / name)!r}: expected a file name in UTF-8") from None
+
+
+def _composed(name: str) -> str:
+    """One form of names that look the same: some systems write an accent as a character of its own."""
+    return unicodedata.normalize("NFC", name)
 
 
 def folders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -95,6 +110,7 @@ def listed(
     list names a photo or mask that is missing, or a name twice.
     """
     lines: dict[str, int] = {}
+    names = [(line, _composed(name)) for line, name in names]
     for line, name in names:
         for found, place in zip((photos, masks), places, strict=True):
             if name not in found:
@@ -114,6 +130,8 @@ def lines(path: pathlib.Path, expected: str) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")  # "-sig": some editors begin a file with a mark
     except FileNotFoundError:
         raise UserError(f"{path} is missing; expected {expected}; {found_at(path)}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); expected {expected}") from None
     except ValueError:
         raise UserError(f"{path} is not UTF-8 text; expected {expected}") from None
     return [line.strip() for line in text.splitlines()]

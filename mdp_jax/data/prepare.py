@@ -16,13 +16,15 @@ from mdp_jax.arguments import whole_number
 from mdp_jax.data import archives, manifest
 from mdp_jax.data.builders import shards
 from mdp_jax.data.check_scan import cores
-from mdp_jax.data.sources import SOURCES
+from mdp_jax.data.sources import SOURCES, require_photos
 from mdp_jax.errors import UserError
-from mdp_jax.json_files import write_json
+from mdp_jax.json_files import PARTIAL, write_json
+from mdp_jax.locks import locked
 from mdp_jax.reporting import tables
 from mdp_jax.reporting.progress import Progress
 
 _MIB = 1 << 20
+_LOCK, _HOLDERS = ".lock", "another mdp data prepare"
 # Values of a dataset that do not change its records, as they are where they do nothing.
 _WHEN_READING = {"drop_classes": (), "limit": 0, "holdout": 0, "labels": "masks"}
 
@@ -59,6 +61,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         _unpack(args.archive, data_dir, dataset.root)
     cv2.setNumThreads(0)  # samples are read in several threads
     sources = {split: SOURCES[dataset.kind](dataset, args.data_dir, split) for split in args.splits.split(",")}
+    for split, source in sources.items():
+        require_photos(source, split)
     found = prepare(dataset.name, dataset.kind, sources, folder, args.jobs, args.shard_mib * _MIB)
     rich.console.Console().print(tables.for_terminal(_table(found, folder, time.monotonic() - started)))
 
@@ -98,7 +102,8 @@ def prepare(name: str, kind: str, sources: dict, folder: pathlib.Path, jobs: int
       The manifest, as it is in the folder (mdp_jax/data/manifest.py).
 
     Raises:
-      UserError: a bad sample, a folder with other things in it, or no space; what is whole stays for the next run.
+      UserError: a bad sample, a folder with other things in it or in use, or no space; what is whole stays for the
+        next run.
     """
     earlier = _earlier(folder, name, kind, sources)
     builder, planned = shards.plan(name, kind, sources, shard_bytes, str(folder))
@@ -117,9 +122,8 @@ def prepare(name: str, kind: str, sources: dict, folder: pathlib.Path, jobs: int
     before = sum(entry["records"] for entry in done.values())
     total = before + sum(len(shard.indices) for shard in missing)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        record(complete=False)
-        with Progress(total, before, unit="photo") as progress:
+        with locked(folder, _LOCK, "--out", _HOLDERS), Progress(total, before, unit="photo") as progress:
+            record(complete=False)
 
             def on_finished(entry: dict) -> None:
                 done[entry["file"]] = entry
@@ -127,9 +131,9 @@ def prepare(name: str, kind: str, sources: dict, folder: pathlib.Path, jobs: int
                 progress.update(sum(entry["records"] for entry in done.values()))
 
             shards.write(builder, missing, folder, jobs, on_finished)
-        shards.remove_others(name, planned, folder)
-        builder.write_metadata(folder, shards.manifest_of(identity, planned, done, complete=True)["splits"])
-        return record(complete=True)
+            shards.remove_others(name, planned, folder)
+            builder.write_metadata(folder, shards.manifest_of(identity, planned, done, complete=True)["splits"])
+            return record(complete=True)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); what is whole is kept") from None
 
@@ -145,7 +149,7 @@ def _earlier(folder: pathlib.Path, name: str, kind: str, splits: Collection[str]
     """The manifest of an earlier run on the folder, or None where it is new or empty."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: a file; expected a folder")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or all(path.suffix == PARTIAL or path.name == _LOCK for path in folder.iterdir()):
         return None
     if not (folder / manifest.FILE).exists():
         raise UserError(

@@ -4,6 +4,7 @@ A source has `name`, `classes`, `palette` (the set's own colours, uint8 RGB [C, 
 `describe(i)`. Labels are local ids, -1 = ignore.
 """
 
+import hashlib
 import os
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
@@ -148,7 +149,7 @@ def open_source(
     OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
 
     UserError on an unknown kind or `labels`, unknown or all classes dropped, a limit, holdout or short side that cannot
-    be, and whatever the kind finds wrong.
+    be, a split without photos, and whatever the kind finds wrong.
     """
     cv2.setNumThreads(0)
     if source_config.kind not in SOURCES:
@@ -163,6 +164,7 @@ def open_source(
     if source_config.labels == "none" and split != "train":
         raise UserError(f"dataset {source_config.name!r}: labels='none', so there is no split {split!r} to score on")
     source, drop_classes = _OPEN[source_config.labels](source_config, data_dir, "train" if holdout else split)
+    require_photos(source, "train" if holdout else split)
     train = split == "train"
     chosen = np.arange(len(source))
     if holdout:
@@ -173,6 +175,22 @@ def open_source(
     prepared = _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, trains)
     # Never in a split that is evaluated: the scores would be those of other photos.
     return ON_BAD_IMAGE[data_config.on_bad_image](prepared, data_config.bad_image_share) if trains else prepared
+
+
+def photos_of(source) -> dict:
+    """What a checkpoint keeps of the photos that a run draws from: {"count", "names"}, a digest of their files' names.
+
+    Samples that lie in other files have no names, and their digest is that of nothing.
+    """
+    names = "\n".join(path.name for i in range(len(source)) for path in source.files(i)[:1])
+    digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+    return {"count": len(source), "names": digest}
+
+
+def require_photos(source, split: str) -> None:
+    """UserError where a split has no photo at all."""
+    if not len(source):
+        raise UserError(f"dataset {source.name!r}: no photo in its split {split!r}; expected at least one")
 
 
 def _open_labelled(config: ConfigDict, data_dir: str, split: str) -> tuple:

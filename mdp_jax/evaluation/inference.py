@@ -13,6 +13,7 @@ from mdp_jax import distributed
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
+from mdp_jax.models.network import most_likely
 from mdp_jax.training.normalisation import normalise_image
 
 # Photos of one shape run together up to this many pixels, which bounds the memory of their logits, and photos.
@@ -45,6 +46,8 @@ def label_maps(
         images = normalise_image(images, config.data, config.model.compute_dtype)
         return segmenter.apply(variables, images, train=False)
 
+    if views.single and views.crop is None:  # the logits of all pixels need not be there at once
+        return most_likely(logits_of(seen[0]), size)
     return jnp.argmax(class_scores(logits_of, views, seen, size), axis=-1).astype(jnp.int32)
 
 

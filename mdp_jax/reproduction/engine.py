@@ -1,7 +1,6 @@
 """Carries out the runs of a suite: what is missing, several at once, each in a process of its own."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
@@ -29,29 +28,6 @@ class _Child:
     slot: int
     since: float
     log_start: int  # bytes of its log before it: of earlier attempts
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[int]:
-    """Makes the folder of a suite and holds it; gives the descriptor of its lock, which children hold too.
-
-    Raises:
-      UserError: another process, or a run that it left behind, has it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"--workdir {folder}: {error.strerror}; expected a folder that can be written") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise UserError(f"--workdir {folder}: in use by another mdp reproduce, or a run that it left") from None
-    try:
-        yield lock
-    finally:
-        os.close(lock)
 
 
 def slots(jobs: int, gpus: Sequence[str] = ()) -> list[tuple[set[int], dict[str, str]]]:
@@ -115,11 +91,11 @@ class Engine:
             have ended.
         """
         (self._folder / "logs").mkdir(exist_ok=True)
-        done = {run.name for run in runs if finished(run, self._folder)}
+        done = {run.name for run in runs if self._finished(run)}
         for run in runs:
             if run.name in done:
                 self._tidy(run)
-        waiting = [run for run in runs if run.name not in done]
+        waiting = [run for run in runs if run.name not in done and run.name not in self.failures]
         with self._signals(), Progress(len(runs), len(done), unit="run", console=self._console) as progress:
             try:
                 while (waiting or self._children) and not self._signal:
@@ -135,6 +111,14 @@ class Engine:
             raise KeyboardInterrupt
         if self._signal:
             raise PreemptedError(f"told to stop; {self._folder} goes on with the same command")
+
+    def _finished(self, run: Run) -> bool:
+        """Whether a run has ended well; one whose scores cannot be used has failed."""
+        try:
+            return finished(run, self._folder)
+        except UserError as error:
+            self.failures[run.name] = str(error)
+            return False
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -194,13 +178,14 @@ class Engine:
             self._children.remove(child)
             run, status = child.run, child.process.returncode
             seconds = round(time.monotonic() - child.since)
-            if status == 0 and finished(run, self._folder):
+            if status == 0 and self._finished(run):
                 done.add(run.name)
                 self._tidy(run)
                 self._say(f"{run.name}: {seconds // 60}:{seconds % 60:02d}")
             elif not self._signal:
                 file = log_file(run, self._folder)
-                self.failures[run.name] = f"exit status {status}, {_last_line(file, child.log_start)} ({file})"
+                reason = f"exit status {status}, {_last_line(file, child.log_start)} ({file})"
+                self.failures.setdefault(run.name, reason)
                 self._say(f"{run.name}: {self.failures[run.name]}")
         return bool(ended)
 

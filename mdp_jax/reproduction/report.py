@@ -128,10 +128,13 @@ def require_docs(docs: pathlib.Path, suite: str) -> None:
     """Checks that `write_docs` can do its work.
 
     Raises:
-      UserError: no such folder, or a results.md with one of the two lines around the suite's part.
+      UserError: no such folder, a file in place of its folder images, or a results.md with one of the two lines around
+        the suite's part.
     """
     if not docs.is_dir():
         raise UserError(f"--docs {docs}: expected a folder that exists")
+    if (docs / "images").exists() and not (docs / "images").is_dir():
+        raise UserError(f"--docs {docs}: images in it is a file; expected a folder, or none")
     _with_part(docs, suite, "")
 
 

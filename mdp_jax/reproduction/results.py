@@ -1,7 +1,7 @@
 """What came out of a suite: scores by run, an outcome for each contrast, and their tables and JSON rows."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,7 +105,9 @@ class Results:
         return [outcome for outcome in self.outcomes if outcome.contrast.kind == MEASURED]
 
 
-def collect(suite: Suite, runs: Sequence[Run], folder: pathlib.Path, most: int | None = None) -> Results:
+def collect(
+    suite: Suite, runs: Sequence[Run], folder: pathlib.Path, most: int | None = None, failed: Collection[str] = ()
+) -> Results:
     """What the finished runs of a suite say.
 
     Args:
@@ -113,8 +115,12 @@ def collect(suite: Suite, runs: Sequence[Run], folder: pathlib.Path, most: int |
       runs: all of it (runs.of_suite), with the same `most`.
       folder: of the suite.
       most: seeds of each pretraining, at most.
+      failed: names of runs whose scores cannot be used; they count as missing.
+
+    Raises:
+      UserError: the scores of another run cannot be used.
     """
-    scores = scores_of(runs, folder)
+    scores = scores_of([run for run in runs if run.name not in failed], folder)
     missing = tuple(run.name for run in runs if run.cell and (run.cell, run.seed) not in scores)
     outcomes = tuple(judge(suite, contrast, scores, most) for contrast in suite.contrasts)
     return Results(suite, outcomes, scores, missing, most)

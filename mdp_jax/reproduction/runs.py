@@ -142,6 +142,8 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
         (scores,) = evaluation["datasets"].values()
         if len(evaluation) > 1:  # of other views, or of changed values
             raise ValueError
+        if scores["mIoU"] is None:
+            raise UserError(f"{file}: no mIoU; expected validation photos with labelled pixels")
         return float(scores["mIoU"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(

@@ -80,7 +80,7 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
 class Checkpoints:
     """The folder `checkpoints` of a workdir: one folder a step, each with the state and a JSON `meta`.
 
-    `meta` holds what is needed beside the arrays: the config, the label space or class names, the index of the next
+    `meta` holds what is needed beside the arrays: the config, the label space, the photos' names, the index of the next
     batch, and the checksums of state and meta. With several processes each must make every call.
     """
 

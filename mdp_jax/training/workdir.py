@@ -71,7 +71,7 @@ def has_checkpoints(workdir) -> bool:
     return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
 
 
-def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: LabelSpace):
+def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: LabelSpace, photos: dict[str, dict]):
     """State and meta of the newest good checkpoint, or `state` and {} where there is none.
 
     Args:
@@ -79,9 +79,10 @@ def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: Lab
       state: as at the beginning of a run.
       places: its shardings.
       label_space: what this run was given.
+      photos: of each of its datasets, as data.sources.photos_of has them.
 
     Raises:
-      UserError: the checkpoint was made with another label space or another network.
+      UserError: the checkpoint was made with another label space, other photos or another network.
     """
     target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, places)
     found = checkpoints.restore(target)
@@ -89,9 +90,21 @@ def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: Lab
         return state, {}
     restored, meta = found
     LabelSpace.from_rows(meta["label_space"]).require_same(label_space, str(checkpoints.folder))
+    _require_same_photos(meta["photos"], photos, checkpoints.folder)
     if distributed.is_main():
         print(f"going on after step {int(restored.step)} ({checkpoints.folder})")
     return restored, meta
+
+
+def _require_same_photos(before: dict[str, dict], now: dict[str, dict], where: pathlib.Path) -> None:
+    """A run that goes on with other photos would have another order, other shares and another length."""
+    for name, found in now.items():
+        if found["count"] != before[name]["count"]:
+            counts = f"{found['count']} photos, and had {before[name]['count']} when the run began"
+            raise UserError(f"{where}: dataset {name!r} has {counts}; expected those, or a new --workdir")
+        if found != before[name]:
+            names = "photos of other names than when the run began"
+            raise UserError(f"{where}: dataset {name!r} has {names}; expected those, or a new --workdir")
 
 
 def require_leaves(have: dict, want: dict, where: str) -> None:

@@ -22,6 +22,9 @@ class MemorySource:
     def describe(self, index: int) -> str:
         return f"{self.name}-{index}"
 
+    def files(self, index: int) -> tuple[pathlib.Path, ...]:
+        return ()
+
 
 def numbered_source(name: str, classes: int, photos: int, first: int = 0, size=(20, 24)) -> MemorySource:
     """Photo i is one grey, first + i, and its labels are all i modulo the number of classes."""

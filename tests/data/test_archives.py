@@ -91,6 +91,13 @@ def test_links_and_devices_are_refused(kind, target, tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    write_zip(tmp_path / "inner.zip")
+    write_tar(tmp_path / "set.tar", {"set/inner.zip": (tmp_path / "inner.zip").read_bytes()})
+    extract(tmp_path / "data", tmp_path / "set.tar")
+    assert list(there(tmp_path / "data")) == ["set/inner.zip"]
+
+
 def test_damaged_archives(tmp_path):
     whole = write_zip(tmp_path / "a.zip").read_bytes()
     at = whole.index(b"classes.txt") + len("classes.txt")

@@ -145,6 +145,13 @@ def test_a_dataset_by_name(capsys):
     assert cv2.imread("contact_sheet/streets.png").shape[1] > 500
 
 
+@pytest.mark.parametrize("name", ["streets/", "../{}/streets"])
+def test_a_name_with_folders_in_it(capsys, name):
+    status, _ = run(capsys, name.format(pathlib.Path().resolve().name), "--data_dir", ".", "--count", "1")
+    assert status == 0
+    assert {path.name for path in pathlib.Path("contact_sheet").iterdir()} == {"streets.png", "streets.html"}
+
+
 def test_the_colours_of_an_official_dataset(capsys):
     official.make_voc(pathlib.Path("data"))
     status, _ = run(capsys, "voc", "--data_dir", "data", "--count", "1")

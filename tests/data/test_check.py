@@ -3,10 +3,12 @@
 import json
 import pathlib
 import re
+import struct
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mdp_jax import cli
 from mdp_jax.data import check_findings, check_scan
@@ -103,6 +105,42 @@ def test_every_sample_is_opened_once_and_counted_as_by_a_loop():
     assert found.sizes == [label.shape for label in labels]
     assert found.problems == [(33, "photo 33 is bad")]
     assert [index for index, _ in found.digests] == [i for i in range(50) if i != 33]
+
+
+def test_a_split_without_photos_is_a_reason_to_fail(capsys):
+    official.make_voc(pathlib.Path("data"))
+    (pathlib.Path("data") / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_text("\n")
+    arguments = ("voc", "--data_dir", "data", "--config.train_list=train", "--splits", "train,val")
+    status, out, _, found = check(capsys, *arguments)
+    assert status == 2
+    assert found["failures"] == ["dataset 'voc': no photo in its split 'val'; expected at least one"]
+    assert "problem: voc val: dataset 'voc': no photo" in out
+
+
+def test_photos_that_exif_turns(capsys):
+    root = write_folder(pathlib.Path("set"), photos=3)
+    for name, orientation in (("p0", 3), ("p1", 6)):
+        file = root / "images" / "train" / f"{name}.jpg"
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(file).save(file, exif=exif)
+    status, out, _, found = check(capsys, "set", "--data_dir", ".", "--splits", "train")
+    assert status == 2  # the second one lies on its side, its mask does not
+    assert "p1.png is 20 x 24 pixels (height x width); expected 24 x 20 as its photo (turned by its EXIF" in out
+    (warning,) = found["warnings"]
+    assert warning.startswith(
+        "set train: 1 of 2 photos are turned or mirrored, as their EXIF orientation says, and masks"
+    )
+
+
+def test_a_huge_mask_is_not_opened_again_to_explain_it(capsys):
+    root = write_folder(pathlib.Path("set"), photos=2)
+    file = root / "masks" / "train" / "p0.png"
+    data = bytearray(file.read_bytes())
+    data[16:24] = struct.pack(">II", 40_000, 40_000)
+    file.write_bytes(data)
+    status, out, _, _ = check(capsys, "set", "--data_dir", ".", "--splits", "train")
+    assert status == 2 and "p0.png has 40000 x 40000 pixels" in out
 
 
 def test_digest_is_of_the_pixels_and_their_shape():

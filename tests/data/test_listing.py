@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from mdp_jax.data import listing
@@ -38,6 +40,32 @@ def test_pairs_are_in_the_order_of_the_names():
         listing.paired(photos, {"a": "m/a.png"}, "p/*.jpg", "m/*.png")
     with pytest.raises(UserError, match=r"^m/a\.png has no photo; expected p/a\.jpg; so it is with 2 of 2 files$"):
         listing.paired({}, masks, "p/*.jpg", "m/*.png")
+
+
+def test_names_in_two_forms_of_unicode_are_one(tmp_path):
+    composed, taken_apart = "caf\u00e9", "cafe\u0301"
+    for folder, name in (("p", f"{taken_apart}.jpg"), ("m", f"{composed}.png")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(b"")
+    photos, masks = listing.files(tmp_path / "p", (".jpg",)), listing.files(tmp_path / "m", (".png",))
+    ((photo, mask),) = listing.paired(photos, masks, "p/*.jpg", "m/*.png")
+    assert (photo, mask) == (str(tmp_path / "p" / f"{taken_apart}.jpg"), str(tmp_path / "m" / f"{composed}.png"))
+    assert listing.listed(tmp_path / "l", [(1, taken_apart)], photos, masks, ("p/*.jpg", "m/*.png")) == [(photo, mask)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX alone")
+def test_a_name_that_is_no_utf8(tmp_path):
+    try:
+        open(os.fsencode(tmp_path) + b"/stra\xdfe.png", "wb").close()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(UserError, match=r"stra\\xdfe\.png': expected a file name in UTF-8$"):
+        listing.files(tmp_path, (".png",))
+
+
+def test_a_folder_in_place_of_a_list(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); expected names"):
+        listing.lines(tmp_path, "names")
 
 
 def test_windows_list(tmp_path):

@@ -21,6 +21,7 @@ from mdp_jax.data.label_space import build
 from mdp_jax.data.pipeline import pretrain_batches
 from mdp_jax.data.sources import SOURCES, open_source
 from mdp_jax.errors import UserError
+from mdp_jax.locks import locked
 from tests.data import official
 from tests.data.fixtures import write_folder, write_png
 
@@ -159,7 +160,8 @@ def test_manifest_says_what_is_there(folder, tmp_path):
             data = (out / shard["file"]).read_bytes()
             assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["bytes"], shard["sha256"])
             files.add(shard["file"])
-    assert {path.name for path in out.iterdir()} == files | {"manifest.json", "dataset_info.json", "features.json"}
+    beside = {".lock", "manifest.json", "dataset_info.json", "features.json"}
+    assert {path.name for path in out.iterdir()} == files | beside
 
 
 def test_goes_on_after_a_kill(folder, tmp_path):
@@ -293,7 +295,30 @@ def test_full_disk_in_the_middle(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shards.array_record_module, "ArrayRecordWriter", Full)
     with pytest.raises(UserError, match=r"cannot be written: write\(\) failed: No space left on device$"):
         prepare(tmp_path)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "manifest.json"}
+
+
+def test_goes_on_where_the_first_write_was_broken_off(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json.partial").write_text("{")
+    (tmp_path / "out" / ".lock").write_text("")
+    assert prepare(tmp_path)["complete"]
+
+
+def test_one_at_a_time(folder, tmp_path):
+    with (
+        locked(tmp_path / "out", ".lock", "--out", "the first"),
+        pytest.raises(UserError, match=r"--out .*out: in use by another mdp data prepare"),
+    ):
+        prepare(tmp_path)
+    assert prepare(tmp_path)["complete"]
+
+
+def test_files_of_no_bytes_are_bad_and_not_left_out(folder, tmp_path):
+    for file in [*(folder / "images" / "val").iterdir(), *(folder / "masks" / "val").iterdir()]:
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"images/val/p0\.jpg is unreadable \(0 bytes\)"):
+        prepare(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from configs import base
 from mdp_jax.data import synthetic
 from mdp_jax.data.folder import FolderSource
-from mdp_jax.data.sources import check_source, open_source
+from mdp_jax.data.sources import check_source, open_source, photos_of, require_photos
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_folder, write_png
 
@@ -138,6 +138,29 @@ def test_short_side(folder):
     assert _open(folder, short_side=10, scored=True)[0]["label"].shape == (20, 24)
     with pytest.raises(UserError, match=r"data\.short_side is -1"):
         _open(folder, short_side=-1)
+
+
+def test_a_split_without_photos():
+    """As of VOC with an empty list."""
+
+    class Empty:
+        name = "mine"
+
+        def __len__(self):
+            return 0
+
+    with pytest.raises(UserError, match="dataset 'mine': no photo in its split 'val'; expected at least one"):
+        require_photos(Empty(), "val")
+
+
+def test_photos_of_a_run(folder):
+    whole, few = photos_of(_open(folder)), photos_of(_open(folder, limit=8))
+    assert (whole["count"], few["count"]) == (9, 8) and whole["names"] != few["names"]
+    assert photos_of(_open(folder)) == whole
+    (folder / "images" / "train" / "p0.jpg").rename(folder / "images" / "train" / "q.jpg")
+    (folder / "masks" / "train" / "p0.png").rename(folder / "masks" / "train" / "q.png")
+    renamed = photos_of(_open(folder))
+    assert renamed["count"] == 9 and renamed["names"] != whole["names"]
 
 
 def test_no_other_photo_is_scored_in_place_of_a_bad_one(folder):

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from configs import base
 from mdp_jax.errors import UserError
+from mdp_jax.models import network
 from mdp_jax.models.network import pixel_encoder, segmenter, upsample
 from tests.models import seeded
 
@@ -80,6 +81,20 @@ def test_upsample_equals_torch(torch_outputs):
     for i, (shape, size) in enumerate(seeded.UPSAMPLE_CASES):
         y = upsample(jnp.asarray(seeded.image("logits", shape), jnp.float32), size)
         np.testing.assert_allclose(y, expected[str(i)], atol=1e-6)
+
+
+@pytest.mark.parametrize(("most", "bands"), [(2**26, 1), (2 * 25 * 13 * 5 // 3, 4), (1, 25)])
+def test_most_likely_class_in_bands_of_rows(monkeypatch, most, bands):
+    """Each at its own size: 25 rows in bands of 7 are 28, in bands of one they are 25."""
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3, 5)), jnp.float32)
+    expected = np.argmax(upsample(logits, (25, 13)), axis=-1)
+    looped = []
+    genuine = jax.lax.map
+    monkeypatch.setattr(network, "MOST_LOGITS", most)
+    monkeypatch.setattr(jax.lax, "map", lambda function, rows: looped.append(len(rows)) or genuine(function, rows))
+    found = network.most_likely(logits, (25, 13))
+    np.testing.assert_array_equal(found, expected.astype(np.int32), strict=True)
+    assert looped == ([bands] if bands > 1 else [])
 
 
 def test_upsample_by_hand():

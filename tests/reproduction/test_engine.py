@@ -4,13 +4,13 @@ import io
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
 import rich.console
 
 from mdp_jax.errors import PreemptedError, UserError
+from mdp_jax.locks import locked
 from mdp_jax.reproduction import engine, runs
 from tests.reproduction import fake
 from tests.reproduction.tiny import suite
@@ -26,7 +26,7 @@ class Study:
         self.said = io.StringIO()
 
     def carry_out(self, places=((set(CORES), {}),)):
-        with engine.locked(self.folder) as lock:
+        with locked(self.folder, "lock", "--workdir", "another") as lock:
             console = rich.console.Console(file=self.said, width=200)
             made = engine.Engine(self.folder, list(places), lock, (sys.executable, fake.__file__), console)
             try:
@@ -87,6 +87,16 @@ def test_a_failure_takes_its_dependents_and_no_others(study):
     assert all(runs.finished(run, study.folder) for run in study.runs)
 
 
+def test_scores_that_cannot_be_used_are_a_failure_of_their_run_alone(study):
+    study.order(scratch__seed0__few="no score")
+    for _ in range(2):  # also where they lie there from before
+        study.carry_out()
+        file = study.folder / "scratch/seed0/few/evaluation.json"
+        reason = f"{file}: no mIoU; expected validation photos with labelled pixels"
+        assert study.failures == {"scratch/seed0/few": reason}
+    assert len(study.calls()) == len(study.runs)
+
+
 @pytest.mark.parametrize(("order", "error"), [("stop parent", PreemptedError), ("interrupt parent", KeyboardInterrupt)])
 def test_stopping_waits_for_the_children(study, order, error):
     study.order(mdp__seed0__pretrain=order)
@@ -126,35 +136,3 @@ def test_places():
 def test_device_reaches_the_command(study):
     study.carry_out([(set(CORES), {"CUDA_VISIBLE_DEVICES": "5"})])
     assert {device for *_, device in study.calls()} == {"5"}
-
-
-def test_one_at_a_time(tmp_path):
-    with (
-        engine.locked(tmp_path / "s"),
-        pytest.raises(UserError, match="in use by another mdp reproduce, or a run that it left"),
-        engine.locked(tmp_path / "s"),
-    ):
-        raise AssertionError("two of them had the lock")
-    with engine.locked(tmp_path / "s"):
-        pass
-
-
-def test_a_run_left_behind_keeps_the_lock(tmp_path):
-    with engine.locked(tmp_path) as lock:
-        left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-    try:
-        with pytest.raises(UserError, match="in use by another"), engine.locked(tmp_path):
-            pass
-    finally:
-        left.communicate(b"\n")
-    with engine.locked(tmp_path):
-        pass
-
-
-def test_folder_that_cannot_be(tmp_path):
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(UserError, match="expected a folder that can be written"),
-        engine.locked(tmp_path / "file" / "s"),
-    ):
-        pass

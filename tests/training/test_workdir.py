@@ -59,6 +59,24 @@ def test_a_run_that_was_killed_while_it_made_its_folder_can_start(tmp_path, left
         workdir.require_free_or_same(tmp_path, config, SPACE)
 
 
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        ({"count": 4, "names": "aa"}, "dataset 'first' has 4 photos, and had 3 when the run began; expected those"),
+        ({"count": 3, "names": "bb"}, "dataset 'first' has photos of other names than when the run began"),
+    ],
+)
+def test_going_on_with_other_photos(tmp_path, now, message):
+    meta = {"label_space": SPACE.rows(), "photos": {"first": {"count": 3, "names": "aa"}}}
+    state = {"kernel": jax.numpy.ones(2)}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, meta)
+    checkpoints.close()
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    with pytest.raises(UserError, match=message):
+        workdir.restore(Checkpoints(tmp_path), state, places, SPACE, {"first": now})
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--workdir .*file/run: Not a directory; expected a folder that can be made"):

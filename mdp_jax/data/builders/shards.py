@@ -60,7 +60,7 @@ def plan(name: str, kind: str, sources: Mapping[str, object], shard_bytes: int, 
     files = {split: [_stat(source, i) for i in range(len(source))] for split, source in sources.items()}
     # The masks are encoded anew, and rarely grow to twice their size.
     sizes = {split: [photo + 2 * mask for _, photo, _, _, mask, _ in rows] for split, rows in files.items()}
-    counts = {split: min(len(rows), -(-sum(rows) // shard_bytes)) for split, rows in sizes.items()}
+    counts = {split: min(len(rows), max(1, -(-sum(rows) // shard_bytes))) for split, rows in sizes.items()}
     builder = segmentation.SegmentationBuilder(name, sources, counts, data_dir)
     shards = []
     for split, source in sources.items():
