@@ -84,14 +84,17 @@ create() {
 }
 
 wait_until_active() {
-    local now
+    local now failures=0
     if [ "$dry_run" = 1 ]; then
         echo '# every 30 seconds, until it says ACTIVE:'
         state
         return
     fi
     while :; do
-        now=$(state)
+        # A wait of hours does not end with the first answer that is lost.
+        now=$(state) || { failures=$((failures + 1)) && [ "$failures" -lt 10 ] && sleep 30 && continue; }
+        [ -n "$now" ] || die "$name: gcloud does not say how it is"
+        failures=0
         echo "tpu_pod.sh: $name is $now" >&2
         case $now in
         ACTIVE) return ;;
@@ -102,8 +105,12 @@ wait_until_active() {
 }
 
 install() {
-    local archive=${TMPDIR:-/tmp}/$name.tar.gz
-    run tar --exclude=./.venv --exclude=./.git --exclude=./runs --exclude=./data -czf "$archive" -C "$root" .
+    local archive=${TMPDIR:-/tmp}/$name.tar.gz entry entries=() LC_ALL=C
+    # By name: what tar's --exclude takes out below the first level differs between systems.
+    for entry in "$root"/* "$root"/.[!.]*; do
+        case ${entry##*/} in .venv | .git | runs | data | '*' | '.[!.]*') ;; *) entries+=("${entry##*/}") ;; esac
+    done
+    run tar -czf "$archive" -C "$root" "${entries[@]}"
     node scp "$archive" "$name:mdp_jax.tar.gz" --worker=all
     on_workers all "mkdir -p mdp_jax && tar -xzf mdp_jax.tar.gz -C mdp_jax && mdp_jax/launch/tpu_worker.sh install $(printf %q "$mount")"
 }

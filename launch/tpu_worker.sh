@@ -53,7 +53,8 @@ start() {
     run sudo systemd-run --unit=mdp --uid="$user" --working-directory="$root" \
         --property=KillMode=mixed --property=TimeoutStopSec=120 \
         --property=Restart=on-failure --property=RestartSec=30 '--property=RestartPreventExitStatus=2 3' \
-        --property=StartLimitIntervalSec=21600 --property=StartLimitBurst=20 \
+        --property=StartLimitIntervalSec=21600 --property=StartLimitBurst=20 --property=LimitMEMLOCK=infinity \
+        --setenv=JAX_COMPILATION_CACHE_DIR=/mnt/mdp/compiled \
         "$root/.venv/bin/mdp" "$@"
 }
 

@@ -12,6 +12,7 @@ from mdp_jax.training.prototype_objective import MOMENTUM_VIEWS
 
 MAX_SEED = 2**32 - 1  # what grain takes
 TRAINABLE = ("all", "head")
+TRANSFERABLE = ("backbone", "decoder", "classifier")
 LOSS_MEANS = ("all", "valid")
 
 
@@ -274,6 +275,8 @@ def finetuning(config, devices: int) -> None:
     if config.dataset.labels != "masks":
         raise UserError(f"config.dataset.labels={config.dataset.labels!r}: fine-tuning expects 'masks'")
     _one_of(config, "trainable", TRAINABLE)
+    if not config.transfer or not set(config.transfer) <= set(TRANSFERABLE):
+        raise UserError(f"config.transfer={config.transfer}: expected some of {', '.join(TRANSFERABLE)}")
     _one_of(config, "loss_mean", LOSS_MEANS)
     _share(config, "data.category_ratio")
     _at_least(config, "data.category_ratio", 0, strictly=True)

@@ -4,6 +4,7 @@ import argparse
 import errno
 import importlib
 import sys
+import traceback
 
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
 
@@ -90,9 +91,21 @@ def main(arguments: list[str] | None = None) -> None:
         status = 143
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
+            _leave(1, traceback.format_exc())
             raise
         print(f"mdp: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         status = 130
+    except Exception:
+        _leave(1, traceback.format_exc())
+        raise
+    if status == 2:  # 3 and 143 are the same in all processes
+        _leave(status)
     sys.exit(status)
+
+
+def _leave(status: int, said: str = "") -> None:
+    """Ends a process of several (distributed.py, `leave`), which says something first; one alone goes on."""
+    if distributed := sys.modules.get("mdp_jax.distributed"):  # JAX is not imported for what does not need it
+        distributed.leave(status, said)

@@ -288,6 +288,10 @@ def identity(config: ConfigDict) -> dict:
     return {key: value for key, value in _flat(to_dict(config)).items() if key not in FREE_ON_RESUME}
 
 
+def _place(init: str | None) -> str | pathlib.Path | None:
+    return init if init in (None, "scratch") else pathlib.Path(init).expanduser().resolve()
+
+
 def require_same(old: ConfigDict, new: ConfigDict, workdir) -> None:
     """Checks that a workdir is resumed with the config that it was started with, FREE_ON_RESUME aside.
 
@@ -295,6 +299,8 @@ def require_same(old: ConfigDict, new: ConfigDict, workdir) -> None:
       UserError: naming the first value that differs.
     """
     before, now = identity(old), identity(new)
+    if _place(before.get("init")) == _place(now.get("init")):  # which may be named in several ways
+        before["init"] = now.get("init")
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise UserError(

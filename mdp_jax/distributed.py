@@ -8,6 +8,8 @@ import importlib.util
 import json
 import os
 import pathlib
+import sys
+import time
 from collections.abc import Mapping
 
 import jax
@@ -16,6 +18,8 @@ from jax.experimental import multihost_utils
 
 from mdp_jax.errors import UserError
 
+_GOOGLE = "0x1ae0"  # vendor of a PCI device
+_PATIENCE = 10  # seconds that process 0 gives the others to say what is wrong with them, before it takes them down
 # What flags say, and the variables that say the same where a launcher cannot give each process flags of its own.
 VARIABLES = {"coordinator": "MDP_COORDINATOR", "processes": "MDP_PROCESSES", "process": "MDP_PROCESS"}
 
@@ -60,12 +64,20 @@ def given(args: argparse.Namespace, environment: Mapping[str, str]) -> tuple[str
 
 def on_a_cluster(environment: Mapping[str, str]) -> bool:
     """Whether this is one of several processes, or hosts, that JAX can find by itself."""
-    if int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))) > 1:
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:  # of srun; in a batch script without it there is one
         return True
     if environment.get("JAX_PLATFORMS", "tpu") not in ("tpu", "tpu,cpu") or not importlib.util.find_spec("libtpu"):
         return False
     several_hosts = "," in environment.get("TPU_WORKER_HOSTNAMES", "")  # GKE
-    return several_hosts or any(pathlib.Path("/dev").glob("accel*")) or pathlib.Path("/dev/vfio/0").exists()
+    return several_hosts or has_tpu(pathlib.Path("/"))
+
+
+def has_tpu(root: pathlib.Path) -> bool:
+    """Whether the machine whose files lie under `root` has a TPU."""
+    if any((root / "dev").glob("accel[0-9]*")):  # other makers' chips are in a folder /dev/accel
+        return True
+    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
+    return (root / "dev/vfio/0").exists() and any(file.read_text().strip() == _GOOGLE for file in vendors)
 
 
 def start(args: argparse.Namespace) -> None:
@@ -78,7 +90,8 @@ def start(args: argparse.Namespace) -> None:
     address = given(args, os.environ)
     try:
         if address is not None:
-            jax.distributed.initialize(*address)
+            # Otherwise a cluster that is detected all the same would choose among the devices of this machine.
+            jax.distributed.initialize(*address, cluster_detection_method="deactivate")
         elif on_a_cluster(os.environ):
             jax.distributed.initialize()
     except ValueError as error:
@@ -86,6 +99,21 @@ def start(args: argparse.Namespace) -> None:
     except RuntimeError as error:
         # Not the user's mistake but a machine that is late: status 1, so that launchers try again.
         raise SystemExit(f"mdp: the processes of this run did not come together: {_first_line(error)}") from None
+
+
+def leave(status: int, said: str = "") -> None:
+    """Ends this process at once where it is one of several, and has met what the others may not have; says it first.
+
+    JAX would wait minutes for them to end too, and then end with a status of its own, by which launchers would start
+    the run again.
+    """
+    if jax.distributed.is_initialized():
+        sys.stderr.write(said)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if is_main():
+            time.sleep(_PATIENCE)
+        os._exit(status)
 
 
 def _first_line(error: Exception) -> str:

@@ -71,6 +71,11 @@ FINETUNING = [
     ("data.category_ratio=0.0", "config.data.category_ratio=0.0: expected more than 0"),
     ("model.decoder.dropout=1.0", "config.model.decoder.dropout=1.0: expected a rate"),
     ("dataset.labels=none", "config.dataset.labels='none': fine-tuning expects 'masks'"),
+    (
+        "transfer=('backbone','decodr')",
+        r"config.transfer=\('backbone', 'decodr'\): expected some of backbone, decoder, cl",
+    ),
+    ("transfer=()", r"config.transfer=\(\): expected some of backbone, decoder, classifier"),
     ("batch=6", "config.batch=6: expected a multiple of 4 .samples on each of 4 device.s."),
     ("steps=0", "config.steps=0: expected at least 1"),
 ]

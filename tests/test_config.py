@@ -1,12 +1,18 @@
 """Configs: overrides by dotted key, errors that name the nearest key, JSON and back, comparison on resume."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from configs import base
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -80,6 +86,27 @@ def test_another_config_names_the_value(config):
     configs.apply_overrides(other, [("sources.harbor.limit", "5")])
     with pytest.raises(UserError, match=r"w: started with config\.sources\.harbor\.limit=0, now 5"):
         configs.require_same(config, other, "w")
+
+
+def test_weights_to_start_from_may_be_named_in_several_ways(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ways = [configs.from_dict(configs.to_dict(config)) for _ in range(3)]
+    for one, init in zip(ways, ("runs/p", str(tmp_path / "runs" / "p"), "runs/q"), strict=True):
+        configs.apply_overrides(one, [("init", init)])
+    configs.require_same(ways[0], ways[1], "w")
+    with pytest.raises(UserError, match=r"w: started with config\.init='runs/p', now 'runs/q'"):
+        configs.require_same(ways[0], ways[2], "w")
+    with pytest.raises(UserError, match=r"w: started with config\.init='scratch', now 'runs/p'"):
+        configs.require_same(config, ways[0], "w")
+
+
+def test_a_package_named_configs_elsewhere_is_not_taken(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("")
+    code = "from mdp_jax import config; print(len(config.load('configs/mini/pretrain.py').sources))"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.stdout == "3\n", ran.stderr
 
 
 def test_where_a_run_goes_on_may_differ(config):

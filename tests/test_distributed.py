@@ -40,8 +40,26 @@ def test_what_cannot_be(words, message):
 
 def test_one_task_of_slurm_is_not_a_cluster():
     assert not distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1"})
+    assert not distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"})  # a batch script, without srun
     assert distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8"})
     assert not distributed.on_a_cluster({"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"})
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"dev/accel0": ""}, True),
+        ({"dev/accel/accel0": "", "sys/bus/pci/devices/a/vendor": "0x8086\n"}, False),  # another maker's
+        ({"dev/vfio/0": "", "sys/bus/pci/devices/a/vendor": "0x1ae0\n"}, True),
+        ({"dev/vfio/0": "", "sys/bus/pci/devices/a/vendor": "0x10de\n"}, False),
+        ({"sys/bus/pci/devices/a/vendor": "0x1ae0\n"}, False),  # a network card of the same maker
+    ],
+)
+def test_machines_with_a_tpu(tmp_path, files, expected):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert distributed.has_tpu(tmp_path) is expected
 
 
 def test_one_process_adds_up_what_it_has():

@@ -156,8 +156,9 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
                 "expected a state dict alone"
             ) from None
         raise UserError(f"{path}: not a PyTorch checkpoint of weights alone; refused, nothing in it was run") from None
-    if isinstance(content, Mapping) and "state_dict" in content:
-        content = content["state_dict"]
+    for inner in ("state_dict", "model"):  # of MMEngine and others; of torchvision's training scripts
+        if isinstance(content, Mapping) and isinstance(content.get(inner), Mapping):
+            content = content[inner]
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}; expected a state dict")
     return {str(key): _array(torch, path, key, value) for key, value in content.items()}

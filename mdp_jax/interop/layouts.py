@@ -18,6 +18,7 @@ RESNET = "resnet"  # a backbone alone: the same in both layouts
 ALONE = {f"backbone.{name}": name for name in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")}
 COUNTER = "num_batches_tracked"
 _SKIPPED = torchvision.SKIPPED | mmseg.SKIPPED
+_PARALLEL = "module."  # what torch's DataParallel puts before every name
 _SHOWN = 4  # leaves that an error names
 
 
@@ -91,6 +92,8 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     Raises:
       UserError: names of no known layout, or a leaf that is not floating.
     """
+    if all(key.startswith(_PARALLEL) for key in state):
+        state = {key.removeprefix(_PARALLEL): array for key, array in state.items()}
     layout, modules = _layout(state, where)
     theirs_to_ours = {theirs: ours for ours, theirs in modules.items()}
     keys, strangers, skipped = {}, [], []

@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 
 HEAD = "decode_head"  # the module that only a whole segmentor has beside its backbone
-SKIPPED = {"auxiliary_head": "auxiliary head; the method has none"}
+SKIPPED = {
+    "auxiliary_head": "auxiliary head; the method has none",
+    "head": "classifier of whole images",  # MMPretrain's
+}
 ONLY_THEIRS = ()  # its ResNet is a backbone and nothing else
 
 

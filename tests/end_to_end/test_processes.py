@@ -63,6 +63,21 @@ def test_sigterm_to_one_of_two_stops_both_and_one_goes_on(filled, on_one, tmp_pa
     np.testing.assert_allclose(process_study.losses(folder), process_study.losses(on_one), rtol=1e-5)
 
 
+def test_what_one_process_alone_meets_ends_it_with_its_own_status(tmp_path):
+    """JAX would wait for the other one, and end both with a status by which launchers start them again."""
+    (tmp_path / "file").write_text("")
+    words = ["pretrain", "--config", process_study.CONFIG, "--workdir", (str(tmp_path / "run"), str(tmp_path / "file"))]
+    runs = processes.start(words, processes=2, devices=1)
+    try:
+        output, _ = runs[1].communicate(timeout=120)
+    finally:
+        for run in runs:
+            run.kill()
+    assert runs[1].returncode == 2, output
+    assert "file: a file; expected a folder" in output
+    assert not (tmp_path / "run").exists()
+
+
 def test_processes_that_disagree_are_named(tmp_path):
     words = ["pretrain", "--config", process_study.CONFIG, "--workdir", str(tmp_path / "run")]
     runs = processes.start([*words, ("--config.seed=0", "--config.seed=3")], processes=2, devices=1)

@@ -44,6 +44,16 @@ def test_names_by_hand():
     assert {ours: found.keys[ours] for ours in BY_HAND} == BY_HAND
 
 
+def test_names_of_data_parallel_and_of_mmpretrain():
+    keys = published.keys("mmseg/deeplabv3_r50-d8")
+    found = layouts.find(empty({f"module.{key}": shape for key, shape in keys.items()}), "file")
+    assert {ours: found.keys[ours] for ours in BY_HAND} == BY_HAND
+    backbone = {key: shape for key, shape in keys.items() if key.startswith("backbone.")}
+    found = layouts.find(empty(backbone | {"head.fc.weight": (1000, 2048), "head.fc.bias": (1000,)}), "file")
+    assert not found.strangers and list(found.parts()) == ["backbone"]
+    assert {leaf.key for leaf in found.skipped if "fc" in leaf.key} == {"head.fc.weight", "head.fc.bias"}
+
+
 def test_another_stem_is_another_architecture():
     """ResNetV1c, as most published segmentors have: three convolutions instead of one."""
     keys = published.keys("mmseg/deeplabv3_r50-d8")

@@ -1,5 +1,7 @@
 """The commands that each script prints, word by word, and that the real `mdp` understands its part of them."""
 
+import os
+
 import pytest
 
 from tests.launch.scripts import ROOT, SCRIPTS, commands, mdp_arguments, run
@@ -21,9 +23,8 @@ def on_worker(which, line):
     return [*TPUS, "tpu-vm", "ssh", "pod", f"--worker={which}", f"--command={line}", ZONE]
 
 
-EXCLUDED = ["--exclude=./.venv", "--exclude=./.git", "--exclude=./runs", "--exclude=./data"]
 INSTALL = [
-    ["tar", *EXCLUDED, "-czf", "/tmp/pod.tar.gz", "-C", str(ROOT), "."],
+    ["tar", "-czf", "/tmp/pod.tar.gz", "-C", str(ROOT)],
     [*TPUS, "tpu-vm", "scp", "/tmp/pod.tar.gz", "pod:mdp_jax.tar.gz", "--worker=all", ZONE],
     on_worker("all", UNPACK + WORKER + "install 10.0.0.2:/share"),
 ]
@@ -112,7 +113,12 @@ def test_gpu_smoke_without_a_gpu(printed):
     ],
 )
 def test_tpu_pod(command, expected, printed):
-    assert printed("tpu_pod.sh", command, *POD, "--dry-run", "--", *TRAIN, TMPDIR="/tmp") == expected
+    lines = printed("tpu_pod.sh", command, *POD, "--dry-run", "--", *TRAIN, TMPDIR="/tmp")
+    packed = [words.pop() for words in lines if words[0] == "tar" for _ in words[5:]]
+    assert lines == expected
+    if packed:
+        assert {"mdp_jax", "configs", "launch", "pyproject.toml"} <= set(packed) <= set(os.listdir(ROOT))
+        assert not {".venv", ".git", "runs", "data"} & set(packed)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +182,9 @@ def test_tpu_worker_service(printed):
         "RestartPreventExitStatus": "2 3",
         "StartLimitIntervalSec": "21600",
         "StartLimitBurst": "20",
+        "LimitMEMLOCK": "infinity",
     }
+    assert "--setenv=JAX_COMPILATION_CACHE_DIR=/mnt/mdp/compiled" in line[:end]
 
 
 def test_tpu_worker_stop_and_follow(printed):

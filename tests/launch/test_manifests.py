@@ -163,8 +163,13 @@ def test_gpu_processes_find_each_other(submitted):
     port = container["ports"][0]["containerPort"]
     # <JobSet>-<replicated job>-<job>-<pod>.<subdomain>, as JobSet names its pods
     assert variables.pop("MDP_COORDINATOR") == f"run-7-{name}-0-0.{subdomain}:{port}"
-    assert variables == {"MDP_PROCESSES": "3", "MDP_PROCESS": None}
-    assert {item["name"] for item in container["env"]} == set(distributed.VARIABLES.values())
+    assert variables == {
+        "MDP_PROCESSES": "3",
+        "MDP_PROCESS": None,
+        "JAX_PLATFORMS": "cuda,cpu",
+        "JAX_COMPILATION_CACHE_DIR": "/mnt/mdp/compiled",
+    }
+    assert set(distributed.VARIABLES.values()) < {item["name"] for item in container["env"]}
     index = next(item["valueFrom"]["fieldRef"]["fieldPath"] for item in container["env"] if "valueFrom" in item)
     assert index == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 

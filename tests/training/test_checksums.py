@@ -10,19 +10,11 @@ from mdp_jax.training import sharding
 from mdp_jax.training.checksums import checksums, own_checksums
 
 
-def scattered(i):
-    """The weight of element i: splitmix64's finaliser in Python's whole numbers, made odd."""
-    x = i * 0x9E3779B97F4A7C15 % 2**64
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
-    return (x ^ (x >> 31)) | 1
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.float16, np.uint8])
 def test_against_a_naive_loop(dtype):
     values = np.arange(1, 7).astype(dtype).reshape(2, 3)
     bits = values.ravel().view({4: np.uint32, 2: np.uint16, 1: np.uint8}[values.itemsize]).tolist()
-    expected = sum(bit * scattered(i) for i, bit in enumerate(bits)) % 2**64
+    expected = sum(bit * (2 * i + 1) for i, bit in enumerate(bits)) % 2**64
     assert checksums({"a": {"b": values}}) == {"a/b": f"{expected:016x}"}
 
 
@@ -34,6 +26,23 @@ def test_every_flipped_bit_is_found():
             flipped = values.copy()
             flipped.view(np.uint32)[element] ^= np.uint32(1) << np.uint32(bit)
             assert checksums({"x": flipped}) != before, (element, bit)
+
+
+def test_exchanged_values_are_found():
+    values = np.linspace(-1, 1, 300, dtype=np.float32)
+    before = checksums({"x": values})
+    for one, other in ((0, 1), (7, 263), (298, 299)):
+        exchanged = values.copy()
+        exchanged[[one, other]] = values[[other, one]]
+        assert checksums({"x": exchanged}) != before, (one, other)
+
+
+def test_sums_go_around_like_those_of_64_bits(monkeypatch):
+    """Of large values, in chunks that do not divide their number."""
+    monkeypatch.setattr("mdp_jax.training.checksums._CHUNK", 4)
+    values = np.array([2**64 - 1, 2**63 + 5, 3, 2**64 - 7, 11, 2**62] * 3, np.uint64).view(np.float64)
+    expected = sum(int(bits) * (2 * i + 1) for i, bits in enumerate(values.view(np.uint64))) % 2**64
+    assert own_checksums({"x": values}) == {"x": f"{expected:016x}"}
 
 
 def test_the_layout_does_not_matter():

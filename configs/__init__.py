@@ -1,0 +1,1 @@
+"""Config files of the commands; each has get_config()."""
