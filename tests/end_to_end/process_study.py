@@ -43,7 +43,8 @@ def fill(folder: pathlib.Path, dtype: str = "float32") -> pathlib.Path:
     state = state.replace(step=state.step + 1, bank=jax.device_put(bank, places.bank))
     workdir.start(folder, config, label_space)
     checkpoints = checkpoint.Checkpoints(folder)
-    meta = {"config": configs.to_dict(config), "label_space": label_space.rows()}
+    photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
+    meta = {"config": configs.to_dict(config), "label_space": label_space.rows(), "photos": photos}
     nothing = Ledger(label_space, datasets).totals().tolist()
     checkpoints.save(1, state, meta | {"next_batch": 1, "ledger": nothing})
     checkpoints.close()

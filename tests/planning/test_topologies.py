@@ -33,7 +33,7 @@ def test_unknown_names_list_the_known_ones(name):
 
 def test_no_compiler(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"libtpu.*is not installed; expected the extra tpu: make venv EXTRA=tpu"):
+    with pytest.raises(UserError, match=r"libtpu.*is not installed; make venv EXTRA=tpu"):
         topologies.devices("v5e:2x2")
 
 
