@@ -147,6 +147,8 @@ def test_torch_state_dict_under_its_name_and_in_half_precision(tmp_path):
     state, notes = files.read(tmp_path / "x.pth")
     assert_bit_equal(state, {"a": np.float32([1.5, -2]), "b": np.ones(2, np.float32)})
     assert notes == ["1 of 2 leaves are bfloat16; cast to float32"]
+    torch.save({"model": {"b": torch.ones(2)}, "optimizer": {}, "epoch": 3}, tmp_path / "y.pth")
+    assert_bit_equal(files.read(tmp_path / "y.pth")[0], {"b": np.ones(2, np.float32)})
 
 
 def test_meta_is_where_mmsegmentation_looks(tmp_path):
