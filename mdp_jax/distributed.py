@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
+from jax._src.distributed import global_state
 from jax.experimental import multihost_utils
 
 from mdp_jax.errors import UserError
@@ -107,11 +108,12 @@ def leave(status: int, said: str = "") -> None:
     JAX would wait minutes for them to end too, and then end with a status of its own, by which launchers would start
     the run again.
     """
-    if jax.distributed.is_initialized():
+    # Not jax.process_count(), which would start the devices and wait for processes that may have gone.
+    if (global_state.num_processes or 1) > 1:
         sys.stderr.write(said)
         sys.stdout.flush()
         sys.stderr.flush()
-        if is_main():
+        if global_state.process_id == 0:
             time.sleep(_PATIENCE)
         os._exit(status)
 
