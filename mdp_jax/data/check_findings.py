@@ -19,6 +19,8 @@ _LOOKED_INTO = 8  # masks of each kind of problem whose values are gathered
 _PALETTES = ("voc", "cityscapes")  # those of few colours: those of many have nearly every grey
 _BORDER = (224, 224, 192)  # of objects in VOC's masks, where they are colours
 _CHANCE = 3  # values that may be greys of a palette by chance
+# Files of photos that no layout reads.
+_NOT_READ = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".tif", ".tiff", ".webp")
 _GREYS = "all ids are greys of the colours of {}: colour masks turned to grey, where the palette's indices are wanted"
 
 
@@ -133,6 +135,16 @@ def remarks(part: Part) -> list[str]:
     palette = _grey_colours(values)
     if palette and part.plain_ids:
         lines.append(f"{part}: {_GREYS.format(palette)}")
+    return lines + [f"{part}: {line}" for line in _passed_over(part)]
+
+
+def _passed_over(part: Part) -> list[str]:
+    """The folders of a part's photos that hold photos of other formats."""
+    lines = []
+    for folder in sorted({path.parent for i in range(len(part.source)) for path in part.source.files(i)[:1]}):
+        others = sorted(path for path in folder.iterdir() if path.suffix.lower() in _NOT_READ)
+        if others:
+            lines.append(f"{len(others)} files are passed over, {others[0]} for one; photos are read as JPEG or PNG")
     return lines
 
 

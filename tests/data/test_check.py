@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import struct
 
 import cv2
@@ -131,6 +132,21 @@ def test_photos_that_exif_turns(capsys):
     assert warning.startswith(
         "set train: 1 of 2 photos are turned or mirrored, as their EXIF orientation says, and masks"
     )
+
+
+def test_photos_of_other_formats_are_named(capsys):
+    root = write_folder(pathlib.Path("set"), photos=2)
+    shutil.rmtree(root / "masks")
+    for name in ("b.TIF", "a.bmp", "notes.txt"):
+        (root / "images" / "train" / name).write_bytes(b"")
+    write_folder(pathlib.Path("labelled"))
+    datasets = 'config.sources = (base.folder("labelled", root="labelled"), base.folder("set", root="set"))'
+    datasets += '\n    config.sources[1].labels = "none"'
+    pathlib.Path("pretrain.py").write_text(CONFIG.format(loop="pretrain", datasets=datasets))
+    status, _, _, found = check(capsys, "--config", "pretrain.py", "--data_dir", ".", "--splits", "train")
+    assert status == 0
+    first = pathlib.Path("set", "images", "train", "a.bmp")
+    assert found["warnings"] == [f"set train: 2 files are passed over, {first} for one; photos are read as JPEG or PNG"]
 
 
 def test_a_huge_mask_is_not_opened_again_to_explain_it(capsys):
