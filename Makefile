@@ -10,7 +10,7 @@ venv: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'make: no Python >= 3.11 found; name one with make PYTHON=/path/to/python3' >&2; exit 2; }
-	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo 'make: no Python environment in $(VENV); remove what is there' >&2; exit 2; }
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev$(addprefix $(shell echo ,),$(EXTRA))]'
 	@touch $@
 

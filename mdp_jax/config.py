@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import json
 import math
+import os
 import pathlib
 import re
 import sys
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax.errors import UserError
 
+_NO_CONFIGS = ("__init__.py", "base.py", "common.py")  # of the files in configs/: what others are made of
 # Values that say where and how a run goes on, not what it computes: they may differ when a workdir is resumed.
 FREE_ON_RESUME = (
     "data_dir",
@@ -58,7 +60,7 @@ def load(path: str) -> ConfigDict:
         file = _configs_parent() / path
     if not file.is_file() or file.suffix != ".py":
         found = (p.relative_to(_configs_parent()).as_posix() for p in (_configs_parent() / "configs").rglob("*.py"))
-        known = sorted(path for path in found if pathlib.Path(path).name not in ("base.py", "common.py"))
+        known = sorted(path for path in found if pathlib.Path(path).name not in _NO_CONFIGS)
         nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
         raise UserError(f"--config {path}: no such Python file{_nearest(nearest)}")
     try:
@@ -289,7 +291,7 @@ def identity(config: ConfigDict) -> dict:
 
 
 def _place(init: str | None) -> str | pathlib.Path | None:
-    return init if init in (None, "scratch") else pathlib.Path(init).expanduser().resolve()
+    return init if init in (None, "scratch") else pathlib.Path(os.path.expanduser(init)).resolve()
 
 
 def require_same(old: ConfigDict, new: ConfigDict, workdir) -> None:

@@ -181,4 +181,4 @@ def require_agreement(values: dict[str, object]) -> None:
         )
     if flags.any():
         others = ", ".join(str(index) for index in np.flatnonzero(flags))
-        raise UserError(f"process {others}: another config or label space than process 0; see what it says")
+        raise UserError(f"process {others}: another config, label space or photos than process 0; see what it says")

@@ -89,14 +89,14 @@ def train(config, folder) -> dict:
     workdir.require_free_or_same(folder, config, label_space)
     for source in (dataset, photos):
         sources.check_source(source, config.data.check_files)
-    workdir.require_agreement(config, label_space)
+    drawn = {dataset.name: sources.photos_of(dataset)}
+    workdir.require_agreement(config, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
     segmenter, state, places, step_function, schedule = build(config, mesh, label_space.num_classes)
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         params, batch_stats = workdir.transfer(config.init, config.transfer, state.params, state.batch_stats)
         state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
     folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
-    drawn = {dataset.name: sources.photos_of(dataset)}
     state, _ = workdir.restore(checkpoints, state, places, label_space, drawn)
     start = int(state.step)
 

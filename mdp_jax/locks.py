@@ -20,18 +20,20 @@ def locked(folder: pathlib.Path, file: str, option: str, holders: str) -> Iterat
       holders: who else may have it, for errors.
 
     Raises:
-      UserError: the folder cannot be made, or another process has it.
+      UserError: the folder cannot be made, or another process has it. On a file system without locks nobody has it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / file, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(folder / file, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise UserError(f"{option} {folder}: {error.strerror}; expected a folder that can be written") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(lock)
         raise UserError(f"{option} {folder}: in use by {holders}") from None
+    except OSError:  # as on network file systems that are mounted so
+        pass
     try:
         yield lock
     finally:

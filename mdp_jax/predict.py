@@ -18,7 +18,7 @@ from mdp_jax.reporting.colors import overlay
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import workdir
 
-MOST_PIXELS = 65_000  # on a side: a JPEG has 65,500 at most, and a legend stands below the photo
+MOST_PIXELS = 65_500  # on a side, as a JPEG has at most
 MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept for ignored pixels
 
 
@@ -64,7 +64,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             size = images.short_side_size(*image.shape[:2], config.data.short_side)
             label = predictor(variables, images.resize_photo(image, *size), image.shape[:2])
             write_picture(label_file, label.astype(np.uint8))
-            write_picture(overlay_file, cv2.cvtColor(overlay(image, label, classes), cv2.COLOR_RGB2BGR))
+            # A legend that is too long for a JPEG is cut off.
+            shown_with_legend = overlay(image, label, classes)[:MOST_PIXELS, :MOST_PIXELS]
+            write_picture(overlay_file, cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
             progress.update(done)
     print(f"{len(args.images)} label maps and overlays in {args.out}")
 

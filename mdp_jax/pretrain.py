@@ -121,13 +121,13 @@ def train(config, folder) -> None:
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
     for dataset in datasets:
         sources.check_source(dataset, config.data.check_files)
-    workdir.require_agreement(config, label_space)
+    photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
+    workdir.require_agreement(config, label_space, photos)
     state, places, step_function, schedule = build(config, mesh, label_space, samples, starts)
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state = start_from(config.init, state, places)
     folder = workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder, config.keep_checkpoints, config.keep_every)
-    photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     state, before = workdir.restore(checkpoints, state, places, label_space, photos)
     start = int(state.step)
     # One process goes on counting from what all of them counted.

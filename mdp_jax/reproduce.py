@@ -1,6 +1,7 @@
 """`mdp reproduce`: the paper's comparisons at a scale anybody can run, with intervals and verdicts."""
 
 import argparse
+import os
 import pathlib
 import shlex
 
@@ -53,13 +54,13 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     """`run` for a suite given as data."""
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
-    rows_file, docs = json_file(args.json), pathlib.Path(args.docs).expanduser() if args.docs else None
+    rows_file, docs = json_file(args.json), pathlib.Path(os.path.expanduser(args.docs)) if args.docs else None
     if args.list and (rows_file or docs):
         raise UserError("--list: runs are listed, not judged; expected --results with --json or --docs")
     if docs:
         report.require_docs(docs, suite.name)
-    folder = pathlib.Path(args.workdir).expanduser().resolve() / suite.name
-    data_dir = str(pathlib.Path(args.data_dir).expanduser().resolve()) if args.data_dir else ""
+    folder = pathlib.Path(os.path.expanduser(args.workdir)).resolve() / suite.name
+    data_dir = str(pathlib.Path(os.path.expanduser(args.data_dir)).resolve()) if args.data_dir else ""
     every = runs.of_suite(suite, data_dir, args.seeds)
     chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
     if not suite.runs_here:

@@ -109,6 +109,15 @@ def test_a_package_named_configs_elsewhere_is_not_taken(tmp_path, monkeypatch):
     assert ran.stdout == "3\n", ran.stderr
 
 
+def test_a_folder_configs_of_ones_own_on_the_path_is_there_too(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.py").write_text("RATE = 3.0\n")
+    code = "from configs import base, mine; print(mine.RATE, base.__name__)"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.stdout == "3.0 configs.base\n", ran.stderr
+
+
 def test_where_a_run_goes_on_may_differ(config):
     other = configs.from_dict(configs.to_dict(config))
     configs.apply_overrides(other, [("data_dir", "elsewhere"), ("log_every", "1"), ("devices", "1")])
@@ -125,6 +134,8 @@ def test_shipped_configs_load():
 def test_missing_config_names_the_nearest(tmp_path):
     with pytest.raises(UserError, match=r"no such Python file; the nearest is configs/mini/pretrain\.py"):
         configs.load("configs/mini/pretrian.py")
+    with pytest.raises(UserError, match=r"no such Python file; the nearest is configs/(?!.*__init__)"):
+        configs.load("configs/init.py")
     empty = tmp_path / "empty.py"
     empty.write_text("")
     with pytest.raises(UserError, match=r"expected a function get_config"):

@@ -1,5 +1,6 @@
 """Folders that one command at a time works in."""
 
+import errno
 import subprocess
 import sys
 
@@ -33,6 +34,15 @@ def test_a_run_left_behind_keeps_the_lock(tmp_path):
     finally:
         left.communicate(b"\n")
     with hold(tmp_path):
+        pass
+
+
+def test_file_systems_without_locks(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with hold(tmp_path), hold(tmp_path):
         pass
 
 

@@ -78,9 +78,9 @@ def test_an_unreadable_photo_stops_everything_before_it_begins(made, tmp_path, c
 def test_a_photo_too_wide_for_the_jpeg_of_its_overlay(made, tmp_path, capsys):
     photos, run, _, _ = made
     strip = tmp_path / "strip.png"
-    cv2.imwrite(str(strip), np.zeros((2, 65_001, 3), np.uint8))
+    cv2.imwrite(str(strip), np.zeros((2, 65_501, 3), np.uint8))
     message = wrong_use(["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", strip], capsys)
-    assert message.endswith("strip.png: a side of 65001 pixels; expected at most 65000, as an overlay is a JPEG")
+    assert message.endswith("strip.png: a side of 65501 pixels; expected at most 65500, as an overlay is a JPEG")
     assert not (tmp_path / "out").exists()
 
 
@@ -123,6 +123,14 @@ def test_more_classes_than_a_label_png_tells_apart(made, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="256 classes; expected at most 255"):
         cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path / "out"), str(photos / "a.png")])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_legend_that_is_too_long_for_a_jpeg_is_cut_off(made, tmp_path, monkeypatch):
+    photos, run, _, _ = made
+    monkeypatch.setattr(predict, "MOST_PIXELS", 60)
+    cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path), str(photos / "a.png")])
+    photo, shown = cv2.imread(str(photos / "a.png")), cv2.imread(str(tmp_path / "a_overlay.jpg"))
+    assert photo.shape[0] < 60 == shown.shape[0]
 
 
 def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):

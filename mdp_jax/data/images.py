@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import struct
+import warnings
 from collections.abc import Iterator
 
 import cv2
@@ -13,8 +14,9 @@ from PIL import Image
 
 from mdp_jax.errors import UserError
 
+warnings.filterwarnings("ignore", "Corrupt EXIF data")  # such a photo is as it is stored
 _PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG, _JPEG_END = b"\xff\xd8", 0xD9
+_JPEG, _JPEG_APP1, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", 0xE1, 0xDA, 0xD9
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of those that begin a segment, and the end
 _PALETTE = 3  # a PNG's colour type
 _PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}  # by its colour type
@@ -137,12 +139,29 @@ def _truncated(data: bytes) -> bool:
 
 def orientation(path: str | os.PathLike) -> int:
     """The EXIF orientation of a photo, 1 to 8; 1, as it is stored, also where the file does not say."""
+    exif = Image.Exif()
     try:
-        with Image.open(path) as photo:
-            found = photo.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+        exif.load(_exif(pathlib.Path(path).read_bytes()))
+        found = exif.get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         return 1
     return found if found in range(1, 9) else 1
+
+
+def _exif(data: bytes) -> bytes:
+    """The EXIF segment of a JPEG or the chunk of a PNG, which OpenCV goes by; b"" where there is none."""
+    for marker, at in _jpeg_markers(data):
+        if marker == _JPEG_SCAN:
+            break
+        if marker == _JPEG_APP1 and data[at + 2 :].startswith(b"Exif"):
+            return data[at + 2 : at + int.from_bytes(data[at : at + 2])]
+    at = len(_PNG) if data.startswith(_PNG) else len(data)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind == b"eXIf":
+            return data[at + 8 : at + 8 + length]
+        at += length + 12
+    return b""
 
 
 def resize_photo(image: np.ndarray, height: int, width: int) -> np.ndarray:

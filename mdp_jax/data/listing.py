@@ -50,7 +50,7 @@ def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
         if name.startswith(".") or not name.lower().endswith(lowered):
             continue
         _require_text(folder, name)
-        stem = _composed(name[: -next(len(suffix) for suffix in lowered if name.lower().endswith(suffix))])
+        stem = composed(name[: -next(len(suffix) for suffix in lowered if name.lower().endswith(suffix))])
         if stem in found:
             first = os.path.basename(found[stem])
             raise UserError(f"{folder / name} has the name of {first}; expected one file for each name")
@@ -68,7 +68,7 @@ def _require_text(folder: pathlib.Path, name: str) -> None:
         raise UserError(f"{os.fsencode(folder / name)!r}: expected a file name in UTF-8") from None
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """One form of names that look the same: some systems write an accent as a character of its own."""
     return unicodedata.normalize("NFC", name)
 
@@ -110,7 +110,7 @@ def listed(
     list names a photo or mask that is missing, or a name twice.
     """
     lines: dict[str, int] = {}
-    names = [(line, _composed(name)) for line, name in names]
+    names = [(line, composed(name)) for line, name in names]
     for line, name in names:
         for found, place in zip((photos, masks), places, strict=True):
             if name not in found:

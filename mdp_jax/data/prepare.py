@@ -1,6 +1,7 @@
 """`mdp data prepare`: a dataset as it was released becomes ArrayRecords that TFDS reads, too, without TensorFlow."""
 
 import argparse
+import os
 import pathlib
 import re
 import sys
@@ -55,8 +56,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     started = time.monotonic()
     dataset = _dataset(args, overrides)
-    data_dir = pathlib.Path(args.data_dir).expanduser()
-    folder = data_dir / "prepared" / dataset.name if args.out is None else pathlib.Path(args.out).expanduser()
+    data_dir = pathlib.Path(os.path.expanduser(args.data_dir))
+    folder = data_dir / "prepared" / dataset.name if args.out is None else pathlib.Path(os.path.expanduser(args.out))
     if args.archive:
         _unpack(args.archive, data_dir, dataset.root)
     cv2.setNumThreads(0)  # samples are read in several threads

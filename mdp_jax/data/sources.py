@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.data import images, synthetic
+from mdp_jax.data import images, listing, synthetic
 from mdp_jax.data.ade20k import Ade20kSource
 from mdp_jax.data.array_record import ArrayRecordSource
 from mdp_jax.data.bad_images import ON_BAD_IMAGE
@@ -182,7 +182,7 @@ def photos_of(source) -> dict:
 
     Samples that lie in other files have no names, and their digest is that of nothing.
     """
-    names = "\n".join(path.name for i in range(len(source)) for path in source.files(i)[:1])
+    names = "\n".join(listing.composed(path.name) for i in range(len(source)) for path in source.files(i)[:1])
     digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
     return {"count": len(source), "names": digest}
 

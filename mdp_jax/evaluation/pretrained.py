@@ -16,8 +16,8 @@ class SourceSegmenter:
 
     With a prototype bank the logits are v . P_c / tau (METHOD.md section 4) over the classes of this dataset alone, and
     -2 / tau for a class that was never seen, taken where evaluation's interpolation puts them; without one they are
-    those of the classifier. So it says how well the
-    pretraining has learnt each of its sets, not how well the features transfer.
+    those of the classifier. So it says how well the pretraining has learnt each of its sets, not how well the features
+    transfer.
     """
 
     def __init__(self, config: ConfigDict, label_space: LabelSpace, dataset: int):
@@ -35,9 +35,8 @@ class SourceSegmenter:
             )
         self._ids = np.array(label_space.global_ids[dataset])
         self._temperature = config.method.temperature
-        # Trained on the labels y[::s, ::s], feature i describes pixel s i, and is interpolated as of s i + (s - 1) / 2.
-        stride = config.model.output_stride
-        self._shift = 0.0 if config.method.label_stride else (stride - 1) / (2 * stride)
+        # Trained on the labels y[::s, ::s], feature i describes pixel s i; for evaluation it is the middle of a cell.
+        self._stride = 0 if config.method.label_stride else config.model.output_stride
         self._by_prototypes = config.objective in PROTOTYPES
         classes = label_space.num_classes
         self._network = (
@@ -62,13 +61,19 @@ class SourceSegmenter:
         seen = bank["images_seen"].reshape(1, 1, 1, -1) > 0
         # Below every cosine, and finite when windows are added up and resized.
         logits = jnp.where(seen, similarity, -2.0) / self._temperature
-        for axis in (1, 2) if self._shift else ():
-            logits = _later(logits, self._shift, axis)
+        for axis in (1, 2) if self._stride else ():
+            logits = _at_cells(logits, axis, self._stride, images.shape[axis])
         return logits
 
 
-def _later(x: jax.Array, shift: float, axis: int) -> jax.Array:
-    """x linearly interpolated at the positions i + shift of an axis, shift from 0 to 1; the last value goes on."""
-    last = jax.lax.slice_in_dim(x, -1 % x.shape[axis], None, axis=axis)
-    following = jnp.concatenate([jax.lax.slice_in_dim(x, 1, None, axis=axis), last], axis)
-    return (1 - shift) * x + shift * following
+def _at_cells(x: jax.Array, axis: int, stride: int, side: int) -> jax.Array:
+    """x [B,h,w,C], of the pixels 0, s, 2 s, .. of an axis, interpolated linearly in the middles of its n equal cells.
+
+    The n cells cover `side` pixels; beyond the last of the pixels its value goes on.
+    """
+    n = x.shape[axis]
+    at = np.clip((((np.arange(n) + 0.5) * side / n) - 0.5) / stride, 0, n - 1)
+    before = at.astype(np.int32)
+    share = np.expand_dims(at - before, [i for i in range(x.ndim) if i != axis]).astype(x.dtype)
+    after = jnp.take(x, np.minimum(before + 1, n - 1), axis=axis)
+    return (1 - share) * jnp.take(x, before, axis=axis) + share * after

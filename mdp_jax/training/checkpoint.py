@@ -16,6 +16,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.training.checksums import checksums, own_checksums
 
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
+_FORMAT = 1  # of state and meta: what is written in another one is not read as damaged
 
 # Orbax and its file layer log every save at INFO and WARNING; what the user must know is said here.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -52,7 +53,7 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
     """(step, state as nested dicts, meta) of the newest checkpoint that can be read and whose checksums agree.
 
     By one process alone, so that a damaged file which only one process would meet cannot leave the others waiting.
-    NO_CHECKPOINT or NONE_GOOD in place of the step where there is none.
+    NO_CHECKPOINT or NONE_GOOD in place of the step where there is none. UserError where another version wrote it.
     """
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
@@ -62,12 +63,18 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
         for step in steps:
             try:
                 state, meta = _restore_as_saved(manager, step)
-                if meta.pop("digest") != _digest(meta):
+                digest = meta.pop("digest", None)
+                if meta.get("format") != _FORMAT and digest in (None, _digest(meta)):
+                    raise UserError(f"{folder}/{step}: of another version of mdp_jax; expected one of this version")
+                if digest != _digest(meta):
                     raise ValueError("digest of meta differs from the one that was saved")
+                del meta["format"]
                 expected = meta.pop("checksums")
                 for name, checksum in own_checksums(state).items():
                     if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
                         raise ValueError(f"checksum of {name} differs from the one that was saved")
+            except UserError:
+                raise
             # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
             except Exception as error:
                 reason = str(error).strip().split("\n")[0][:200]
@@ -110,7 +117,7 @@ class Checkpoints:
         for damaged in self._damaged:  # a step is saved once; these will come again
             self._manager.delete(damaged)
         self._damaged = []
-        meta = meta | {"checksums": checksums(state)}
+        meta = meta | {"format": _FORMAT, "checksums": checksums(state)}
         meta |= {"digest": _digest(meta)}
         with self._writing():
             self._manager.save(
@@ -149,7 +156,7 @@ class Checkpoints:
           (state, meta), or None where there is no checkpoint at all.
 
         Raises:
-          UserError: there are checkpoints and none of them can be used.
+          UserError: there are checkpoints and none of them can be used, or the newest is of another version.
         """
         step = distributed.from_main(_newest_good(self.folder, say)[0] if distributed.is_main() else 0)
         steps = sorted(self._manager.all_steps())
@@ -162,7 +169,7 @@ class Checkpoints:
             state, meta = _restore(self._manager, step, target)
         except (ValueError, KeyError) as error:
             raise UserError(f"{self.folder}/{step}: {str(error).strip().splitlines()[0][:300]}") from error
-        del meta["checksums"], meta["digest"]
+        del meta["checksums"], meta["digest"], meta["format"]
         return state, meta
 
 
@@ -172,7 +179,7 @@ def load(workdir, say: Callable[[str], None] = print) -> tuple[dict, dict]:
     With several processes each reads by itself.
 
     Raises:
-      UserError: no such workdir, or no checkpoint in it that can be read.
+      UserError: no such workdir, no checkpoint in it that can be read, or one of another version.
     """
     folder = pathlib.Path(workdir).resolve() / "checkpoints"
     if not folder.parent.is_dir():

@@ -10,7 +10,8 @@ from mdp_jax import distributed
 from mdp_jax.training.sharding import leaf_names
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-_CHUNK = 2**22  # elements that are copied at one time
+_CHUNK = 2**20  # elements, more or less, that are copied at one time by each thread
+_THREADS = 4
 
 
 def _linear_index(shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
@@ -25,12 +26,20 @@ def _linear_index(shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarra
 def _sum_of(part: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ...]) -> int:
     """Sum of bits x (2 x position + 1) over a part of an array, modulo 2^64.
 
-    A weight is odd, so one flipped bit always changes the sum; and no two are the same, so exchanged values do.
+    A weight is odd, so one flipped bit always changes the sum; and no two are the same, so exchanged values of up to 32
+    bits do.
     """
-    bits = np.ascontiguousarray(part).reshape(-1).view(_UNSIGNED[part.dtype.itemsize])
-    weights = 2 * _linear_index(shape, index) + np.uint64(1)
-    chunks = (slice(start, start + _CHUNK) for start in range(0, bits.size, _CHUNK))
-    return sum(int(np.dot(bits[chunk].astype(np.uint64), weights[chunk])) for chunk in chunks) % 2**64
+    if not shape:
+        part, shape, index = part.reshape(1), (1,), (slice(None),)
+    first, total = index[0].indices(shape[0])[0], 0
+    rows = max(1, _CHUNK // max(1, part[:1].size))
+    for start in range(0, len(part), rows):
+        chunk = np.ascontiguousarray(part[start : start + rows])
+        here = slice(first + start, first + start + len(chunk))
+        weights = 2 * _linear_index(shape, (here, *index[1:])) + np.uint64(1)
+        bits = chunk.reshape(-1).view(_UNSIGNED[chunk.dtype.itemsize])
+        total += int(np.dot(bits.astype(np.uint64), weights))
+    return total % 2**64
 
 
 def _own_sum(leaf) -> int:
@@ -44,7 +53,7 @@ def _own_sum(leaf) -> int:
 
 def _own_sums(leaves: Iterable) -> list[int]:
     """Of each leaf, in threads: NumPy leaves Python to the others, and a checkpoint waits for this."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(_own_sum, leaves))
 
 

@@ -37,14 +37,21 @@ def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -
         )
 
 
-def require_agreement(config: ConfigDict, label_space: LabelSpace) -> None:
-    """Checks that all processes of a run have the same config and label space (FREE_ON_RESUME aside).
+def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[str, dict]) -> None:
+    """Checks that all processes of a run have the same config (FREE_ON_RESUME aside), label space and photos.
+
+    Args:
+      config: of the run.
+      label_space: of its datasets.
+      photos: of each of its datasets, as data.sources.photos_of has them.
 
     Raises:
       UserError: in every process, naming those that differ from process 0, and the value.
     """
     rows = {f"label space {i}": f"{row['dataset']}/{row['class']}" for i, row in enumerate(label_space.rows())}
-    distributed.require_agreement({f"config.{key}": value for key, value in configs.identity(config).items()} | rows)
+    found = {f"dataset {name!r}": f"{row['count']} photos, {row['names'][:12]}" for name, row in photos.items()}
+    values = {f"config.{key}": value for key, value in configs.identity(config).items()}
+    distributed.require_agreement(values | rows | found)
 
 
 def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:

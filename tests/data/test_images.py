@@ -79,6 +79,37 @@ def test_photo_is_turned_as_its_exif_orientation_says(tmp_path):
     np.testing.assert_array_equal(images.read_photo(tmp_path / "a.jpg"), np.rot90(upright, -1))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_orientation_is_what_opencv_turns_by(tmp_path, suffix):
+    file = tmp_path / f"a{suffix}"
+    photo = Image.fromarray(NOISE)
+    photo.save(file)
+    assert images.orientation(file) == 1
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        photo.save(file, exif=exif)
+        assert images.orientation(file) == orientation
+        assert (images.read_photo(file).shape != NOISE.shape) == (orientation >= 5)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_orientation_that_opencv_does_not_go_by(tmp_path):
+    """XMP, and EXIF that is cut short."""
+    file = tmp_path / "a.jpg"
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray(NOISE).save(file, xmp=xmp)
+    assert Image.open(file).getexif()[0x0112] == 6
+    assert images.orientation(file) == 1 and images.read_photo(file).shape == NOISE.shape
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(NOISE).save(file, exif=exif)
+    data = file.read_bytes()
+    for end in range(len(data)):
+        file.write_bytes(data[:end])
+        assert images.orientation(file) in (1, 6)
+
+
 def test_truncated_png(tmp_path):
     write_png(tmp_path / "a.png", NOISE[..., 0])
     data = (tmp_path / "a.png").read_bytes()

@@ -1,5 +1,7 @@
 import itertools
+import pathlib
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -161,6 +163,26 @@ def test_photos_of_a_run(folder):
     (folder / "masks" / "train" / "p0.png").rename(folder / "masks" / "train" / "q.png")
     renamed = photos_of(_open(folder))
     assert renamed["count"] == 9 and renamed["names"] != whole["names"]
+
+
+def test_photos_of_a_run_whatever_form_of_unicode_a_file_system_keeps():
+    forms = [unicodedata.normalize(form, "Stra\u00dfe-\u00e9.jpg") for form in ("NFC", "NFD")]
+    assert forms[0] != forms[1]
+    found = [photos_of(MemoryFiles(form)) for form in forms]
+    assert found[0] == found[1]
+
+
+class MemoryFiles:
+    """A source of one photo with a file of a given name."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __len__(self):
+        return 1
+
+    def files(self, index):
+        return (pathlib.Path(self._name),)
 
 
 def test_no_other_photo_is_scored_in_place_of_a_bad_one(folder):

@@ -84,5 +84,5 @@ def test_processes_that_disagree_are_named(tmp_path):
     done = processes.finish(runs)
     assert [status for status, _ in done] == [2, 2], done
     assert "process 1: config.seed is 3, process 0 has 0; expected the same in every process" in done[1][1]
-    assert "process 1: another config or label space than process 0" in done[0][1]
+    assert "process 1: another config, label space or photos than process 0" in done[0][1]
     assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
 """mdp_jax/evaluation/pretrained.py: values by hand, with a network that returns what it is given."""
 
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -56,21 +58,26 @@ def test_merged_classes_share_a_prototype():
     np.testing.assert_allclose(found, [[[[-1.2, 1.2], [2.0, -2.0]]]], rtol=1e-6)
 
 
-def test_features_trained_on_labels_at_corners_are_put_there():
-    """With labels y[::s, ::s], s = 8, pixel 8 i gets the value of feature i, once interpolated as of 8 i + 3.5."""
+@pytest.mark.parametrize("width", [48, 45, 41])
+def test_features_trained_on_labels_at_corners_are_put_there(monkeypatch, width):
+    """With labels y[::s, ::s], s = 8, pixel 8 i gets the value of feature i, whatever cells evaluation divides into."""
     # The cosine with the prototype (1, 0) is 0, 0.16, ..., so linear in x and constant in y.
     cosine = np.tile(0.16 * np.arange(6, dtype=np.float32), (2, 1))
-    pixels = np.stack([cosine, np.sqrt(1 - cosine**2)], -1)[None]
+    pixels = jnp.asarray(np.stack([cosine, np.sqrt(1 - cosine**2)], -1)[None])
+    features = types.SimpleNamespace(apply=lambda variables, images, train: pixels)
+    monkeypatch.setattr(pretrained.network, "pixel_encoder", lambda model: features)
+    images = jnp.zeros((1, 16, width, 3))
     found = {}
     for stride in (0, 8):
         config = tiny.pretrain_config(method__label_stride=stride, method__temperature=1.0)
         bank = {"vectors": jnp.asarray(VECTORS), "images_seen": jnp.ones(4, jnp.int32)}
         segmenter = pretrained.SourceSegmenter(config, SPACE, 0)
-        logits = segmenter.apply({"params": {}, "batch_stats": {}, "bank": bank}, jnp.asarray(pixels), train=False)
-        found[stride] = np.asarray(network.upsample(logits, (16, 48)))[0, 8, :, 0]
-    np.testing.assert_allclose(found[0][8:36], 0.16 * np.arange(8, 36) / 8, atol=1e-6)
-    np.testing.assert_allclose(found[8][8:36], 0.16 * (np.arange(8, 36) - 3.5) / 8, atol=1e-6)
-    np.testing.assert_allclose(found[0][-3:], 0.8, atol=1e-6)  # nothing is made up beyond the last feature
+        logits = segmenter.apply({"params": {}, "batch_stats": {}, "bank": bank}, images, train=False)
+        found[stride] = np.asarray(network.upsample(logits, (16, width)))[0, 8, :, 0]
+    inside = np.arange(8, 33)
+    np.testing.assert_allclose(found[0][inside], 0.16 * inside / 8, atol=1e-6)
+    np.testing.assert_allclose(found[8][inside], 0.16 * ((inside + 0.5) * 6 / width - 0.5), atol=1e-6)
+    assert found[0].max() <= 0.8 + 1e-6  # nothing is made up beyond the last feature
 
 
 @pytest.mark.parametrize("objective", ["multi_head", "cross_entropy"])

@@ -90,6 +90,21 @@ def test_damage_falls_back_to_the_step_before(workdir, damage):
     np.testing.assert_array_equal(checkpoint.load(workdir)[0]["params"]["kernel"], state(30)["params"]["kernel"])
 
 
+def test_a_checkpoint_of_another_version_is_not_taken_for_a_damaged_one(workdir):
+    file = workdir / "checkpoints" / "3" / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    del meta["format"], meta["digest"]
+    file.write_text(json.dumps(meta))
+    message = r"checkpoints/3: of another version of mdp_jax; expected one of this version"
+    with pytest.raises(UserError, match=message):
+        checkpoint.load(workdir)
+    checkpoints = Checkpoints(workdir, keep=3)
+    with pytest.raises(UserError, match=message):
+        checkpoints.restore(TARGET)
+    checkpoints.close()
+    assert (workdir / "checkpoints" / "3").is_dir()
+
+
 def test_a_changed_value_is_noticed_by_its_checksum(workdir, monkeypatch):
     genuine = checkpoint.ocp.CheckpointManager.restore
 

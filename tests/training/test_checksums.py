@@ -45,7 +45,9 @@ def test_sums_go_around_like_those_of_64_bits(monkeypatch):
     assert own_checksums({"x": values}) == {"x": f"{expected:016x}"}
 
 
-def test_the_layout_does_not_matter():
+@pytest.mark.parametrize("chunk", [1, 3, 20, 1000])
+def test_the_layout_does_not_matter(monkeypatch, chunk):
+    monkeypatch.setattr("mdp_jax.training.checksums._CHUNK", chunk)
     values = np.random.default_rng(0).normal(size=(1, 1, 8, 16)).astype(np.float32)
     expected = checksums({"x": values, "scalar": np.int32(7)})
     mesh = sharding.make_mesh(8, fsdp=4)

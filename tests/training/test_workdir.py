@@ -77,6 +77,15 @@ def test_going_on_with_other_photos(tmp_path, now, message):
         workdir.restore(Checkpoints(tmp_path), state, places, SPACE, {"first": now})
 
 
+def test_what_processes_must_agree_on(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(workdir.distributed, "require_agreement", asked.update)
+    photos = {"first": {"count": 3, "names": "0123456789abcdef"}}
+    workdir.require_agreement(tiny.pretrain_config(), SPACE, photos)
+    assert asked["dataset 'first'"] == "3 photos, 0123456789ab"
+    assert asked["config.seed"] == 0 and asked["label space 0"]
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--workdir .*file/run: Not a directory; expected a folder that can be made"):
