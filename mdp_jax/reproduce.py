@@ -123,6 +123,10 @@ def _print(results: Results) -> None:
             console.print(for_terminal(outcome_table(outcome)))
     console.print(for_terminal(scores_table(results, "All runs")))
     if results.ablations:
-        console.print(for_terminal(outcomes_table(results.ablations, "Ablations, each against MDP as it is")))
+        console.print(
+            for_terminal(
+                outcomes_table(results.ablations, "Ablations, against MDP as it is where the name says nothing else")
+            )
+        )
     console.print(for_terminal(outcomes_table(results.claims, "Claims")))
     print(report.summary(results))

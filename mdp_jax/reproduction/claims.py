@@ -74,6 +74,45 @@ def claims(
     )
 
 
+def further(few: str, longer: str, sets: tuple[str, ...]) -> tuple[Contrast, ...]:
+    """What is measured beside the claims, since their sides differ in more than the sentence says (notes.py).
+
+    Args:
+      few: name of the target with few labels.
+      longer: name of the same with four times as many steps.
+      sets: names of the datasets of the pretraining.
+    """
+
+    def measured(key: str, sentence: str, left: str, right: str, target: str = few) -> Contrast:
+        return Contrast(key, sentence, ((left, target),), ((right, target),), MEASURED)
+
+    return (
+        *(
+            measured(f"longer_finetuning_over_{name}", f"MDP over {what}, both fine-tuned longer", "mdp", name, longer)
+            for name, what in (("scratch", "training from scratch"), ("multi_head", "multi-head cross entropy"))
+        ),
+        *(
+            measured(
+                f"no_mixing_over_{name}", f"three sets without mixing over {name} alone", "no_mixing", f"mdp_{name}"
+            )
+            for name in sets
+        ),
+        measured(
+            "no_mixing_over_sequential",
+            "all sets at once without mixing over one after the other",
+            "no_mixing",
+            "sequential",
+        ),
+        measured("first_stage_over_longer", "a first stage over MDP on all sets for as long", "first_stage", "longer"),
+        measured(
+            "unlabelled_over_two_sets_less",
+            "a further set without its labels, at as many labelled photos",
+            "unlabelled",
+            "two_sets_less",
+        ),
+    )
+
+
 def ablations(rows: tuple[Pretraining, ...], target: str, transfer: Target) -> tuple[Contrast, ...]:
     """Each row against MDP as it is, and the transfer of less than all; nothing is claimed of them.
 

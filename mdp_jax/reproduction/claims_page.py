@@ -3,22 +3,28 @@
 from collections.abc import Sequence
 
 from mdp_jax.reporting.tables import Table
-from mdp_jax.reproduction.experiments import Overrides, Suite
+from mdp_jax.reproduction.experiments import Contrast, Overrides, Suite
 from mdp_jax.reproduction.markdown import table_of
 from mdp_jax.reproduction.results import side_text
 from mdp_jax.reproduction.statistics import MARGIN
 
 RULES = f"""Each claim is a contrast between two sides: a pretraining and what it is fine-tuned on. A pair is the same
-seed on both sides: of weights, order of the photos, and choice of the labelled ones. The statistic is the mean of the
-paired differences in mIoU on the validation photos, with its 95 % Student interval. The verdict:
+seed on both sides: of weights, order of the photos where they are the same ones, and choice of the labelled ones. The
+statistic is the mean of the paired differences in mIoU on the validation photos, with its 95 % Student interval. The
+verdict:
 
 - *greater*: `holds` where the interval lies above 0, `contradicted` where it lies below 0, otherwise `undecided`;
 - *equivalent*: `holds` where the whole interval lies within -{MARGIN:g} .. {MARGIN:g} mIoU, `contradicted` where
   it lies wholly outside, otherwise `undecided`;
 - one seed, or runs of a claim that are missing: `undecided`.
 
-Every interval stands for itself: of twenty comparisons of equals about one leaves 0 out. Ablations are measured in the
-same way, and nothing is claimed of them. All runs are reported."""
+Every interval stands for itself: of twenty comparisons of equals about one leaves 0 out. It is over seeds, with the
+same validation photos: of other photos it says nothing. With five seeds it reaches 1.24 standard deviations of the
+differences to each side, with three 2.48: so `undecided` is no evidence that two are equal, and *equivalent* can hold
+with three seeds only where that deviation is 0.4 mIoU or less. `--seeds N` judges by the first N of them; to look after
+each seed and to stop at will is not what the interval is made for.
+
+Ablations are measured in the same way, and nothing is claimed of them. All runs are reported."""
 
 _PAGE = """# The claims and their rules
 
@@ -35,6 +41,14 @@ def _file(config: str) -> str:
 
 def _values(overrides: Overrides) -> str:
     return " ".join(f"`{key}={value}`" for key, value in overrides) or "–"
+
+
+def _notes(contrasts: Sequence[Contrast]) -> list[str]:
+    """A paragraph for each note, with all that it is about."""
+    keys: dict[str, list[str]] = {}
+    for row in contrasts:
+        keys.setdefault(row.note, []).append(f"`{row.key}`")
+    return [f"{', '.join(about)}: {note}" for note, about in keys.items() if note]
 
 
 def _claims_of(suite: Suite) -> str:
@@ -70,10 +84,11 @@ def _claims_of(suite: Suite) -> str:
     parts = [
         f"## {suite.name}\n\n{suite.what}",
         "### Claims\n\n" + table_of(Table(columns, contrasts[suite.claims])),
-        *(f"`{row.key}`: {row.note}" for row in suite.claims if row.note),
+        *_notes(suite.claims),
     ]
     if suite.ablations:
         parts.append("### Ablations\n\n" + table_of(Table(columns, contrasts[suite.ablations])))
+        parts += _notes(suite.ablations)
     columns = ["name", "what", "config of `mdp pretrain`", "values", "starts from", "seeds"]
     parts.append("### Pretrainings\n\n" + table_of(Table(columns, pretrainings)))
     columns = ["name", "what", "config of `mdp finetune`", "values", "learning rate of its own"]

@@ -92,7 +92,10 @@ def results_part(results: Results, images: dict[str, str]) -> str:
         *(image(name) for name in images if name != "ablations"),
     ]
     if measured := _measured(results.ablations):
-        parts += ["Ablations, each against MDP as it is:", markdown.table_of(outcomes_table(measured))]
+        parts += [
+            "Ablations, against MDP as it is where the name says nothing else:",
+            markdown.table_of(outcomes_table(measured)),
+        ]
         parts += [image(name) for name in images if name == "ablations"]
     every = markdown.table_of(scores_table(results))
     parts.append(f"<details><summary>All runs</summary>\n\n{every}\n\n</details>")

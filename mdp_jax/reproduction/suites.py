@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-from mdp_jax.reproduction.claims import BASELINES, ablations, claims
+from mdp_jax.reproduction.claims import BASELINES, ablations, claims, further
 from mdp_jax.reproduction.experiments import Contrast, Overrides, Pretraining, Suite, Target
 from mdp_jax.reproduction.full import full
+from mdp_jax.reproduction.notes import NOTES
 
 UNMIXED = (("mixing.region", "0.0"), ("mixing.pixel", "0.0"))
 SCORED_ONCE = (("evaluate_every", "0"),)  # at the end
@@ -34,6 +35,7 @@ VARIANTS: tuple[tuple[str, str, Overrides], ...] = (
         (("mixing.region", "0.125"), ("mixing.pixel", "0.125")),
     ),
     ("all_mixed", "half of the pairs mixed each way", (("mixing.region", "0.5"), ("mixing.pixel", "0.5"))),
+    ("no_mixing", "no pairs mixed", UNMIXED),
     ("prototype", "neither mixing nor sparse coding", (("objective", "prototype"), *UNMIXED)),
     ("cross_entropy", "cross entropy over the classes of all sets", (("objective", "cross_entropy"), *UNMIXED)),
 )
@@ -62,6 +64,8 @@ def _pretrainings(config: str, steps: int, photos: dict[str, int], aside: str, s
     one_by_one = (*others, aside)
     # Of the heads that of one set alone is trained: plain cross entropy on this set.
     one_head = (("objective", "multi_head"), *UNMIXED, *drawn_from(aside))
+    # Of `two_sets`, to draw as many labelled photos as `unlabelled` does.
+    labelled = round(steps * sum(photos[name] for name in others) / sum(photos.values()))
     return (
         Pretraining("scratch", "no pretraining", seeds=seeds),
         row("mdp", "MDP on all three sets"),
@@ -87,6 +91,7 @@ def _pretrainings(config: str, steps: int, photos: dict[str, int], aside: str, s
         ),
         row("unlabelled", f"MDP on {two} and the photos of {aside}", (f"sources.{aside}.labels", "none")),
         row("longer", "MDP on all three sets, twice as long", ("steps", str(2 * steps))),
+        row("two_sets_less", f"MDP on {two}, fewer steps", ("steps", str(labelled)), *drawn_from(*others)),
     )
 
 
@@ -111,10 +116,11 @@ def _suite(
     pretrainings = _pretrainings(config, steps, photos, aside, seeds)
     *judged, less, longer = targets
     few, main = targets[0].name, {"scratch", *BASELINES, "mdp"}
+    extra = {"mdp": (less.name, longer.name), "multi_head": (less.name, longer.name), "scratch": (longer.name,)}
     rows = []
     for row in pretrainings:
         names = tuple(target.name for target in judged) if row.name in main else (few,)
-        names += {"mdp": (less.name,), "multi_head": (less.name,), "scratch": (longer.name,)}.get(row.name, ())
+        names += extra.get(row.name, ())
         rows.append(dataclasses.replace(row, targets=names, seeds=MAIN_SEEDS if row.name in main else row.seeds))
     variants = tuple(
         Pretraining(key, meaning, config, (("steps", str(steps)), *overrides), seeds=VARIANT_SEEDS, targets=(few,))
@@ -126,7 +132,7 @@ def _suite(
         (*rows, *variants),
         targets,
         claims(tuple(judged), less, longer.name, tuple(photos), aside),
-        ablations(variants, few, less),
+        (*ablations(variants, few, less), *further(few, longer.name, tuple(photos))),
     )
 
 
@@ -176,17 +182,11 @@ def _elsewhere(suite: Suite, config: str, what: str, target: Target) -> Suite:
     )
 
 
-NOTES = {  # key of a claim -> note; targets have other names in each suite
-    "mdp_over_multi_head/camvid11_40_backbone": "Added when the runs of its left side were known, "
-    "and those of its right not.",
-    "mdp_over_scratch/valley_25": "Rate and steps of this suite are those of the quickstart, and were kept as its runs "
-    "on scenes of the same sets had MDP above scratch with them, by less with fewer steps: this claim was not open.",
-}
-
-
 def _with_notes(suite: Suite) -> Suite:
-    claims_noted = (dataclasses.replace(claim, note=NOTES.get(claim.key, "")) for claim in suite.claims)
-    return dataclasses.replace(suite, claims=tuple(claims_noted))
+    def noted(rows: tuple[Contrast, ...]) -> tuple[Contrast, ...]:
+        return tuple(dataclasses.replace(row, note=NOTES.get(row.key, "")) for row in rows)
+
+    return dataclasses.replace(suite, claims=noted(suite.claims), ablations=noted(suite.ablations))
 
 
 def mini_real() -> Suite:
@@ -194,7 +194,8 @@ def mini_real() -> Suite:
     suite = _suite(
         "mini-real",
         "Real photos at the mini size: 3,000 steps on 2,125 photos of msrc_v2, labelmefacade and ccp, then 500 steps "
-        "(frozen probe: 400) on camvid11, which the pretraining never saw.",
+        "(frozen probe: 400) on camvid11, which the pretraining never saw. Its 101 validation photos are every second of "
+        "200 consecutive frames of one video; 204 of the 367 training photos are other frames of that video.",
         config="configs/mini/pretrain.py",
         steps=3000,
         photos={"msrc_v2": 477, "labelmefacade": 844, "ccp": 804},
