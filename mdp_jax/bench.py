@@ -4,12 +4,10 @@ import argparse
 import importlib
 import os
 
-import rich.console
-
 from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
-from mdp_jax.reporting.tables import Table, for_terminal
+from mdp_jax.reporting.tables import Table, console, for_terminal
 
 CASES = {
     "step": "images/s of the whole step of pretraining and of fine-tuning",
@@ -44,13 +42,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    console, rows = rich.console.Console(), []
+    screen, rows = console(), []
     for name in [args.case] if args.case else CASES:
         case = importlib.import_module(f"mdp_jax.benchmarks.{name}")
         found, remark = case.measure(args, overrides)
         found = [row.columns() for row in found]
-        console.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
-        console.print(remark, markup=False, highlight=False)
+        screen.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
+        screen.print(remark, markup=False, highlight=False)
         rows += found
     if path:
         write_json(path, rows)

@@ -4,13 +4,13 @@ import argparse
 import importlib
 import sys
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mdp_jax.arguments import json_file
 from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
+from mdp_jax.reporting.tables import console
 
 _TEXT = ("what", "note")
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     path = json_file(args.json)
     comparison = _comparison()
     rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
-    Console().print(table(rows))
+    console().print(table(rows))
     for number, cause in enumerate(_causes(rows), start=1):
         print(f"[{number}] {cause}")
     write_json(path, [row.columns() for row in rows])

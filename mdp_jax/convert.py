@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from rich.console import Console
 
 from mdp_jax.errors import UserError
 from mdp_jax.interop import architecture, files, layouts
 from mdp_jax.interop.layouts import COUNTER, LAYOUTS, RESNET, Leaf
 from mdp_jax.interop.torch_weights import to_torch
-from mdp_jax.reporting.tables import Table, for_terminal
+from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.training import workdir
 
 WORKDIR = "mdp"
 PARTS = ("backbone", "decoder", "classifier")  # what both layouts have a place for
-_PLAIN_WIDTH = 160  # of the table where it does not go to a terminal: names stay whole
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     # MMSegmentation asks for "meta" in every .pth that it loads, and finds the names of the classes there.
     meta = {"dataset_meta": {"classes": list(weights.classes)}} if weights.classes else {}
     files.write(args.output, state, meta if args.target == "mmseg" else None)
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
-    console.print(for_terminal(leaf_table(leaves, args.input, args.output)))
+    console().print(for_terminal(leaf_table(leaves, args.input, args.output)))
     for note in weights.notes:
         print(note)
     counters = sum(key.endswith(COUNTER) for key in state)

@@ -5,8 +5,6 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-from rich.console import Console
-
 from mdp_jax import config as configs
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
@@ -16,7 +14,7 @@ from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.json_files import write_json
 from mdp_jax.models import network
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.reporting.tables import for_terminal, scores_table
+from mdp_jax.reporting.tables import console, for_terminal, scores_table
 from mdp_jax.training import workdir
 
 
@@ -77,7 +75,7 @@ def _score(source, segmenter, config, variables: dict, split: str, shown: views.
         scores = evaluator(variables, _report_to(progress, len(source)))
     caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
     caption += f", {shown.described()}" if shown != views.WHOLE else ""
-    Console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(source.classes)]))
+    console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(source.classes)]))
     return scores
 
 

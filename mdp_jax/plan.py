@@ -5,7 +5,6 @@ import itertools
 
 import jax
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
@@ -15,7 +14,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
 from mdp_jax.planning import loss_memory, programs, steps, topologies
 from mdp_jax.planning.collectives import KINDS
-from mdp_jax.reporting.tables import Table, for_terminal
+from mdp_jax.reporting.tables import Table, console, for_terminal
 
 PARTS = {"step": steps.rows, "loss": loss_memory.rows}
 _OTHER_KINDS = {steps.column(kind) for kind in KINDS if kind != "all-reduce"}
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     runtime.set_precision(config.model)
     cases = _cases(args, config)
     rows = PARTS[args.part](cases, args.quick)
-    Console().print(for_terminal(_table(rows)))
+    console().print(for_terminal(_table(rows)))
     for row in rows:
         verdict, *details = row["verdict"]
         print("\n".join([f"{row['topology']}, batch {row['batch']}, {row['classes']} classes: {verdict}", *details]))

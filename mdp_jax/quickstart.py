@@ -5,8 +5,6 @@ import functools
 import pathlib
 import time
 
-from rich.console import Console
-
 from mdp_jax import config as configs
 from mdp_jax import finetune, pretrain
 from mdp_jax.data import sources
@@ -18,7 +16,7 @@ from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
 from mdp_jax.reporting import figures, runs
 from mdp_jax.reporting.report import Figure, Section
-from mdp_jax.reporting.tables import Table, for_terminal, scores_table
+from mdp_jax.reporting.tables import Table, console, for_terminal, scores_table
 from mdp_jax.training import checkpoint, workdir
 from mdp_jax.training.monitor import read_metrics
 
@@ -63,7 +61,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     summary = {name: round(scores["mIoU"], 2) for name, (scores, _) in best.items()}
     summary["seconds"] = round(time.perf_counter() - began, 1)
     write_json(folder / "summary.json", summary)
-    Console().print(for_terminal(_runs_table(results)))
+    console().print(for_terminal(_runs_table(results)))
     runs.write_page(
         folder, "Quickstart: does multi-dataset pretraining pay?", _sections(folder, results, best, summary)
     )

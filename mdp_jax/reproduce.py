@@ -5,13 +5,11 @@ import os
 import pathlib
 import shlex
 
-from rich.console import Console
-
 from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
 from mdp_jax.locks import locked
-from mdp_jax.reporting.tables import Table, for_terminal
+from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.reproduction import claims_page, report, runs
 from mdp_jax.reproduction.engine import Engine, slots
 from mdp_jax.reproduction.experiments import Suite
@@ -98,7 +96,7 @@ def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path) -> None:
     states = [[run.name, run.part, runs.state(run, folder)] for run in chosen]
     finished = sum(state == "finished" for *_, state in states)
     caption = f"{len(states)} runs, {finished} finished, in {folder}"
-    Console(stderr=True).print(for_terminal(Table(["run", "part", "state"], states, caption)))
+    console(stderr=True).print(for_terminal(Table(["run", "part", "state"], states, caption)))
 
 
 def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:
@@ -111,22 +109,22 @@ def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:
     hours = [[run.name, run.part, device_hours(run)] for run in chosen]
     caption = f"{len(hours)} runs, {sum(row[2] for row in hours):.0f} hours of one {DEVICE}"
     caption += f" at {UTILISATION:.0%} of its {PEAK_TFLOPS:.0f} TFLOP/s"
-    Console(stderr=True).print(for_terminal(Table(["run", "part", "device hours"], hours, caption)))
+    console(stderr=True).print(for_terminal(Table(["run", "part", "device hours"], hours, caption)))
 
 
 def _print(results: Results) -> None:
-    console = Console()
+    screen = console()
     for outcome in results.claims:
         contrast = outcome.contrast
         print(f"{contrast.key}: {contrast.sentence} ({contrast.kind}); {outcome.verdict}")
         if outcome.seeds:
-            console.print(for_terminal(outcome_table(outcome)))
-    console.print(for_terminal(scores_table(results, "All runs")))
+            screen.print(for_terminal(outcome_table(outcome)))
+    screen.print(for_terminal(scores_table(results, "All runs")))
     if results.ablations:
-        console.print(
+        screen.print(
             for_terminal(
                 outcomes_table(results.ablations, "Ablations, against MDP as it is where the name says nothing else")
             )
         )
-    console.print(for_terminal(outcomes_table(results.claims, "Claims")))
+    screen.print(for_terminal(outcomes_table(results.claims, "Claims")))
     print(report.summary(results))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from mdp_jax.arguments import json_file, whole_number
 from mdp_jax.data import check_findings as findings
@@ -18,12 +17,11 @@ from mdp_jax.data.check_scan import cores, scan
 from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.reporting.tables import Table, for_terminal
+from mdp_jax.reporting.tables import Table, console, for_terminal
 
 SPLITS = ("train", "val", "test")
 _PLAIN_IDS = ("folder", "voc")  # kinds whose masks hold the class ids themselves
 _SHOWN = 3  # files of each kind of problem, and pairs of doubles
-_PLAIN_WIDTH = 160  # of the tables where they do not go to a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,11 +121,9 @@ class _Report:
 
     def print(self) -> None:
         """Tables, problems and warnings, to stdout."""
-        console = Console()
-        if not console.is_terminal:
-            console.width = _PLAIN_WIDTH
+        screen = console()
         for table in (photos_table(self.looked_at), sizes_table(self.looked_at), *class_tables(self.looked_at)):
-            console.print(for_terminal(table))
+            screen.print(for_terminal(table))
         sys.stdout.flush()
         lines = [f"warning: {line}" for line in self.remarks]
         lines += [line for double in self.doubles for line in self._double_lines(double)]

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     for split, source in sources.items():
         require_photos(source, split)
     found = prepare(dataset.name, dataset.kind, sources, folder, args.jobs, args.shard_mib * _MIB)
-    rich.console.Console().print(tables.for_terminal(_table(found, folder, time.monotonic() - started)))
+    tables.console().print(tables.for_terminal(_table(found, folder, time.monotonic() - started)))
 
 
 def _dataset(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:

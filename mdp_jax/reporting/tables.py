@@ -8,6 +8,16 @@ import rich.console
 import rich.table
 import rich.text
 
+_PLAIN_WIDTH = 160  # of a table that does not go to a terminal: names stay whole
+
+
+def console(stderr: bool = False) -> rich.console.Console:
+    """What tables are printed with, as wide as the terminal where there is one."""
+    made = rich.console.Console(stderr=stderr)
+    if not made.is_terminal:
+        made.width = _PLAIN_WIDTH
+    return made
+
 
 @dataclass(frozen=True)
 class Table:

@@ -62,6 +62,7 @@ def _pretrainings(config: str, steps: int, photos: dict[str, int], aside: str, s
     others = tuple(name for name in photos if name != aside)
     two = " and ".join(others)
     one_by_one = (*others, aside)
+    stages = str(tuple((name,) for name in one_by_one))
     # Of the heads that of one set alone is trained: plain cross entropy on this set.
     one_head = (("objective", "multi_head"), *UNMIXED, *drawn_from(aside))
     # Of `two_sets`, to draw as many labelled photos as `unlabelled` does.
@@ -73,11 +74,7 @@ def _pretrainings(config: str, steps: int, photos: dict[str, int], aside: str, s
         row("pixel_to_pixel", "pixel-to-pixel contrast on all three sets", ("objective", "pixel_to_pixel"), *UNMIXED),
         *(row(f"mdp_{name}", f"MDP on {name} alone", *drawn_from(name)) for name in photos),
         row(f"cross_entropy_{aside}", f"cross entropy on {aside} alone", *one_head),
-        row(
-            "sequential",
-            f"MDP on {', then '.join(one_by_one)}",
-            ("stages", str(tuple((name,) for name in one_by_one))),
-        ),
+        row("sequential", f"MDP on {', then '.join(one_by_one)}", ("stages", stages)),
         row("no_region_mixing", "MDP without region mixing", ("mixing.region", "0.0")),
         row("no_pixel_mixing", "MDP without pixel mixing", ("mixing.pixel", "0.0")),
         row("no_sparse_coding", "MDP without sparse coding", ("method.sparse_coding", "off")),
@@ -194,8 +191,8 @@ def mini_real() -> Suite:
     suite = _suite(
         "mini-real",
         "Real photos at the mini size: 3,000 steps on 2,125 photos of msrc_v2, labelmefacade and ccp, then 500 steps "
-        "(frozen probe: 400) on camvid11, which the pretraining never saw. Its 101 validation photos are every second of "
-        "200 consecutive frames of one video; 204 of the 367 training photos are other frames of that video.",
+        "(frozen probe: 400) on camvid11, which the pretraining never saw. Its 101 validation photos are every second "
+        "of 200 consecutive frames of one video; 204 of the 367 training photos are other frames of that video.",
         config="configs/mini/pretrain.py",
         steps=3000,
         photos={"msrc_v2": 477, "labelmefacade": 844, "ccp": 804},
