@@ -88,6 +88,27 @@ def bank_summary(bank, label_space) -> Table:
     return Table(["prototype bank", ""], rows)
 
 
+def related_classes(bank, label_space, shown: int = 5) -> Table:
+    """Of each seen class the seen classes whose prototypes are nearest, and the nearest ones of other datasets.
+
+    Sparse coding (METHOD.md section 4) takes pixels nearer to the nearest classes of either kind.
+    """
+    vectors, names = np.asarray(bank.vectors, np.float64), label_space.global_names()
+    seen, cosines = np.flatnonzero(np.asarray(bank.images_seen) > 0), vectors @ vectors.T
+
+    def nearest(own: int, among: np.ndarray) -> str:
+        found = among[np.argsort(-cosines[own, among], kind="stable")[:shown]]
+        return ", ".join(f"{names[i]} {cosines[own, i]:.2f}" for i in found) or "–"
+
+    rows = [
+        [dataset, label, nearest(own, np.setdiff1d(seen, own)), nearest(own, np.setdiff1d(seen, ids))]
+        for (dataset, classes), ids in zip(label_space.datasets, label_space.global_ids, strict=True)
+        for label, own in zip(classes, ids, strict=True)
+        if own in seen
+    ]
+    return Table(["dataset", "class", "nearest classes (cosine)", "nearest classes of other datasets"], rows)
+
+
 def heatmap(bank, label_space) -> Figure:
     """The similarities of all prototypes, as a figure of a report."""
     picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), label_space.blocks())
@@ -127,7 +148,8 @@ def pretrain_sections(folder, label_space, bank, datasets, tables: list[Table], 
     if bank:
         crowding = figures.curves(series(rows, "bank_cosine"), "mean cosine")
         pictures = [heatmap(bank, label_space), Figure(crowding, "Mean cosine between the prototypes; 1 = collapsed.")]
-        sections.append(Section("Prototypes", tables=[bank_summary(bank, label_space)], figures=pictures))
+        found = [bank_summary(bank, label_space), related_classes(bank, label_space)]
+        sections.append(Section("Prototypes", tables=found, figures=pictures))
     return sections
 
 

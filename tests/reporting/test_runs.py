@@ -32,6 +32,19 @@ def test_close_classes():
     assert found["classes with another above 0.95"] == "2"
 
 
+def test_related_classes():
+    """Cosines by hand: the nearest first, not the class itself, and none that was never seen."""
+    vectors = [[1, 0], [0.6, 0.8], [0, 1], [0.8, 0.6]]
+    table = runs.related_classes(Bank(np.float32(vectors), np.int32([1, 1, 0, 1])), SPACE)
+    assert table.rows == [
+        ["first", "a", "second/d 0.80, first/b 0.60", "second/d 0.80"],
+        ["first", "b", "second/d 0.96, first/a 0.60", "second/d 0.96"],
+        ["second", "d", "first/b 0.96, first/a 0.80", "first/b 0.96, first/a 0.80"],
+    ]
+    table = runs.related_classes(Bank(np.float32(vectors), np.int32([1, 1, 0, 0])), SPACE, shown=1)
+    assert [row[2:] for row in table.rows] == [["first/b 0.60", "–"], ["first/a 0.60", "–"]]
+
+
 def test_one_class_has_no_other():
     found = summary([[1, 0], [0, 0], [0, 0], [0, 0]], [1, 0, 0, 0])
     assert [found[name] for name in found if name.startswith(("mean", "largest", "effective"))] == ["–"] * 3
