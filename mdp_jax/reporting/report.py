@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mdp_jax.reporting.tables import Table, text_of
 
+_LONG = 60  # characters of a cell that goes on in further lines
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --page: #ffffff; --line: #d5d8dc; --soft: #f4f5f7; --note: #5b6168; }
 @media (prefers-color-scheme: dark) {
@@ -23,6 +24,7 @@ caption { text-align: left; padding: 0 0 0.4rem; font-weight: 600; }
 th, td { padding: 0.28rem 0.9rem 0.28rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left;
   white-space: nowrap; }
 th { background: var(--soft); font-weight: 600; }
+.long { white-space: normal; min-width: 20rem; }
 .number { text-align: right; padding: 0.28rem 0.5rem 0.28rem 1.4rem; }
 figure { margin: 1.2rem 0; }
 figure img { display: block; max-width: 100%; height: auto; background: #ffffff; padding: 8px; box-sizing: border-box;
@@ -78,11 +80,12 @@ def _section(section: Section) -> str:
 
 def _table(table: Table) -> str:
     def row(cells: Sequence, tag: str) -> str:
-        marks = ['class="number"' if table.is_number(number) else "" for number in range(len(table.columns))]
-        inside = (
-            f"<{tag} {mark}>{escaping.escape(text_of(cell))}</{tag}>" for mark, cell in zip(marks, cells, strict=True)
-        )
-        return "<tr>" + "".join(inside).replace(f"<{tag} >", f"<{tag}>") + "</tr>"
+        inside = []
+        for number, text in enumerate(map(text_of, cells)):
+            kind = "number" if table.is_number(number) else "long" if len(text) > _LONG else ""
+            mark = f' class="{kind}"' if kind else ""
+            inside.append(f"<{tag}{mark}>{escaping.escape(text)}</{tag}>")
+        return f"<tr>{''.join(inside)}</tr>"
 
     caption = f"<caption>{escaping.escape(table.caption)}</caption>" if table.caption else ""
     body = "\n".join(row(cells, "td") for cells in table.rows)

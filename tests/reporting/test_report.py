@@ -82,6 +82,12 @@ def test_numbers_belong_to_the_right_and_text_to_the_left():
     ]
 
 
+def test_long_cells_go_on_in_further_lines():
+    table = tables.Table(["class", "near"], [["sky", "a, " * 30]])
+    text = report.html("t", [report.Section("s", tables=[table])])
+    assert re.findall(r"<td([^>]*)>", text) == ["", ' class="long"']
+
+
 def printed(table, width=100, **options):
     console = Console(file=io.StringIO(), width=width)
     console.print(tables.for_terminal(table, **options))
