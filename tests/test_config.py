@@ -100,22 +100,26 @@ def test_weights_to_start_from_may_be_named_in_several_ways(config, tmp_path, mo
         configs.require_same(config, ways[0], "w")
 
 
-def test_a_package_named_configs_elsewhere_is_not_taken(tmp_path, monkeypatch):
+def printed(code, folder, *path):
+    """What Python prints in `folder`, with these folders on its path."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert not ran.returncode, ran.stderr
+    return ran.stdout
+
+
+def test_a_package_named_configs_elsewhere_is_not_taken(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").write_text("")
     code = "from mdp_jax import config; print(len(config.load('configs/mini/pretrain.py').sources))"
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ran.stdout == "3\n", ran.stderr
+    assert printed(code, tmp_path, tmp_path, ROOT) == "3\n"
 
 
 def test_a_folder_configs_of_ones_own_on_the_path_is_there_too(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "mine.py").write_text("RATE = 3.0\n")
     code = "from configs import base, mine; print(mine.RATE, base.__name__)"
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ran.stdout == "3.0 configs.base\n", ran.stderr
+    assert printed(code, tmp_path, ROOT, tmp_path) == "3.0 configs.base\n"
 
 
 def test_where_a_run_goes_on_may_differ(config):

@@ -42,8 +42,8 @@ def test_file_systems_without_locks(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with hold(tmp_path), hold(tmp_path):
-        pass
+    with hold(tmp_path / "s") as first, hold(tmp_path / "s") as second:
+        assert first != second and (tmp_path / "s" / "lock").exists()
 
 
 def test_folder_that_cannot_be(tmp_path):
