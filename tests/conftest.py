@@ -6,7 +6,7 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compilation is most of the time of the tests, and their programs are tiny.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 # Of this session alone and of all its workers: runs that are started again find their compiled programs, and nothing
 # is found from before.
 if "PYTEST_XDIST_WORKER" not in os.environ:

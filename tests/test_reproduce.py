@@ -83,9 +83,9 @@ def test_full_is_listed_with_its_commands(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def _stop_after_the_first_run(folder: pathlib.Path) -> threading.Thread:
+def _stop_when_there_is(file: pathlib.Path) -> threading.Thread:
     def watch():
-        while not list(folder.rglob("evaluation.json")):
+        while not file.exists():
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -96,12 +96,12 @@ def _stop_after_the_first_run(folder: pathlib.Path) -> threading.Thread:
 
 def test_stopped_and_started_again(tmp_path, capsys):
     words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json"), "--docs", str(tmp_path)]
-    watching = _stop_after_the_first_run(tmp_path)
+    folder = tmp_path / "w" / "tiny"
+    first = folder / "scratch" / "seed0" / "few" / "evaluation.json"
+    watching = _stop_when_there_is(first)
     with pytest.raises(PreemptedError, match=r"told to stop; .*tiny goes on with the same command"):
         reproduce.reproduce(smallest(), command(*words), [])
     watching.join()
-    folder = tmp_path / "w" / "tiny"
-    first = folder / "scratch" / "seed0" / "few" / "evaluation.json"
     log = folder / "logs" / "scratch-seed0-few.log"
     before = first.stat().st_mtime_ns, log.read_text()
     assert [path for path in folder.rglob("evaluation.json")] == [first]
