@@ -3,18 +3,16 @@
 import argparse
 import ast
 import difflib
-import importlib.util
 import json
 import math
 import os
 import pathlib
-import re
-import sys
-import traceback
 
 from ml_collections import ConfigDict
 
+from mdp_jax import python_files
 from mdp_jax.errors import UserError
+from mdp_jax.python_files import configs_parent
 
 _NO_CONFIGS = ("__init__.py", "base.py", "common.py")  # of the files in configs/: what others are made of
 # Values that say where and how a run goes on, not what it computes: they may differ when a workdir is resumed.
@@ -35,15 +33,9 @@ FREE_ON_RESUME = (
 )
 
 
-def _configs_parent() -> pathlib.Path:
-    """The folder that holds `configs/`: this package in an installed wheel, the repository otherwise."""
-    package = pathlib.Path(__file__).resolve().parent
-    return package if (package / "configs").is_dir() else package.parent
-
-
 def shipped(path: str) -> str:
     """The absolute path of a shipped config, such as configs/mini/pretrain.py, wherever the process was started."""
-    return str(_configs_parent() / path)
+    return str(configs_parent() / path)
 
 
 def load(path: str) -> ConfigDict:
@@ -57,58 +49,21 @@ def load(path: str) -> ConfigDict:
     """
     file = pathlib.Path(path)
     if not file.is_file():
-        file = _configs_parent() / path
+        file = configs_parent() / path
     if not file.is_file() or file.suffix != ".py":
-        found = (p.relative_to(_configs_parent()).as_posix() for p in (_configs_parent() / "configs").rglob("*.py"))
+        found = (p.relative_to(configs_parent()).as_posix() for p in (configs_parent() / "configs").rglob("*.py"))
         known = sorted(path for path in found if pathlib.Path(path).name not in _NO_CONFIGS)
-        nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
-        raise UserError(f"--config {path}: no such Python file{_nearest(nearest)}")
-    try:
-        module = _execute(file)
-        if not hasattr(module, "get_config"):
-            raise UserError(f"--config {path}: expected a function get_config() in the file")
-        config = module.get_config()
-    except UserError:
-        raise
-    except Exception as error:  # the file is the user's, and may raise anything
-        raise UserError(f"--config {path}{_line_of(error, file)}: {_first_line(error)}") from error
+        near = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
+        raise UserError(f"--config {path}: no such Python file{python_files.nearest(near)}")
+    config = python_files.call(file, "get_config", f"--config {path}")
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config {path}: get_config() returned {config!r:.50}; expected what configs/base.py makes")
     return config.lock()
 
 
-def _line_of(error: Exception, file: pathlib.Path) -> str:
-    """Where an error came from, as ", line N": the last line of a file that it came through; "" where none is known."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    if isinstance(error, SyntaxError):
-        lines = [error.lineno]
-    return f", line {lines[-1]}" if lines else ""
-
-
-def _first_line(error: Exception) -> str:
-    """An error in one line; of one about a key that a locked config has not, the key and the nearest one."""
-    text = str(error.msg if isinstance(error, SyntaxError) else error).strip().strip("'\"")
-    if missing := re.match(r'Key "(\w+)" does not exist', text):
-        meant = re.findall(r'Did you mean "(\w+)"', text)
-        return f"no such key: {missing[1]}{_nearest(meant)}"
-    return f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no message'}"
-
-
 def base():
     """The module configs/base.py, which has a function for each loop and for each kind of dataset."""
-    return _execute(_configs_parent() / "configs" / "base.py")
-
-
-def _execute(file: pathlib.Path):
-    """A Python file as a module; `from configs import base` works in it."""
-    spec = importlib.util.spec_from_file_location("mdp_config", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(_configs_parent()))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(_configs_parent()))
-    return module
+    return python_files.execute(configs_parent() / "configs" / "base.py")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,10 +85,6 @@ def of_arguments(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> 
     if args.init is not None:
         overrides = [*overrides, ("init", args.init)]
     return apply_overrides(load(args.config), overrides)
-
-
-def _nearest(names: list[str]) -> str:
-    return f"; the nearest is {names[0]}" if names else ""
 
 
 def _all_keys(node, prefix: str = "") -> list[str]:
@@ -201,8 +152,8 @@ def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> Con
         for part in parents:
             node = _child(node, part)
         if not isinstance(node, ConfigDict) or last not in node:
-            nearest = difflib.get_close_matches(key, _all_keys(config), n=1, cutoff=0.0)
-            raise UserError(f"--config.{key}: no such key{_nearest(nearest)}")
+            near = difflib.get_close_matches(key, _all_keys(config), n=1, cutoff=0.0)
+            raise UserError(f"--config.{key}: no such key{python_files.nearest(near)}")
         if isinstance(node[last], ConfigDict):
             inside = ", ".join(f"{key}.{name}" for name in node[last])
             raise UserError(f"--config.{key}={text}: a group of values, set one of {inside}")

@@ -10,7 +10,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
 from mdp_jax.locks import locked
 from mdp_jax.reporting.tables import Table, console, for_terminal
-from mdp_jax.reproduction import claims_page, report, runs
+from mdp_jax.reproduction import claims_page, own_suites, report, runs
 from mdp_jax.reproduction.engine import Engine, slots
 from mdp_jax.reproduction.experiments import Suite
 from mdp_jax.reproduction.full import DEVICE, PEAK_TFLOPS, UTILISATION, device_hours
@@ -20,7 +20,11 @@ from mdp_jax.reproduction.suites import SUITES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp reproduce`."""
-    parser.add_argument("--suite", required=True, choices=tuple(SUITES), help="which experiments; full is only listed")
+    parser.add_argument(
+        "--suite",
+        required=True,
+        help=f"which experiments: {', '.join(SUITES)} (only listed), or a Python file of your own with get_suite()",
+    )
     parser.add_argument(
         "--seeds", type=whole_number, metavar="N", help="at most so many of each experiment (its first ones)"
     )
@@ -42,10 +46,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Runs what is missing of a suite and writes its results; or lists it.
 
     Raises:
-      UserError: wrong use, no data, a workdir in use or of other settings, or runs that failed (after all others).
+      UserError: wrong use, a suite that does not fit together, no data, a workdir in use or of other settings, or runs
+        that failed (after all others).
       PreemptedError: told to stop; what was under way has saved.
     """
-    reproduce(SUITES[args.suite](), args, overrides)
+    reproduce(own_suites.load(args.suite), args, overrides)
 
 
 def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -73,7 +78,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     failures = {}
     if not args.results:
         places = slots(args.jobs or max(1, len(args.gpus)), args.gpus)
-        runs.require_data(chosen)
+        runs.require_ready(chosen)
         with locked(folder, "lock", "--workdir", "another mdp reproduce, or a run that it left") as lock:
             engine = Engine(folder, places, lock)
             engine.carry_out(chosen)
@@ -92,7 +97,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
 
 def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path) -> None:
     """The page of the claims on stdout, so that it can be kept, and the states of the runs on stderr."""
-    print(claims_page.claims_page([suite]), end="")
+    print(f"{claims_page.RULES}\n\n{claims_page.claims_of(suite)}")
     states = [[run.name, run.part, runs.state(run, folder)] for run in chosen]
     finished = sum(state == "finished" for *_, state in states)
     caption = f"{len(states)} runs, {finished} finished, in {folder}"
@@ -101,7 +106,7 @@ def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path) -> None:
 
 def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:
     """Claims, the commands of all runs, and what they take; to be run one after the other in one folder."""
-    print(claims_page.claims_page([suite]), end="")
+    print(f"{claims_page.RULES}\n\n{claims_page.claims_of(suite)}")
     print("\n### Commands\n\n```bash")
     for run in chosen:
         print(shlex.join(["mdp", *run.words]))

@@ -1,5 +1,6 @@
 """The README's own commands, as they stand there, on small data."""
 
+import json
 import pathlib
 import re
 import shlex
@@ -67,6 +68,28 @@ def test_own_data(tmp_path, monkeypatch):
     assert pathlib.Path("runs/streets/evaluation.json").exists()
     assert pathlib.Path("predictions/0001.png").exists()
     assert pathlib.Path("streets.safetensors").exists()
+
+
+def test_own_suite(tmp_path, monkeypatch, capsys):
+    """The command about settings lists all its runs, and one of them is run in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("streets", "rooms"):
+        write_folder(pathlib.Path("data") / name, classes=("road", "unknown"), photos=3, size=(40, 50))
+    values = [word.removeprefix("--config.").split("=") for word in SMALL_RUN]
+    small = "".join(f"    config.{key} = {value!r}\n" for key, value in values if key == "model.backbone")
+    small += "".join(f"    config.{key} = {value}\n" for key, value in values if key != "model.backbone")
+    for block in blocks("python"):
+        text = block.replace("    return config\n", f"{small}    return config\n").replace("50}", "1}")
+        pathlib.Path(block.split("\n")[0].removeprefix("# ")).write_text(text)
+    (command,) = commands("my_suite.py")
+    assert cli.run([*command, "--list"]) == 0
+    assert "21 runs, 0 finished" in capsys.readouterr().err
+    assert cli.run([*command, "--seeds", "1", "--only", "scratch"]) == 0
+    assert "Not complete: 3 of 4 fine-tunings are missing." in capsys.readouterr().out
+    (row,) = json.loads(pathlib.Path("runs/reproduce/streets/reproduce.json").read_text())[:1]
+    assert (row["claim"], row["verdict"]) == ("mdp_over_scratch", "undecided")
+    config = json.loads(pathlib.Path("runs/reproduce/streets/scratch/seed0/finetuned/config.json").read_text())
+    assert (config["steps"], config["dataset"]["holdout"]) == (2, 1)
 
 
 @pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines() if "launch/" in line])

@@ -36,7 +36,8 @@ def smallest() -> Suite:
     [
         (["mini-real"], "--data_dir: missing; expected the folder that holds camvid11"),
         (["mini-real", "--data_dir", "nowhere"], "nowhere: no folder camvid11 in it"),
-        (["tiny"], "invalid choice: 'tiny'"),
+        (["tiny"], "--suite tiny: expected one of mini-real, mini-synthetic, full, or a Python file with get_suite()"),
+        (["tiny.py"], "--suite tiny.py: expected one of"),
         (["mini-synthetic", "--seeds", "0"], "0: expected a whole number from 1"),
         (["mini-synthetic", "--only", "mpd"], "--only mpd: not in mini-synthetic; expected one of scratch, mdp,"),
         (["mini-synthetic", "--jobs", "9999"], "9999 jobs at once: expected from 1 to the number of cores"),

@@ -31,7 +31,7 @@ _PAGE = """# The claims and their rules
 What the authors say of their method ([METHOD.md](METHOD.md), section 7), as comparisons that `mdp reproduce` makes.
 They were fixed before the runs; where a note stands under a table, it says what was not.
 This page is written from the tables that the command works with (mdp_jax/reproduction/suites.py and claims.py);
-`mdp reproduce --suite SUITE --list` prints it for one suite.
+`mdp reproduce --suite SUITE --list` prints the part of one suite.
 """
 
 
@@ -51,7 +51,8 @@ def _notes(contrasts: Sequence[Contrast]) -> list[str]:
     return [f"{', '.join(about)}: {note}" for note, about in keys.items() if note]
 
 
-def _claims_of(suite: Suite) -> str:
+def claims_of(suite: Suite) -> str:
+    """Claims, ablations, pretrainings and targets of a suite."""
     pretrainings = [
         [
             row.name,
@@ -98,4 +99,4 @@ def _claims_of(suite: Suite) -> str:
 
 def claims_page(suites: Sequence[Suite]) -> str:
     """docs/claims.md: the rules of the verdicts, then claims, ablations, pretrainings and targets of each suite."""
-    return "\n\n".join([_PAGE + "\n" + RULES, *map(_claims_of, suites)]) + "\n"
+    return "\n\n".join([_PAGE + "\n" + RULES, *map(claims_of, suites)]) + "\n"

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
+from mdp_jax import checks
 from mdp_jax import config as configs
+from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.reproduction.experiments import Cell, Overrides, Pretraining, Suite, Target
 from mdp_jax.training.monitor import read_metrics
@@ -106,22 +108,36 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
     return found
 
 
-def require_data(runs: Iterable[Run]) -> None:
-    """Checks that the datasets of all runs are there.
+def require_ready(runs: Iterable[Run]) -> None:
+    """Checks configs and datasets of all runs as far as that takes no photo to be read, before the first is started.
 
     Raises:
-      UserError: naming the first folder that is missing.
+      UserError: naming the first value or folder that cannot be.
     """
+    seen = set()
     for run in runs:
         config = run.resolved()
-        for source in config.sources if run.part == "pretrain" else (config.dataset,):
-            if "root" not in source:  # drawn
-                continue
-            if not config.data_dir:
-                raise UserError(f"--data_dir: missing; expected the folder that holds {source.root}")
-            folder = pathlib.Path(config.data_dir) / source.root
-            if not folder.is_dir():
-                raise UserError(f"--data_dir {config.data_dir}: no folder {source.root} in it; expected that dataset")
+        alike = json.dumps(configs.to_dict(config) | {"seed": 0, "init": ""}, sort_keys=True)
+        if (run.part, alike) in seen:
+            continue
+        seen.add((run.part, alike))
+        pretraining = run.part == "pretrain"
+        devices = max(1, config.devices)  # 0 = all that the run will find
+        (checks.pretraining if pretraining else checks.finetuning)(config, devices)
+        for source in config.sources if pretraining else (config.dataset,):
+            _require_folder(source, config.data_dir)
+            for split in ("train",) if pretraining else ("train", "val"):
+                sources.open_source(source, config.data, config.data_dir, split, config.seed)
+
+
+def _require_folder(source: ConfigDict, data_dir: str) -> None:
+    if "root" not in source:  # drawn
+        return
+    folder = pathlib.Path(data_dir) / source.root
+    if not folder.is_absolute():  # the runs are started in another folder
+        raise UserError(f"--data_dir: missing; expected the folder that holds {source.root}")
+    if not folder.is_dir():
+        raise UserError(f"--data_dir {data_dir}: no folder {source.root} in it; expected that dataset")
 
 
 def score(run: Run, folder: pathlib.Path) -> float | None:
@@ -135,7 +151,7 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
       UserError: evaluation.json is not what `mdp finetune` writes.
     """
     file = folder / run.name / "evaluation.json"
-    if not file.exists() or not _at_the_end(run, folder):
+    if not file.exists() or _last_step(run, folder) is None:
         return None
     try:
         evaluation = json.loads(file.read_text(encoding="utf-8"))
@@ -152,18 +168,22 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
         ) from None
 
 
-def _at_the_end(run: Run, folder: pathlib.Path) -> bool:
-    """Whether the log of a run has its last step."""
-    rows = read_metrics(folder / run.name)
-    return bool(rows) and rows[-1]["step"] == run.resolved().steps
+def _last_step(run: Run, folder: pathlib.Path) -> int | None:
+    """The last step of a run that has come to it; None of one that has not."""
+    rows, steps = read_metrics(folder / run.name), run.resolved().steps
+    if not rows:
+        return None
+    if not steps:  # but epochs: the run alone counts their steps, and its report is the last that it writes
+        steps = rows[-1]["step"] if (folder / run.name / "report.html").exists() else None
+    return steps if rows[-1]["step"] == steps else None
 
 
 def finished(run: Run, folder: pathlib.Path) -> bool:
     """Whether a run has all that others ask of it: its scores, or the checkpoint of its last step."""
     if run.cell:
         return score(run, folder) is not None
-    last = folder / run.name / "checkpoints" / str(run.resolved().steps)
-    return _at_the_end(run, folder) and last.is_dir()
+    last = _last_step(run, folder)
+    return last is not None and (folder / run.name / "checkpoints" / str(last)).is_dir()
 
 
 def state(run: Run, folder: pathlib.Path) -> str:

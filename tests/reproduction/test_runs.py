@@ -1,5 +1,6 @@
 """The runs of a suite: their commands, their order, and what counts as finished."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from mdp_jax import config as configs
 from mdp_jax.errors import UserError
 from mdp_jax.reproduction import runs
 from mdp_jax.reproduction.experiments import Pretraining, Suite, Target
+from tests.data.fixtures import write_folder
 from tests.reproduction.tiny import suite
 
 
@@ -104,9 +106,35 @@ def test_data_must_be_there(tmp_path):
     row = Pretraining("scratch", "", seeds=1, targets=("t",))
     real = Suite("s", "", (row,), (Target("t", "", "configs/mini/camvid11.py"),), ())
     with pytest.raises(UserError, match="--data_dir: missing; expected the folder that holds camvid11"):
-        runs.require_data(runs.of_suite(real))
+        runs.require_ready(runs.of_suite(real))
     with pytest.raises(UserError, match=f"--data_dir {tmp_path}: no folder camvid11 in it"):
-        runs.require_data(runs.of_suite(real, str(tmp_path)))
-    (tmp_path / "camvid11").mkdir()
-    runs.require_data(runs.of_suite(real, str(tmp_path)))
-    runs.require_data(runs.of_suite(suite()))  # drawn
+        runs.require_ready(runs.of_suite(real, str(tmp_path)))
+    write_folder(tmp_path / "camvid11", photos=2)
+    with pytest.raises(UserError, match=r"dataset 'camvid11': holdout is 2; expected 0 for none, or 1 to 1 photos"):
+        runs.require_ready(runs.of_suite(_one_target(real, ("dataset.holdout", "2")), str(tmp_path)))
+    runs.require_ready(runs.of_suite(real, str(tmp_path)))
+    runs.require_ready(runs.of_suite(suite()))  # drawn
+
+
+def _one_target(whole, *overrides):
+    (target,) = whole.targets
+    return dataclasses.replace(whole, targets=(dataclasses.replace(target, overrides=overrides),))
+
+
+def test_what_a_later_run_cannot_do_is_said_before_the_first(tmp_path):
+    whole = suite()
+    bad = dataclasses.replace(whole.pretrainings[2], overrides=(("method.sparse_coding", "pul"),))
+    found = runs.of_suite(dataclasses.replace(whole, pretrainings=(*whole.pretrainings[:2], bad)))
+    with pytest.raises(UserError, match=r"config.method.sparse_coding='pul': expected"):
+        runs.require_ready(found)
+
+
+def test_a_run_of_epochs_is_finished_with_its_report(tmp_path):
+    row = Pretraining("p", "", "configs/quickstart/pretrain.py", (("steps", "0"), ("epochs", "2")), seeds=1)
+    (run,) = runs.of_suite(Suite("s", "", (row,), (), ()))
+    folder = tmp_path / run.name
+    (folder / "checkpoints" / "7").mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 7}\n')
+    assert not runs.finished(run, tmp_path)
+    (folder / "report.html").write_text("")
+    assert runs.finished(run, tmp_path)
