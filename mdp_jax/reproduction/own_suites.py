@@ -120,6 +120,10 @@ def require_suite(suite: Suite, where: str) -> None:
         if row.name in _TAKEN:
             raise UserError(f"{where}: the name {row.name} is taken; expected none of {', '.join(_TAKEN)}")
         _require_overrides(row.overrides, f"{where}: {row.name}")
+    names = [row.name for row in suite.pretrainings]
+    for row in suite.targets:
+        if unknown := [name for name in row.rates if name not in names]:
+            raise UserError(f"{where}: {row.name}: rate of {unknown[0]!r}; expected of one of {', '.join(names)}")
     before: dict[str, Pretraining] = {}
     for row in suite.pretrainings:
         _require_pretraining(row, suite, before, f"{where}: {row.name}")
@@ -149,6 +153,8 @@ def _require_overrides(overrides: object, where: str) -> None:
 def _require_pretraining(row: Pretraining, suite: Suite, before: Mapping[str, Pretraining], where: str) -> None:
     if not isinstance(row.seeds, int) or row.seeds < 1:
         raise UserError(f"{where}: seeds is {row.seeds!r}; expected a whole number from 1")
+    if not isinstance(row.targets, tuple):
+        raise UserError(f"{where}: targets is {row.targets!r}; expected a tuple of names")
     targets = [target.name for target in suite.targets]
     unknown = [name for name in row.targets if name not in targets]
     if unknown:

@@ -8,9 +8,10 @@ from mdp_jax.json_files import write_json
 from mdp_jax.reporting import report
 from mdp_jax.reporting.report import Figure, Section
 from mdp_jax.reproduction import figures, markdown
-from mdp_jax.reproduction.experiments import EQUIVALENT
+from mdp_jax.reproduction.experiments import EQUIVALENT, Suite
 from mdp_jax.reproduction.results import Outcome, Results, json_row, outcome_table, outcomes_table, scores_table
 from mdp_jax.reproduction.statistics import MARGIN
+from mdp_jax.reproduction.suites import SUITES
 
 _PAGE = "results.md"
 
@@ -34,6 +35,14 @@ def pictures(results: Results) -> dict[str, Figure]:
             picture = figures.scores(suite, results.scores, names, targets, f"{suite.name}: mIoU")
             found[name] = Figure(picture, "mIoU; lines: means, dots: seeds.")
     return found
+
+
+def _own(suite: Suite) -> bool:
+    return suite.name not in SUITES
+
+
+def _title(suite: Suite) -> str:
+    return f"mdp reproduce: {suite.name}" if _own(suite) else f"mdp reproduce --suite {suite.name}"
 
 
 def _measured(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -85,9 +94,11 @@ def results_part(results: Results, images: dict[str, str]) -> str:
     def image(name: str) -> str:
         return f"![{captions.get(name, 'mIoU by pretraining and target')}]({images[name]})"
 
+    rules = "The claims, the rules of their verdicts and all settings are in [claims.md](claims.md)."
+    if _own(results.suite):
+        rules = "`mdp reproduce --list` prints the claims, the rules of their verdicts and all settings."
     parts = [
-        f"## `mdp reproduce --suite {results.suite.name}`\n\n{results.suite.what}\n\n{summary(results)} "
-        "The claims, the rules of their verdicts and all settings are in [claims.md](claims.md).",
+        f"## `{_title(results.suite)}`\n\n{results.suite.what}\n\n{summary(results)} {rules}",
         markdown.table_of(outcomes_table(results.claims)),
         *(image(name) for name in images if name != "ablations"),
     ]
@@ -118,7 +129,7 @@ def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
     ]
     write_json(folder / "reproduce.json", rows(results))
     file = folder / "report.html"
-    file.write_text(report.html(f"mdp reproduce --suite {results.suite.name}", sections), encoding="utf-8")
+    file.write_text(report.html(_title(results.suite), sections), encoding="utf-8")
     return file
 
 

@@ -90,6 +90,11 @@ def replaced(index, **values):
     return dataclasses.replace(whole, pretrainings=tuple(rows))
 
 
+def with_rates(rates):
+    few, many = suite().targets
+    return dataclasses.replace(suite(), targets=(dataclasses.replace(few, rates=rates), many))
+
+
 def with_claims(*claims):
     return dataclasses.replace(suite(), claims=claims)
 
@@ -104,6 +109,8 @@ def contrast(**values):
         (replaced(1, overrides={"steps": "3"}), r"w: mdp: override \{'steps': '3'\}; expected pairs of texts"),
         (replaced(1, overrides=(("steps", 3),)), r"w: mdp: override \('steps', 3\); expected pairs"),
         (replaced(1, targets=("few", "most")), r"w: mdp: no target most; expected few, many"),
+        (replaced(1, targets="few"), r"w: mdp: targets is 'few'; expected a tuple of names"),
+        (with_rates({"mpd": "0.1"}), r"w: few: rate of 'mpd'; expected of one of scratch, mdp, longer"),
         (replaced(1, name="Scratch"), r"w: a pretraining is called scratch 2 times"),
         (replaced(2, seeds=2), r"w: longer: 2 seeds, and 1 of mdp; expected as many of both"),
         (replaced(1, init="longer"), r"w: mdp: starts from longer; expected a pretraining that comes before it"),

@@ -1,5 +1,6 @@
 """Pages, figures and JSON of results, and the parts of files that are written anew."""
 
+import dataclasses
 import json
 
 import cv2
@@ -45,6 +46,7 @@ def test_docs(tmp_path):
     assert page.startswith("# What came out\n\n<!-- reproduce tiny -->\n") and page.endswith(
         "<!-- end tiny -->\n\nkept\n"
     )
+    assert "## `mdp reproduce: tiny`" in page and "`mdp reproduce --list` prints the claims" in page
     assert "Not complete: 1 of 10 fine-tunings are missing." in page
     assert "| over_scratch | 4.00 | 4.00 | 4.00 | 2 | holds | – |" in page
     assert "| again | 0.50 | – | – | 1 | undecided | 1 |" in page
@@ -53,6 +55,9 @@ def test_docs(tmp_path):
     images = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert images == [f"reproduce_tiny_{name}.png" for name in ("ablations", "claims", "scores", "targets")]
     assert all(f"](images/{name})" in page for name in images)
+    shipped = dataclasses.replace(found(), suite=dataclasses.replace(suite(2), name="mini-real"))
+    part = report.results_part(shipped, {})
+    assert part.startswith("## `mdp reproduce --suite mini-real`") and "are in [claims.md](claims.md)" in part
     rows = json.loads((tmp_path / "reproduce-tiny.json").read_text())
     assert [row["claim"] for row in rows] == ["over_scratch", "again", "gain", "budget"]
     assert list(rows[0])[:6] == ["claim", "difference", "low", "high", "seeds", "verdict"]
