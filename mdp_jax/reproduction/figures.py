@@ -69,7 +69,9 @@ def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
 
 
 def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Sequence[str], title: str) -> bytes:
-    """mIoU of pretrainings (rows) on targets (panels): the mean as a line, each seed as a dot.
+    """mIoU of pretrainings (rows) on targets (panels): the mean as a line, each seed as its number.
+
+    Rows may have other seeds than their neighbours, and scores go with the seeds: the numbers show it.
 
     Args:
       suite: whose runs they are.
@@ -83,11 +85,12 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
     figure, all_axes = _axes_of_rows(pretrainings, len(targets), width=3.4 + 2.1 * len(targets))
     for axes, target in zip(all_axes, targets, strict=True):
         for row, name in enumerate(pretrainings):
-            values = [value for (cell, _), value in found.items() if cell == (name, target)]
+            values = {seed: value for (cell, seed), value in found.items() if cell == (name, target)}
             if values:
-                mean = np.mean(values)
-                axes.plot([mean, mean], [row - 0.32, row + 0.32], color=_BLUE, linewidth=2.2)
-                axes.scatter(values, [row] * len(values), s=14, color="0.2", alpha=0.65, linewidth=0)
+                mean = np.mean(list(values.values()))
+                axes.plot([mean, mean], [row - 0.36, row + 0.36], color=_BLUE, linewidth=2.2)
+            for seed, value in values.items():
+                axes.scatter([value], [row], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
         axes.set_title(suite.target(target).what, fontsize=9)
         axes.set_xlabel("mIoU (%)", fontsize=9)
     figure.suptitle(title, fontsize=11)

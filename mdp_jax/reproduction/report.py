@@ -14,6 +14,7 @@ from mdp_jax.reproduction.statistics import MARGIN
 from mdp_jax.reproduction.suites import SUITES
 
 _PAGE = "results.md"
+_SCORES = "mIoU by pretraining and target; lines: means over the seeds that are there, numbers: these seeds."
 
 
 def pictures(results: Results) -> dict[str, Figure]:
@@ -33,7 +34,7 @@ def pictures(results: Results) -> dict[str, Figure]:
         names = [row.name for row in rows_shown if any((row.name, target) in there for target in targets)]
         if names:
             picture = figures.scores(suite, results.scores, names, targets, f"{suite.name}: mIoU")
-            found[name] = Figure(picture, "mIoU; lines: means, dots: seeds.")
+            found[name] = Figure(picture, _SCORES)
     return found
 
 
@@ -92,7 +93,7 @@ def results_part(results: Results, images: dict[str, str]) -> str:
     captions = {name: _caption(_measured(outcomes)) for name, outcomes in shown}
 
     def image(name: str) -> str:
-        return f"![{captions.get(name, 'mIoU by pretraining and target')}]({images[name]})"
+        return f"![{captions.get(name, _SCORES)}]({images[name]})"
 
     rules = "The claims, the rules of their verdicts and all settings are in [claims.md](claims.md)."
     if _own(results.suite):
