@@ -88,9 +88,9 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
             values = {seed: value for (cell, seed), value in found.items() if cell == (name, target)}
             if values:
                 mean = np.mean(list(values.values()))
-                axes.plot([mean, mean], [row - 0.36, row + 0.36], color=_BLUE, linewidth=2.2)
+                axes.plot([mean, mean], [row - 0.42, row + 0.04], color=_BLUE, linewidth=2.2)
             for seed, value in values.items():
-                axes.scatter([value], [row], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
+                axes.scatter([value], [row + 0.22], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
         axes.set_title(suite.target(target).what, fontsize=9)
         axes.set_xlabel("mIoU (%)", fontsize=9)
     figure.suptitle(title, fontsize=11)
