@@ -17,14 +17,15 @@ def configs_parent() -> pathlib.Path:
 
 
 def execute(file: pathlib.Path):
-    """A Python file as a module; `from configs import base` works in it."""
+    """A Python file as a module; `from configs import base` works in it, and so does what lies beside it."""
     spec = importlib.util.spec_from_file_location("mdp_config", file)
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(configs_parent()))
+    before = list(sys.path)
+    sys.path[:] = [str(configs_parent()), *before, str(file.parent)]
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(configs_parent()))
+        sys.path[:] = before
     return module
 
 
@@ -39,6 +40,7 @@ def call(file: pathlib.Path, function: str, where: str):
     Raises:
       UserError: no such function, or an error in the file, with its line where that is known.
     """
+    file = file.resolve()
     try:
         module = execute(file)
         if not hasattr(module, function):
@@ -66,7 +68,9 @@ def _line_of(error: Exception, file: pathlib.Path) -> str:
 
 def _first_line(error: Exception) -> str:
     """An error in one line; of one about a key that a locked config has not, the key and the nearest one."""
-    text = str(error.msg if isinstance(error, SyntaxError) else error).strip().strip("'\"")
+    text = str(error.msg if isinstance(error, SyntaxError) else error).strip()
+    if text[:1] == text[-1:] and text[:1] in ("'", '"'):  # as errors about keys have them around their texts
+        text = text[1:-1]
     if missing := re.match(r'Key "(\w+)" does not exist', text):
         meant = re.findall(r'Did you mean "(\w+)"', text)
         return f"no such key: {missing[1]}{nearest(meant)}"

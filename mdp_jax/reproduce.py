@@ -83,6 +83,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
             engine = Engine(folder, places, lock)
             engine.carry_out(chosen)
         failures = engine.failures
+        runs.require_same(every, folder)  # a config may have been edited in the meantime
     results = collect(suite, every, folder, args.seeds, failures)
     _print(results)
     if rows_file:

@@ -36,6 +36,19 @@ def test_mistakes_are_one_line_and_leave_the_path_as_it_was(tmp_path, text, mess
     assert sys.path == before
 
 
+def test_a_file_may_import_what_lies_beside_it(tmp_path):
+    (tmp_path / "mdp_jax_beside.py").write_text("VALUE = 3\n")
+    file = written(tmp_path, "import mdp_jax_beside\n\n\ndef answer():\n    return mdp_jax_beside.VALUE\n")
+    assert python_files.call(file, "answer", "--config mine.py") == 3
+
+
+def test_a_relative_path_has_lines_too(tmp_path, monkeypatch):
+    file = written(tmp_path, "answer = 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"mine\.py, line 1: ZeroDivisionError"):
+        python_files.call(file.relative_to(tmp_path), "answer", "--config mine.py")
+
+
 def test_nearest():
     assert python_files.nearest(["batch", "beta"]) == "; the nearest is batch"
     assert python_files.nearest([]) == ""

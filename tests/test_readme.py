@@ -79,7 +79,9 @@ def test_own_suite(tmp_path, monkeypatch, capsys):
     small = "".join(f"    config.{key} = {value!r}\n" for key, value in values if key == "model.backbone")
     small += "".join(f"    config.{key} = {value}\n" for key, value in values if key != "model.backbone")
     for block in blocks("python"):
-        text = block.replace("    return config\n", f"{small}    return config\n").replace("50}", "1}")
+        text = block.replace("    return config\n", f"{small}    return config\n").replace(
+            'holdout": 50', 'holdout": 1'
+        )
         pathlib.Path(block.split("\n")[0].removeprefix("# ")).write_text(text)
     (command,) = commands("my_suite.py")
     assert cli.run([*command, "--list"]) == 0

@@ -23,6 +23,12 @@ from mdp_jax.reproduction.experiments import (
 from mdp_jax.reproduction.suites import SUITES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of folders
+_SET = {  # config keys that the suite itself sets, and what says them instead
+    "init": "Pretraining.init",
+    "seed": "Pretraining.seeds",
+    "data_dir": "--data_dir",
+    "keep_checkpoints": "nothing: one is kept",
+}
 _TAKEN = ("pretrain", "logs", "lock")  # by the folders of the runs
 
 
@@ -32,6 +38,7 @@ def compare_settings(
     finetune: str,
     settings: Mapping[str, Mapping[str, object]],
     *,
+    pretraining: Mapping[str, object] | None = None,
     finetuning: Mapping[str, object] | None = None,
     seeds: int = 3,
 ) -> Suite:
@@ -42,6 +49,7 @@ def compare_settings(
       pretrain: file for `mdp pretrain`.
       finetune: file for `mdp finetune`.
       settings: {name of a setting: {dotted key of the pretraining's config: value}}.
+      pretraining: {dotted key of the pretraining's config: value}, for all pretrainings; a setting goes before it.
       finetuning: {dotted key of the fine-tuning's config: value}, for all fine-tunings.
       seeds: of each.
 
@@ -49,14 +57,16 @@ def compare_settings(
       A suite for get_suite() of the file that `mdp reproduce --suite` is given. The pretrainings `scratch` and `mdp`
       are those without a pretraining and with the config as it is.
     """
+    pretrain, finetune, always = os.fspath(pretrain), os.fspath(finetune), dict(pretraining or {})
     target = Target("finetuned", "fine-tuned", finetune, _overrides(finetuning or {}))
     alone = (target.name,)
     rows = [Pretraining("scratch", "no pretraining", seeds=seeds, targets=alone)]
-    rows.append(Pretraining("mdp", "the config as it is", pretrain, seeds=seeds, targets=alone))
+    rows.append(Pretraining("mdp", "the config as it is", pretrain, _overrides(always), seeds=seeds, targets=alone))
     measured = []
     for setting, values in settings.items():
         what = ", ".join(f"{key}={value}" for key, value in values.items())
-        rows.append(Pretraining(setting, what, pretrain, _overrides(values), seeds=seeds, targets=alone))
+        overrides = _overrides(always | dict(values))
+        rows.append(Pretraining(setting, what, pretrain, overrides, seeds=seeds, targets=alone))
         measured.append(Contrast(setting, what, ((setting, target.name),), (("mdp", target.name),), MEASURED))
     over = Contrast(
         "mdp_over_scratch",
@@ -111,17 +121,22 @@ def require_suite(suite: Suite, where: str) -> None:
         rows = getattr(suite, key)
         if not isinstance(rows, tuple) or not all(isinstance(row, kind) for row in rows):
             raise UserError(f"{where}: {key} is {rows!r:.50}; expected a tuple of {kind.__name__}")
+    if not suite.runs_here:
+        raise UserError(f"{where}: runs_here is {suite.runs_here}; expected True")
     if not suite.contrasts:
         raise UserError(f"{where}: no contrasts; expected claims or ablations")
     _require_names([row.name for row in suite.pretrainings], "a pretraining", where)
     _require_names([row.name for row in suite.targets], "a target", where)
-    _require_names([row.key.replace("/", ".") for row in suite.contrasts], "a contrast", where)
+    keys = [row.key.replace("/", ".") if isinstance(row.key, str) else row.key for row in suite.contrasts]
+    _require_names(keys, "a contrast", where)
     for row in (*suite.pretrainings, *suite.targets):
         if row.name in _TAKEN:
             raise UserError(f"{where}: the name {row.name} is taken; expected none of {', '.join(_TAKEN)}")
         _require_overrides(row.overrides, f"{where}: {row.name}")
     names = [row.name for row in suite.pretrainings]
     for row in suite.targets:
+        if not isinstance(row.rates, Mapping) or not all(isinstance(rate, str) for rate in row.rates.values()):
+            raise UserError(f"{where}: {row.name}: rates is {row.rates!r}; expected texts, as in {{'mdp': '0.1'}}")
         if unknown := [name for name in row.rates if name not in names]:
             raise UserError(f"{where}: {row.name}: rate of {unknown[0]!r}; expected of one of {', '.join(names)}")
     before: dict[str, Pretraining] = {}
@@ -148,6 +163,8 @@ def _require_overrides(overrides: object, where: str) -> None:
     for pair in pairs:
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise UserError(f"{where}: override {pair!r}; expected pairs of texts, as in (('steps', '100'),)")
+        if pair[0] in _SET:
+            raise UserError(f"{where}: override of {pair[0]}, which the suite sets; expected {_SET[pair[0]]}")
 
 
 def _require_pretraining(row: Pretraining, suite: Suite, before: Mapping[str, Pretraining], where: str) -> None:
@@ -159,6 +176,8 @@ def _require_pretraining(row: Pretraining, suite: Suite, before: Mapping[str, Pr
     unknown = [name for name in row.targets if name not in targets]
     if unknown:
         raise UserError(f"{where}: no target {unknown[0]}; expected {', '.join(targets)}")
+    if not row.config and (row.init or row.overrides):
+        raise UserError(f"{where}: init or overrides without a config; expected a config for mdp pretrain")
     if row.init in {other.name for other in suite.pretrainings}:
         first = before.get(row.init)
         if first is None or not first.config:
@@ -203,6 +222,8 @@ def _config(path: str, key: str, part: str, where: str) -> str:
         raise UserError(f"{where}: {error}") from None
     if key not in config:
         raise UserError(f"{where}: {path} has no {key}; expected a config for {part}")
+    if config.init != "scratch":
+        raise UserError(f"{where}: {path} has init={config.init!r}, which the suite sets; expected Pretraining.init")
     return str(pathlib.Path(path).resolve()) if pathlib.Path(path).is_file() else path
 
 

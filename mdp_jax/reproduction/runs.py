@@ -1,8 +1,9 @@
 """The runs of a suite: which `mdp` command each of them is, where it lies, what it needs, whether it is finished."""
 
 import json
+import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
@@ -51,7 +52,10 @@ class Run:
         Raises:
           UserError: naming a key or value that cannot be.
         """
-        return configs.apply_overrides(configs.load(configs.shipped(self.config)), list(self.overrides))
+        try:
+            return configs.apply_overrides(configs.load(configs.shipped(self.config)), list(self.overrides))
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from None
 
 
 def _pretraining(suite: Suite, row: Pretraining, seed: int, data: Overrides) -> Run:
@@ -77,6 +81,14 @@ def _of_row(suite: Suite, row: Pretraining, seed: int, data: Overrides, finetune
     return found
 
 
+def _with_first_stages(names: Iterable[str], known: Mapping[str, Pretraining]) -> set[str]:
+    """The names, and those of the pretrainings that these start from, and so on."""
+    found = set(names)
+    while more := {known[name].init for name in found if known[name].init in known} - found:
+        found |= more
+    return found
+
+
 def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: Iterable[str] = ()) -> list[Run]:
     """All runs of a suite in the order in which they come: for the claims first, and of these seed 0 of everything.
 
@@ -94,13 +106,12 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
     if unknown:
         raise UserError(f"--only {unknown[0]}: not in {suite.name}; expected one of {', '.join(known)}")
     wanted = set(only) or set(known)
-    stages = {known[name].init for name in wanted}
-    claimed = {name for claim in suite.claims for name, _ in claim.cells}
-    claimed |= {known[name].init for name in claimed}
+    stages = _with_first_stages(wanted, known)
+    claimed = _with_first_stages({name for claim in suite.claims for name, _ in claim.cells}, known)
     data = (("data_dir", data_dir),) if data_dir else ()
     found = []
     for first in (True, False):
-        rows = [row for row in known.values() if (row.name in claimed) == first and row.name in wanted | stages]
+        rows = [row for row in known.values() if (row.name in claimed) == first and row.name in stages]
         for seed in range(max((row.seeds for row in rows), default=0) if most is None else most):
             for row in rows:
                 if seed < row.seeds:
@@ -114,30 +125,57 @@ def require_ready(runs: Iterable[Run]) -> None:
     Raises:
       UserError: naming the first value or folder that cannot be.
     """
-    seen = set()
+    checked, opened, by_name = set(), set(), {}
     for run in runs:
-        config = run.resolved()
-        alike = json.dumps(configs.to_dict(config) | {"seed": 0, "init": ""}, sort_keys=True)
-        if (run.part, alike) in seen:
-            continue
-        seen.add((run.part, alike))
+        config = by_name[run.name] = run.resolved()
         pretraining = run.part == "pretrain"
-        devices = max(1, config.devices)  # 0 = all that the run will find
-        (checks.pretraining if pretraining else checks.finetuning)(config, devices)
-        for source in config.sources if pretraining else (config.dataset,):
-            _require_folder(source, config.data_dir)
-            for split in ("train",) if pretraining else ("train", "val"):
-                sources.open_source(source, config.data, config.data_dir, split, config.seed)
+        datasets = config.sources if pretraining else (config.dataset,)
+        if not pretraining and run.needs in by_name:
+            _require_unseen(run, config.dataset, by_name[run.needs].sources)
+        alike = (run.part, _text(configs.to_dict(config) | {"seed": 0, "init": ""}))
+        if alike in checked:
+            continue
+        checked.add(alike)
+        try:
+            devices = max(1, config.devices)  # 0 = all that the run will find
+            (checks.pretraining if pretraining else checks.finetuning)(config, devices)
+        except UserError as error:
+            raise UserError(f"{run.name}: {error}") from None
+        for split in ("train",) if pretraining else ("train", "val"):
+            for dataset in datasets:
+                place = (split, config.data_dir, _text(dataset.to_dict()), _text(config.data.to_dict()))
+                if place not in opened:
+                    opened.add(place)
+                    _require_folder(dataset, config.data_dir)
+                    sources.open_source(dataset, config.data, config.data_dir, split, config.seed)
+
+
+def _text(values: dict) -> str:
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _require_unseen(run: Run, dataset: ConfigDict, trained_on: Iterable[ConfigDict]) -> None:
+    """Checks that photos set aside in a fine-tuning are so in the pretraining before it."""
+    for source in trained_on if dataset.holdout else ():
+        same = (source.kind, source.get("root")) == (dataset.kind, dataset.get("root")) and "root" in dataset
+        if same and source.holdout != dataset.holdout:
+            raise UserError(
+                f"{run.name}: dataset.holdout is {dataset.holdout}, and {run.needs} has sources.{source.name}.holdout="
+                f"{source.holdout} for the same photos; expected the same, or it is trained on those set aside"
+            )
 
 
 def _require_folder(source: ConfigDict, data_dir: str) -> None:
     if "root" not in source:  # drawn
         return
-    folder = pathlib.Path(data_dir) / source.root
+    root = pathlib.Path(os.path.expanduser(source.root))
+    folder = pathlib.Path(os.path.expanduser(data_dir)) / root
     if not folder.is_absolute():  # the runs are started in another folder
         raise UserError(f"--data_dir: missing; expected the folder that holds {source.root}")
     if not folder.is_dir():
-        raise UserError(f"--data_dir {data_dir}: no folder {source.root} in it; expected that dataset")
+        where = f"{source.root}: no such folder" if root.is_absolute() else None
+        where = where or f"--data_dir {data_dir}: no folder {source.root} in it"
+        raise UserError(f"{where}; expected that dataset")
 
 
 def score(run: Run, folder: pathlib.Path) -> float | None:

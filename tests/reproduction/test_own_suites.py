@@ -109,6 +109,17 @@ def contrast(**values):
         (replaced(1, overrides={"steps": "3"}), r"w: mdp: override \{'steps': '3'\}; expected pairs of texts"),
         (replaced(1, overrides=(("steps", 3),)), r"w: mdp: override \('steps', 3\); expected pairs"),
         (replaced(1, targets=("few", "most")), r"w: mdp: no target most; expected few, many"),
+        (
+            replaced(1, overrides=(("init", "w.pth"),)),
+            r"w: mdp: override of init, which the suite sets; expected Pretr",
+        ),
+        (
+            replaced(0, init="mdp"),
+            r"w: scratch: init or overrides without a config; expected a config for mdp pretrain",
+        ),
+        (dataclasses.replace(suite(), runs_here=False), r"w: runs_here is False; expected True"),
+        (with_rates({"mdp": 0.1}), r"w: few: rates is \{'mdp': 0.1\}; expected texts"),
+        (with_claims(contrast(key=1)), r"w: a contrast is called 1; expected letters"),
         (replaced(1, targets="few"), r"w: mdp: targets is 'few'; expected a tuple of names"),
         (with_rates({"mpd": "0.1"}), r"w: few: rate of 'mpd'; expected of one of scratch, mdp, longer"),
         (replaced(1, name="Scratch"), r"w: a pretraining is called scratch 2 times"),
@@ -128,6 +139,21 @@ def test_parts_that_do_not_fit_together(wrong, message):
     with pytest.raises(UserError, match=message) as error:
         require_suite(wrong, "w")
     assert "\n" not in str(error.value)
+
+
+def test_a_config_that_starts_from_weights_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = "from configs import base\n\n\ndef get_config():\n    config = base.pretrain()\n    config.init = 'w.pth'\n"
+    (tmp_path / "own.py").write_text(lines + "    return config\n")
+    with pytest.raises(UserError, match=r"mdp: own\.py has init='w\.pth', which the suite sets; expected Pretraining"):
+        own_suites.load(write(tmp_path, f"compare_settings('mine', 'own.py', {FINETUNE!r}, {{}})"))
+
+
+def test_values_of_all_pretrainings_and_a_setting_before_them():
+    always = {"steps": 5, "batch": 4}
+    found = compare_settings("mine", PRETRAIN, FINETUNE, {"cold": {"batch": 8}}, pretraining=always, seeds=1)
+    of = {run.name: run.resolved() for run in runs.of_suite(found) if run.part == "pretrain"}
+    assert [(config.steps, config.batch) for config in of.values()] == [(5, 4), (5, 8)]
 
 
 def test_the_tiny_suite_fits_together():

@@ -129,6 +129,32 @@ def test_what_a_later_run_cannot_do_is_said_before_the_first(tmp_path):
         runs.require_ready(found)
 
 
+def test_a_chain_of_first_stages_comes_along():
+    first, *_ = (row for row in suite().pretrainings if row.name == "mdp")
+    chain = tuple(
+        dataclasses.replace(first, name=name, init=init) for name, init in (("a", ""), ("b", "a"), ("c", "b"))
+    )
+    found = names(runs.of_suite(dataclasses.replace(suite(), pretrainings=chain, claims=()), only=["c"]))
+    assert found[:3] == ["a/seed0/pretrain", "b/seed0/pretrain", "c/seed0/pretrain"]
+
+
+def test_photos_set_aside_are_so_in_the_pretraining(tmp_path):
+    write_folder(tmp_path / "msrc_v2", photos=4)
+    write_folder(tmp_path / "labelmefacade", photos=4)
+    write_folder(tmp_path / "ccp", photos=4)
+    target = Target("t", "", "configs/mini/labelmefacade_40.py", (("dataset.holdout", "2"), ("dataset.limit", "0")))
+
+    def ready(*overrides):
+        row = Pretraining("p", "", "configs/mini/pretrain.py", overrides, seeds=1, targets=("t",))
+        runs.require_ready(runs.of_suite(Suite("s", "", (row,), (target,), ()), str(tmp_path)))
+
+    with pytest.raises(
+        UserError, match=r"p/seed0/t: dataset.holdout is 2, and p/seed0/pretrain has sources.labelmefac"
+    ):
+        ready()
+    ready(("sources.labelmefacade.holdout", "2"))
+
+
 def test_a_run_of_epochs_is_finished_with_its_report(tmp_path):
     row = Pretraining("p", "", "configs/quickstart/pretrain.py", (("steps", "0"), ("epochs", "2")), seeds=1)
     (run,) = runs.of_suite(Suite("s", "", (row,), (), ()))
