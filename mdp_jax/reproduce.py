@@ -10,7 +10,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
 from mdp_jax.locks import locked
 from mdp_jax.reporting.tables import Table, console, for_terminal
-from mdp_jax.reproduction import claims_page, own_suites, report, runs
+from mdp_jax.reproduction import claims_page, own_suites, report, runs, score_files
 from mdp_jax.reproduction.engine import Engine, slots
 from mdp_jax.reproduction.experiments import Suite
 from mdp_jax.reproduction.full import DEVICE, PEAK_TFLOPS, UTILISATION, device_hours
@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", default="runs/reproduce", help="folder of all runs (default runs/reproduce)")
     parser.add_argument("--data_dir", metavar="D", help="folder of the datasets, where the suite has real photos")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="run these pretrainings alone")
+    parser.add_argument(
+        "--scores",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="scores.json of other workdirs of the suite, of other machines say; those runs are not repeated",
+    )
     at_once = parser.add_mutually_exclusive_group()
     at_once.add_argument("--jobs", type=whole_number, metavar="J", help="runs at once, each on its share of the cores")
     at_once.add_argument("--gpus", nargs="+", default=(), metavar="ID", help="CUDA devices, one run at once on each")
@@ -67,39 +74,52 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     every = runs.of_suite(suite, data_dir, args.seeds)
     chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
     if not suite.runs_here:
-        if args.results or rows_file or docs:
-            raise UserError(f"--suite {suite.name}: is only listed; expected no --results, --json or --docs")
+        if args.results or args.scores or rows_file or docs:
+            raise UserError(f"--suite {suite.name}: is only listed; expected no --results, --scores, --json or --docs")
         return _list_elsewhere(suite, chosen)
-    if args.results and not folder.is_dir():
+    all_seeds = runs.of_suite(suite, data_dir)
+    known = score_files.read(args.scores, all_seeds)
+    if args.results and not known and not folder.is_dir():
         raise UserError(f"--workdir {args.workdir}: no folder {suite.name} in it; expected one with runs of the suite")
     runs.require_same(every, folder)
     if args.list:
-        return _list(suite, chosen, folder)
-    failures = {}
-    if not args.results:
-        places = slots(args.jobs or max(1, len(args.gpus)), args.gpus)
-        runs.require_ready(chosen)
-        with locked(folder, "lock", "--workdir", "another mdp reproduce, or a run that it left") as lock:
-            engine = Engine(folder, places, lock)
-            engine.carry_out(chosen)
-        failures = engine.failures
-        runs.require_same(every, folder)  # a config may have been edited in the meantime
-    results = collect(suite, every, folder, args.seeds, failures)
+        return _list(suite, chosen, folder, known)
+    chosen = score_files.still_needed(chosen, known)
+    failures = {} if args.results else _carry_out(chosen, args, folder)
+    runs.require_same(every, folder)  # a config may have been edited in the meantime
+    results = collect(suite, every, folder, args.seeds, failures, known)
     _print(results)
     if rows_file:
         write_json(rows_file, report.rows(results))
+    scores = {**known, **results.scores}
     if docs:
         report.write_docs(results, docs)
+        score_files.write(docs / f"reproduce-{suite.name}-scores.json", all_seeds, scores)
     print(f"report: {report.write_page(results, folder)}")
+    score_files.write(folder / "scores.json", all_seeds, scores)
     if failures:
         name, reason = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(chosen)} runs failed or could not start, first {name}: {reason}")
 
 
-def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path) -> None:
+def _carry_out(chosen: list[runs.Run], args: argparse.Namespace, folder: pathlib.Path) -> dict[str, str]:
+    """Runs what is not finished; {name of a run: what went wrong}."""
+    places = slots(args.jobs or max(1, len(args.gpus)), args.gpus)
+    runs.require_ready(chosen)
+    with locked(folder, "lock", "--workdir", "another mdp reproduce, or a run that it left") as lock:
+        engine = Engine(folder, places, lock)
+        engine.carry_out(chosen)
+    return engine.failures
+
+
+def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path, known: score_files.Scores) -> None:
     """The page of the claims on stdout, so that it can be kept, and the states of the runs on stderr."""
     print(f"{claims_page.RULES}\n\n{claims_page.claims_of(suite)}")
+    needed = {run.name for run in score_files.still_needed(chosen, known)}
     states = [[run.name, run.part, runs.state(run, folder)] for run in chosen]
+    for row in states:
+        if row[0] not in needed and row[2] != "finished":
+            row[2] = "elsewhere"
     finished = sum(state == "finished" for *_, state in states)
     caption = f"{len(states)} runs, {finished} finished, in {folder}"
     console(stderr=True).print(for_terminal(Table(["run", "part", "state"], states, caption)))

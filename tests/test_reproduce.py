@@ -44,7 +44,8 @@ def smallest() -> Suite:
         (["mini-synthetic", "--json", "no/rows.json"], "--json no/rows.json: expected a file in a folder that exists"),
         (["mini-synthetic", "--docs", "no"], "--docs no: expected a folder that exists"),
         (["mini-synthetic", "--config.steps=1"], "--config.steps: the settings of a suite are fixed"),
-        (["full", "--results"], "--suite full: is only listed; expected no --results, --json or --docs"),
+        (["full", "--results"], "--suite full: is only listed; expected no --results, --scores, --json or --docs"),
+        (["mini-synthetic", "--scores", "no.json"], "--scores no.json: No such file or directory; expected the scores"),
         (["mini-synthetic", "--jobs", "1", "--gpus", "0", "1"], "not allowed with argument"),
         (["mini-synthetic", "--list", "--results"], "not allowed with argument"),
         (
@@ -95,6 +96,18 @@ def _stop_when_there_is(file: pathlib.Path) -> threading.Thread:
     return thread
 
 
+def _taken_from_another_workdir(folder: pathlib.Path, tmp_path: pathlib.Path, row: dict) -> None:
+    """With the scores of a finished study there is nothing to run elsewhere, and the same comes out."""
+    scores, other = folder / "scores.json", tmp_path / "elsewhere"
+    assert scores.read_text() == (tmp_path / "reproduce-tiny-scores.json").read_text()
+    words = ["--workdir", str(other), "--scores", str(scores), "--json", str(tmp_path / "rows.json")]
+    reproduce.reproduce(smallest(), command(*words), [])
+    assert json.loads((tmp_path / "rows.json").read_text()) == [row]
+    assert not list((other / "tiny" / "logs").iterdir())
+    assert (other / "tiny" / "scores.json").read_text() == scores.read_text()
+    assert "The scores of 2 were taken from runs in other workdirs." in (other / "tiny" / "report.html").read_text()
+
+
 def test_stopped_and_started_again(tmp_path, capsys):
     words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json"), "--docs", str(tmp_path)]
     folder = tmp_path / "w" / "tiny"
@@ -125,6 +138,7 @@ def test_stopped_and_started_again(tmp_path, capsys):
     assert "over_scratch" in capsys.readouterr().out
     assert (folder / "mdp" / "seed0" / "pretrain" / "checkpoints" / "3").is_dir()
     assert not (first.parent / "checkpoints").exists() and (folder / "report.html").exists()
+    _taken_from_another_workdir(folder, tmp_path, row)
 
 
 def test_a_failing_run_ends_in_status_2_after_the_others(tmp_path, capsys):

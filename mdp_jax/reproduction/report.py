@@ -64,6 +64,8 @@ def summary(results: Results) -> str:
     text = f"All {total} fine-tunings are there."
     if results.missing:
         text = f"Not complete: {len(results.missing)} of {total} fine-tunings are missing."
+    if results.from_files:
+        text += f" The scores of {results.from_files} were taken from runs in other workdirs."
     return text if results.most is None else f"{text} At most {results.most} seeds of each pretraining."
 
 
@@ -128,6 +130,7 @@ def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
         Section("All runs", tables=[scores_table(results)]),
         Section("Each claim, seed by seed", tables=details),
     ]
+    folder.mkdir(parents=True, exist_ok=True)  # where no run was made here
     write_json(folder / "reproduce.json", rows(results))
     file = folder / "report.html"
     file.write_text(report.html(_title(results.suite), sections), encoding="utf-8")

@@ -1,7 +1,7 @@
 """What came out of a suite: scores by run, an outcome for each contrast, and their tables and JSON rows."""
 
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,8 @@ import numpy as np
 from mdp_jax.reporting.tables import Table
 from mdp_jax.reproduction.experiments import MEASURED, Cell, Contrast, Suite
 from mdp_jax.reproduction.runs import Run, score
+from mdp_jax.reproduction.score_files import Scores
 from mdp_jax.reproduction.statistics import UNDECIDED, Interval, interval, verdict
-
-Scores = Mapping[tuple[Cell, int], float]  # (pretraining and target, seed) -> mIoU in percent
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ class Results:
       scores: of all fine-tunings that have one.
       missing: names of the fine-tunings that have none yet.
       most: seeds of each pretraining that were asked for at most; None = as many as the suite says.
+      from_files: how many of the scores come from other workdirs (score_files.py).
     """
 
     suite: Suite
@@ -93,6 +93,7 @@ class Results:
     scores: Scores
     missing: tuple[str, ...]
     most: int | None
+    from_files: int = 0
 
     @property
     def claims(self) -> list[Outcome]:
@@ -106,7 +107,12 @@ class Results:
 
 
 def collect(
-    suite: Suite, runs: Sequence[Run], folder: pathlib.Path, most: int | None = None, failed: Collection[str] = ()
+    suite: Suite,
+    runs: Sequence[Run],
+    folder: pathlib.Path,
+    most: int | None = None,
+    failed: Collection[str] = (),
+    known: Scores | None = None,
 ) -> Results:
     """What the finished runs of a suite say.
 
@@ -116,14 +122,19 @@ def collect(
       folder: of the suite.
       most: seeds of each pretraining, at most.
       failed: names of runs whose scores cannot be used; they count as missing.
+      known: scores of other workdirs, of runs that are not finished in this one.
 
     Raises:
       UserError: the scores of another run cannot be used.
     """
-    scores = scores_of([run for run in runs if run.name not in failed], folder)
+    scores = dict(scores_of([run for run in runs if run.name not in failed], folder))
+    own, known = len(scores), known or {}
+    for run in runs:
+        if (run.cell, run.seed) in known:
+            scores.setdefault((run.cell, run.seed), known[run.cell, run.seed])
     missing = tuple(run.name for run in runs if run.cell and (run.cell, run.seed) not in scores)
     outcomes = tuple(judge(suite, contrast, scores, most) for contrast in suite.contrasts)
-    return Results(suite, outcomes, scores, missing, most)
+    return Results(suite, outcomes, scores, missing, most, len(scores) - own)
 
 
 def json_row(outcome: Outcome) -> dict:
