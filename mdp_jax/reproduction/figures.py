@@ -1,6 +1,6 @@
 """Figures of the outcomes of a suite, as PNG bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def _axes_of_rows(names: Sequence[str], panels: int = 1, width: float = 8.5):
         axes.grid(color="0.92")
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, pad=9)  # room for an arrow at the border
     return figure, all_axes
 
 
@@ -68,6 +68,16 @@ def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
     return encode_png(pixels(figure))
 
 
+def _in_lines(values: Mapping[int, float], apart: float) -> list[tuple[int, float, int]]:
+    """(seed, value, line 0 or 1): a value that is nearer than `apart` to the one before it in its line changes line."""
+    found, last = [], [-np.inf, -np.inf]
+    for seed, value in sorted(values.items(), key=lambda item: item[1]):
+        line = 0 if value - last[0] >= apart else int(last[1] <= last[0])
+        last[line] = value
+        found.append((seed, value, line))
+    return found
+
+
 def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Sequence[str], title: str) -> bytes:
     """mIoU of pretrainings (rows) on targets (panels): the mean as a line, each seed as its number.
 
@@ -84,13 +94,16 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
     """
     figure, all_axes = _axes_of_rows(pretrainings, len(targets), width=3.4 + 2.1 * len(targets))
     for axes, target in zip(all_axes, targets, strict=True):
+        shown = [value for (cell, _), value in found.items() if cell[0] in pretrainings and cell[1] == target]
+        apart = 0.04 * np.ptp(shown) if shown else 0.0  # a number is about so wide
         for row, name in enumerate(pretrainings):
             values = {seed: value for (cell, seed), value in found.items() if cell == (name, target)}
             if values:
                 mean = np.mean(list(values.values()))
                 axes.plot([mean, mean], [row - 0.42, row + 0.04], color=_BLUE, linewidth=2.2)
-            for seed, value in values.items():
-                axes.scatter([value], [row + 0.22], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
+            for seed, value, line in _in_lines(values, apart):
+                y = row + 0.18 + 0.24 * line
+                axes.scatter([value], [y], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
         axes.set_title(suite.target(target).what, fontsize=9)
         axes.set_xlabel("mIoU (%)", fontsize=9)
     figure.suptitle(title, fontsize=11)

@@ -129,3 +129,10 @@ def test_interval_of_a_claim_that_holds_is_right_of_zero():
         drawn = drawn[drawn < 600]  # without the legend
         assert drawn.size and not _columns(png, other).size
         assert (drawn > zero).all() if sign > 0 else (drawn < zero).all()
+
+
+def test_numbers_that_would_overlap_stand_in_two_lines():
+    """A third close one takes the line whose last number is farther away."""
+    values = {0: 5.0, 1: 1.15, 2: 1.0, 3: 1.1}
+    assert figures._in_lines(values, 0.2) == [(2, 1.0, 0), (3, 1.1, 1), (1, 1.15, 0), (0, 5.0, 0)]
+    assert [line for *_, line in figures._in_lines(values, 0.0)] == [0, 0, 0, 0]
