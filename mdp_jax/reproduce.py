@@ -10,11 +10,11 @@ from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
 from mdp_jax.locks import locked
 from mdp_jax.reporting.tables import Table, console, for_terminal
-from mdp_jax.reproduction import claims_page, own_suites, report, runs, score_files
+from mdp_jax.reproduction import claims_page, own_suites, ready, report, runs, score_files
 from mdp_jax.reproduction.engine import Engine, slots
 from mdp_jax.reproduction.experiments import Suite
 from mdp_jax.reproduction.full import DEVICE, PEAK_TFLOPS, UTILISATION, device_hours
-from mdp_jax.reproduction.results import Results, collect, outcome_table, outcomes_table, scores_table
+from mdp_jax.reproduction.results import Results, collect, outcome_table, outcomes_table, scores_of, scores_table
 from mdp_jax.reproduction.suites import SUITES
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="FILE",
-        help="scores.json of other workdirs of the suite, of other machines say; those runs are not repeated",
+        help="scores.json of other workdirs of the suite, with the same photos; those runs are not repeated",
     )
     at_once = parser.add_mutually_exclusive_group()
     at_once.add_argument("--jobs", type=whole_number, metavar="J", help="runs at once, each on its share of the cores")
@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--results", action="store_true", help="the results of the runs that are finished; run nothing")
     parser.add_argument("--json", metavar="FILE", help="the table of the claims and ablations as a list of rows")
     parser.add_argument("--docs", metavar="DIR", help="write the suite's part of DIR/results.md, with JSON and figures")
-    parser.epilog = "Started again on the same workdir it goes on, and no finished run is repeated."
+    parser.epilog = (
+        "Started again on the same workdir it goes on, and no finished run is repeated. Of a pretraining the weights "
+        "stay, of a fine-tuning its scores and report alone."
+    )
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -81,32 +84,51 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     known = score_files.read(args.scores, all_seeds)
     if args.results and not known and not folder.is_dir():
         raise UserError(f"--workdir {args.workdir}: no folder {suite.name} in it; expected one with runs of the suite")
-    runs.require_same(every, folder)
+    runs.require_same(all_seeds, folder)
     if args.list:
         return _list(suite, chosen, folder, known)
-    chosen = score_files.still_needed(chosen, known)
-    failures = {} if args.results else _carry_out(chosen, args, folder)
-    runs.require_same(every, folder)  # a config may have been edited in the meantime
+    chosen = [] if args.results else _not_elsewhere(chosen, known, folder)
+    names = {run.name for run in chosen}
+    own = scores_of([run for run in all_seeds if run.name not in names], folder)
+    if docs:
+        score_files.require_kept(_scores_file(docs, suite), {*known, *own, *((run.cell, run.seed) for run in chosen)})
+    try:
+        failures = _carry_out(chosen, args, folder) if not args.results else {}
+    finally:  # a study that is stopped can be taken to another machine
+        scores = {**known, **scores_of(all_seeds, folder, unusable={})}
+        if folder.is_dir() and scores:
+            score_files.write(folder / "scores.json", all_seeds, scores)
+    runs.require_same(all_seeds, folder)  # a config may have been edited in the meantime
     results = collect(suite, every, folder, args.seeds, failures, known)
     _print(results)
     if rows_file:
         write_json(rows_file, report.rows(results))
-    scores = {**known, **results.scores}
     if docs:
         report.write_docs(results, docs)
-        score_files.write(docs / f"reproduce-{suite.name}-scores.json", all_seeds, scores)
+        score_files.write(_scores_file(docs, suite), all_seeds, scores)
     print(f"report: {report.write_page(results, folder)}")
-    score_files.write(folder / "scores.json", all_seeds, scores)
     if failures:
         name, reason = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(chosen)} runs failed or could not start, first {name}: {reason}")
 
 
+def _scores_file(docs: pathlib.Path, suite: Suite) -> pathlib.Path:
+    return docs / f"reproduce-{suite.name}-scores.json"
+
+
+def _not_elsewhere(chosen: list[runs.Run], known: score_files.Scores, folder: pathlib.Path) -> list[runs.Run]:
+    """The runs without those whose scores are known, and without pretrainings that none of the others starts from."""
+    own = scores_of(chosen, folder, unusable={})  # those that cannot be used are failures of their runs, later
+    needed = {run.name for run in score_files.still_needed(chosen, {**known, **own})}
+    return [run for run in chosen if run.name in needed or (run.cell, run.seed) in own]
+
+
 def _carry_out(chosen: list[runs.Run], args: argparse.Namespace, folder: pathlib.Path) -> dict[str, str]:
     """Runs what is not finished; {name of a run: what went wrong}."""
     places = slots(args.jobs or max(1, len(args.gpus)), args.gpus)
-    runs.require_ready(chosen)
+    photos = ready.require_ready(chosen)
     with locked(folder, "lock", "--workdir", "another mdp reproduce, or a run that it left") as lock:
+        ready.require_same_photos(photos, folder)
         engine = Engine(folder, places, lock)
         engine.carry_out(chosen)
     return engine.failures

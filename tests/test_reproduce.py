@@ -12,8 +12,9 @@ import pytest
 
 from mdp_jax import cli, reproduce
 from mdp_jax.errors import PreemptedError, UserError
-from mdp_jax.reproduction import runs
+from mdp_jax.reproduction import runs, score_files
 from mdp_jax.reproduction.experiments import Suite
+from tests.reproduction.test_results import SCORES
 from tests.reproduction.tiny import suite
 
 
@@ -45,7 +46,7 @@ def smallest() -> Suite:
         (["mini-synthetic", "--docs", "no"], "--docs no: expected a folder that exists"),
         (["mini-synthetic", "--config.steps=1"], "--config.steps: the settings of a suite are fixed"),
         (["full", "--results"], "--suite full: is only listed; expected no --results, --scores, --json or --docs"),
-        (["mini-synthetic", "--scores", "no.json"], "--scores no.json: No such file or directory; expected the scores"),
+        (["mini-synthetic", "--scores", "no.json"], "no.json: No such file or directory; expected the scores"),
         (["mini-synthetic", "--jobs", "1", "--gpus", "0", "1"], "not allowed with argument"),
         (["mini-synthetic", "--list", "--results"], "not allowed with argument"),
         (
@@ -96,6 +97,36 @@ def _stop_when_there_is(file: pathlib.Path) -> threading.Thread:
     return thread
 
 
+def test_seeds_that_were_not_asked_for_stay(tmp_path, capsys):
+    """--seeds 1 judges by one seed, and loses none of the scores that are kept; --docs does not lose any either."""
+    of = suite(2)
+    file = tmp_path / "all.json"
+    score_files.write(file, runs.of_suite(of), SCORES)
+    words = ["--workdir", str(tmp_path / "w"), "--results", "--seeds", "1", "--docs", str(tmp_path)]
+    reproduce.reproduce(of, command(*words, "--scores", str(file)), [])
+    assert (tmp_path / "reproduce-tiny-scores.json").read_text() == file.read_text()
+    assert "All 5 fine-tunings are there. The scores of 5 were taken" in capsys.readouterr().out
+    (tmp_path / "x" / "tiny").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"reproduce-tiny-scores.json: 9 of its scores would be lost, first scratch/s"):
+        reproduce.reproduce(of, command(*words[2:], "--workdir", str(tmp_path / "x")), [])
+    assert (tmp_path / "reproduce-tiny-scores.json").read_text() == file.read_text()
+
+
+def test_pretrainings_that_nothing_needs_are_not_repeated(tmp_path, monkeypatch):
+    """All fine-tunings are there, the pretraining before them was removed to make room."""
+    chosen = runs.of_suite(smallest())
+    for run in chosen:
+        if run.cell:
+            (tmp_path / "tiny" / run.name).mkdir(parents=True)
+            scores = {"datasets": {"valley": {"mIoU": 3.0}}}
+            (tmp_path / "tiny" / run.name / "evaluation.json").write_text(json.dumps(scores))
+            metrics = tmp_path / "tiny" / run.name / "metrics.jsonl"
+            metrics.write_text(json.dumps({"step": run.resolved().steps}))
+    monkeypatch.setattr(reproduce.Engine, "_spawn", None)
+    reproduce.reproduce(smallest(), command("--workdir", str(tmp_path)), [])
+    assert len(json.loads((tmp_path / "tiny" / "scores.json").read_text())) == 2
+
+
 def _taken_from_another_workdir(folder: pathlib.Path, tmp_path: pathlib.Path, row: dict) -> None:
     """With the scores of a finished study there is nothing to run elsewhere, and the same comes out."""
     scores, other = folder / "scores.json", tmp_path / "elsewhere"
@@ -111,6 +142,7 @@ def _taken_from_another_workdir(folder: pathlib.Path, tmp_path: pathlib.Path, ro
 def test_stopped_and_started_again(tmp_path, capsys):
     words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json"), "--docs", str(tmp_path)]
     folder = tmp_path / "w" / "tiny"
+    kept = folder / "scores.json"
     first = folder / "scratch" / "seed0" / "few" / "evaluation.json"
     watching = _stop_when_there_is(first)
     with pytest.raises(PreemptedError, match=r"told to stop; .*tiny goes on with the same command"):
@@ -118,6 +150,7 @@ def test_stopped_and_started_again(tmp_path, capsys):
     watching.join()
     log = folder / "logs" / "scratch-seed0-few.log"
     before = first.stat().st_mtime_ns, log.read_text()
+    assert [(row["pretraining"], row["seed"]) for row in json.loads(kept.read_text())] == [("scratch", 0)]
     assert [path for path in folder.rglob("evaluation.json")] == [first]
 
     reproduce.reproduce(smallest(), command(*words, "--results"), [])

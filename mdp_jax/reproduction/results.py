@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table
 from mdp_jax.reproduction.experiments import MEASURED, Cell, Contrast, Suite
 from mdp_jax.reproduction.runs import Run, score
@@ -41,10 +42,29 @@ class Outcome:
         return tuple(left - right for left, right in zip(self.left, self.right, strict=True))
 
 
-def scores_of(runs: Sequence[Run], folder: pathlib.Path) -> Scores:
-    """The mIoU of every fine-tuning that has one."""
-    found = {(run.cell, run.seed): score(run, folder) for run in runs if run.cell}
-    return {key: value for key, value in found.items() if value is not None}
+def scores_of(runs: Sequence[Run], folder: pathlib.Path, unusable: dict[str, str] | None = None) -> Scores:
+    """The mIoU of every fine-tuning that has one.
+
+    Args:
+      runs: of the suite.
+      folder: of the suite.
+      unusable: takes {name of a run: what is wrong with its scores}, which then count as missing; None = they raise.
+
+    Raises:
+      UserError: scores that cannot be used.
+    """
+    found = {}
+    for run in runs:
+        try:
+            value = score(run, folder) if run.cell else None
+        except UserError as error:
+            if unusable is None:
+                raise
+            unusable[run.name] = str(error)
+            continue
+        if value is not None:
+            found[run.cell, run.seed] = value
+    return found
 
 
 def _side(cells: tuple[Cell, ...], seed: int, scores: Scores) -> float:

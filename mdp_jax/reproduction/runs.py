@@ -1,16 +1,13 @@
 """The runs of a suite: which `mdp` command each of them is, where it lies, what it needs, whether it is finished."""
 
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from mdp_jax import checks
 from mdp_jax import config as configs
-from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.reproduction.experiments import Cell, Overrides, Pretraining, Suite, Target
 from mdp_jax.training.monitor import read_metrics
@@ -117,65 +114,6 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
                 if seed < row.seeds:
                     found += _of_row(suite, row, seed, data, row.name in wanted)
     return found
-
-
-def require_ready(runs: Iterable[Run]) -> None:
-    """Checks configs and datasets of all runs as far as that takes no photo to be read, before the first is started.
-
-    Raises:
-      UserError: naming the first value or folder that cannot be.
-    """
-    checked, opened, by_name = set(), set(), {}
-    for run in runs:
-        config = by_name[run.name] = run.resolved()
-        pretraining = run.part == "pretrain"
-        datasets = config.sources if pretraining else (config.dataset,)
-        if not pretraining and run.needs in by_name:
-            _require_unseen(run, config.dataset, by_name[run.needs].sources)
-        alike = (run.part, _text(configs.to_dict(config) | {"seed": 0, "init": ""}))
-        if alike in checked:
-            continue
-        checked.add(alike)
-        try:
-            devices = max(1, config.devices)  # 0 = all that the run will find
-            (checks.pretraining if pretraining else checks.finetuning)(config, devices)
-        except UserError as error:
-            raise UserError(f"{run.name}: {error}") from None
-        for split in ("train",) if pretraining else ("train", "val"):
-            for dataset in datasets:
-                place = (split, config.data_dir, _text(dataset.to_dict()), _text(config.data.to_dict()))
-                if place not in opened:
-                    opened.add(place)
-                    _require_folder(dataset, config.data_dir)
-                    sources.open_source(dataset, config.data, config.data_dir, split, config.seed)
-
-
-def _text(values: dict) -> str:
-    return json.dumps(values, sort_keys=True, default=str)
-
-
-def _require_unseen(run: Run, dataset: ConfigDict, trained_on: Iterable[ConfigDict]) -> None:
-    """Checks that photos set aside in a fine-tuning are so in the pretraining before it."""
-    for source in trained_on if dataset.holdout else ():
-        same = (source.kind, source.get("root")) == (dataset.kind, dataset.get("root")) and "root" in dataset
-        if same and source.holdout != dataset.holdout:
-            raise UserError(
-                f"{run.name}: dataset.holdout is {dataset.holdout}, and {run.needs} has sources.{source.name}.holdout="
-                f"{source.holdout} for the same photos; expected the same, or it is trained on those set aside"
-            )
-
-
-def _require_folder(source: ConfigDict, data_dir: str) -> None:
-    if "root" not in source:  # drawn
-        return
-    root = pathlib.Path(os.path.expanduser(source.root))
-    folder = pathlib.Path(os.path.expanduser(data_dir)) / root
-    if not folder.is_absolute():  # the runs are started in another folder
-        raise UserError(f"--data_dir: missing; expected the folder that holds {source.root}")
-    if not folder.is_dir():
-        where = f"{source.root}: no such folder" if root.is_absolute() else None
-        where = where or f"--data_dir {data_dir}: no folder {source.root} in it"
-        raise UserError(f"{where}; expected that dataset")
 
 
 def score(run: Run, folder: pathlib.Path) -> float | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
@@ -18,13 +18,20 @@ _KEYS = {"pretraining": str, "target": str, "seed": int, "mIoU": float, "setting
 
 
 def _settings(runs: Iterable[Run]) -> dict[str, str]:
-    """{name of a run: digest of its config and of those of the runs before it}; the same on every machine."""
+    """{name of a run: digest of its config and of those of the runs before it}; the same on every machine.
+
+    What it starts from counts by what it is, not by where it lies: the digest of the run before it, or of the content
+    of a file of weights. A workdir outside the suite is known by its path alone.
+    """
     found: dict[str, str] = {}
+    weights: dict[str, str] = {}
     for run in runs:
         config = run.resolved()
-        # A run before it stands for the folder that it lies in, which has another name on another machine.
-        values = configs.identity(config) | {"init": found[run.needs] if run.needs else config.init}
-        text = json.dumps([run.part, values], sort_keys=True)
+        if config.init not in weights and pathlib.Path(config.init).is_file():
+            with pathlib.Path(config.init).open("rb") as file:
+                weights[config.init] = hashlib.file_digest(file, "sha256").hexdigest()
+        init = found[run.needs] if run.needs else weights.get(config.init, config.init)
+        text = json.dumps([run.part, configs.identity(config) | {"init": init}], sort_keys=True)
         found[run.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
 
@@ -44,32 +51,60 @@ def write(file: pathlib.Path, runs: Sequence[Run], scores: Scores) -> None:
 
 
 def read(files: Iterable[str], runs: Sequence[Run]) -> Scores:
-    """The scores in files that `write` wrote; of a run in several of them the last one counts.
+    """The scores in files that `write` wrote.
 
     Args:
       files: paths.
-      runs: all of the suite; what else stands in a file is passed over.
+      runs: all of the suite; rows of others are passed over.
 
     Raises:
-      UserError: a file is missing or holds something else, or a score that was made with other settings.
+      UserError: a file is missing, holds something else, or has no row of the suite; a score was made with other
+        settings; two rows of the same run differ.
     """
     by_key = {(run.cell, run.seed): run for run in runs if run.cell}
     settings = _settings(runs)
-    found = {}
+    found: dict[tuple[Cell, int], float] = {}
     for name in files:
         file = pathlib.Path(os.path.expanduser(name))
-        for row in _rows(file):
-            key = ((row["pretraining"], row["target"]), row["seed"])
-            if key not in by_key:
-                continue
-            run = by_key[key]
-            if row["settings"] != settings[run.name]:
+        rows = [(_key(row), row) for row in _rows(file) if _key(row) in by_key]
+        if not rows:
+            raise UserError(f"--scores {file}: no row of a fine-tuning of the suite; expected scores of this suite")
+        other = [key for key, row in rows if row["settings"] != settings[by_key[key].name]]
+        if other:
+            raise UserError(
+                f"--scores {file}: {len(other)} of {len(rows)} rows are of other settings than the suite has now, or "
+                f"of another version, first {by_key[other[0]].name}; expected none: remove them, and they are run again"
+            )
+        for key, row in rows:
+            if found.setdefault(key, row["mIoU"]) != row["mIoU"]:
                 raise UserError(
-                    f"{file}: {run.name} was run with other settings (or another version) than the suite has now, "
-                    f"{row['settings']}; expected {settings[run.name]}: remove its row"
+                    f"--scores {file}: {by_key[key].name} has mIoU {row['mIoU']} and, before, {found[key]}; expected "
+                    "one score of each run"
                 )
-            found[key] = row["mIoU"]
     return found
+
+
+def require_kept(file: pathlib.Path, scores: Collection[tuple[Cell, int]]) -> None:
+    """Checks that a file of scores loses none when it is written anew.
+
+    Args:
+      file: that may be there.
+      scores: (pretraining and target, seed) of those that it will hold.
+
+    Raises:
+      UserError: naming the first that it would lose, or the file where it is no file of scores.
+    """
+    lost = [_key(row) for row in _rows(file) if _key(row) not in scores] if file.exists() else []
+    if lost:
+        (pretraining, target), seed = lost[0]
+        raise UserError(
+            f"{file}: {len(lost)} of its scores would be lost, first {pretraining}/seed{seed}/{target}; expected the "
+            f"file under --scores too, or another folder for --docs"
+        )
+
+
+def _key(row: dict) -> tuple[Cell, int]:
+    return (row["pretraining"], row["target"]), row["seed"]
 
 
 def _rows(file: pathlib.Path) -> list[dict]:
@@ -77,14 +112,14 @@ def _rows(file: pathlib.Path) -> list[dict]:
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"--scores {file}: {error.strerror}; {expected}") from None
+        raise UserError(f"{file}: {error.strerror}; {expected}") from None
     except ValueError as error:  # of the JSON, or of its encoding
-        raise UserError(f"--scores {file}: not valid JSON ({error}); {expected}") from None
+        raise UserError(f"{file}: not valid JSON ({error}); {expected}") from None
     if not isinstance(rows, list):
-        raise UserError(f"--scores {file}: no list of rows; {expected}")
+        raise UserError(f"{file}: no list of rows; {expected}")
     for number, row in enumerate(rows, 1):
         if not _is_row(row):
-            raise UserError(f"--scores {file}: row {number} is not {', '.join(_KEYS)}; {expected}")
+            raise UserError(f"{file}: row {number} is not {', '.join(_KEYS)}; {expected}")
     return rows
 
 

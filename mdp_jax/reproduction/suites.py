@@ -181,7 +181,8 @@ def _elsewhere(suite: Suite, config: str, what: str, target: Target) -> Suite:
 
 def _with_notes(suite: Suite) -> Suite:
     def noted(rows: tuple[Contrast, ...]) -> tuple[Contrast, ...]:
-        return tuple(dataclasses.replace(row, note=NOTES.get(row.key, "")) for row in rows)
+        notes = {row.key: NOTES.get(f"{suite.name}:{row.key}", NOTES.get(row.key, "")) for row in rows}
+        return tuple(dataclasses.replace(row, note=notes[row.key]) for row in rows)
 
     return dataclasses.replace(suite, claims=noted(suite.claims), ablations=noted(suite.ablations))
 

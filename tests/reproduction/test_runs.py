@@ -8,8 +8,7 @@ import pytest
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
 from mdp_jax.reproduction import runs
-from mdp_jax.reproduction.experiments import Pretraining, Suite, Target
-from tests.data.fixtures import write_folder
+from mdp_jax.reproduction.experiments import Pretraining, Suite
 from tests.reproduction.tiny import suite
 
 
@@ -102,33 +101,6 @@ def test_unknown_values_are_refused(tmp_path):
         runs.require_same(runs.of_suite(Suite("s", "", (row,), (), ())), tmp_path)
 
 
-def test_data_must_be_there(tmp_path):
-    row = Pretraining("scratch", "", seeds=1, targets=("t",))
-    real = Suite("s", "", (row,), (Target("t", "", "configs/mini/camvid11.py"),), ())
-    with pytest.raises(UserError, match="--data_dir: missing; expected the folder that holds camvid11"):
-        runs.require_ready(runs.of_suite(real))
-    with pytest.raises(UserError, match=f"--data_dir {tmp_path}: no folder camvid11 in it"):
-        runs.require_ready(runs.of_suite(real, str(tmp_path)))
-    write_folder(tmp_path / "camvid11", photos=2)
-    with pytest.raises(UserError, match=r"dataset 'camvid11': holdout is 2; expected 0 for none, or 1 to 1 photos"):
-        runs.require_ready(runs.of_suite(_one_target(real, ("dataset.holdout", "2")), str(tmp_path)))
-    runs.require_ready(runs.of_suite(real, str(tmp_path)))
-    runs.require_ready(runs.of_suite(suite()))  # drawn
-
-
-def _one_target(whole, *overrides):
-    (target,) = whole.targets
-    return dataclasses.replace(whole, targets=(dataclasses.replace(target, overrides=overrides),))
-
-
-def test_what_a_later_run_cannot_do_is_said_before_the_first(tmp_path):
-    whole = suite()
-    bad = dataclasses.replace(whole.pretrainings[2], overrides=(("method.sparse_coding", "pul"),))
-    found = runs.of_suite(dataclasses.replace(whole, pretrainings=(*whole.pretrainings[:2], bad)))
-    with pytest.raises(UserError, match=r"config.method.sparse_coding='pul': expected"):
-        runs.require_ready(found)
-
-
 def test_a_chain_of_first_stages_comes_along():
     first, *_ = (row for row in suite().pretrainings if row.name == "mdp")
     chain = tuple(
@@ -136,23 +108,6 @@ def test_a_chain_of_first_stages_comes_along():
     )
     found = names(runs.of_suite(dataclasses.replace(suite(), pretrainings=chain, claims=()), only=["c"]))
     assert found[:3] == ["a/seed0/pretrain", "b/seed0/pretrain", "c/seed0/pretrain"]
-
-
-def test_photos_set_aside_are_so_in_the_pretraining(tmp_path):
-    write_folder(tmp_path / "msrc_v2", photos=4)
-    write_folder(tmp_path / "labelmefacade", photos=4)
-    write_folder(tmp_path / "ccp", photos=4)
-    target = Target("t", "", "configs/mini/labelmefacade_40.py", (("dataset.holdout", "2"), ("dataset.limit", "0")))
-
-    def ready(*overrides):
-        row = Pretraining("p", "", "configs/mini/pretrain.py", overrides, seeds=1, targets=("t",))
-        runs.require_ready(runs.of_suite(Suite("s", "", (row,), (target,), ()), str(tmp_path)))
-
-    with pytest.raises(
-        UserError, match=r"p/seed0/t: dataset.holdout is 2, and p/seed0/pretrain has sources.labelmefac"
-    ):
-        ready()
-    ready(("sources.labelmefacade.holdout", "2"))
 
 
 def test_a_run_of_epochs_is_finished_with_its_report(tmp_path):

@@ -46,10 +46,42 @@ def test_rows_and_back(file):
     assert score_files.read([], every()) == {}
 
 
-def test_the_last_file_counts(file, tmp_path):
+def test_two_files(file, tmp_path):
+    one = {(("mdp", "few"), 0): SCORES[("mdp", "few"), 0], (("longer", "few"), 1): 16.0}
+    score_files.write(tmp_path / "more.json", every(), one)
+    assert score_files.read([str(file), str(tmp_path / "more.json")], every()) == SCORES | one
     score_files.write(tmp_path / "more.json", every(), {(("mdp", "few"), 0): 99.0})
-    found = score_files.read([str(file), str(tmp_path / "more.json")], every())
-    assert found == SCORES | {(("mdp", "few"), 0): 99.0}
+    with pytest.raises(UserError, match=r"more.json: mdp/seed0/few has mIoU 99.0 and, before, 14.0; expected"):
+        score_files.read([str(file), str(tmp_path / "more.json")], every())
+
+
+def test_a_file_of_another_suite(file):
+    renamed = [dataclasses.replace(row, name=f"x{row.name}", init="") for row in suite().pretrainings]
+    other = dataclasses.replace(suite(), pretrainings=tuple(renamed), claims=())
+    with pytest.raises(UserError, match=r"scores.json: no row of a fine-tuning of the suite; expected scores of this"):
+        score_files.read([str(file)], runs.of_suite(other))
+
+
+def test_nothing_is_lost_when_it_is_written_anew(file, tmp_path):
+    score_files.require_kept(tmp_path / "none.json", [])
+    score_files.require_kept(file, SCORES.keys() | {(("longer", "few"), 1)})
+    with pytest.raises(UserError, match=r"scores.json: 1 of its scores would be lost, first longer/seed0/few"):
+        score_files.require_kept(file, SCORES.keys() - {(("longer", "few"), 0)})
+
+
+def test_weights_count_by_their_content(tmp_path):
+    def written(folder, content):
+        folder.mkdir(exist_ok=True)
+        (folder / "w.safetensors").write_bytes(content)
+        of = suite(1)
+        rows = [dataclasses.replace(row, init=str(folder / "w.safetensors")) for row in of.pretrainings[1:2]]
+        return runs.of_suite(dataclasses.replace(of, pretrainings=tuple(rows), claims=()))
+
+    one = {(("mdp", "few"), 0): 14.0}
+    score_files.write(tmp_path / "s.json", written(tmp_path / "a", b"1"), one)
+    assert score_files.read([str(tmp_path / "s.json")], written(tmp_path / "b", b"1")) == one
+    with pytest.raises(UserError, match="1 of 1 rows are of other settings"):
+        score_files.read([str(tmp_path / "s.json")], written(tmp_path / "a", b"2"))
 
 
 def test_settings_do_not_depend_on_the_machine(file):
@@ -63,16 +95,16 @@ def _with(name, key, value):
         dataclasses.replace(row, overrides=(*row.overrides, (key, value))) if row.name == name else row
         for row in of.pretrainings
     ]
-    return runs.of_suite(dataclasses.replace(of, pretrainings=tuple(rows)))
+    return runs.of_suite(dataclasses.replace(of, pretrainings=tuple(rows), claims=()))
 
 
 def test_other_settings_are_refused(file):
     """Those of the pretraining that the first stage is, too; not those of a place or of what is printed."""
-    with pytest.raises(UserError, match=r"scores.json: mdp/seed0/few was run with other settings"):
+    with pytest.raises(UserError, match=r"scores.json: 5 of 9 rows are of other settings .*, first mdp/seed0/few"):
         score_files.read([str(file)], _with("mdp", "method.temperature", "0.2"))
     kept = [row for row in json.loads(file.read_text()) if row["pretraining"] != "mdp"]
     file.write_text(json.dumps(kept))
-    with pytest.raises(UserError, match=r"longer/seed0/few was run with other settings .*: remove its row"):
+    with pytest.raises(UserError, match=r"1 of 5 rows .*, first longer/seed0/few; expected none: remove"):
         score_files.read([str(file)], _with("mdp", "method.temperature", "0.2"))
     assert len(score_files.read([str(file)], _with("mdp", "log_every", "7"))) == len(kept)
 
@@ -93,7 +125,7 @@ def test_other_files_are_refused(tmp_path, text, message):
         (tmp_path / "f.json").write_text(text)
     with pytest.raises(UserError) as error:
         score_files.read([str(tmp_path / "f.json")], every())
-    assert f"--scores {tmp_path}/f.json: " in str(error.value) and message in str(error.value)
+    assert f"{tmp_path}/f.json: " in str(error.value) and message in str(error.value)
     assert "\n" not in str(error.value)
 
 
