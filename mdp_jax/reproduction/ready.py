@@ -14,9 +14,20 @@ from mdp_jax.errors import UserError
 from mdp_jax.json_files import write_json
 from mdp_jax.reproduction.runs import Run
 
-Photos = Mapping[str, Mapping]  # "FOLDER, SPLIT" -> number and digest of the names, as data.sources.photos_of has them
+Photos = Mapping[
+    str, Mapping
+]  # words for a split -> number and digest of the names, as data.sources.photos_of has them
 
 _FILE = "photos.json"
+_CHOICE = {
+    "name",
+    "kind",
+    "root",
+    "labels",
+    "drop_classes",
+    "limit",
+    "holdout",
+}  # say nothing of which photos there are
 
 
 def require_ready(runs: Iterable[Run]) -> Photos:
@@ -59,8 +70,11 @@ def _open(dataset: ConfigDict, config: ConfigDict, split: str, photos: dict) -> 
     """Opens a split as a run will, and notes all its photos, whatever is chosen of them or set aside."""
     _require_folder(dataset, config.data_dir)
     sources.open_source(dataset, config.data, config.data_dir, split, config.seed)
-    key = f"{dataset.get('root')}, {split}"
-    if "root" in dataset and key not in photos:  # what is drawn changes with the config alone
+    if "root" not in dataset:  # what is drawn changes with the config alone
+        return
+    others = [f"{key}={value}" for key, value in sorted(dataset.items()) if key not in _CHOICE]
+    key = ", ".join([f"{dataset.kind} {dataset.root}", split, *others])
+    if key not in photos:
         whole = ConfigDict(dataset.to_dict() | {"limit": 0, "holdout": 0})
         photos[key] = sources.photos_of(sources.open_source(whole, config.data, config.data_dir, split, config.seed))
 

@@ -27,10 +27,12 @@ def _settings(runs: Iterable[Run]) -> dict[str, str]:
     weights: dict[str, str] = {}
     for run in runs:
         config = run.resolved()
-        if config.init not in weights and pathlib.Path(config.init).is_file():
-            with pathlib.Path(config.init).open("rb") as file:
-                weights[config.init] = hashlib.file_digest(file, "sha256").hexdigest()
-        init = found[run.needs] if run.needs else weights.get(config.init, config.init)
+        init = found[run.needs] if run.needs else config.init
+        if not run.needs and init != "scratch" and pathlib.Path(init).is_file():
+            if init not in weights:
+                with pathlib.Path(init).open("rb") as file:
+                    weights[init] = hashlib.file_digest(file, "sha256").hexdigest()
+            init = weights[init]
         text = json.dumps([run.part, configs.identity(config) | {"init": init}], sort_keys=True)
         found[run.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found

@@ -77,15 +77,20 @@ def test_photos_that_changed_since_the_study_began(tmp_path):
         return ready.require_ready(runs.of_suite(real, str(tmp_path / "data")))
 
     first = photos()
-    assert {key: value["count"] for key, value in first.items()} == {"camvid11, train": 3, "camvid11, val": 3}
+    assert {key: value["count"] for key, value in first.items()} == {
+        "folder camvid11, train": 3,
+        "folder camvid11, val": 3,
+    }
     ready.require_same_photos(first, tmp_path)
     ready.require_same_photos(photos(), tmp_path)
-    ready.require_same_photos({"other, train": first["camvid11, val"]}, tmp_path)
+    ready.require_same_photos({"other, train": first["folder camvid11, val"]}, tmp_path)
     assert sorted(json.loads((tmp_path / "photos.json").read_text())) == [*sorted(first), "other, train"]
     for file in ("images/train/p0.jpg", "masks/train/p0.png"):
         file = tmp_path / "data" / "camvid11" / file
         shutil.copy(file, file.with_stem("p9"))
-    with pytest.raises(UserError, match=r"camvid11, train: 4 photos, and the runs in .* began with other ones, 3; ex"):
+    with pytest.raises(
+        UserError, match=r"folder camvid11, train: 4 photos, and the runs in .* began with other ones, 3; ex"
+    ):
         ready.require_same_photos(photos(), tmp_path)
     (tmp_path / "photos.json").write_text("{")
     with pytest.raises(UserError, match=r"photos.json: not valid JSON"):
