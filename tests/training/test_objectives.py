@@ -120,9 +120,11 @@ def test_pixel_to_pixel_against_a_naive_loop(on_one_device):
 
 
 def test_pixel_to_pixel_on_eight_devices_agrees_with_one(on_one_device):
+    """Weights after one step, losses of two: in float32 rounding grows a hundredfold a step in so small a network."""
     batch = unmixed_batch(on_one_device.config)
-    expected, expected_state = on_one_device.steps(batch, 2)
-    found, state = pixel_to_pixel(8, fsdp=2).steps(batch, 2)
+    on_eight_devices = pixel_to_pixel(8, fsdp=2)
+    (expected, _), (found, _) = on_one_device.steps(batch, 2), on_eight_devices.steps(batch, 2)
+    (_, expected_state), (_, state) = on_one_device.steps(batch, 1), on_eight_devices.steps(batch, 1)
     counts = [(batch[name][:, ::8, ::8] >= 0).sum((1, 2)) for name in ("label", "key_label")]
     dropped = np.mean([np.maximum(count - 6, 0).sum() / count.sum() for count in counts])
     assert dropped > 0.2 and expected[0]["loss"] > 0.1, "nothing to compare"
@@ -130,7 +132,7 @@ def test_pixel_to_pixel_on_eight_devices_agrees_with_one(on_one_device):
         np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-4)
         np.testing.assert_allclose([one["dropped_fraction"], eight["dropped_fraction"]], dropped, rtol=1e-6)
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected_state.params), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_each_step_draws_pixels_of_its_own(on_one_device):
