@@ -99,7 +99,7 @@ def _released(kind: str, name: str, root: str, drop_classes: tuple[str, ...], li
 
 
 def synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
-    """A built-in drawn dataset; `name` is one of its taxonomies (see mdp_jax/data/synthetic.py)."""
+    """A built-in drawn dataset; `name` is one of its taxonomies (see mdp_jax/data/drawn/scenes.py)."""
     return ConfigDict(
         {
             "name": name,

@@ -24,7 +24,6 @@ PARTS = {
 
 # What an operating system says of a disk that is full or not to be written to: no mistake of this package.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-_MODULES = {"data": "data_command"}  # a part whose name is taken in this package
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -66,7 +65,7 @@ def run(arguments: list[str]) -> int:
       PreemptedError: training was told to stop.
     """
     known, rest = _parser().parse_known_args(arguments)
-    module = importlib.import_module(f"mdp_jax.{_MODULES.get(known.part, known.part)}")
+    module = importlib.import_module(f"mdp_jax.commands.{known.part}")
     parser = _OneLineParser(prog=f"mdp {known.part}", description=PARTS[known.part])
     module.add_arguments(parser)
     rest, overrides = _split_overrides(rest)

@@ -102,7 +102,7 @@ def test_launch_lines_say_what_they_would_do(line):
 
 @pytest.mark.parametrize("command", commands("mdp plan"), ids=lambda command: command[0])
 def test_plan_command_is_understood(command):
-    """tests/test_plan.py runs the part; here its config is read."""
+    """tests/commands/test_plan.py runs the part; here its config is read."""
     assert configs.load(command[command.index("--config") + 1]).sources
 
 

@@ -1,6 +1,6 @@
 """`mdp bench data`: photos a second that one core reads, decodes, augments, batches and brings to the device.
 
-Each alone, and all together in the pipeline of a run; beside a torch DataLoader with Pillow (interop/torch_loader.py).
+Each alone, and all together in the pipeline of a run; beside a torch DataLoader with Pillow (parity/torch_loader.py).
 """
 
 import argparse
@@ -20,15 +20,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax import checks, runtime
 from mdp_jax import config as configs
+from mdp_jax import runtime
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, results_per_second
-from mdp_jax.data import images, pipeline, selection, sources, synthetic
+from mdp_jax.commands import data_selection as selection
+from mdp_jax.data import images, sources
 from mdp_jax.data import label_space as label_spaces
+from mdp_jax.data.batches import pipeline
+from mdp_jax.data.drawn import scenes as synthetic
 from mdp_jax.errors import UserError
+from mdp_jax.objectives import registry as objectives
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.training import objectives, sharding
+from mdp_jax.training import checks, sharding
 
 DRAWN = "town"
 PHOTOS = 32  # that are drawn, or read of datasets of one's own, before they come again
@@ -213,7 +217,7 @@ def _decode(pair: tuple[bytes, bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 def _theirs(config: ConfigDict, files: list) -> _Side:
     """The same parts of a DataLoader, but for those that are no work of its own: reading bytes, and the device."""
-    from mdp_jax.interop import torch_loader
+    from mdp_jax.parity import torch_loader
 
     torch_loader.use_one_thread()
     view = torch_loader.View(config.data)

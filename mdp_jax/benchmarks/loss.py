@@ -1,6 +1,6 @@
 """`mdp bench loss`: pixels a second of the prototype loss with its gradient, and of the bank's update.
 
-Beside the same in plain PyTorch with autograd (interop/torch_speed.py) on the same device (METHOD.md sections 3 and 4).
+Beside the same in plain PyTorch with autograd (parity/torch_speed.py) on the same device (METHOD.md sections 3 and 4).
 """
 
 import argparse
@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, median_seconds
@@ -22,9 +21,10 @@ from mdp_jax.benchmarks.step import random_bank
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import prototype_loss
 from mdp_jax.method.prototypes import Bank, update_bank
+from mdp_jax.objectives.registry import loss_options
 from mdp_jax.planning import loss_memory, programs
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.training.objectives import loss_options
+from mdp_jax.training import checks
 
 CLASSES = (341, 2000)
 IMAGES, CROP = 32, (256, 256)  # 32,768 pixels at output stride 8
@@ -99,10 +99,10 @@ def _rates(calls: dict[str, Callable[[], object]], inputs: _Inputs, seconds: flo
 
 
 def _torch():
-    """interop/torch_speed.py and PyTorch's device beside JAX's, or None where there is none."""
+    """parity/torch_speed.py and PyTorch's device beside JAX's, or None where there is none."""
     if not importlib.util.find_spec("torch"):
         return None
-    from mdp_jax.interop import torch_speed
+    from mdp_jax.parity import torch_speed
 
     device = torch_speed.device_beside(jax.default_backend())
     torch_speed.use_all_threads()

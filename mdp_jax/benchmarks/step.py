@@ -1,6 +1,6 @@
 """`mdp bench step`: images a second of whole training steps, from a batch on the device to the state after it.
 
-Beside the same steps in PyTorch (interop/torch_speed.py) on the same device.
+Beside the same steps in PyTorch (parity/torch_speed.py) on the same device.
 """
 
 import argparse
@@ -14,15 +14,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
-from mdp_jax import finetune, pretrain, runtime
+from mdp_jax import runtime
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, median_seconds
+from mdp_jax.commands import finetune, pretrain
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
+from mdp_jax.objectives.registry import PROTOTYPES, TWO_VIEWS
 from mdp_jax.planning import programs
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import sharding
-from mdp_jax.training.objectives import PROTOTYPES, TWO_VIEWS
 
 _SAMPLES = 10_000  # of the datasets; only scales the schedule
 _LEARNING_RATE = 1e-3  # of PyTorch's side
@@ -165,7 +166,7 @@ def comparable(config: ConfigDict, devices: int) -> bool:
     """Whether PyTorch is here and its side does the same work, on one device of the kind that JAX uses."""
     if not importlib.util.find_spec("torch") or devices > 1:
         return False
-    from mdp_jax.interop import torch_speed
+    from mdp_jax.parity import torch_speed
 
     if programs.is_pretraining(config):
         same = config.objective == "mdp" and config.method.sparse_coding in ("pull", "off")
@@ -181,7 +182,7 @@ def comparable(config: ConfigDict, devices: int) -> bool:
 
 
 def _theirs(config: ConfigDict, space: LabelSpace, batch: dict, bank: Bank | None) -> Callable[[], object]:
-    from mdp_jax.interop import torch_speed
+    from mdp_jax.parity import torch_speed
 
     device = torch_speed.device_beside(jax.default_backend())
     torch_speed.use_all_threads()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdp_jax.errors import UserError
-from mdp_jax.json_files import write_json
+from mdp_jax.storage.json_files import write_json
 
 KINDS = ("concatenated", "merged")
 _MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16

@@ -13,15 +13,17 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.data import images, listing, synthetic
-from mdp_jax.data.ade20k import Ade20kSource
-from mdp_jax.data.array_record import ArrayRecordSource
-from mdp_jax.data.bad_images import ON_BAD_IMAGE
-from mdp_jax.data.cityscapes import CityscapesSource
-from mdp_jax.data.coco_stuff import CocoStuffSource
-from mdp_jax.data.folder import FolderPhotos, FolderSource
-from mdp_jax.data.tfds_source import TfdsSource
-from mdp_jax.data.voc import VocSource
+from mdp_jax.data import images
+from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
+from mdp_jax.data.drawn import scenes as synthetic
+from mdp_jax.data.kinds import listing
+from mdp_jax.data.kinds.ade20k import Ade20kSource
+from mdp_jax.data.kinds.array_record import ArrayRecordSource
+from mdp_jax.data.kinds.cityscapes import CityscapesSource
+from mdp_jax.data.kinds.coco_stuff import CocoStuffSource
+from mdp_jax.data.kinds.folder import FolderPhotos, FolderSource
+from mdp_jax.data.kinds.tfds import TfdsSource
+from mdp_jax.data.kinds.voc import VocSource
 from mdp_jax.errors import UserError
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
@@ -29,7 +31,7 @@ _HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every
 
 
 class SyntheticSource:
-    """Drawn scenes of one taxonomy (mdp_jax/data/synthetic.py), each drawn anew when it is asked for."""
+    """Drawn scenes of one taxonomy (mdp_jax/data/drawn/scenes.py), each drawn anew when it is asked for."""
 
     def __init__(self, config: ConfigDict, data_dir: str, split: str):
         """`config` as configs.base.synthetic makes it; `data_dir` is not used.

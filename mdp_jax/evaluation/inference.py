@@ -14,7 +14,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
 from mdp_jax.models.network import most_likely
-from mdp_jax.training.normalisation import normalise_image
+from mdp_jax.models.normalisation import normalise_image
 
 # Photos of one shape run together up to this many pixels, which bounds the memory of their logits, and photos.
 PIXELS = 2**20

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
-from mdp_jax.training.objectives import PROTOTYPES
+from mdp_jax.objectives.registry import PROTOTYPES
 
 
 class SourceSegmenter:

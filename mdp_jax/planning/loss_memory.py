@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.losses import prototype_loss
 from mdp_jax.method.prototypes import Bank
+from mdp_jax.objectives.registry import loss_options
 from mdp_jax.planning import topologies
 from mdp_jax.planning.compiling import compile_for
 from mdp_jax.planning.memory import MIB, Exhausted, excess
 from mdp_jax.training import sharding
-from mdp_jax.training.objectives import loss_options
 
 
 def feature_pixels(config: ConfigDict) -> int:

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from mdp_jax import checks, finetune, pretrain
+from mdp_jax.commands import finetune, pretrain
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.models.network import PixelEncoder, Segmenter
+from mdp_jax.objectives import registry as objectives
 from mdp_jax.planning import flops
-from mdp_jax.training import objectives, sharding
+from mdp_jax.training import checks, sharding
 
 # Of a pretraining set no more is needed than its classes: how many photos it has only scales the schedule.
 _SAMPLES = 10_000

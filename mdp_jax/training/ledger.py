@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdp_jax.data.bad_images import bad_images
+from mdp_jax.data.batches.bad_images import bad_images
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.reporting.tables import Table
 

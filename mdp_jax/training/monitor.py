@@ -13,8 +13,8 @@ import tensorboardX
 
 from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError
-from mdp_jax.json_files import write_text
 from mdp_jax.reporting.progress import Progress
+from mdp_jax.storage.json_files import write_text
 
 STEPS_AHEAD = 3
 

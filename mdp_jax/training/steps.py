@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 
 from mdp_jax.method import mixing
 from mdp_jax.models.network import upsample
+from mdp_jax.models.normalisation import normalise_image
+from mdp_jax.objectives.objective import Objective, Query
 from mdp_jax.training import sharding
 from mdp_jax.training.accumulation import Mean, gradient_in_parts
-from mdp_jax.training.normalisation import normalise_image
-from mdp_jax.training.objective import Objective, Query
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
 
 

@@ -5,15 +5,16 @@ import pathlib
 import jax
 from ml_collections import ConfigDict
 
-from mdp_jax import checks, distributed, runtime
 from mdp_jax import config as configs
+from mdp_jax import distributed, runtime
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
-from mdp_jax.interop import files
-from mdp_jax.interop.init import load_init
-from mdp_jax.json_files import PARTIAL, write_json
-from mdp_jax.training import checkpoint
+from mdp_jax.storage import checkpoints as checkpoint
+from mdp_jax.storage.json_files import PARTIAL, write_json
+from mdp_jax.training import checks
 from mdp_jax.training.sharding import leaf_names
+from mdp_jax.weights import files
+from mdp_jax.weights.init import load_init
 
 _FIRST = "label_space.json"  # of the files of a run: all that there is where it was killed before config.json
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew

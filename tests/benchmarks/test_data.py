@@ -10,7 +10,7 @@ import pytest
 from configs import base
 from mdp_jax import cli
 from mdp_jax.benchmarks import data, measure
-from mdp_jax.data import augment, pipeline
+from mdp_jax.data.batches import augment, pipeline
 from mdp_jax.data.sources import open_source
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -70,7 +70,7 @@ def test_drawn_folder_is_a_dataset(small, tmp_path):
 
 @pytest.mark.skipif(not TORCH, reason="PyTorch is not installed (extra torch)")
 def test_the_other_side_does_the_same_work(tmp_path):
-    from mdp_jax.interop import torch_loader
+    from mdp_jax.parity import torch_loader
 
     data.draw_folder(tmp_path, photos=2)
     config = base.finetune()

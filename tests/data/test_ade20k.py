@@ -3,7 +3,7 @@ import pytest
 
 from configs import base
 from mdp_jax.data import images
-from mdp_jax.data.ade20k import Ade20kSource
+from mdp_jax.data.kinds.ade20k import Ade20kSource
 from mdp_jax.data.sources import check_source
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_png

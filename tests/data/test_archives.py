@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from mdp_jax.data import archives
+from mdp_jax.data.prepared import archives
 from mdp_jax.errors import UserError
 
 FILES = {"images/a.jpg": b"photo a", "images/deep/b.jpg": b"photo b" * 1000, "classes.txt": b"sky\n"}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mdp_jax.data import augment
+from mdp_jax.data.batches import augment
 
 NO_DISTORTION = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 DISTORTION = {"brightness": 32.0, "contrast": 0.5, "saturation": 0.5, "hue": 18.0}

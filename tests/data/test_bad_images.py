@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs import base
-from mdp_jax.data.bad_images import SkippingSource, bad_images
+from mdp_jax.data.batches.bad_images import SkippingSource, bad_images
+from mdp_jax.data.batches.pipeline import finetune_batches, pretrain_batches
 from mdp_jax.data.label_space import build
-from mdp_jax.data.pipeline import finetune_batches, pretrain_batches
 from mdp_jax.data.sources import check_source, open_source
 from mdp_jax.errors import UserError
 from tests.data.fixtures import numbered_source, write_folder, write_jpeg

@@ -3,7 +3,7 @@ import pytest
 
 from configs import base
 from mdp_jax.data import images
-from mdp_jax.data.cityscapes import CityscapesSource
+from mdp_jax.data.kinds.cityscapes import CityscapesSource
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_png
 from tests.data.official import CITYSCAPES_IDS, make_cityscapes, translated

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mdp_jax.data import classes
+from mdp_jax.data.kinds import classes
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 
 from configs import base
 from mdp_jax.data import images
-from mdp_jax.data.coco_stuff import CocoStuffSource
+from mdp_jax.data.kinds.coco_stuff import CocoStuffSource
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_png
 from tests.data.official import COCO_STUFF_IDS, make_coco_stuff, translated

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from mdp_jax.data import images
-from mdp_jax.data.folder import FolderPhotos, FolderSource
+from mdp_jax.data.kinds.folder import FolderPhotos, FolderSource
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_folder, write_jpeg, write_png
 

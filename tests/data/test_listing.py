@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from mdp_jax.data import listing
+from mdp_jax.data.kinds import listing
 from mdp_jax.errors import UserError
 
 

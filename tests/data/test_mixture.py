@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mdp_jax.data import mixture
+from mdp_jax.data.batches import mixture
 from mdp_jax.errors import UserError
 from mdp_jax.method import mixing
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from configs import base
-from mdp_jax.data import mixture
+from mdp_jax.data.batches import mixture
+from mdp_jax.data.batches.pipeline import finetune_batches, pretrain_batches, pretrain_schedule
 from mdp_jax.data.label_space import LabelSpace, build
-from mdp_jax.data.pipeline import finetune_batches, pretrain_batches, pretrain_schedule
 from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError
 from tests.data.fixtures import MemorySource, numbered_source, write_folder

@@ -1,6 +1,6 @@
 import pytest
 
-from mdp_jax.data.shuffle import ShuffledEpochs
+from mdp_jax.data.batches.shuffle import ShuffledEpochs
 
 
 def _epoch(order: ShuffledEpochs, length: int, number: int) -> list[int]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import base
-from mdp_jax.data import synthetic
-from mdp_jax.data.folder import FolderSource
+from mdp_jax.data.drawn import scenes as synthetic
+from mdp_jax.data.kinds.folder import FolderSource
 from mdp_jax.data.sources import check_source, open_source, photos_of, require_photos
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_folder, write_png

@@ -1,13 +1,13 @@
-"""mdp_jax/data/synthetic.py and the files that it draws with."""
+"""mdp_jax/data/drawn/scenes.py and the files that it draws with."""
 
 import numpy as np
 import pytest
 
-from mdp_jax.data import synthetic
-from mdp_jax.data.synthetic_canvas import LOOKS, MEANINGS, Canvas, Light
-from mdp_jax.data.synthetic_layout import PLANS, choose
-from mdp_jax.data.synthetic_objects import THINGS, rectangle, windows
-from mdp_jax.data.synthetic_textures import KINDS, TILE, atlas
+from mdp_jax.data.drawn import scenes as synthetic
+from mdp_jax.data.drawn.canvas import LOOKS, MEANINGS, Canvas, Light
+from mdp_jax.data.drawn.layout import PLANS, choose
+from mdp_jax.data.drawn.objects import THINGS, rectangle, windows
+from mdp_jax.data.drawn.textures import KINDS, TILE, atlas
 from mdp_jax.errors import UserError
 
 NAMES = tuple(synthetic.TAXONOMIES)

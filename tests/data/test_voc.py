@@ -4,8 +4,8 @@ from PIL import Image
 
 from configs import base
 from mdp_jax.data import images
+from mdp_jax.data.kinds.voc import VocSource
 from mdp_jax.data.sources import check_source
-from mdp_jax.data.voc import VocSource
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_png
 from tests.data.official import VOC_AUG, VOC_TRAIN, VOC_VAL, make_voc, voc_colours, write_palette_png

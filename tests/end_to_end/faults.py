@@ -14,7 +14,7 @@ import time
 import jax
 import numpy as np
 
-from mdp_jax.training import checkpoint
+from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.training.monitor import read_metrics
 from tests.end_to_end import processes
 

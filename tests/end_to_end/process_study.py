@@ -12,11 +12,13 @@ import jax
 import numpy as np
 
 from mdp_jax import config as configs
-from mdp_jax import pretrain, runtime
+from mdp_jax import runtime
+from mdp_jax.commands import pretrain
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.method.prototypes import Bank, normalise
-from mdp_jax.training import checkpoint, sharding, workdir
+from mdp_jax.storage import checkpoints as checkpoint
+from mdp_jax.training import sharding, workdir
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.monitor import read_metrics
 from tests.end_to_end import processes

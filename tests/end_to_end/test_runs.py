@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mdp_jax import config as configs
-from mdp_jax import finetune, pretrain
 from mdp_jax.cli import run as mdp
-from mdp_jax.data import pipeline
+from mdp_jax.commands import finetune, pretrain
+from mdp_jax.data.batches import pipeline
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
-from mdp_jax.training import checkpoint
+from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.training.monitor import read_metrics
 from mdp_jax.training.preemption import Preemption
 from tests import tiny

@@ -9,9 +9,9 @@ import pytest
 
 from configs import base
 from mdp_jax import config as configs
-from mdp_jax import pretrain
+from mdp_jax.commands import pretrain
 from mdp_jax.models import resnet
-from mdp_jax.training import checkpoint
+from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.training.monitor import read_metrics
 from tests import tiny
 

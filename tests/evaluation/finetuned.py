@@ -10,8 +10,8 @@ from configs import base
 from mdp_jax import config as configs
 from mdp_jax.data import images
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import workdir
-from mdp_jax.training.checkpoint import Checkpoints
 from mdp_jax.training.state import FinetuneState
 
 CLASSES = ("sky", "road", "car")

@@ -21,7 +21,7 @@ def accepted(monkeypatch):
     def check(arguments):
         if arguments[0] == "bench" and "bench" not in cli.PARTS:
             return  # gpu_smoke.sh looks for it in `mdp --help` before it runs it
-        module = importlib.import_module(f"mdp_jax.{arguments[0]}")
+        module = importlib.import_module(f"mdp_jax.commands.{arguments[0]}")
         parsed = []
         monkeypatch.setattr(module, "run", lambda *parts: parsed.append(parts))
         assert cli.run(arguments) == 0

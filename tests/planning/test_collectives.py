@@ -1,4 +1,4 @@
-"""Collectives of HLO text, worked out by hand; those of the real step are in tests/test_plan.py."""
+"""Collectives of HLO text, worked out by hand; those of the real step are in tests/commands/test_plan.py."""
 
 from mdp_jax.planning import collectives
 

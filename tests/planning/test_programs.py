@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from configs import base
-from mdp_jax.data import pipeline, sources
+from mdp_jax.data import sources
+from mdp_jax.data.batches import pipeline
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import flops, programs
-from mdp_jax.training.objectives import OBJECTIVES
 from tests import tiny
 
 

@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 
 from configs import base
-from mdp_jax.data.bad_images import SkippingSource
+from mdp_jax.data.batches.bad_images import SkippingSource
+from mdp_jax.data.batches.pipeline import pretrain_batches
 from mdp_jax.data.label_space import LabelSpace, build
-from mdp_jax.data.pipeline import pretrain_batches
 from mdp_jax.reporting.tables import text_of
 from mdp_jax.training.ledger import Ledger
 from tests.data.fixtures import MemorySource, numbered_source

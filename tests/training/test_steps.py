@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax import finetune, pretrain
+from mdp_jax.commands import finetune, pretrain
 from mdp_jax.data import label_space as label_spaces
-from mdp_jax.data import pipeline, sources
+from mdp_jax.data import sources
+from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
+from mdp_jax.models.normalisation import normalise_image
 from mdp_jax.training import sharding
-from mdp_jax.training.normalisation import normalise_image
 from mdp_jax.training.state import on_mesh
 from mdp_jax.training.steps import cross_entropy, traced_once
 from tests import tiny

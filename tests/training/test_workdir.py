@@ -6,8 +6,8 @@ import pytest
 
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import workdir
-from mdp_jax.training.checkpoint import Checkpoints
 from tests import tiny
 
 SPACE = LabelSpace((("first", ("a", "b")),))

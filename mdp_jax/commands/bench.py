@@ -1,0 +1,54 @@
+"""`mdp bench`: the speed of this package, beside PyTorch's where PyTorch is installed."""
+
+import argparse
+import importlib
+import os
+
+from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.tables import Table, console, for_terminal
+from mdp_jax.storage.json_files import write_json
+
+CASES = {
+    "step": "images/s of the whole step of pretraining and of fine-tuning",
+    "loss": "thousand pixels/s of the prototype loss with its gradient, and of class means and bank",
+    "data": "images/s of one core: reading, decoding, augmenting, batching, and all of it in the pipeline",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp bench`; a case is the module of mdp_jax/benchmarks of its name."""
+    parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
+    parser.add_argument("--config", metavar="FILE", help="of a run of your own, for one case")
+    parser.add_argument("--data_dir", metavar="D", help="folder of its datasets")
+    parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
+    cases = "; ".join(f"{name}: {summary}" for name, summary in CASES.items())
+    parser.epilog = f"{cases}. Every config value can be set by --config.key=value."
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Measures the cases, prints a table of each and writes all rows as JSON.
+
+    Raises:
+      UserError: a wrong argument, bad data, or a file that cannot be written.
+    """
+    path = json_file(args.json)
+    if not args.seconds > 0:
+        raise UserError(f"--seconds {args.seconds}: expected more than 0")
+    if not args.case and (args.config or overrides):
+        given = f"--config {args.config}" if args.config else f"--config.{overrides[0][0]}"
+        raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
+    # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    screen, rows = console(), []
+    for name in [args.case] if args.case else CASES:
+        case = importlib.import_module(f"mdp_jax.benchmarks.{name}")
+        found, remark = case.measure(args, overrides)
+        found = [row.columns() for row in found]
+        screen.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
+        screen.print(remark, markup=False, highlight=False)
+        rows += found
+    if path:
+        write_json(path, rows)

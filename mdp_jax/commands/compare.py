@@ -1,0 +1,80 @@
+"""`mdp compare`: this package beside a plain PyTorch version of the method, layer by layer and step by step."""
+
+import argparse
+import importlib
+import sys
+
+from rich.table import Table
+from rich.text import Text
+
+from mdp_jax.commands.arguments import json_file
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.tables import console
+from mdp_jax.storage.json_files import write_json
+
+_TEXT = ("what", "note")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp compare`."""
+    parser.add_argument("--json", default="compare.json", metavar="FILE", help="the same rows (default compare.json)")
+    parser.add_argument("--all", action="store_true", help="a row for each parameter instead of each block")
+    parser.epilog = "Both sides compute on the CPU. Exit status 1 where a row is out of tolerance."
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    """Prints the table and writes it as JSON; returns 1 where a row is out of tolerance, otherwise 0.
+
+    Raises:
+      UserError: PyTorch is not installed, a config value is given, or the JSON file cannot be written.
+    """
+    if overrides:
+        raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
+    path = json_file(args.json)
+    comparison = _comparison()
+    rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
+    console().print(table(rows))
+    for number, cause in enumerate(_causes(rows), start=1):
+        print(f"[{number}] {cause}")
+    write_json(path, [row.columns() for row in rows])
+    wrong = sum(not row.ok for row in rows)
+    print(f"{len(rows)} rows, {wrong} out of tolerance ({path})")
+    return 1 if wrong else 0
+
+
+def _comparison():
+    try:
+        importlib.import_module("mdp_jax.parity.comparison_torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UserError("compare: PyTorch is not installed; make venv EXTRA=torch") from None
+    return importlib.import_module("mdp_jax.parity.comparison")
+
+
+def _causes(rows: list) -> list[str]:
+    return list(dict.fromkeys(row.cause for row in rows if row.cause))
+
+
+def _cell(value) -> Text:
+    if isinstance(value, bool):
+        return Text("yes" if value else "NO", style="" if value else "bold red")
+    if value is None:
+        return Text("–")
+    return Text(f"{value:.1e}" if isinstance(value, float) else value)
+
+
+def table(rows: list) -> Table:
+    """The rows (comparison.Row) to print with rich; causes of known gaps are footnotes by their number."""
+    shown = Table(box=None, padding=(0, 1, 0, 0))
+    for name in rows[0].columns():
+        if name in _TEXT:
+            shown.add_column(name, overflow="fold")
+        else:
+            shown.add_column(name, justify="right", min_width=7, max_width=10)
+    causes = _causes(rows)
+    for row in rows:
+        footnote = f"[{causes.index(row.cause) + 1}]" if row.cause else ""
+        cells = row.columns() | {"note": f"{footnote} {row.remark}".strip()}
+        shown.add_row(*(_cell(value) for value in cells.values()))
+    return shown

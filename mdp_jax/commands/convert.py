@@ -1,0 +1,194 @@
+"""`mdp convert`: weights from and to the layouts of torchvision and MMSegmentation, leaf by leaf (docs/weights.md)."""
+
+import argparse
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.tables import Table, console, for_terminal
+from mdp_jax.training import workdir
+from mdp_jax.weights import architecture, files, layouts
+from mdp_jax.weights.layouts import COUNTER, LAYOUTS, RESNET, Leaf
+from mdp_jax.weights.torch_weights import to_torch
+
+WORKDIR = "mdp"
+PARTS = ("backbone", "decoder", "classifier")  # what both layouts have a place for
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is to be written.
+
+    Attributes:
+      layout: of the decoder: "torchvision", "mmseg" or RESNET (no decoder).
+      state: our key (weights/torch_weights.py) -> array in PyTorch's layout.
+      names: our key -> name where it comes from.
+      skipped: leaves left behind.
+      notes: lines for the user.
+      classes: names, empty where they are not known.
+    """
+
+    layout: str
+    state: Mapping[str, np.ndarray]
+    names: Mapping[str, str]
+    skipped: Sequence[Leaf]
+    notes: Sequence[str]
+    classes: Sequence[str] = ()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp convert`."""
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=(WORKDIR, *LAYOUTS),
+        required=True,
+        help="what IN is: mdp: a workdir of mdp pretrain or mdp finetune; torchvision or mmseg: a file in that layout",
+    )
+    parser.add_argument("--to", dest="target", choices=tuple(LAYOUTS), required=True, help="layout of OUT")
+    parser.add_argument("--backbone", action="store_true", help="write the backbone alone, under the names of a ResNet")
+    parser.add_argument("input", metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors")
+    parser.add_argument("output", metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
+    parser.epilog = (
+        "Files of either layout need no conversion to be trained from: mdp pretrain and mdp finetune take them as "
+        "--init FILE. .pth and .pt need PyTorch: make venv EXTRA=torch."
+    )
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Converts, prints a table of all leaves and what is to be known of the network, and writes OUT.
+
+    Raises:
+      UserError: IN cannot be read or is of another architecture, OUT exists or cannot be written, or the decoder of IN
+        has no place in the layout of OUT.
+    """
+    if overrides:
+        raise UserError(f"--config.{overrides[0][0]}: mdp convert has no config")
+    files.require_writable(args.output)
+    weights = from_workdir(args.input) if args.source == WORKDIR else from_file(args.input, args.source)
+    if args.backbone:
+        weights = backbone_of(weights)
+    elif weights.layout not in (RESNET, args.target):
+        raise UserError(
+            f"{args.input}: the decoder has {weights.layout}'s layout, which has no place in {args.target}'s; "
+            "--backbone writes the backbone alone"
+        )
+    state, leaves = to_layout(weights, args.target)
+    # MMSegmentation asks for "meta" in every .pth that it loads, and finds the names of the classes there.
+    meta = {"dataset_meta": {"classes": list(weights.classes)}} if weights.classes else {}
+    files.write(args.output, state, meta if args.target == "mmseg" else None)
+    console().print(for_terminal(leaf_table(leaves, args.input, args.output)))
+    for note in weights.notes:
+        print(note)
+    counters = sum(key.endswith(COUNTER) for key in state)
+    print(f"wrote {args.output}: {len(state) - counters} leaves, and {counters} counters {COUNTER} of 0")
+
+
+def from_workdir(folder: str) -> Weights:
+    """Backbone and decoder of a pretrained query encoder, or the whole of a fine-tuned network.
+
+    Raises:
+      UserError: not a workdir of this version with a checkpoint.
+    """
+    path = pathlib.Path(folder)
+    if not path.is_dir():
+        raise UserError(f"{folder}: no such folder; expected the workdir of a run, as --from {WORKDIR} says")
+    config, label_space, variables = workdir.load_weights(path)
+    trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
+    state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
+    skipped = [
+        Leaf(key, array.shape, "skipped", "projection to the prototypes; neither layout has one")
+        for key, array in trained.items()
+        if key not in state
+    ]
+    notes = [_network_note(config)]
+    classes = ()
+    if "dataset" in config:
+        classes = label_space.datasets[0][1]
+        notes.append(f"classes in order: {', '.join(classes)}")
+    return Weights(config.model.decoder.layout, state, {key: key for key in state}, skipped, notes, classes)
+
+
+def _network_note(config) -> str:
+    model, decoder = config.model, config.model.decoder
+    return (
+        f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g} at output stride "
+        f"{model.output_stride}, a decoder of {decoder.channels} channels with rates {tuple(decoder.rates)}, and RGB "
+        f"images normalised with mean {tuple(config.data.mean)} and std {tuple(config.data.std)}"
+    )
+
+
+def from_file(path: str, layout: str) -> Weights:
+    """The weights of a file in one of the layouts; a ResNet alone is the same in both.
+
+    Raises:
+      UserError: a file that cannot be read, of the other layout, or of an architecture that is not on offer.
+    """
+    state, notes = files.read(path)
+    found = layouts.find(state, path)
+    if found.layout not in (RESNET, layout):
+        raise UserError(f"{path}: has the names of {found.layout}; expected --from {found.layout}")
+    expected = architecture.expected_shapes(found)
+    layouts.require_same(found, found.parts(), expected, architecture.depth_of(found))
+    return Weights(found.layout, found.of_parts(PARTS), found.keys, found.skipped, notes)
+
+
+def backbone_of(weights: Weights) -> Weights:
+    """The backbone alone; all else is among the skipped leaves."""
+    kept = {key: array for key, array in weights.state.items() if key.startswith("backbone.")}
+    left_out = [
+        Leaf(weights.names[key], array.shape, "skipped", "--backbone leaves it out")
+        for key, array in weights.state.items()
+        if key not in kept
+    ]
+    return replace(weights, layout=RESNET, state=kept, skipped=[*left_out, *weights.skipped])
+
+
+def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], list[Leaf]]:
+    """The state dict of a layout, with the counters that PyTorch's batch normalisation has beside its statistics.
+
+    Args:
+      weights: with a decoder of that layout, or none.
+      layout: "torchvision" or "mmseg".
+
+    Returns:
+      their key -> array; what became of every leaf.
+    """
+    modules = layouts.modules_for(layout, weights.state)
+    state, leaves = {}, []
+    for ours in sorted(weights.state, key=_natural):
+        theirs, array = layouts.rename(ours, modules), weights.state[ours]
+        state[theirs] = array
+        leaves.append(Leaf(weights.names[ours], array.shape, "loaded", theirs))
+        if theirs.endswith(".running_var"):
+            state[f"{theirs.removesuffix('running_var')}{COUNTER}"] = np.zeros((), np.int64)
+    return state, leaves + list(weights.skipped) + [
+        Leaf(key, None, "missing", why) for key, why in _missing(modules, state, layout)
+    ]
+
+
+def _missing(modules: dict, state: dict, layout: str) -> list[tuple[str, str]]:
+    """What the other library's model has beside the state dict."""
+    if "classifier.conv" not in modules:
+        return [(key, "classifier of whole images") for key in LAYOUTS[layout].ONLY_THEIRS]
+    keys = [f"{modules['classifier.conv']}.{leaf}" for leaf in ("weight", "bias")]
+    return [(key, "classifier of pixels; IN has none") for key in keys if key not in state]
+
+
+def _natural(key: str) -> list:
+    """Sorts layer3.9 before layer3.10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]
+
+
+def leaf_table(leaves: list[Leaf], source: str, target: str) -> Table:
+    """A row for each leaf, under a line that counts them."""
+    rows = [
+        [leaf.key, None if leaf.shape is None else "x".join(map(str, leaf.shape)) or "1", leaf.status, leaf.note]
+        for leaf in leaves
+    ]
+    counts = ", ".join(f"{sum(leaf.status == s for leaf in leaves)} {s}" for s in ("loaded", "skipped", "missing"))
+    return Table(["leaf", "shape", "status", "written as, or why not"], rows, f"{source} -> {target}: {counts}")

@@ -1,0 +1,67 @@
+"""`mdp data`: what is done with a dataset before a run; a table of commands, each a module of mdp_jax/commands."""
+
+import argparse
+import importlib
+
+from ml_collections import ConfigDict
+
+from mdp_jax import config as configs
+from mdp_jax.errors import UserError
+
+COMMANDS = {
+    "prepare": "official release -> checked, sharded ArrayRecords",
+    "check": "open every photo and mask once: sizes, ids, ignored pixels, classes, duplicates",
+    "browse": "a contact sheet of what the network will see",
+}
+RAW_KINDS = ("voc", "ade20k", "coco_stuff", "cityscapes", "folder")  # directories of photos and masks
+KINDS = (*RAW_KINDS, "array_record", "tfds")  # each the name of a function of configs/base.py
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The commands of `mdp data`; the module of one is imported when it is used, for its arguments and its run."""
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        _add_when_used(commands.add_parser(name, help=summary, description=summary), name)
+
+
+def _add_when_used(parser: argparse.ArgumentParser, name: str) -> None:
+    parse = parser.parse_known_args
+
+    def add_and_parse(*args, **kwargs):
+        _module(name).add_arguments(parser)
+        return parse(*args, **kwargs)
+
+    parser.parse_known_args = add_and_parse
+
+
+def _module(name: str):
+    return importlib.import_module(f"mdp_jax.commands.data_{name}")
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    """Runs the command; returns its exit status.
+
+    Raises:
+      UserError: what the command finds wrong.
+    """
+    return _module(args.command).run(args, overrides) or 0
+
+
+def dataset_config(args: argparse.Namespace, kinds: tuple[str, ...], overrides: list[tuple[str, str]]) -> ConfigDict:
+    """The locked config of the dataset that a command is given, as a function of configs/base.py makes it.
+
+    Args:
+      args: command; name; kind, or None where it is the name if that is a kind, otherwise folder; root, or None.
+      kinds: those that the command takes.
+      overrides: of the dataset's config, as (dotted key, text).
+
+    Raises:
+      UserError: another kind, or an override that cannot be.
+    """
+    kind = args.kind or (args.name if args.name in KINDS else "folder")
+    if kind not in kinds:
+        raise UserError(f"dataset {args.name!r} is of kind {kind}; expected one of {', '.join(kinds)}")
+    root = args.name if args.root is None and kind == "folder" else args.root
+    config = getattr(configs.base(), kind)(args.name, **({} if root is None else {"root": root}))
+    config.lock()
+    return configs.apply_overrides(config, overrides)

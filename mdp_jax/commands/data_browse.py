@@ -1,0 +1,201 @@
+"""`mdp data browse`: a contact sheet of what the network will really see, or of a dataset class by class."""
+
+import argparse
+import contextlib
+import itertools
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax.commands import data_selection as selection
+from mdp_jax.commands.arguments import whole_number
+from mdp_jax.data import label_space as label_spaces
+from mdp_jax.data import sources
+from mdp_jax.data.batches import mixture, pipeline, stages
+from mdp_jax.data.doctor.scan import cores
+from mdp_jax.errors import UserError
+from mdp_jax.objectives import registry as objectives
+from mdp_jax.reporting import contact_sheet, runs
+from mdp_jax.reporting.progress import Progress
+from mdp_jax.reporting.report import Figure, Section, html
+from mdp_jax.training import checks
+
+_COUNT = {"config": 16, "name": 4}  # samples of a config; photos of each class of a dataset
+_PAIRS = 4  # in one picture
+_PAGE = 1600  # width of that picture, in pixels
+_CLASSES = 8  # in one picture
+_BATCHES = 20  # that are searched for pairs of each kind
+_LOOKED_AT = 1000  # photos that are searched for classes, evenly spaced over the dataset
+_STRIPES = "Stripes are ignored pixels."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp data browse`."""
+    selection.add_arguments(parser)
+    parser.add_argument("--split", choices=("train", "val", "test"), help="of NAME (default train)")
+    parser.add_argument(
+        "--out", default="contact_sheet", metavar="DIR", help="folder to write to (default %(default)s)"
+    )
+    parser.add_argument(
+        "--count",
+        type=whole_number,
+        metavar="N",
+        help=f"samples of a config (default {_COUNT['config']}), or photos of each class of NAME ({_COUNT['name']})",
+    )
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Writes DIR/X.png and DIR/X.html; X is the last part of NAME, or the config's file name.
+
+    Raises:
+      UserError: wrong use, a wrong config, or bad data.
+    """
+    count = _COUNT["name" if args.config is None else "config"] if args.count is None else args.count
+    if args.config is not None and args.split is not None:
+        raise UserError(f"--split {args.split}: belongs to NAME; a config is shown as training sees it")
+    out = pathlib.Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: a file; expected a folder")
+    config = selection.config_of(args, overrides)
+    if args.config is None:
+        stem, section = pathlib.PurePath(args.name).name, _classes_section(config, args.split or "train", count)
+    else:
+        section = _dataset_batches(config, count) if "dataset" in config else _mixture_batches(config, count)
+        stem = pathlib.Path(args.config).stem
+    png = contact_sheet.stacked([figure.png for figure in section.figures])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{stem}.png").write_bytes(png)
+        (out / f"{stem}.html").write_text(html(f"Contact sheet of {stem}", [section]), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}; expected a folder that can be written to") from None
+    print(f"contact sheet: {out / stem}.png, {out / stem}.html")
+
+
+def _mixture_batches(config: ConfigDict, count: int) -> Section:
+    """Pairs from the first batches of a pretraining."""
+    checks.pretraining(config, devices=1)
+    datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
+    label_space = label_spaces.build(datasets, config.label_space)
+    steps = stages.total_steps(config, sum(map(len, datasets)))
+    shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
+    key_view = config.objective in objectives.TWO_VIEWS
+    batches = pipeline.pretrain_batches(config, datasets, label_space, start_batch=0, key_view=key_view)
+    with contextlib.closing(batches):
+        chosen = choose(batches, -(-count // 2), shares)
+    colours = contact_sheet.class_colours(datasets)[label_space.first_rows()]
+    figures = []
+    for start in range(0, len(chosen["mix_kind"]), _PAIRS):
+        part = range(start, min(start + _PAIRS, len(chosen["mix_kind"])))
+        png = contact_sheet.pairs(contact_sheet.choose_pairs(chosen, part), label_space, colours, _PAGE)
+        figures.append(Figure(png, f"Pairs {part[0] + 1} to {part[-1] + 1}. {_STRIPES}"))
+    text = (
+        f"The first pairs of each kind, as {config.objective} sees them before their channels are normalised: plain, "
+        "region-mixed and pixel-mixed, in about their shares and in the order of the run. The members of a pair stand "
+        "side by side. The query view of each is mixed with its partner's, the key view is not."
+    )
+    return Section("Pretraining", text, [runs.datasets_table(datasets, shares)], figures)
+
+
+def choose(batches: Iterator[dict], pairs: int, shares: dict) -> dict[str, np.ndarray]:
+    """The first pairs of each kind of mixing, in the order of the run, as a batch.
+
+    Args:
+      batches: of pipeline.pretrain_batches.
+      pairs: how many; so many of each kind as is its share, rounded, and one more pair where a kind would have none.
+      shares: of the kinds, as mixture.shares has them.
+
+    Returns:
+      A batch of these pairs; fewer where the first batches do not hold them.
+    """
+    share_of = {kind: shares[name] for kind, name in contact_sheet.KINDS.items() if shares[name] > 0}
+    missing = {kind: max(1, round(pairs * share)) for kind, share in share_of.items()}
+    found = []
+    for batch in itertools.islice(batches, _BATCHES):
+        numbers = []
+        for number, kind in enumerate(batch["mix_kind"].tolist()):
+            if missing[kind] > 0:
+                missing[kind] -= 1
+                numbers.append(number)
+        found.append(contact_sheet.choose_pairs(batch, numbers))
+        if not any(missing.values()):
+            break
+    return _joined(found)
+
+
+def _joined(batches: Sequence[dict]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def _dataset_batches(config: ConfigDict, count: int) -> Section:
+    """Samples of the first batches of a fine-tuning."""
+    checks.finetuning(config, devices=1)
+    source = sources.open_source(config.dataset, config.data, config.data_dir, "train", config.seed)
+    with contextlib.closing(pipeline.finetune_batches(config, source, start_batch=0)) as batches:
+        found = _joined(list(itertools.islice(batches, math.ceil(count / config.batch))))
+    colours = contact_sheet.class_colours([source])
+    figures = []
+    for start in range(0, count, 2 * _PAIRS):
+        part = {key: array[start : min(start + 2 * _PAIRS, count)] for key, array in found.items()}
+        png = contact_sheet.samples(part, source.classes, colours, start + 1, _PAGE)
+        figures.append(Figure(png, f"Samples {start + 1} to {start + len(part['image'])}. {_STRIPES}"))
+    text = "Samples of the first batches in their order, as the network sees them before their channels are normalised."
+    return Section(f"Fine-tuning on {source.name}", text, [], figures)
+
+
+def _classes_section(config: ConfigDict, split: str, count: int) -> Section:
+    """Photos and masks of a dataset, for each class those in which it fills most of the photo."""
+    source = sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
+    looked_at = np.unique(np.linspace(0, len(source) - 1, min(len(source), _LOOKED_AT)).astype(int))
+    best = largest(source, looked_at.tolist(), count)
+    colours = contact_sheet.class_colours([source])
+    seen = [name for name in source.classes if best[name]]
+    if not seen:
+        raise UserError(f"dataset {source.name!r} {split}: no pixel of any class in {len(looked_at)} masks")
+    figures = []
+    for start in range(0, len(seen), _CLASSES):
+        shown = {
+            name: [(source[index]["image"], source[index]["label"]) for index in best[name]]
+            for name in seen[start : start + _CLASSES]
+        }
+        names = "; ".join(f"{name}: {', '.join(map(source.describe, best[name]))}" for name in shown)
+        figures.append(Figure(contact_sheet.examples(shown, source.classes, colours), f"{_STRIPES} {names}."))
+    text = f"For each class the photos, out of {len(looked_at)} of {len(source)}, that it fills most of."
+    missing = [name for name in source.classes if not best[name]]
+    if missing:
+        text += f"\n\nIn none of them: {', '.join(missing)}."
+    return Section(f"{source.name} {split}", text, [], figures)
+
+
+def largest(source, indices: Sequence[int], count: int) -> dict[str, list[int]]:
+    """The photos that each class fills most of.
+
+    Args:
+      source: of sources.open_source.
+      indices: photos that are looked at.
+      count: photos of each class, at most.
+
+    Returns:
+      class -> indices, the one with the greatest share first; none where no photo has the class.
+    """
+
+    def shares(index: int) -> np.ndarray:
+        label = source[index]["label"]
+        return np.bincount(label.ravel().astype(np.int64) + 1, minlength=len(source.classes) + 1)[1:] / label.size
+
+    with ThreadPoolExecutor(cores()) as pool, Progress(len(indices), unit="photo") as progress:
+        of_photos = []
+        for found in pool.map(shares, indices):
+            of_photos.append(found)
+            if progress.live or len(of_photos) == len(indices):
+                progress.update(len(of_photos))
+    table = np.stack(of_photos)
+    order = np.argsort(-table, axis=0, kind="stable")[:count]
+    return {
+        name: [indices[row] for row in order[:, column] if table[row, column] > 0]
+        for column, name in enumerate(source.classes)
+    }

@@ -1,0 +1,258 @@
+"""`mdp data check`: opens every photo and mask once, and says what training would meet."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax.commands import data_selection as selection
+from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.data import label_space, sources
+from mdp_jax.data.batches.bad_images import most_skipped
+from mdp_jax.data.doctor import findings
+from mdp_jax.data.doctor.findings import Part
+from mdp_jax.data.doctor.scan import cores, scan
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.progress import Progress
+from mdp_jax.reporting.tables import Table, console, for_terminal
+from mdp_jax.storage.json_files import write_json
+
+SPLITS = ("train", "val", "test")
+_PLAIN_IDS = ("folder", "voc")  # kinds whose masks hold the class ids themselves
+_SHOWN = 3  # files of each kind of problem, and pairs of doubles
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp data check`."""
+    selection.add_arguments(parser)
+    parser.add_argument("--splits", metavar="A,B", help="to be looked at (default train,val)")
+    parser.add_argument("--json", metavar="FILE", help="write all that was found, every file with a problem by name")
+    parser.add_argument(
+        "--workers", type=whole_number, default=cores(), metavar="N", help="threads (default: one a core)"
+    )
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Looks at every photo, prints tables, warnings and problems, and writes the JSON.
+
+    Raises:
+      UserError: wrong use; or training would fail on the data: why, after all has been printed.
+    """
+    path = json_file(args.json)
+    config = selection.config_of(args, overrides)
+    parts = open_parts(config, _splits(args.splits))
+    _look(parts, args.workers)
+    found = _Report(parts, config.label_space if "sources" in config else "concatenated")
+    found.print()
+    if path:
+        write_json(path, found.as_json())
+    if found.failures:
+        more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
+        raise UserError(f"training would fail: {found.failures[0]}{more}")
+
+
+def _splits(text: str | None) -> tuple[str, ...]:
+    splits = tuple(text.split(",")) if text is not None else ()
+    for split in splits:
+        if split not in SPLITS or splits.count(split) > 1:
+            raise UserError(f"--splits {text}: {split!r}; expected some of {','.join(SPLITS)}, each once")
+    return splits
+
+
+def open_parts(config: ConfigDict, splits: tuple[str, ...]) -> list[Part]:
+    """The splits of the datasets of a config, opened as training would, but for the sizes of the photos.
+
+    Args:
+      config: of either loop.
+      splits: names; when empty train and val, of which pretraining does not need val.
+
+    Returns:
+      A Part for each dataset and split. One that is not needed and cannot be opened is left out.
+    """
+    needed = splits or (("train", "val") if "dataset" in config else ("train",))
+    data = ConfigDict(config.data)
+    # Bad photos are to be found here, so none is skipped.
+    data.update(short_side=0, cache=False, on_bad_image="stop")
+    parts = []
+    for dataset in selection.datasets_of(config):
+        for split in splits or ("train", "val"):
+            part = Part(dataset.name, split, split in needed, dataset.kind in _PLAIN_IDS)
+            try:
+                part.source = sources.open_source(dataset, data, config.data_dir, split, config.seed)
+                if split == "train" and config.data.on_bad_image == "skip":
+                    part.skipped = most_skipped(len(part.source), config.data.bad_image_share)
+            except UserError as error:
+                part.refused = str(error)
+            if part.source is not None or part.needed:
+                parts.append(part)
+    return parts
+
+
+def _look(parts: Sequence[Part], workers: int) -> None:
+    """Fills in what is found in each part, behind one progress bar."""
+    opened = [part for part in parts if part.source is not None]
+    total, done, start = sum(len(part.source) for part in opened), 0, time.perf_counter()
+    with Progress(total, unit="photo") as progress:
+
+        def report(photos: int) -> None:
+            nonlocal done
+            before, done = done, done + photos
+            # A file gets ten lines, a terminal every step.
+            if progress.live or before * 10 // total < done * 10 // total:
+                progress.update(done, images_per_second=done / (time.perf_counter() - start))
+
+        for part in opened:
+            part.found = scan(part.source, workers, report)
+
+
+class _Report:
+    """What was found in all parts, to be printed and to be written."""
+
+    def __init__(self, parts: Sequence[Part], kind: str):
+        """`kind` of label space that the datasets are to share."""
+        self.parts = parts
+        self.looked_at = [part for part in parts if part.found]
+        self.doubles = findings.doubles(parts)
+        self.clashes = _label_space_failure(parts, kind)
+        self.failures = findings.failures(parts) + self.clashes
+        self.remarks = [line for part in self.looked_at for line in findings.remarks(part)]
+
+    def print(self) -> None:
+        """Tables, problems and warnings, to stdout."""
+        screen = console()
+        for table in (photos_table(self.looked_at), sizes_table(self.looked_at), *class_tables(self.looked_at)):
+            screen.print(for_terminal(table))
+        sys.stdout.flush()
+        lines = [f"warning: {line}" for line in self.remarks]
+        lines += [line for double in self.doubles for line in self._double_lines(double)]
+        for part in self.parts:
+            lines += [f"problem: {part}: {part.refused}"] if part.refused else _problem_lines(part)
+        lines += [f"problem: {clash}" for clash in self.clashes]
+        lines.append(f"reasons to fail: {len(self.failures)}, warnings: {len(self.remarks) + len(self.doubles)}")
+        for line in lines:
+            print(line)
+
+    def _double_lines(self, double: findings.Doubles) -> list[str]:
+        first, second = self.parts[double.first], self.parts[double.second]
+        where = f"twice in {first}" if first is second else f"in {first} and {second}"
+        lines = [f"warning: the same photo {where}: {len(double.photos)}"]
+        lines += [f"  {one} = {other}" for one, other in double.photos[:_SHOWN]]
+        return lines + _rest(double.photos)
+
+    def as_json(self) -> dict:
+        """{"parts": a dict for each split of each dataset, "doubles", "warnings", "failures"}."""
+        return {
+            "parts": [_part_json(part) for part in self.parts],
+            "doubles": [
+                {"first": str(self.parts[d.first]), "second": str(self.parts[d.second]), "photos": d.photos}
+                for d in self.doubles
+            ],
+            "warnings": self.remarks,
+            "failures": self.failures,
+        }
+
+
+def _label_space_failure(parts: Sequence[Part], kind: str) -> list[str]:
+    """Why the classes of the datasets that were opened cannot stand side by side, if they cannot."""
+    opened = [part.source for part in parts if part.source is not None and part.split == parts[0].split]
+    if not opened:
+        return []
+    try:
+        label_space.build(opened, kind)
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _problem_lines(part: Part) -> list[str]:
+    lines = []
+    for problems in findings.problems_by_kind(part):
+        lines.append(f"problem: {part}: {len(problems)} of {len(part.source)} photos:")
+        lines += [f"  {line}" for _, line in problems[:_SHOWN]]
+        lines += _rest(problems)
+        hint = findings.look_into(part, problems)
+        lines += [f"  perhaps: {hint}"] if hint else []
+    return lines
+
+
+def _rest(items: Sequence) -> list[str]:
+    return [f"  and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
+
+
+def photos_table(parts: Sequence[Part]) -> Table:
+    """A row for each part that was looked at."""
+    rows = []
+    for part in parts:
+        found = part.found
+        seen = f"{found.classes_seen.sum()} of {len(part.source.classes)}"
+        ignored = _percent(int(found.pixels[0]), int(found.pixels.sum()))
+        rows.append([part.dataset, part.split, len(part.source), len(found.problems), ignored, found.unlabelled, seen])
+    columns = ["dataset", "split", "photos", "unusable", "ignored %", "unlabelled", "classes seen"]
+    return Table(columns, rows, "Photos (of all pixels, the ignored ones in %; photos without any labelled pixel)")
+
+
+def sizes_table(parts: Sequence[Part]) -> Table:
+    """Least, median and greatest height and width of the photos of each part."""
+    rows = [
+        [part.dataset, part.split, side, *_range(part, axis).values()]
+        for part in parts
+        for axis, side in enumerate(("height", "width"))
+    ]
+    return Table(["dataset", "split", "side", "min", "median", "max"], rows, "Sizes in pixels")
+
+
+def _range(part: Part, axis: int) -> dict[str, int | None]:
+    """Least, median and greatest side of the readable photos; the median is the side of a photo."""
+    sides = sorted(size[axis] for size in part.found.sizes)
+    if not sides:
+        return {"min": None, "median": None, "max": None}
+    return {"min": sides[0], "median": sides[(len(sides) - 1) // 2], "max": sides[-1]}
+
+
+def class_tables(parts: Sequence[Part]) -> list[Table]:
+    """For each dataset a row for each class: its share of the labelled pixels and its photos, by split."""
+    tables = []
+    for name, classes in dict.fromkeys((part.dataset, part.source.classes) for part in parts):
+        splits = [part for part in parts if (part.dataset, part.source.classes) == (name, classes)]
+        columns = ["id", "class"]
+        columns += [f"{part.split} {what}" for part in splits for what in ("%", "photos")]
+        rows = [
+            [index, label, *(value for part in splits for value in _class_cells(part, index))]
+            for index, label in enumerate(classes)
+        ]
+        tables.append(Table(columns, rows, f"Classes of {name} (of its labelled pixels, in %)"))
+    return tables
+
+
+def _class_cells(part: Part, index: int) -> tuple[float | None, int]:
+    pixels, photos = part.found.pixels[1:], part.found.photos[1:]
+    return _percent(int(pixels[index]), int(pixels.sum())), int(photos[index])
+
+
+def _part_json(part: Part) -> dict:
+    row = {"dataset": part.dataset, "split": part.split, "needed": part.needed, "refused": part.refused or None}
+    if not part.found:
+        return row
+    found, labels = part.found, part.source.classes
+    return row | {
+        "photos": len(part.source),
+        "unusable": len(found.problems),
+        "unlabelled": found.unlabelled,
+        "height": _range(part, 0),
+        "width": _range(part, 1),
+        "pixels": int(found.pixels.sum()),
+        "ignored_pixels": int(found.pixels[0]),
+        "classes": [
+            {"id": i, "class": label, "pixels": int(found.pixels[i + 1]), "photos": int(found.photos[i + 1])}
+            for i, label in enumerate(labels)
+        ],
+        "never_seen": [labels[i] for i in np.flatnonzero(~found.classes_seen)],
+        "problems": [{"photo": part.source.describe(index), "problem": line} for index, line in found.problems],
+    }

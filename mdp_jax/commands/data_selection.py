@@ -1,0 +1,53 @@
+"""Which datasets `mdp data check` and `mdp data browse` are about: those of a config, or one by name."""
+
+import argparse
+
+from ml_collections import ConfigDict
+
+from mdp_jax import config as configs
+from mdp_jax.commands import data as data_command
+from mdp_jax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """NAME with its place, or --config."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of a dataset; also its kind, if it is one")
+    parser.add_argument("--data_dir", metavar="D", help="folder of the datasets")
+    parser.add_argument(
+        "--kind", choices=data_command.KINDS, help="its form (default: NAME if it is one, otherwise folder)"
+    )
+    parser.add_argument("--root", metavar="R", help="its folder, under D unless absolute (default: that of the kind)")
+    parser.add_argument("--config", metavar="FILE", help="in place of NAME: a pretraining or fine-tuning config")
+    parser.epilog = (
+        "Every value of the config, or of NAME's part of one (configs/base.py), can be set by --config.key=value."
+    )
+
+
+def config_of(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
+    """The config that --config names, or a fine-tuning config of the dataset NAME; locked.
+
+    Raises:
+      UserError: neither or both are given, an argument that does not go with --config, or a wrong config.
+    """
+    if (args.name is None) == (args.config is None):
+        raise UserError(f"mdp data {args.command}: expected NAME or --config FILE, one of them")
+    if args.name is not None:
+        config = configs.base().finetune()
+        config.dataset = data_command.dataset_config(args, data_command.KINDS, overrides)
+        config.data_dir = args.data_dir or ""
+        config.lock()
+        return config
+    for option in ("kind", "root"):
+        if getattr(args, option) is not None:
+            raise UserError(f"--{option} {getattr(args, option)}: belongs to NAME; a config is changed by --config.key")
+    if args.data_dir is not None:
+        overrides = [*overrides, ("data_dir", args.data_dir)]
+    config = configs.apply_overrides(configs.load(args.config), overrides)
+    if not datasets_of(config):
+        raise UserError(f"--config {args.config}: no sources in it; expected at least one dataset")
+    return config
+
+
+def datasets_of(config: ConfigDict) -> tuple[ConfigDict, ...]:
+    """The datasets of a config of either loop."""
+    return (config.dataset,) if "dataset" in config else config.sources

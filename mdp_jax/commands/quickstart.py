@@ -1,0 +1,118 @@
+"""`mdp quickstart`: pretrain on three drawn datasets, fine-tune on a fourth, compare with training from scratch."""
+
+import argparse
+import functools
+import pathlib
+import time
+
+from mdp_jax import config as configs
+from mdp_jax.commands import finetune, pretrain
+from mdp_jax.data import sources
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation.inference import Predictor
+from mdp_jax.method.prototypes import Bank
+from mdp_jax.models import network
+from mdp_jax.reporting import figures, runs
+from mdp_jax.reporting.report import Figure, Section
+from mdp_jax.reporting.tables import Table, console, for_terminal, scores_table
+from mdp_jax.storage import checkpoints as checkpoint
+from mdp_jax.storage.json_files import write_json
+from mdp_jax.training import workdir
+from mdp_jax.training.monitor import read_metrics
+
+LEARNING_RATES = (0.1, 0.2)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `mdp quickstart`."""
+    parser.add_argument("--workdir", default="runs/quickstart", help="folder of all its runs (default runs/quickstart)")
+    parser.epilog = (
+        "Values set by --config.key=value hold for the pretraining and every fine-tuning; both must have them."
+    )
+
+
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+    """Runs pretraining, four fine-tunings, and writes report.html and summary.json.
+
+    Both initial states get the same number of steps, and each the better of the same two learning rates.
+
+    Raises:
+      UserError: a config value that only one of the loops has or that cannot be, or a workdir of something else.
+    """
+    began = time.perf_counter()
+    folder = pathlib.Path(args.workdir)
+    pretraining = configs.apply_overrides(configs.load("configs/quickstart/pretrain.py"), overrides)
+    finetunings = {}
+    for name, init in (("pretrained", str(folder / "pretrain")), ("scratch", "scratch")):
+        for lr in LEARNING_RATES:
+            values = [*overrides, ("init", init), ("optim.lr", str(lr))]
+            finetunings[name, lr] = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain" / "config.json").exists():
+        raise UserError(f"--workdir {folder}: not empty and not of a quickstart; expected a new folder or that of one")
+    pretrain.train(pretraining, folder / "pretrain")
+    results = {}
+    for (name, lr), config in finetunings.items():
+        workdir_of = folder / f"{name}_lr{lr}"
+        results[name, lr] = (finetune.train(config, workdir_of), workdir_of)
+    best = {
+        name: max((results[name, lr] for lr in LEARNING_RATES), key=lambda result: result[0]["mIoU"])
+        for name in ("pretrained", "scratch")
+    }
+    summary = {name: round(scores["mIoU"], 2) for name, (scores, _) in best.items()}
+    summary["seconds"] = round(time.perf_counter() - began, 1)
+    write_json(folder / "summary.json", summary)
+    console().print(for_terminal(_runs_table(results)))
+    runs.write_page(
+        folder, "Quickstart: does multi-dataset pretraining pay?", _sections(folder, results, best, summary)
+    )
+    print(", ".join(f"{name} {value}" for name, value in summary.items()))
+
+
+def _runs_table(results: dict) -> Table:
+    rows = [[name, str(lr), scores["mIoU"]] for (name, lr), (scores, _) in results.items()]
+    return Table(["from", "learning rate", "mIoU (%)"], rows, "Fine-tuned on valley, validation scenes")
+
+
+def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) -> list[Section]:
+    scores = {name: scores for name, (scores, _) in best.items()}
+    history = {name: read_metrics(folder_of) for name, (_, folder_of) in best.items()}
+    mean_iou = {name: runs.series(rows, "val_mIoU")["val_mIoU"] for name, rows in history.items()}
+    losses = {name: runs.series(rows, "loss")["loss"] for name, rows in history.items()}
+    predictors, photos = {}, None
+    for name in ("scratch", "pretrained"):
+        config, classes, variables = workdir.load_finetuned(best[name][1])
+        predictor = Predictor(network.segmenter(config.model, len(classes)), config)
+        predictors[f"from {name}" if name == "scratch" else name] = functools.partial(predictor, variables)
+        photos = sources.open_source(config.dataset, config.data, config.data_dir, "val", config.seed)
+    grid = figures.prediction_grid(runs.prediction_rows(photos, predictors), photos.classes)
+    state, _ = checkpoint.load(folder / "pretrain")
+    bank = Bank(**state["bank"])
+    label_space = LabelSpace.load(folder / "pretrain" / "label_space.json")
+    pretraining = runs.series(read_metrics(folder / "pretrain"), "loss", "prototype_loss")
+    return [
+        Section(
+            "Result",
+            f"Pretraining on harbor, meadow and town, whose classes do not agree, then 25 scenes of valley: "
+            f"{summary['pretrained']} mIoU, against {summary['scratch']} from scratch with the same steps. Each is the "
+            f"better of the learning rates {LEARNING_RATES[0]} and {LEARNING_RATES[1]}. "
+            f"All of it took {summary['seconds']} seconds.",
+            [_runs_table(results), scores_table(scores, "IoU (%) by class, each at its better learning rate")],
+        ),
+        Section("Pictures", figures=[Figure(grid, "Validation scenes of valley, never seen in training.")]),
+        Section(
+            "Curves",
+            figures=[
+                Figure(figures.curves(mean_iou, "mIoU (%)"), "Validation mIoU while fine-tuning."),
+                Figure(figures.curves(losses, "cross entropy"), "Training loss while fine-tuning."),
+                Figure(figures.curves(pretraining, "loss"), "Pretraining loss."),
+            ],
+        ),
+        Section(
+            "Prototypes",
+            "Nobody told the network which classes of different datasets mean the same. Similar prototypes off the "
+            "diagonal blocks are what it found.",
+            [runs.bank_summary(bank, label_space)],
+            [runs.heatmap(bank, label_space)],
+        ),
+    ]

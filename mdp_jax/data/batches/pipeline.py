@@ -1,0 +1,173 @@
+"""Batches for the two loops: grain interleaves the shuffled, repeated sources, and its threads read and augment.
+
+Each sample depends on (config.seed, its number in the whole run) alone, so batch k is the same whichever batch a run
+begins at, and whatever the number of threads and processes.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax.data.batches import augment, mixture, stages
+from mdp_jax.data.batches.shuffle import ShuffledEpochs
+from mdp_jax.data.label_space import LabelSpace, build
+
+_SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
+
+
+def pretrain_schedule(config: ConfigDict, sources: Sequence) -> mixture.Schedule:
+    """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`.
+
+    Datasets are drawn by config.mixture_weights, or else by their sizes, those outside of a stage of config.stages not
+    at all, and from the steps of config.mixture_schedule on by its rows; pairs are mixed from step config.mixing.start
+    on. UserError where a stage has no step.
+    """
+    weights = config.mixture_weights
+    if not weights:
+        weights = mixture.mixture_weights([len(source) for source in sources], config.mixture_temperature)
+    pairs = config.batch // 2  # of a step
+    rows = dict(stages.weights(config, sources, weights)) | {step: row for step, *row in config.mixture_schedule}
+    starts = sorted((step * pairs, row) for step, row in rows.items())
+    phases = mixture.phases(starts, config.mixing.region, config.mixing.pixel, config.mixing.start * pairs)
+    return mixture.Schedule(phases, config.seed)
+
+
+def pretrain_batches(
+    config: ConfigDict,
+    sources: Sequence,
+    label_space: LabelSpace,
+    *,
+    start_batch: int,
+    key_view: bool = True,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches of pairs of samples, each with two views (METHOD.md section 4); the first one is `start_batch`.
+
+    A process gets its contiguous block of each global batch of config.batch samples: B of them, P = B / 2 pairs, whose
+    members are 2j and 2j + 1.
+
+      image, key_image  uint8 [B, H, W, 3], RGB: the query view and, with `key_view`, the second view, augmented
+                        independently; of a photo of an unlabelled dataset with the query view's crop and flip
+      label, key_label  int16 [B, H, W], global id, -1 ignore
+      dataset           int32 [B]
+      mix_kind          int32 [P]: 0 plain, 1 region, 2 pixel
+      lam               float32 [P]: 1 in plain pairs
+      box               int32 [P, 4]: y0, x0, y1, x1, half open; 0 unless the pair is region-mixed
+
+    The config's values are those that checks.py lets through; reading raises what the sources raise.
+    """
+    build(sources, label_space.kind).require_same(label_space, "the label space given to the pipeline")
+    schedule = pretrain_schedule(config, sources)
+    streams = [
+        _stream(source, config.seed, d).map(functools.partial(_globally, dataset=d, ids=np.array([*ids, -1], np.int16)))
+        for d, (source, ids) in enumerate(zip(sources, label_space.global_ids, strict=True))
+    ]
+    samples = grain.MapDataset.select_from_datasets(streams, schedule)
+    distortion = config.data.photometric.to_dict()
+    views = functools.partial(_views, view=pretrain_view(config.data), distortion=distortion, key_view=key_view)
+    samples = samples.random_map(views, seed=_view_seed(config.seed))
+    share = config.batch // process_count
+    batches = samples.batch(share, drop_remainder=True)
+    batches = batches.map_with_index(functools.partial(_add_mixing, config=config, schedule=schedule))
+    return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
+
+
+def finetune_batches(
+    config: ConfigDict, source, *, start_batch: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches of one dataset (METHOD.md section 6); the first one is `start_batch`.
+
+    A process gets its contiguous block of B samples of each global batch of config.batch:
+    "image" uint8 [B, H, W, 3] RGB, "label" int16 [B, H, W], local id, -1 ignore.
+
+    The config's values are those that checks.py lets through; reading raises what the source raises.
+    """
+    samples = _stream(source, config.seed, 0)
+    view = functools.partial(_one_view, view=finetune_view(config.data))
+    samples = samples.random_map(view, seed=_view_seed(config.seed))
+    batches = samples.batch(config.batch // process_count, drop_remainder=True)
+    return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
+
+
+def pretrain_view(data: ConfigDict) -> Callable:
+    """(image, label, generator) -> one view of the pretraining, by the config's `data` (data/augment.py)."""
+    return functools.partial(
+        augment.pretrain_view, **_view_settings(data), scale=tuple(data.scale), ratio=tuple(data.ratio)
+    )
+
+
+def finetune_view(data: ConfigDict) -> Callable:
+    """(image, label, generator) -> one training view of fine-tuning, by the config's `data` (data/augment.py)."""
+    return functools.partial(
+        augment.finetune_view,
+        **_view_settings(data),
+        scale=tuple(data.scale),
+        category_ratio=data.category_ratio,
+        fill=tuple(round(value) for value in data.mean),
+    )
+
+
+def _view_settings(data: ConfigDict) -> dict:
+    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": data.photometric.to_dict()}
+
+
+def _view_seed(seed: int) -> int:
+    """The seed of the augmentation for grain, which takes 32 bits."""
+    return int(np.random.SeedSequence((seed, _VIEWS)).generate_state(1)[0])
+
+
+def _stream(source, seed: int, dataset: int) -> grain.MapDataset:
+    """The source's samples, shuffled anew in each epoch, for ever."""
+    order = ShuffledEpochs(len(source), (seed, _SHUFFLE, dataset))
+    return grain.MapDataset.select_from_datasets([grain.MapDataset.source(source)], order)
+
+
+def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
+    """Adds what the mixture must know of a sample's dataset: `ids`, the global ids of its classes, then -1."""
+    return {**sample, "dataset": np.int32(dataset), "ids": ids}
+
+
+def _views(sample: dict, rng: np.random.Generator, view, distortion: dict[str, float], key_view: bool) -> dict:
+    photo = sample["image"], sample["label"]
+    if key_view and len(sample["ids"]) == 1:
+        # The pixels of an unlabelled photo are labelled by their own embeddings in the key view (METHOD.md section 7).
+        image, label = view(*photo, rng, distortion=dict.fromkeys(distortion, 0.0))
+        found = [(augment.photometric(image, rng, **distortion), label) for _ in range(2)]
+    else:
+        found = [view(*photo, rng) for _ in range(1 + key_view)]
+    views = {"dataset": sample["dataset"]}
+    for prefix, (image, label) in zip(("", "key_"), found, strict=False):
+        # Label -1 takes the last of the ids.
+        views |= {f"{prefix}image": image, f"{prefix}label": sample["ids"].take(label, mode="wrap")}
+    return views
+
+
+def _one_view(sample: dict, rng: np.random.Generator, view) -> dict:
+    image, label = view(sample["image"], sample["label"], rng)
+    return {"image": image, "label": label}
+
+
+def _add_mixing(block: int, batch: dict, config: ConfigDict, schedule: mixture.Schedule) -> dict:
+    """Adds kind, lam and box to the run's block number `block`, one process's share of a global batch."""
+    pairs = len(batch["dataset"]) // 2
+    size, beta = tuple(config.data.crop), config.mixing.beta
+    rows = [mixture.pair_mixing(schedule, block * pairs + j, size, beta, config.seed) for j in range(pairs)]
+    kinds, lams, boxes = zip(*rows, strict=True)
+    mixing = {
+        "mix_kind": np.array(kinds, np.int32),
+        "lam": np.array(lams, np.float32),
+        "box": np.array(boxes, np.int32),
+    }
+    return {**batch, **mixing}
+
+
+def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, count: int) -> Iterator:
+    """A process's block of each global batch, from batch `start` on; every thread makes whole blocks."""
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    iterator = iter(blocks[index::count].to_iter_dataset(options))
+    iterator.set_state({"next_index": start})
+    return iterator

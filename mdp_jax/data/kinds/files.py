@@ -1,0 +1,74 @@
+"""What all sources of photo and mask files share."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from mdp_jax.data import images
+from mdp_jax.data.kinds.classes import NO_CLASS, ClassTable
+from mdp_jax.errors import UserError
+
+
+class FileSource:
+    """One split of a dataset, a photo and a mask for each sample.
+
+    `name`; `classes`; `palette`, uint8 RGB [C, 3] or None; source[i] = {"image": uint8 [H, W, 3] RGB, "label": int16
+    [H, W], class id, -1 ignored}. Reading a sample raises UserError where a file is unreadable, truncated or huge,
+    where mask and photo differ in size, and where the mask holds an id that it must not hold.
+    """
+
+    def __init__(
+        self, name: str, table: ClassTable, pairs: Sequence[tuple[str, str]], palette_masks: bool, ids_of: str
+    ):
+        """Args:
+        name: of the dataset.
+        table: its classes.
+        pairs: (photo, mask), paths of the samples in order.
+        palette_masks: masks may be palette PNGs, whose indices are the ids.
+        ids_of: who says which ids a mask may hold, for errors.
+        """
+        self.name = name
+        self.classes = table.names
+        self.palette = table.palette
+        self._table = table
+        self._pairs = pairs
+        self._palette_masks = palette_masks
+        self._ids_of = ids_of
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        photo_path, mask_path = self._pairs[index]
+        image = images.read_photo(photo_path)
+        mask = images.read_mask(mask_path, self._palette_masks)
+        return {"image": image, "label": label_of(image, mask, self._table, mask_path, self._ids_of)}
+
+    def describe(self, index: int) -> str:
+        """The photo's file name."""
+        return os.path.basename(self._pairs[index][0])
+
+    def files(self, index: int) -> tuple[pathlib.Path, pathlib.Path]:
+        """The files of the photo and of its mask."""
+        photo, mask = self._pairs[index]
+        return pathlib.Path(photo), pathlib.Path(mask)
+
+
+def label_of(image: np.ndarray, mask: np.ndarray, table: ClassTable, where: str, ids_of: str) -> np.ndarray:
+    """The label, int16 [H, W], of a photo, uint8 [H, W, 3], and its mask, uint8 [H, W], with the ids of a table.
+
+    `where` and `ids_of` are what errors call the mask and who says which ids it may hold. UserError where mask and
+    photo differ in size, and where the mask holds an id that it must not hold.
+    """
+    if mask.shape != image.shape[:2]:
+        found, expected = (f"{height} x {width}" for height, width in (mask.shape, image.shape[:2]))
+        turned = " (turned by its EXIF orientation?)" if mask.shape == image.shape[1::-1] else ""
+        raise UserError(f"{where} is {found} pixels (height x width); expected {expected} as its photo{turned}")
+    label = cv2.LUT(mask, table.to_label)  # several times as fast as NumPy's own indexing
+    if label.min() == NO_CLASS:
+        wrong = mask[label == NO_CLASS].min()
+        raise UserError(f"{where} holds id {wrong}; expected {table.expected()}, the ids of {ids_of}")
+    return label

@@ -1,0 +1,101 @@
+"""The kind `tfds`: a set of TensorFlow Datasets that has photos and masks, prepared as ArrayRecords; no TensorFlow."""
+
+import os
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdp_jax.data import images
+from mdp_jax.data.kinds.classes import NO_CLASS, ClassTable
+from mdp_jax.data.kinds.files import label_of
+from mdp_jax.errors import UserError
+
+
+class TfdsSource:
+    """The samples of one split.
+
+    `name`; `classes`, as the config names them; source[i] = {"image": uint8 [H, W, 3] RGB, "label": int16 [H, W], the
+    mask's value less `label_offset`, -1 where the mask holds one of `ignore`}. Photos are not turned as their EXIF
+    orientation says, since TensorFlow does not do so either. Reading a sample raises UserError where the record is
+    damaged, where mask and photo differ in size, and where a mask's value is no class.
+    """
+
+    def __init__(self, config: ConfigDict, data_dir: str, split: str):
+        """`config` as configs.base.tfds makes it; its root is joined to `data_dir` unless absolute.
+
+        UserError where the config has no classes or no such split, and where the set is not there, not prepared as
+        ArrayRecords or without such photos and masks.
+        """
+        self.name = config.name
+        self._table = _table(config)
+        self.classes = self._table.names
+        self.palette = None
+        self._keys = (config.image_key, config.mask_key)
+        self._where = f"dataset {config.name!r}"
+        names = {"train": config.train_split, "val": config.val_split}
+        if split not in names:
+            raise UserError(f"{self._where} has no split {split!r}; expected {' or '.join(names)}")
+        folder = os.path.join(os.path.expanduser(data_dir), os.path.expanduser(config.root))
+        self._records = self._open(config.tfds_name, folder, names[split])
+        self._split = names[split]
+
+    def _open(self, tfds_name: str, folder: str, split: str):
+        import tensorflow_datasets as tfds
+
+        asked = f"tfds.builder({tfds_name!r}, data_dir={folder!r}, file_format='array_record')"
+        try:
+            builder = tfds.builder(tfds_name, data_dir=folder, file_format="array_record")
+        except Exception as error:  # of any type: code of the set itself runs
+            raise UserError(f"{self._where}: {asked} fails: {_line(error)}") from None
+        if not builder.is_prepared():
+            raise UserError(f"{self._where}: {builder.data_dir} is missing; expected {asked} to be prepared")
+        features = dict(builder.info.features.items())
+        for key in self._keys:
+            if not isinstance(features.get(key), tfds.features.Image):
+                known = ", ".join(sorted(features))
+                raise UserError(f"{self._where}: {key!r} of {tfds_name} is no image; its keys are {known}")
+        decoders = dict.fromkeys(self._keys, tfds.decode.SkipDecoding())
+        try:
+            return builder.as_data_source(split, decoders=decoders)
+        except (ValueError, NotImplementedError, RuntimeError, OSError) as error:
+            raise UserError(f"{self._where}: {builder.data_dir} has no {split!r} to read: {_line(error)}") from None
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        where = f"{self._where}: {self.describe(index)}"
+        try:
+            record = self._records[index]
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{where} is damaged: {_line(error)}") from None
+        image, mask = (record[key] for key in self._keys)
+        image = images.decode_photo(where, image, turn=False)
+        mask = images.decode_mask(f"{where} (mask)", mask)
+        return {"image": image, "label": label_of(image, mask, self._table, f"{where} (mask)", "its config")}
+
+    def describe(self, index: int) -> str:
+        """Split and number of the record: sets have no common key for a file name."""
+        return f"{self._split}[{index}]"
+
+
+def _table(config: ConfigDict) -> ClassTable:
+    """The classes of a config; UserError where they do not fit into the 256 values of a mask."""
+    names, offset, ignore = tuple(config.classes), config.label_offset, tuple(config.ignore)
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"dataset {config.name!r}: classes = {names}; expected the names of the classes, each once")
+    last = offset + len(names) - 1
+    if offset < 0 or last > 255 or any(not 0 <= value <= 255 or offset <= value <= last for value in ignore):
+        raise UserError(
+            f"dataset {config.name!r}: label_offset {offset}, {len(names)} classes and ignore {ignore}; expected "
+            "values from 0 to 255, those of the classes apart from those to ignore"
+        )
+    to_label = np.full(256, NO_CLASS, np.int16)
+    to_label[offset : last + 1] = np.arange(len(names))
+    to_label[list(ignore)] = -1
+    return ClassTable(names, to_label)
+
+
+def _line(error: Exception) -> str:
+    """The beginning of what TFDS says, which may be a list of all its sets."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

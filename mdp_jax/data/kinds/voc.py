@@ -1,0 +1,84 @@
+"""PASCAL VOC 2012: 20 classes of objects and the background; 255 is their border. With the masks of SBD, if wanted."""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from mdp_jax.data.kinds import listing
+from mdp_jax.data.kinds.classes import released
+from mdp_jax.data.kinds.files import FileSource
+from mdp_jax.errors import UserError
+
+_PHOTOS, _MASKS, _SBD_MASKS = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
+_LISTS = pathlib.PurePath("ImageSets", "Segmentation")
+_OWN_LISTS = {"train": [("train", _MASKS)], "trainval": [("trainval", _MASKS)], "val": [("val", _MASKS)]}
+# Two ways of adding SBD are about, each of (list, folder of its masks). MMSegmentation's comes first, as it keeps VOC's
+# own masks where VOC has them; its trainaug.txt does not say which those are.
+_SBD_LISTS = {
+    "aug": [("train", _MASKS), ("aug", _SBD_MASKS)],
+    "train_aug": [("train_aug", _SBD_MASKS)],
+    "trainaug": [("trainaug", _SBD_MASKS)],
+}
+TRAIN_LISTS = ("train", "trainval", "train_aug")
+
+
+class VocSource(FileSource):
+    """Photos of ImageSets/Segmentation/LIST.txt, in its order: JPEGImages/*.jpg, SegmentationClass/*.png.
+
+    The training photos are those of the config's train_list. train_aug: train.txt, and aug.txt with masks from
+    SegmentationClassAug; or, where there is no aug.txt, train_aug.txt or trainaug.txt with all masks from there.
+    """
+
+    def __init__(self, config: ConfigDict, data_dir: str, split: str):
+        """`config` as configs.base.voc makes it; its root is joined to `data_dir` unless absolute.
+
+        UserError where a directory or list is missing, where a list names a missing file or a photo twice, where a list
+        of SBD names photos for validation, and on a split without masks.
+        """
+        root = listing.root_of(config, data_dir, (_PHOTOS, _MASKS, str(_LISTS)))
+        if config.train_list not in TRAIN_LISTS:
+            known = ", ".join(TRAIN_LISTS)
+            raise UserError(f"dataset {config.name!r} has train_list {config.train_list!r}; expected one of {known}")
+        name = listing.split_of(config, split, {"train": config.train_list, "val": "val"})
+        lists = root / _LISTS
+        parts = _with_sbd(lists) if name == "train_aug" else _OWN_LISTS[name]
+        photos = listing.files(root / _PHOTOS, (".jpg",))
+        pairs: list[tuple[str, str]] = []
+        for part, folder in parts:
+            masks = listing.files(root / folder, (".png",))
+            places = (f"{root / _PHOTOS}/*.jpg", f"{root / folder}/*.png")
+            file = lists / f"{part}.txt"
+            pairs += listing.listed(file, _names(file), photos, masks, places)
+        super().__init__(config.name, released("voc"), pairs, palette_masks=True, ids_of="VOC 2012")
+
+
+def _with_sbd(lists: pathlib.Path) -> list[tuple[str, str]]:
+    """The (list, folder of its masks) that make up train_aug."""
+    name = next((name for name in _SBD_LISTS if (lists / f"{name}.txt").is_file()), None)
+    if name is None:
+        expected = ", ".join(f"{name}.txt" for name in _SBD_LISTS)
+        raise UserError(
+            f"{lists} has no list with the photos of SBD; expected one of {expected}, or train_list=train for VOC's "
+            f"own photos alone; {listing.found_at(lists)}"
+        )
+    others = [other for other, _ in [*_OWN_LISTS["val"], *_SBD_LISTS[name]] if other != name]
+    for other in others:
+        _require_apart(lists / f"{name}.txt", lists / f"{other}.txt")
+    return _SBD_LISTS[name]
+
+
+def _require_apart(file: pathlib.Path, other: pathlib.Path) -> None:
+    """SBD's own lists hold photos that VOC keeps for validation, and all that VOC trains on."""
+    taken = {name for _, name in _names(other)}
+    both = [(line, name) for line, name in _names(file) if name in taken]
+    if both:
+        line, name = both[0]
+        raise UserError(
+            f"{file} line {line} names {name}, as {other.name} does ({len(both)} such); expected no photo of both"
+        )
+
+
+def _names(file: pathlib.Path) -> list[tuple[int, str]]:
+    """(line, name) of a list, whose lines hold a name or the paths of photo and mask; empty ones are left out."""
+    lines = listing.lines(file, "a name of a photo on each line")
+    return [(i, pathlib.PurePath(line.split()[0]).stem) for i, line in enumerate(lines, start=1) if line]

@@ -1,0 +1,159 @@
+"""What `mdp bench loss` and `mdp bench step` compare with: torch_reference.py where that is written for reading.
+
+The same values, as one writes them in PyTorch to be fast: no loop over images and classes, one log-softmax, masks in
+place of indices that the host must wait for, convolutions in the layout channels last, automatic mixed precision where
+the config computes in bfloat16.
+"""
+
+import contextlib
+import copy
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mdp_jax.parity import torch_network, torch_reference
+from mdp_jax.parity.torch_reference import Bank
+
+BACKBONES = tuple(torch_network.RESNETS)
+
+
+def device_beside(jax_platform: str) -> str | None:
+    """The name of PyTorch's device of the kind that JAX uses ("cpu", "gpu"), or None where it has none."""
+    if jax_platform == "gpu":
+        return "cuda" if torch.cuda.is_available() else None
+    return "cpu" if jax_platform == "cpu" else None
+
+
+def use_all_threads() -> None:
+    """Gives PyTorch's operations as many threads as this process has cores, as JAX's have."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(cores)
+
+
+def wait(device: str) -> None:
+    """Returns when all that was asked of a device is done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def tensors(arrays: dict[str, np.ndarray], device: str) -> dict[str, Tensor]:
+    """NumPy arrays on a device."""
+    return {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+
+
+def make_bank(vectors: np.ndarray, images_seen: np.ndarray, device: str) -> Bank:
+    """The bank of [C, D] and int [C] on a device, in float32."""
+    return Bank(torch.tensor(vectors, dtype=torch.float32, device=device), torch.tensor(images_seen, device=device))
+
+
+def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> Tensor:
+    """L + alpha L_csc (METHOD.md section 4) by autograd, a scalar; arguments as of torch_reference.losses.
+
+    One log-softmax over all classes for all pixels; `method.sparse_coding` is "pull" or "off".
+    """
+    seen = bank.images_seen > 0
+    own = labels.clamp(min=0)
+    weights = weights * ((labels >= 0) & seen[own])
+    lowest = torch.finfo(v.dtype).min
+    similarity = v @ bank.vectors.T
+    log_p = F.log_softmax((similarity / method.temperature).masked_fill(~seen, lowest), dim=1)
+    total = -(weights * log_p.gather(1, own)).sum()
+    if method.sparse_coding == "pull":
+        # A class that is no label of the pixel stands in for a label that is missing.
+        others = similarity.detach().masked_fill(~seen, -torch.inf)
+        others.scatter_(1, torch.where(labels < 0, own.amax(dim=1, keepdim=True), own), -torch.inf)
+        nearest, neighbours = others.topk(min(method.sparse_classes, others.shape[1]), dim=1)
+        exists = nearest > -torch.inf
+        code = F.softmax(torch.where(exists, nearest / method.sparse_temperature, lowest), dim=1) * exists
+        pixel = weights.sum(dim=1, keepdim=True)
+        total = total - method.sparse_weight * (pixel * code * log_p.gather(1, neighbours)).sum()
+    count = weights.sum()
+    return total / torch.where(count > 0, count, 1.0)
+
+
+@torch.no_grad()
+def update_bank(bank: Bank, embeddings: Tensor, labels: Tensor, m_proto: float) -> Bank:
+    """The bank after a batch (METHOD.md section 3): embeddings [B, N, D] unit vectors, labels int [B, N]."""
+    classes, (images, _, dim) = len(bank.vectors), embeddings.shape
+    rows = torch.arange(images, device=labels.device)[:, None] * (classes + 1)
+    ids = (torch.where(labels < 0, classes, labels) + rows).flatten()  # ignored pixels in a row of their own
+    sums = embeddings.new_zeros(images * (classes + 1), dim).index_add_(0, ids, embeddings.flatten(0, 1))
+    present = torch.zeros(len(sums), dtype=torch.bool, device=sums.device).index_fill_(0, ids, True)
+    means = F.normalize(sums.view(images, classes + 1, dim)[:, :classes], dim=2, eps=1e-12)
+    count = present.view(images, classes + 1)[:, :classes].sum(dim=0)
+    mean = means.sum(dim=0) / count.clamp(min=1)[:, None]
+    known = (bank.images_seen > 0)[:, None]
+    new = F.normalize(torch.where(known, m_proto * bank.vectors + (1 - m_proto) * mean, mean), dim=1, eps=1e-12)
+    return Bank(torch.where((count > 0)[:, None], new, bank.vectors), bank.images_seen + count)
+
+
+def _precision(config, device: str) -> contextlib.AbstractContextManager:
+    """In which the networks run: that of config.model.compute_dtype, "float32" or "bfloat16"."""
+    return torch.autocast(device, torch.bfloat16, enabled=config.model.compute_dtype == "bfloat16")
+
+
+class Pretraining:
+    """One step of METHOD.md section 3 at a time, in float32 or, the two encoders, in bfloat16."""
+
+    def __init__(self, config, bank: Bank, device: str) -> None:
+        self.config, self.bank, self.device = config, bank, device
+        self.f = torch_network.PixelEncoder(config.model).to(device, memory_format=torch.channels_last)
+        self.g = copy.deepcopy(self.f)
+        self.optimizer = torch_reference.sgd(self.f, config.optim, decay_all=False)
+
+    def step(self, batch: dict[str, Tensor], lr: float) -> Tensor:
+        """One step on a batch of mdp_jax/data/batches/pipeline.py on the device; returns the loss."""
+        with torch.device(self.device):
+            return self._step(batch, lr)
+
+    def _step(self, batch: dict[str, Tensor], lr: float) -> Tensor:
+        config, s, method = self.config, self.config.model.output_stride, self.config.method
+        view, key_view = (
+            torch_reference.normalise_image(batch[name], config.data, torch.float32) for name in ("image", "key_image")
+        )
+        labels, mix = batch["label"].long(), (batch[name] for name in ("mix_kind", "lam", "box"))
+        mixed, labels, weights = torch_reference.mix_pairs(view, labels, *mix)
+        labels = labels[:, ::s, ::s]
+        weights = weights[:, None, None].expand(labels.shape)
+        v = self._embed(self.f, mixed).flatten(0, 1)
+        loss = losses(v, labels.flatten(0, 2), weights.flatten(0, 2), self.bank, method)
+        torch_reference.take_step(self.optimizer, loss, lr)
+
+        with torch.no_grad():
+            u = self._embed(self.g, key_view)
+            key_labels = batch["key_label"].long()[:, ::s, ::s].flatten(1)
+            self.bank = update_bank(self.bank, u, key_labels, method.prototype_momentum)
+            torch._foreach_lerp_(list(self.g.parameters()), list(self.f.parameters()), 1 - method.encoder_momentum)
+        return loss.detach()
+
+    def _embed(self, encoder: torch_network.PixelEncoder, images: Tensor) -> Tensor:
+        """[B, 3, H, W] to float32 unit vectors [B, N, D]."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        with _precision(self.config, self.device):
+            vectors = encoder(images)
+        return vectors.float().permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class Finetuning(torch_reference.Finetuning):
+    """One step of METHOD.md section 6 at a time, without dropout, in float32 or, the network, in bfloat16."""
+
+    def __init__(self, config, num_classes: int, device: str) -> None:
+        self.device = device
+        with torch.device(device):
+            super().__init__(config, num_classes, torch.float32)
+        self.segmenter.to(memory_format=torch.channels_last)
+
+    def logits(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """uint8 [B, H, W, 3] to float32 logits [B, C, *size]."""
+        image = torch_reference.normalise_image(image, self.config.data, self.dtype)
+        with _precision(self.config, self.device):
+            logits = self.segmenter(image.contiguous(memory_format=torch.channels_last))
+        return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+
+    def step(self, batch: dict[str, Tensor], lr: float) -> Tensor:
+        """One step on {"image", "label"} on the device; returns the loss."""
+        with torch.device(self.device):
+            return super().step(batch, lr)

@@ -1,0 +1,110 @@
+"""Figures of the outcomes of a suite, as PNG bytes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mdp_jax.reporting.colors import palette, pixels
+from mdp_jax.reporting.figures import encode_png
+from mdp_jax.studies.experiments import EQUIVALENT, Suite
+from mdp_jax.studies.results import Outcome, Scores
+from mdp_jax.studies.statistics import CONTRADICTED, HOLDS, MARGIN, UNDECIDED
+
+_DPI = 100
+_BLUE, _GREEN, _RED = palette(4)[[0, 2, 3]] / 255
+_COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
+_MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
+
+
+def _axes_of_rows(names: Sequence[str], panels: int = 1, width: float = 8.5):
+    """A figure with one line of height for each name, read from top to bottom; its axes share the names."""
+    figure = Figure(figsize=(width, 1.3 + 0.27 * len(names)), dpi=_DPI, layout="constrained")
+    all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    all_axes[0].set_yticks(range(len(names)), names, fontsize=8.5)
+    all_axes[0].set_ylim(len(names) - 0.4, -0.6)
+    for axes in all_axes:
+        axes.grid(color="0.92")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0, pad=9)  # room for an arrow at the border
+    return figure, all_axes
+
+
+def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
+    """Each difference with its interval and the seeds as dots; an arrow is where an interval goes on beyond the border.
+
+    Args:
+      outcomes: at least one.
+      title: above the axes.
+
+    Returns:
+      PNG bytes.
+    """
+    dots = [*(difference for outcome in outcomes for difference in outcome.differences), -MARGIN, MARGIN]
+    room = 0.4 * (max(dots) - min(dots))
+    left, right = min(dots) - room, max(dots) + room  # the interval of two seeds may be wider than all else
+    figure, (axes,) = _axes_of_rows([f"{o.contrast.key}  (n = {len(o.seeds)})" for o in outcomes])
+    axes.axvline(0, color="0.3", linewidth=1)
+    for row, outcome in enumerate(outcomes):
+        mean, low, high = outcome.found
+        colour = _COLOURS[outcome.verdict]
+        if outcome.contrast.kind == EQUIVALENT:
+            axes.fill_betweenx([row - 0.4, row + 0.4], -MARGIN, MARGIN, color="0.88", linewidth=0, zorder=0.5)
+        axes.scatter(outcome.differences, [row + 0.22] * len(outcome.seeds), s=9, color="0.2", alpha=0.6, linewidth=0)
+        if low is not None:
+            axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+            for end, border, arrow in ((low, left, "<"), (high, right, ">")):
+                if not left <= end <= right:
+                    axes.plot([border], [row], arrow, color=colour, markersize=8, clip_on=False)
+        if mean is not None:
+            axes.plot([mean], [row], _MARKERS[outcome.verdict], color=colour, markersize=6)
+    for says in dict.fromkeys(outcome.verdict for outcome in outcomes):
+        axes.plot([], [], _MARKERS[says], color=_COLOURS[says], label=says or "nothing claimed")
+    axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.set_xlim(left, right)
+    axes.set_xlabel("difference in mIoU (%), mean of the pairs and its 95 % interval; dots: seeds", fontsize=9)
+    axes.set_title(title, fontsize=11)
+    return encode_png(pixels(figure))
+
+
+def _in_lines(values: Mapping[int, float], apart: float) -> list[tuple[int, float, int]]:
+    """(seed, value, line 0 or 1): a value that is nearer than `apart` to the one before it in its line changes line."""
+    found, last = [], [-np.inf, -np.inf]
+    for seed, value in sorted(values.items(), key=lambda item: item[1]):
+        line = 0 if value - last[0] >= apart else int(last[1] <= last[0])
+        last[line] = value
+        found.append((seed, value, line))
+    return found
+
+
+def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Sequence[str], title: str) -> bytes:
+    """mIoU of pretrainings (rows) on targets (panels): the mean as a line, each seed as its number.
+
+    Rows may have other seeds than their neighbours, and scores go with the seeds: the numbers show it.
+
+    Args:
+      suite: whose runs they are.
+      found: scores by cell and seed; some may be missing.
+      pretrainings, targets: names of those to show.
+      title: above all panels.
+
+    Returns:
+      PNG bytes.
+    """
+    figure, all_axes = _axes_of_rows(pretrainings, len(targets), width=3.4 + 2.1 * len(targets))
+    for axes, target in zip(all_axes, targets, strict=True):
+        shown = [value for (cell, _), value in found.items() if cell[0] in pretrainings and cell[1] == target]
+        apart = 0.04 * np.ptp(shown) if shown else 0.0  # a number is about so wide
+        for row, name in enumerate(pretrainings):
+            values = {seed: value for (cell, seed), value in found.items() if cell == (name, target)}
+            if values:
+                mean = np.mean(list(values.values()))
+                axes.plot([mean, mean], [row - 0.42, row + 0.04], color=_BLUE, linewidth=2.2)
+            for seed, value, line in _in_lines(values, apart):
+                y = row + 0.18 + 0.24 * line
+                axes.scatter([value], [y], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
+        axes.set_title(suite.target(target).what, fontsize=9)
+        axes.set_xlabel("mIoU (%)", fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return encode_png(pixels(figure))

@@ -1,0 +1,135 @@
+"""What is looked at before the first run of a suite is started: all configs, all datasets, which photos they hold."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+
+from ml_collections import ConfigDict
+
+from mdp_jax import config as configs
+from mdp_jax.data import sources
+from mdp_jax.errors import UserError
+from mdp_jax.storage.json_files import write_json
+from mdp_jax.studies.runs import Run
+from mdp_jax.training import checks
+
+Photos = Mapping[
+    str, Mapping
+]  # words for a split -> number and digest of the names, as data.sources.photos_of has them
+
+_FILE = "photos.json"
+_CHOICE = {
+    "name",
+    "kind",
+    "root",
+    "labels",
+    "drop_classes",
+    "limit",
+    "holdout",
+}  # say nothing of which photos there are
+
+
+def require_ready(runs: Iterable[Run]) -> Photos:
+    """Checks configs and datasets of all runs as far as that takes no photo to be read; returns the photos found.
+
+    Raises:
+      UserError: naming the first value or folder that cannot be.
+    """
+    checked, opened, by_name, photos = set(), set(), {}, {}
+    for run in runs:
+        config = run.resolved()
+        by_name[run.name] = (run, config)
+        pretraining = run.part == "pretrain"
+        datasets = config.sources if pretraining else (config.dataset,)
+        if not pretraining:
+            _require_unseen(run, config, by_name)
+        alike = (run.part, _text(configs.to_dict(config) | {"seed": 0, "init": ""}))
+        if alike in checked:
+            continue
+        checked.add(alike)
+        try:
+            devices = max(1, config.devices)  # 0 = all that the run will find
+            (checks.pretraining if pretraining else checks.finetuning)(config, devices)
+        except UserError as error:
+            raise UserError(f"{run.name}: {error}") from None
+        for split in ("train",) if pretraining else ("train", "val"):
+            for dataset in datasets:
+                place = (split, config.data_dir, _text(dataset.to_dict()), _text(config.data.to_dict()))
+                if place not in opened:
+                    opened.add(place)
+                    _open(dataset, config, split, photos)
+    return photos
+
+
+def _text(values: dict) -> str:
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _open(dataset: ConfigDict, config: ConfigDict, split: str, photos: dict) -> None:
+    """Opens a split as a run will, and notes all its photos, whatever is chosen of them or set aside."""
+    _require_folder(dataset, config.data_dir)
+    sources.open_source(dataset, config.data, config.data_dir, split, config.seed)
+    if "root" not in dataset:  # what is drawn changes with the config alone
+        return
+    others = [f"{key}={value}" for key, value in sorted(dataset.items()) if key not in _CHOICE]
+    key = ", ".join([f"{dataset.kind} {dataset.root}", split, *others])
+    if key not in photos:
+        whole = ConfigDict(dataset.to_dict() | {"limit": 0, "holdout": 0})
+        photos[key] = sources.photos_of(sources.open_source(whole, config.data, config.data_dir, split, config.seed))
+
+
+def require_same_photos(photos: Photos, folder: pathlib.Path) -> None:
+    """Checks that the photos are those that the runs in the folder of a suite began with, and notes new ones there.
+
+    Raises:
+      UserError: naming the dataset whose photos are others now.
+    """
+    file = folder / _FILE
+    try:
+        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError:
+        raise UserError(f"{file}: not valid JSON; expected what mdp reproduce wrote: remove it") from None
+    for key, now in photos.items():
+        if before.get(key, now) != now:
+            raise UserError(
+                f"{key}: {now['count']} photos, and the runs in {folder} began with other ones, "
+                f"{before[key]['count']}; expected the same photos, or another --workdir"
+            )
+    write_json(file, {**before, **photos})
+
+
+def _place(dataset: ConfigDict, data_dir: str) -> tuple[str, pathlib.Path] | None:
+    """Kind and folder of a dataset; None where it is drawn."""
+    if "root" not in dataset:
+        return None
+    return dataset.kind, (pathlib.Path(os.path.expanduser(data_dir)) / os.path.expanduser(dataset.root)).resolve()
+
+
+def _require_unseen(run: Run, config: ConfigDict, by_name: Mapping[str, tuple[Run, ConfigDict]]) -> None:
+    """Checks that photos set aside in a fine-tuning are so in all pretrainings before it."""
+    dataset, needs = config.dataset, run.needs
+    place = _place(dataset, config.data_dir)
+    while dataset.holdout and place and needs in by_name:
+        before, trained = by_name[needs]
+        for source in trained.sources:
+            if _place(source, trained.data_dir) == place and source.holdout != dataset.holdout:
+                raise UserError(
+                    f"{run.name}: dataset.holdout is {dataset.holdout}, and {before.name} has "
+                    f"sources.{source.name}.holdout={source.holdout} for the same photos; expected the same, or it is "
+                    "trained on those set aside"
+                )
+        needs = before.needs
+
+
+def _require_folder(source: ConfigDict, data_dir: str) -> None:
+    if "root" not in source:  # drawn
+        return
+    root = pathlib.Path(os.path.expanduser(source.root))
+    folder = pathlib.Path(os.path.expanduser(data_dir)) / root
+    if not folder.is_absolute():  # the runs are started in another folder
+        raise UserError(f"--data_dir: missing; expected the folder that holds {source.root}")
+    if not folder.is_dir():
+        where = f"{source.root}: no such folder" if root.is_absolute() else None
+        where = where or f"--data_dir {data_dir}: no folder {source.root} in it"
+        raise UserError(f"{where}; expected that dataset")

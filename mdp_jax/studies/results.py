@@ -1,0 +1,220 @@
+"""What came out of a suite: scores by run, an outcome for each contrast, and their tables and JSON rows."""
+
+import pathlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.tables import Table
+from mdp_jax.studies.experiments import MEASURED, Cell, Contrast, Suite
+from mdp_jax.studies.runs import Run, score
+from mdp_jax.studies.score_files import Scores
+from mdp_jax.studies.statistics import UNDECIDED, Interval, interval, verdict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the runs so far say about a contrast.
+
+    Attributes:
+      contrast: the one.
+      seeds: those for which both sides are there.
+      left: value of the left side for each of `seeds`, mIoU.
+      right: the same of the right side.
+      found: interval of left - right.
+      verdict: see statistics.verdict; UNDECIDED while runs are missing.
+      missing: (cell, seed) without a score.
+    """
+
+    contrast: Contrast
+    seeds: tuple[int, ...]
+    left: tuple[float, ...]
+    right: tuple[float, ...]
+    found: Interval
+    verdict: str | None
+    missing: tuple[tuple[Cell, int], ...]
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """left - right for each seed."""
+        return tuple(left - right for left, right in zip(self.left, self.right, strict=True))
+
+
+def scores_of(runs: Sequence[Run], folder: pathlib.Path, unusable: dict[str, str] | None = None) -> Scores:
+    """The mIoU of every fine-tuning that has one.
+
+    Args:
+      runs: of the suite.
+      folder: of the suite.
+      unusable: takes {name of a run: what is wrong with its scores}, which then count as missing; None = they raise.
+
+    Raises:
+      UserError: scores that cannot be used.
+    """
+    found = {}
+    for run in runs:
+        try:
+            value = score(run, folder) if run.cell else None
+        except UserError as error:
+            if unusable is None:
+                raise
+            unusable[run.name] = str(error)
+            continue
+        if value is not None:
+            found[run.cell, run.seed] = value
+    return found
+
+
+def _side(cells: tuple[Cell, ...], seed: int, scores: Scores) -> float:
+    values = [scores[cell, seed] for cell in cells]
+    return values[0] - sum(values[1:])
+
+
+def judge(suite: Suite, contrast: Contrast, scores: Scores, most: int | None = None) -> Outcome:
+    """The outcome of a contrast on the seeds that its sides are to have.
+
+    Args:
+      suite: that the contrast belongs to.
+      contrast: one of its claims or ablations.
+      scores: those that are there.
+      most: seeds of each pretraining, at most; None = as many as the suite says.
+    """
+    planned = suite.seeds_of(contrast, most)
+    # In order, each once: a cell may be on both sides.
+    wanted = list(dict.fromkeys((cell, seed) for seed in planned for cell in contrast.cells))
+    missing = tuple(key for key in wanted if key not in scores)
+    seeds = tuple(seed for seed in planned if all((cell, seed) in scores for cell in contrast.cells))
+    left = tuple(_side(contrast.left, seed, scores) for seed in seeds)
+    right = tuple(_side(contrast.right, seed, scores) for seed in seeds)
+    found = interval([one - other for one, other in zip(left, right, strict=True)])
+    says = verdict(contrast.kind, found)
+    if missing and contrast.kind != MEASURED:
+        says = UNDECIDED
+    return Outcome(contrast, seeds, left, right, found, says, missing)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that is known of a suite.
+
+    Attributes:
+      suite: the one.
+      outcomes: of its claims and ablations, in order.
+      scores: of all fine-tunings that have one.
+      missing: names of the fine-tunings that have none yet.
+      most: seeds of each pretraining that were asked for at most; None = as many as the suite says.
+      from_files: how many of the scores come from other workdirs (score_files.py).
+    """
+
+    suite: Suite
+    outcomes: tuple[Outcome, ...]
+    scores: Scores
+    missing: tuple[str, ...]
+    most: int | None
+    from_files: int = 0
+
+    @property
+    def claims(self) -> list[Outcome]:
+        """Those of the claims."""
+        return [outcome for outcome in self.outcomes if outcome.contrast.kind != MEASURED]
+
+    @property
+    def ablations(self) -> list[Outcome]:
+        """Those of which nothing is claimed."""
+        return [outcome for outcome in self.outcomes if outcome.contrast.kind == MEASURED]
+
+
+def collect(
+    suite: Suite,
+    runs: Sequence[Run],
+    folder: pathlib.Path,
+    most: int | None = None,
+    failed: Collection[str] = (),
+    known: Scores | None = None,
+) -> Results:
+    """What the finished runs of a suite say.
+
+    Args:
+      suite: the one.
+      runs: all of it (runs.of_suite), with the same `most`.
+      folder: of the suite.
+      most: seeds of each pretraining, at most.
+      failed: names of runs whose scores cannot be used; they count as missing.
+      known: scores of other workdirs, of runs that are not finished in this one.
+
+    Raises:
+      UserError: the scores of another run cannot be used.
+    """
+    scores = dict(scores_of([run for run in runs if run.name not in failed], folder))
+    own, known = len(scores), known or {}
+    for run in runs:
+        if (run.cell, run.seed) in known:
+            scores.setdefault((run.cell, run.seed), known[run.cell, run.seed])
+    missing = tuple(run.name for run in runs if run.cell and (run.cell, run.seed) not in scores)
+    outcomes = tuple(judge(suite, contrast, scores, most) for contrast in suite.contrasts)
+    return Results(suite, outcomes, scores, missing, most, len(scores) - own)
+
+
+def json_row(outcome: Outcome) -> dict:
+    """An outcome as one row of reproduce.json; mIoU in percent, null where there is nothing."""
+    contrast, found = outcome.contrast, outcome.found
+    return {
+        "claim": contrast.key,
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "seeds": len(outcome.seeds),
+        "verdict": outcome.verdict,
+        "kind": contrast.kind,
+        "sentence": contrast.sentence,
+        "left": dict(zip(map(str, outcome.seeds), outcome.left, strict=True)),
+        "right": dict(zip(map(str, outcome.seeds), outcome.right, strict=True)),
+        "missing": [f"{'/'.join(cell)} seed {seed}" for cell, seed in outcome.missing],
+    }
+
+
+def side_text(cells: tuple[Cell, ...]) -> str:
+    """A side of a contrast in words: "mdp / camvid11", or one minus another."""
+    return " − ".join(" / ".join(cell) for cell in cells)
+
+
+def outcomes_table(outcomes: Sequence[Outcome], caption: str = "") -> Table:
+    """One row for each claim or ablation."""
+    rows = []
+    for outcome in outcomes:
+        row = [outcome.contrast.key, *outcome.found, len(outcome.seeds), outcome.verdict]
+        rows.append([*row, len(outcome.missing) or None])
+    return Table(["claim", "difference", "low", "high", "seeds", "verdict", "missing"], rows, caption)
+
+
+def outcome_table(outcome: Outcome) -> Table:
+    """Both sides and the difference for each seed, and their means."""
+    rows = [
+        [str(seed), *values]
+        for seed, *values in zip(outcome.seeds, outcome.left, outcome.right, outcome.differences, strict=True)
+    ]
+    if rows:
+        rows.append(["mean", *(float(np.mean(of)) for of in (outcome.left, outcome.right, outcome.differences))])
+    contrast = outcome.contrast
+    return Table(["seed", side_text(contrast.left), side_text(contrast.right), "difference"], rows)
+
+
+def cells_of(suite: Suite) -> list[Cell]:
+    """Every pretraining with every target that it has, by target."""
+    return [
+        (row.name, target.name) for target in suite.targets for row in suite.pretrainings if target.name in row.targets
+    ]
+
+
+def scores_table(results: Results, caption: str = "") -> Table:
+    """Mean, standard deviation and number of runs of every pretraining on every target that it was fine-tuned on."""
+    rows = []
+    for cell in cells_of(results.suite):
+        values = [value for (of, _), value in sorted(results.scores.items()) if of == cell]
+        if values:
+            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            each = ", ".join(f"{value:.2f}" for value in values)
+            rows.append([cell[1], cell[0], float(np.mean(values)), deviation, len(values), each])
+    return Table(["target", "pretraining", "mIoU (%)", "sd", "n", "each seed"], rows, caption)

@@ -1,0 +1,181 @@
+"""The runs of a suite: which `mdp` command each of them is, where it lies, what it needs, whether it is finished."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from mdp_jax import config as configs
+from mdp_jax.errors import UserError
+from mdp_jax.studies.experiments import Cell, Overrides, Pretraining, Suite, Target
+from mdp_jax.training.monitor import read_metrics
+
+KEPT = (("keep_checkpoints", "1"),)  # of every run: there are many of them
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `mdp pretrain` or `mdp finetune`, started in the folder of its suite.
+
+    Attributes:
+      name: its workdir, relative to the folder of the suite.
+      part: pretrain or finetune.
+      config: file.
+      overrides: of the config, the initial weights among them.
+      needs: name of the run that it starts from; empty = from scratch.
+      cell: pretraining and target, of a fine-tuning.
+      seed: of weights, order and chosen photos.
+    """
+
+    name: str
+    part: str
+    config: str
+    overrides: Overrides
+    needs: str
+    cell: Cell | None
+    seed: int
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments of `mdp`."""
+        values = [f"--config.{key}={value}" for key, value in self.overrides]
+        return [self.part, "--config", self.config, "--workdir", self.name, *values]
+
+    def resolved(self) -> ConfigDict:
+        """The config that the run will have.
+
+        Raises:
+          UserError: naming a key or value that cannot be.
+        """
+        try:
+            return configs.apply_overrides(configs.load(configs.shipped(self.config)), list(self.overrides))
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from None
+
+
+def _pretraining(suite: Suite, row: Pretraining, seed: int, data: Overrides) -> Run:
+    first = any(row.init == other.name for other in suite.pretrainings)
+    needs = f"{row.init}/seed{seed}/pretrain" if first else ""
+    overrides = (*row.overrides, *KEPT, *data, ("seed", str(seed)), ("init", needs or row.init or "scratch"))
+    return Run(f"{row.name}/seed{seed}/pretrain", "pretrain", row.config, overrides, needs, None, seed)
+
+
+def _finetuning(row: Pretraining, target: Target, seed: int, data: Overrides) -> Run:
+    needs = f"{row.name}/seed{seed}/pretrain" if row.config else ""
+    rate = (("optim.lr", target.rates[row.name]),) if row.name in target.rates else ()
+    overrides = (*target.overrides, *rate, *KEPT, *data, ("seed", str(seed)), ("init", needs or "scratch"))
+    cell = (row.name, target.name)
+    return Run(f"{row.name}/seed{seed}/{target.name}", "finetune", target.config, overrides, needs, cell, seed)
+
+
+def _of_row(suite: Suite, row: Pretraining, seed: int, data: Overrides, finetuned: bool) -> list[Run]:
+    """The pretraining of a row and a seed, where it needs one, and its fine-tunings."""
+    found = [_pretraining(suite, row, seed, data)] if row.config else []
+    if finetuned:
+        found += [_finetuning(row, suite.target(name), seed, data) for name in row.targets]
+    return found
+
+
+def _with_first_stages(names: Iterable[str], known: Mapping[str, Pretraining]) -> set[str]:
+    """The names, and those of the pretrainings that these start from, and so on."""
+    found = set(names)
+    while more := {known[name].init for name in found if known[name].init in known} - found:
+        found |= more
+    return found
+
+
+def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: Iterable[str] = ()) -> list[Run]:
+    """All runs of a suite in the order in which they come: for the claims first, and of these seed 0 of everything.
+
+    Args:
+      suite: what to run.
+      data_dir: absolute folder of the datasets; empty where the suite draws them.
+      most: seeds of each pretraining, at most; None = as many as the suite says.
+      only: names of pretrainings; others come only as the first stage of one of them. Empty = all.
+
+    Raises:
+      UserError: a name that the suite does not have.
+    """
+    known = {row.name: row for row in suite.pretrainings}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise UserError(f"--only {unknown[0]}: not in {suite.name}; expected one of {', '.join(known)}")
+    wanted = set(only) or set(known)
+    stages = _with_first_stages(wanted, known)
+    claimed = _with_first_stages({name for claim in suite.claims for name, _ in claim.cells}, known)
+    data = (("data_dir", data_dir),) if data_dir else ()
+    found = []
+    for first in (True, False):
+        rows = [row for row in known.values() if (row.name in claimed) == first and row.name in stages]
+        for seed in range(max((row.seeds for row in rows), default=0) if most is None else most):
+            for row in rows:
+                if seed < row.seeds:
+                    found += _of_row(suite, row, seed, data, row.name in wanted)
+    return found
+
+
+def score(run: Run, folder: pathlib.Path) -> float | None:
+    """mIoU of a fine-tuning that has come to its last step, in percent; None where it has not, or is not scored yet.
+
+    Args:
+      run: a fine-tuning.
+      folder: of the suite.
+
+    Raises:
+      UserError: evaluation.json is not what `mdp finetune` writes.
+    """
+    file = folder / run.name / "evaluation.json"
+    if not file.exists() or _last_step(run, folder) is None:
+        return None
+    try:
+        evaluation = json.loads(file.read_text(encoding="utf-8"))
+        (scores,) = evaluation["datasets"].values()
+        if len(evaluation) > 1:  # of other views, or of changed values
+            raise ValueError
+        if scores["mIoU"] is None:
+            raise UserError(f"{file}: no mIoU; expected validation photos with labelled pixels")
+        return float(scores["mIoU"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{file}: not the scores of one dataset, seen whole and as in the training; expected those that the run "
+            "itself writes: remove the file, and the run writes them again"
+        ) from None
+
+
+def _last_step(run: Run, folder: pathlib.Path) -> int | None:
+    """The last step of a run that has come to it; None of one that has not."""
+    rows, steps = read_metrics(folder / run.name), run.resolved().steps
+    if not rows:
+        return None
+    if not steps:  # but epochs: the run alone counts their steps, and its report is the last that it writes
+        steps = rows[-1]["step"] if (folder / run.name / "report.html").exists() else None
+    return steps if rows[-1]["step"] == steps else None
+
+
+def finished(run: Run, folder: pathlib.Path) -> bool:
+    """Whether a run has all that others ask of it: its scores, or the checkpoint of its last step."""
+    if run.cell:
+        return score(run, folder) is not None
+    last = _last_step(run, folder)
+    return last is not None and (folder / run.name / "checkpoints" / str(last)).is_dir()
+
+
+def state(run: Run, folder: pathlib.Path) -> str:
+    """finished, begun or missing."""
+    if finished(run, folder):
+        return "finished"
+    return "begun" if (folder / run.name / "config.json").exists() else "missing"
+
+
+def require_same(runs: Iterable[Run], folder: pathlib.Path) -> None:
+    """Checks that what lies in the folder of a suite was run with the configs that the suite has now.
+
+    Raises:
+      UserError: naming the workdir and the first value that differs, or a value that cannot be.
+    """
+    for run in runs:
+        config, file = run.resolved(), folder / run.name / "config.json"
+        if file.exists():
+            configs.require_same(configs.load_json(file), config, folder / run.name)

@@ -1,0 +1,291 @@
+"""Checks of config values, made before anything expensive starts. Each failure is one line that names the value."""
+
+import math
+
+from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
+from mdp_jax.data.label_space import KINDS
+from mdp_jax.errors import UserError
+from mdp_jax.method.losses import SPARSE_CODING
+from mdp_jax.models import network
+from mdp_jax.objectives.prototypes import MOMENTUM_VIEWS
+from mdp_jax.objectives.registry import OBJECTIVES, PROTOTYPES, UNMIXED
+
+MAX_SEED = 2**32 - 1  # what grain takes
+TRAINABLE = ("all", "head")
+TRANSFERABLE = ("backbone", "decoder", "classifier")
+LOSS_MEANS = ("all", "valid")
+
+
+def _value(config, key: str):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _one_of(config, key: str, allowed: tuple) -> None:
+    if _value(config, key) not in allowed:
+        raise UserError(f"config.{key}={_value(config, key)!r}: expected one of {', '.join(map(str, allowed))}")
+
+
+def _at_least(config, key: str, low: float, strictly: bool = False) -> None:
+    value = _value(config, key)
+    if not math.isfinite(value):
+        raise UserError(f"config.{key}={value}: expected a finite number")
+    if value < low or (strictly and value == low):
+        raise UserError(f"config.{key}={value}: expected {'more than' if strictly else 'at least'} {low}")
+
+
+def _share(config, key: str) -> None:
+    if not 0 <= _value(config, key) <= 1:
+        raise UserError(f"config.{key}={_value(config, key)}: expected a number from 0 to 1")
+
+
+def _range(config, key: str) -> None:
+    values = _value(config, key)
+    if len(values) != 2 or not 0 < values[0] <= values[1]:
+        raise UserError(f"config.{key}={values}: expected two positive numbers, the smaller first")
+
+
+def _common(config) -> None:
+    for key in (
+        "batch",
+        "accumulate",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "data.threads",
+        "model.decoder.channels",
+    ):
+        _at_least(config, key, 1)
+    for key in ("steps", "devices", "keep_every", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
+        _at_least(config, key, 0)
+    for key in ("optim.lr", "model.width"):
+        _at_least(config, key, 0, strictly=True)
+    if config.seed > MAX_SEED:
+        raise UserError(f"config.seed={config.seed}: expected at most {MAX_SEED}")
+    for key in config.data.photometric:
+        _at_least(config, f"data.photometric.{key}", 0)
+    for key in ("mean", "std"):
+        if len(config.data[key]) != 3:
+            raise UserError(f"config.data.{key}={config.data[key]}: expected three numbers, of the channels R, G and B")
+    if min(config.data.std) <= 0:
+        raise UserError(f"config.data.std={config.data.std}: expected positive numbers")
+    if not config.model.decoder.rates or min(config.model.decoder.rates) < 1:
+        raise UserError(f"config.model.decoder.rates={config.model.decoder.rates}: expected whole numbers from 1")
+    _one_of(config, "data.on_bad_image", tuple(ON_BAD_IMAGE))
+    _share(config, "data.bad_image_share")
+    _share(config, "data.flip")
+    _share(config, "optim.momentum")
+    _range(config, "data.scale")
+    stride = config.model.output_stride
+    if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
+        raise UserError(
+            f"config.data.crop={config.data.crop}: expected height and width divisible by the output stride {stride}"
+        )
+
+
+def _divisor(config, key: str, of: int) -> None:
+    """A stride finer than that of the features, or 0."""
+    value = _value(config, key)
+    if value and (value < 0 or of % value):
+        raise UserError(f"config.{key}={value}: expected 0 or a divisor of the output stride {of}")
+
+
+def _divisible(config, devices: int, together: int, what: str) -> None:
+    least = together * devices * config.accumulate
+    if config.batch % least:
+        parts = f" in each of {config.accumulate} parts" if config.accumulate > 1 else ""
+        raise UserError(
+            f"config.batch={config.batch}: expected a multiple of {least} "
+            f"({what} on each of {devices} device(s){parts})"
+        )
+
+
+def _weights(config, key: str, weights: tuple) -> None:
+    count = len(config.sources)
+    numbers = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights)
+    if len(weights) != count or not numbers or not sum(weights) > 0:
+        raise UserError(
+            f"config.{key}={_value(config, key)}: expected a weight of at least 0 for each of the {count} datasets, "
+            "one of them more than 0"
+        )
+
+
+def _mixture(config) -> None:
+    if config.mixture_weights:
+        _weights(config, "mixture_weights", config.mixture_weights)
+    before = -1
+    for row in config.mixture_schedule:
+        if type(row) is not tuple or not row or type(row[0]) is not int or row[0] <= before:
+            raise UserError(
+                f"config.mixture_schedule={config.mixture_schedule}: expected rows (step, weight of each dataset), "
+                "their steps from 0 on in rising order"
+            )
+        _weights(config, "mixture_schedule", row[1:])
+        before = row[0]
+
+
+def _objective(config) -> None:
+    """What some objectives cannot be used with."""
+    objective = config.objective
+    if objective in UNMIXED and (config.mixing.region or config.mixing.pixel):
+        raise UserError(
+            f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: expected 0.0 "
+            f"for both with config.objective={objective!r}, which has no mixing"
+        )
+    if objective == "multi_head" and config.label_space != "concatenated":
+        raise UserError(
+            f"config.label_space={config.label_space!r}: expected 'concatenated' with config.objective='multi_head', "
+            "whose heads share no class"
+        )
+    unlabelled = [source.name for source in config.sources if source.labels == "none"]
+    if unlabelled and objective not in PROTOTYPES:
+        raise UserError(
+            f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' with config.objective={objective!r}; "
+            f"those that take unlabelled datasets are {', '.join(PROTOTYPES)}"
+        )
+    if config.method.momentum_view == "mixed" and (unlabelled or config.mixing.pixel == 1):
+        reason = "unlabelled datasets" if unlabelled else "config.mixing.pixel=1.0, which leaves no prototype a pixel"
+        raise UserError(f"config.method.momentum_view='mixed': expected 'clean' with {reason}")
+    if len(unlabelled) == len(config.sources):
+        raise UserError(f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' for at least one dataset")
+
+
+def _labelled_first(config) -> None:
+    """Unlabelled photos take their labels from prototypes, which those of a labelled dataset must have made."""
+    names = [source.name for source in config.sources]
+    weights = config.mixture_weights or [1] * len(names)
+    if config.mixture_schedule and config.mixture_schedule[0][0] == 0:
+        weights = config.mixture_schedule[0][1:]
+    drawn = {name for name, weight in zip(names, weights, strict=True) if weight > 0}
+    if config.stages:
+        drawn &= set(config.stages[0])
+    if all(source.labels == "none" for source in config.sources if source.name in drawn):
+        raise UserError(
+            f"config.sources.{min(drawn)}.labels='none': the run begins with unlabelled datasets alone, without "
+            "prototypes to label them by; expected one with labels='masks' among those of the first steps"
+        )
+
+
+def _stages(config) -> None:
+    if not config.stages:
+        return
+    where, names = f"config.stages={config.stages}", [source.name for source in config.sources]
+    if any(
+        type(stage) is not tuple or not stage or any(type(name) is not str for name in stage) for stage in config.stages
+    ):
+        raise UserError(f"{where}: expected tuples of dataset names, as (('a', 'b'), ('c',))")
+    found = [name for stage in config.stages for name in stage]
+    for name in (*found, *names):
+        if name not in names:
+            raise UserError(f"{where}: no dataset {name!r}; expected some of {', '.join(names)}")
+        if found.count(name) != 1:
+            raise UserError(f"{where}: dataset {name!r} is in {found.count(name)} stages; expected one")
+    if config.mixture_schedule:
+        raise UserError(f"{where}: config.mixture_schedule is given too; expected one of them")
+    weights = dict(zip(names, config.mixture_weights or [1] * len(names), strict=True))
+    for stage in config.stages:
+        if not sum(weights[name] for name in stage) > 0:
+            raise UserError(f"{where}: no dataset of the stage {stage} has a config.mixture_weights above 0")
+
+
+def _views(config) -> None:
+    """What cannot be of the views of pretraining and of their mixing."""
+    _range(config, "data.ratio")
+    if config.data.scale[1] > 1:
+        raise UserError(f"config.data.scale={config.data.scale}: expected shares of the photo's area, at most 1")
+    if config.mixing.region + config.mixing.pixel > 1:
+        raise UserError(
+            f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: "
+            "expected a sum of at most 1"
+        )
+
+
+def _require_loop(config, key: str, ours: str, other: str) -> None:
+    if key not in config:
+        raise UserError(f"config.{key}: missing, as in a config of mdp {other}; expected one of mdp {ours}")
+
+
+def reading(config) -> None:
+    """Checks what the config of a finished run says of reading photos, which evaluation may change.
+
+    Raises:
+      UserError: naming the first value that cannot work.
+    """
+    _common(config)
+
+
+def pretraining(config, devices: int) -> None:
+    """Checks the config of `mdp pretrain` for a mesh of `devices` devices.
+
+    Raises:
+      UserError: naming the first value that cannot work.
+    """
+    _require_loop(config, "sources", "pretrain", "finetune")
+    network.pixel_encoder(config.model)  # says what it cannot build
+    _common(config)
+    _one_of(config, "objective", tuple(OBJECTIVES))
+    _one_of(config, "label_space", KINDS)
+    _one_of(config, "method.sparse_coding", SPARSE_CODING)
+    _one_of(config, "method.momentum_view", MOMENTUM_VIEWS)
+    for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
+        _at_least(config, key, 0, strictly=True)
+    for key in (
+        "method.sparse_classes",
+        "method.pixel_budget",
+        "method.loss_chunk",
+        "model.projection.dim",
+        "model.projection.channels",
+    ):
+        _at_least(config, key, 1)
+    for key in ("method.sparse_weight", "optim.warmup_epochs", "epochs", "mixing.start"):
+        _at_least(config, key, 0)
+    for key in (
+        "method.prototype_momentum",
+        "method.encoder_momentum",
+        "method.pseudo_threshold",
+        "mixing.region",
+        "mixing.pixel",
+    ):
+        _share(config, key)
+    _divisor(config, "method.label_stride", config.model.output_stride)
+    _views(config)
+    _divisible(config, devices, 2, "pairs of samples")
+    if not config.sources:
+        raise UserError("config.sources: empty; expected at least one dataset")
+    _objective(config)
+    _mixture(config)
+    _stages(config)
+    _labelled_first(config)
+    if not config.steps and not config.epochs:
+        raise UserError("config.steps=0 and config.epochs=0: expected one of them to be positive")
+
+
+def finetuning(config, devices: int) -> None:
+    """Checks the config of `mdp finetune` for a mesh of `devices` devices.
+
+    Raises:
+      UserError: naming the first value that cannot work.
+    """
+    _require_loop(config, "dataset", "finetune", "pretrain")
+    network.segmenter(config.model, num_classes=1)  # says what it cannot build
+    _common(config)
+    if not config.dataset:
+        raise UserError("config.dataset: empty; expected a dataset")
+    if config.dataset.labels != "masks":
+        raise UserError(f"config.dataset.labels={config.dataset.labels!r}: fine-tuning expects 'masks'")
+    _one_of(config, "trainable", TRAINABLE)
+    if not config.transfer or not set(config.transfer) <= set(TRANSFERABLE):
+        raise UserError(f"config.transfer={config.transfer}: expected some of {', '.join(TRANSFERABLE)}")
+    _one_of(config, "loss_mean", LOSS_MEANS)
+    _share(config, "data.category_ratio")
+    _at_least(config, "data.category_ratio", 0, strictly=True)
+    for key in ("optim.lr_min", "optim.power", "evaluate_every"):
+        _at_least(config, key, 0)
+    _at_least(config, "steps", 1)
+    _divisible(config, devices, 1, "samples")
+    if config.trainable == "all" and config.batch == config.accumulate:
+        raise UserError(
+            f"config.batch={config.batch}: expected more than config.accumulate={config.accumulate} (one photo at a "
+            "time has no spread in the decoder's image pooling, so its batch normalisation would learn a variance of 0)"
+        )

@@ -1,0 +1,113 @@
+"""Training that starts from a file of weights: `--init FILE` (METHOD.md section 1)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mdp_jax.errors import UserError
+from mdp_jax.weights import files, layouts
+from mdp_jax.weights.layouts import Found, Leaf
+from mdp_jax.weights.torch_weights import from_torch
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every leaf of a file and of the network's parts, and what was cast."""
+
+    leaves: tuple[Leaf, ...]
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """A line for all leaves of one status and note, and one for each cast."""
+        groups: dict[tuple[str, str], list[Leaf]] = {}
+        for leaf in self.leaves:
+            groups.setdefault((leaf.status, leaf.note), []).append(leaf)
+        return [*self.notes, *(_line(status, note, leaves) for (status, note), leaves in groups.items())]
+
+
+def _line(status: str, note: str, leaves: list[Leaf]) -> str:
+    more = f" .. {leaves[-1].key}" if len(leaves) > 1 else ""
+    return f"{status} {len(leaves)}: {leaves[0].key}{more} ({note})"
+
+
+def load_init(path, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> tuple[dict, dict, Report]:
+    """Replaces parts of a new network by those that a file of torchvision's or MMSegmentation's weights has.
+
+    A part that the file lacks stays as it is: the decoder of an ImageNet ResNet, or one of the other layout.
+
+    Args:
+      path: .pth, .pt or .safetensors.
+      params: of the new network, {"backbone", "decoder", ...}.
+      batch_stats: of the new network.
+      parts: names of the parts to take where they fit.
+
+    Returns:
+      params and batch_stats with new arrays, in the old ones' dtypes, in those parts; the report.
+
+    Raises:
+      UserError: a file that cannot be read, none of the parts in it, or a part of another architecture (naming leaves).
+    """
+    state, notes = files.read(path)
+    found = layouts.find(state, f"--init {path}")
+    refused = {part: reason for part in found.parts() if (reason := _refusal(part, found, params, parts))}
+    taken = [part for part in found.parts() if part not in refused]
+    wanted = {part: layouts.shapes({part: params[part]}) for part in parts if part in params}
+    for part in wanted:
+        wanted[part] |= layouts.shapes({part: batch_stats.get(part, {})})
+    if not taken:
+        raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}")
+    layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, "config.model")
+
+    leaves = [Leaf(key, array.shape, "loaded", part) for part in taken for key, array in _theirs(found, part).items()]
+    for part, reason in refused.items():
+        leaves += [Leaf(key, array.shape, "skipped", reason) for key, array in _theirs(found, part).items()]
+    leaves += found.skipped
+    for part in wanted:
+        if part not in taken:
+            leaves += [Leaf(key, shape, "missing", "stays as initialised") for key, shape in wanted[part].items()]
+    loaded = found.of_parts(taken)
+    notes += _narrowed(loaded, params)
+    new_params, new_stats = (
+        _placed(new, old) for new, old in zip(from_torch(loaded), (params, batch_stats), strict=True)
+    )
+    return params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes))
+
+
+def _theirs(found: Found, part: str) -> dict:
+    return {found.keys[ours]: array for ours, array in found.of_parts([part]).items()}
+
+
+def _refusal(part: str, found: Found, params: Mapping, parts: tuple[str, ...]) -> str:
+    """Why a part of the file is not taken; empty where it is."""
+    if part == "classifier":
+        theirs = _classes(found.of_parts([part]))
+        if part not in parts or part not in params:
+            return f"classifier of {theirs} classes; the new head is trained"
+        ours = params[part]["conv"]["bias"].shape[0]
+        return "" if theirs == ours else f"another number of classes: {theirs}, here {ours}"
+    if part not in parts or part not in params:
+        return "not among the parts to take"
+    if part == "decoder":
+        ours = "torchvision" if "project" in params["decoder"] else "mmseg"
+        if ours != found.layout:
+            return f"decoder of {found.layout}'s layout; config.model.decoder.layout is {ours}"
+    return ""
+
+
+def _classes(classifier: Mapping) -> int:
+    """C of the leaves of a classifier, weights [C,..] or bias [C]."""
+    return max((array.shape[0] for array in classifier.values() if array.ndim), default=0)
+
+
+def _narrowed(loaded: Mapping, params: Mapping) -> list[str]:
+    dtype = jax.tree.leaves(params)[0].dtype
+    wider = sum(array.dtype.itemsize > dtype.itemsize for array in loaded.values())
+    return [f"{wider} of {len(loaded)} loaded leaves are float64; cast to {dtype}"] if wider else []
+
+
+def _placed(new: dict, old: dict) -> dict:
+    """The new parts as device arrays of the old ones' dtypes; copies, since training gives their memory away."""
+    old = {part: old[part] for part in new}
+    return jax.tree.map(lambda before, array: jnp.array(array, before.dtype, copy=True), old, new)

@@ -1,0 +1,31 @@
+"""mdp_jax/commands/arguments.py: what is taken, and the one line for what is not."""
+
+import argparse
+import pathlib
+
+import pytest
+
+from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.errors import UserError
+
+
+def test_whole_number():
+    assert whole_number("12") == 12
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
+def test_no_whole_number(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number from 1"):
+        whole_number(text)
+
+
+def test_json_file(tmp_path):
+    assert json_file(None) is None
+    assert json_file("rows.json") == pathlib.Path("rows.json")
+    assert json_file(str(tmp_path / "rows.json")) == tmp_path / "rows.json"
+
+
+@pytest.mark.parametrize("name", ["", "missing/rows.json"])
+def test_no_json_file(tmp_path, name):
+    with pytest.raises(UserError, match=r"--json .*: expected a file in a folder that exists"):
+        json_file(str(tmp_path / name))

@@ -1,0 +1,147 @@
+"""mdp_jax/commands/predict.py: the command on a workdir of seeded weights."""
+
+import errno
+
+import cv2
+import numpy as np
+import pytest
+
+from mdp_jax import cli
+from mdp_jax.commands import predict
+from mdp_jax.data import images
+from mdp_jax.errors import UserError
+from tests.evaluation import finetuned
+
+
+@pytest.fixture(autouse=True)
+def quick_network(monkeypatch):
+    monkeypatch.setattr(predict.network, "segmenter", lambda model_config, num_classes: finetuned.StridedNetwork())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(folder of photos, workdir, config, variables)."""
+    folder = tmp_path_factory.mktemp("predict")
+    finetuned.write_dataset(folder / "noise")
+    config, variables = finetuned.write_workdir(folder / "run", folder)
+    return folder / "noise" / "images" / "val", folder / "run", config, variables
+
+
+def test_labels_and_overlays_at_the_photos_own_size(made, tmp_path):
+    photos, run, config, variables = made
+    files = [str(photos / f"{name}.png") for name in "bac"]
+    out = tmp_path / "deep" / "out"
+    assert cli.run(["predict", "--checkpoint", str(run), "--out", str(out), "--config.data.short_side=16", *files]) == 0
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        f"{name}{suffix}" for name in "abc" for suffix in (".png", "_overlay.jpg")
+    )
+    for name in "abc":
+        image = images.read_photo(photos / f"{name}.png")
+        label = cv2.imread(str(out / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        assert label.dtype == np.uint8
+        small = images.resize_photo(image, *((16, 21) if image.shape[0] < image.shape[1] else (21, 16)))
+        np.testing.assert_array_equal(label, finetuned.expected_labels(config, variables, small, image.shape[:2]))
+        overlay = cv2.imread(str(out / f"{name}_overlay.jpg"))
+        assert overlay.shape[0] > image.shape[0] and overlay.shape[1] >= image.shape[1]
+
+
+def test_the_views_of_mdp_evaluate(made, tmp_path):
+    photos, run, config, variables = made
+    arguments = ["--mode", "slide", "--crop", "16", "16", "--stride", "8", "8", "--scales", "1", "1.5", "--flip"]
+    cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path), *arguments, str(photos / "b.png")])
+    image = images.read_photo(photos / "b.png")
+    views = {"windows": ((16, 16), (8, 8)), "scales": (1.0, 1.5), "flips": (1, -1)}
+    expected = finetuned.expected_labels(config, variables, image, image.shape[:2], **views)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED), expected)
+    assert (expected != finetuned.expected_labels(config, variables, image, image.shape[:2])).any()
+
+
+def wrong_use(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["predict", *map(str, arguments)])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("mdp: ") and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("content", [b"", b"no photo", None])
+def test_an_unreadable_photo_stops_everything_before_it_begins(made, tmp_path, capsys, content):
+    photos, run, _, _ = made
+    bad = tmp_path / "bad.jpg"
+    if content is not None:
+        bad.write_bytes(content)
+    message = wrong_use(["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", bad], capsys)
+    assert str(bad) in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_too_wide_for_the_jpeg_of_its_overlay(made, tmp_path, capsys):
+    photos, run, _, _ = made
+    strip = tmp_path / "strip.png"
+    cv2.imwrite(str(strip), np.zeros((2, 65_501, 3), np.uint8))
+    message = wrong_use(["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", strip], capsys)
+    assert message.endswith("strip.png: a side of 65501 pixels; expected at most 65500, as an overlay is a JPEG")
+    assert not (tmp_path / "out").exists()
+
+
+def test_views_that_cannot_be_are_one_line(made, tmp_path, capsys):
+    photos, run, _, _ = made
+    arguments = ["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", "--scales", "-1"]
+    assert "--scales -1: expected factors above 0" in wrong_use(arguments, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_photos_of_one_name_are_refused(made, tmp_path, capsys):
+    photos, run, _, _ = made
+    twin = photos.parent / "train" / "a.png"
+    message = wrong_use(["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png", twin], capsys)
+    assert str(twin) in message and str(photos / "a.png") in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_is_never_replaced_by_its_labels(made, capsys):
+    photos, run, _, _ = made
+    before = (photos / "a.png").read_bytes()
+    message = wrong_use(["--checkpoint", run, "--out", photos, photos / "a.png"], capsys)
+    assert "would replace a photo" in message
+    assert (photos / "a.png").read_bytes() == before
+    assert not list(photos.glob("*overlay*"))
+
+
+def test_an_output_folder_that_is_a_file_is_one_line(made, tmp_path, capsys):
+    photos, run, _, _ = made
+    (tmp_path / "out").write_text("")
+    assert str(tmp_path / "out") in wrong_use(
+        ["--checkpoint", run, "--out", tmp_path / "out", photos / "a.png"], capsys
+    )
+
+
+def test_more_classes_than_a_label_png_tells_apart(made, tmp_path, monkeypatch):
+    photos, run, config, _ = made
+    many = tuple(map(str, range(256)))
+    monkeypatch.setattr(predict.workdir, "load_finetuned", lambda folder, overrides: (config, many, {}))
+    with pytest.raises(UserError, match="256 classes; expected at most 255"):
+        cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path / "out"), str(photos / "a.png")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_legend_that_is_too_long_for_a_jpeg_is_cut_off(made, tmp_path, monkeypatch):
+    photos, run, _, _ = made
+    monkeypatch.setattr(predict, "MOST_PIXELS", 60)
+    cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path), str(photos / "a.png")])
+    photo, shown = cv2.imread(str(photos / "a.png")), cv2.imread(str(tmp_path / "a_overlay.jpg"))
+    assert photo.shape[0] < 60 == shown.shape[0]
+
+
+def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
+    target = tmp_path / "label.png"
+    target.write_bytes(b"as it was")
+
+    def full_disk(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
+    with pytest.raises(UserError, match=r"label\.png: No space left on device; expected a file that can be written"):
+        predict.write_picture(target, np.zeros((4, 4), np.uint8))
+    assert target.read_bytes() == b"as it was"

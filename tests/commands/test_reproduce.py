@@ -1,0 +1,193 @@
+"""`mdp reproduce`: wrong use, lists, and a tiny suite from end to end, stopped and started again."""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+
+from mdp_jax import cli
+from mdp_jax.commands import reproduce
+from mdp_jax.errors import PreemptedError, UserError
+from mdp_jax.studies import runs, score_files
+from mdp_jax.studies.experiments import Suite
+from tests.studies.test_results import SCORES
+from tests.studies.tiny import suite
+
+
+def command(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    reproduce.add_arguments(parser)
+    return parser.parse_args(["--suite", "mini-synthetic", *words])
+
+
+def smallest() -> Suite:
+    """Scratch and MDP at one target: three runs."""
+    whole = suite()
+    rows = [vars(row) | {"targets": ("few",)} for row in whole.pretrainings[:2]]
+    rows = tuple(type(whole.pretrainings[0])(**row) for row in rows)
+    return Suite("tiny", whole.what, rows, whole.targets[:1], whole.claims[:1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mini-real"], "--data_dir: missing; expected the folder that holds camvid11"),
+        (["mini-real", "--data_dir", "nowhere"], "nowhere: no folder camvid11 in it"),
+        (["tiny"], "--suite tiny: expected one of mini-real, mini-synthetic, full, or a Python file with get_suite()"),
+        (["tiny.py"], "--suite tiny.py: expected one of"),
+        (["mini-synthetic", "--seeds", "0"], "0: expected a whole number from 1"),
+        (["mini-synthetic", "--only", "mpd"], "--only mpd: not in mini-synthetic; expected one of scratch, mdp,"),
+        (["mini-synthetic", "--jobs", "9999"], "9999 jobs at once: expected from 1 to the number of cores"),
+        (["mini-synthetic", "--json", "no/rows.json"], "--json no/rows.json: expected a file in a folder that exists"),
+        (["mini-synthetic", "--docs", "no"], "--docs no: expected a folder that exists"),
+        (["mini-synthetic", "--config.steps=1"], "--config.steps: the settings of a suite are fixed"),
+        (["full", "--results"], "--suite full: is only listed; expected no --results, --scores, --json or --docs"),
+        (["mini-synthetic", "--scores", "no.json"], "no.json: No such file or directory; expected the scores"),
+        (["mini-synthetic", "--jobs", "1", "--gpus", "0", "1"], "not allowed with argument"),
+        (["mini-synthetic", "--list", "--results"], "not allowed with argument"),
+        (
+            ["mini-synthetic", "--list", "--json", "rows.json"],
+            "--list: runs are listed, not judged; expected",
+        ),
+        (
+            ["mini-synthetic", "--results", "--workdir", "w"],
+            "--workdir w: no folder mini-synthetic in it",
+        ),
+    ],
+)
+def test_wrong_use_is_one_line_and_nothing_runs(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "Engine", None)
+    with pytest.raises(UserError) as error:
+        cli.run(["reproduce", "--suite", *words])
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_list(tmp_path, capsys):
+    assert (
+        cli.run(["reproduce", "--suite", "mini-synthetic", "--list", "--workdir", str(tmp_path), "--seeds", "1"]) == 0
+    )
+    out, err = capsys.readouterr()
+    assert "| more_sets_over_town | three sets are better than town alone |" in out
+    assert "mdp/seed0/valley_25_probe" in err and "missing" in err and "0 finished" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_is_listed_with_its_commands(tmp_path, capsys):
+    cli.run(["reproduce", "--suite", "full", "--workdir", str(tmp_path), "--seeds", "1"])
+    out, err = capsys.readouterr()
+    assert "mdp pretrain --config configs/pretrain/voc_ade.py --workdir mdp/seed0/pretrain" in out
+    assert "device hours" in err and "TPU v5e" in err
+    assert not list(tmp_path.iterdir())
+
+
+def _stop_when_there_is(file: pathlib.Path) -> threading.Thread:
+    def watch():
+        while not file.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_seeds_that_were_not_asked_for_stay(tmp_path, capsys):
+    """--seeds 1 judges by one seed, and loses none of the scores that are kept; --docs does not lose any either."""
+    of = suite(2)
+    file = tmp_path / "all.json"
+    score_files.write(file, runs.of_suite(of), SCORES)
+    words = ["--workdir", str(tmp_path / "w"), "--results", "--seeds", "1", "--docs", str(tmp_path)]
+    reproduce.reproduce(of, command(*words, "--scores", str(file)), [])
+    assert (tmp_path / "reproduce-tiny-scores.json").read_text() == file.read_text()
+    assert "All 5 fine-tunings are there. The scores of 5 were taken" in capsys.readouterr().out
+    (tmp_path / "x" / "tiny").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"reproduce-tiny-scores.json: 9 of its scores would be lost, first scratch/s"):
+        reproduce.reproduce(of, command(*words[2:], "--workdir", str(tmp_path / "x")), [])
+    assert (tmp_path / "reproduce-tiny-scores.json").read_text() == file.read_text()
+
+
+def test_pretrainings_that_nothing_needs_are_not_repeated(tmp_path, monkeypatch):
+    """All fine-tunings are there, the pretraining before them was removed to make room."""
+    chosen = runs.of_suite(smallest())
+    for run in chosen:
+        if run.cell:
+            (tmp_path / "tiny" / run.name).mkdir(parents=True)
+            scores = {"datasets": {"valley": {"mIoU": 3.0}}}
+            (tmp_path / "tiny" / run.name / "evaluation.json").write_text(json.dumps(scores))
+            metrics = tmp_path / "tiny" / run.name / "metrics.jsonl"
+            metrics.write_text(json.dumps({"step": run.resolved().steps}))
+    monkeypatch.setattr(reproduce.Engine, "_spawn", None)
+    reproduce.reproduce(smallest(), command("--workdir", str(tmp_path)), [])
+    assert len(json.loads((tmp_path / "tiny" / "scores.json").read_text())) == 2
+
+
+def _taken_from_another_workdir(folder: pathlib.Path, tmp_path: pathlib.Path, row: dict) -> None:
+    """With the scores of a finished study there is nothing to run elsewhere, and the same comes out."""
+    scores, other = folder / "scores.json", tmp_path / "elsewhere"
+    assert scores.read_text() == (tmp_path / "reproduce-tiny-scores.json").read_text()
+    words = ["--workdir", str(other), "--scores", str(scores), "--json", str(tmp_path / "rows.json")]
+    reproduce.reproduce(smallest(), command(*words), [])
+    assert json.loads((tmp_path / "rows.json").read_text()) == [row]
+    assert not list((other / "tiny" / "logs").iterdir())
+    assert (other / "tiny" / "scores.json").read_text() == scores.read_text()
+    assert "The scores of 2 were taken from runs in other workdirs." in (other / "tiny" / "report.html").read_text()
+
+
+def test_stopped_and_started_again(tmp_path, capsys):
+    words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json"), "--docs", str(tmp_path)]
+    folder = tmp_path / "w" / "tiny"
+    kept = folder / "scores.json"
+    first = folder / "scratch" / "seed0" / "few" / "evaluation.json"
+    watching = _stop_when_there_is(first)
+    with pytest.raises(PreemptedError, match=r"told to stop; .*tiny goes on with the same command"):
+        reproduce.reproduce(smallest(), command(*words), [])
+    watching.join()
+    log = folder / "logs" / "scratch-seed0-few.log"
+    before = first.stat().st_mtime_ns, log.read_text()
+    assert [(row["pretraining"], row["seed"]) for row in json.loads(kept.read_text())] == [("scratch", 0)]
+    assert [path for path in folder.rglob("evaluation.json")] == [first]
+
+    reproduce.reproduce(smallest(), command(*words, "--results"), [])
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert row["missing"] == ["mdp/few seed 0"] and row["seeds"] == 0
+
+    reproduce.reproduce(smallest(), command(*words), [])
+    assert (first.stat().st_mtime_ns, log.read_text()) == before
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    scores = [
+        json.loads((folder / name / "seed0" / "few" / "evaluation.json").read_text())["datasets"]["valley"]["mIoU"]
+        for name in ("mdp", "scratch")
+    ]
+    assert row["difference"] == pytest.approx(scores[0] - scores[1])
+    assert (row["claim"], row["seeds"], row["low"], row["verdict"]) == ("over_scratch", 1, None, "undecided")
+    assert not row["missing"]
+    assert "All 2 fine-tunings are there." in (tmp_path / "results.md").read_text()
+    assert "over_scratch" in capsys.readouterr().out
+    assert (folder / "mdp" / "seed0" / "pretrain" / "checkpoints" / "3").is_dir()
+    assert not (first.parent / "checkpoints").exists() and (folder / "report.html").exists()
+    _taken_from_another_workdir(folder, tmp_path, row)
+
+
+def test_a_failing_run_ends_in_status_2_after_the_others(tmp_path, capsys):
+    """The pretraining cannot be resumed, as its workdir holds other things; training from scratch goes on."""
+    (tmp_path / "tiny" / "mdp" / "seed0" / "pretrain").mkdir(parents=True)
+    (tmp_path / "tiny" / "mdp" / "seed0" / "pretrain" / "mine.txt").write_text("")
+    (tmp_path / "tiny" / "scratch" / "seed0" / "few").mkdir(parents=True)
+    scores = {"datasets": {"valley": {"mIoU": 3.0}}}
+    (tmp_path / "tiny" / "scratch" / "seed0" / "few" / "evaluation.json").write_text(json.dumps(scores))
+    (finished,) = [run for run in runs.of_suite(smallest()) if run.name == "scratch/seed0/few"]
+    metrics = tmp_path / "tiny" / finished.name / "metrics.jsonl"
+    metrics.write_text(json.dumps({"step": finished.resolved().steps}))
+    with pytest.raises(UserError) as error:
+        reproduce.reproduce(smallest(), command("--workdir", str(tmp_path)), [])
+    message = str(error.value)
+    assert message.startswith("2 of 3 runs failed or could not start, first mdp/seed0/pretrain: exit status 2, mdp: ")
+    assert "not empty and without config.json" in message and "\n" not in message
+    assert "Not complete: 1 of 2 fine-tunings are missing." in capsys.readouterr().out

@@ -1,0 +1,172 @@
+"""Suites of one's own: what compare_settings makes, and every way in which a file can be wrong."""
+
+import dataclasses
+
+import pytest
+
+from mdp_jax.errors import UserError
+from mdp_jax.studies import own_suites, runs
+from mdp_jax.studies.experiments import MEASURED, Contrast, Pretraining
+from mdp_jax.studies.own_suites import compare_settings, require_suite
+from tests.studies.tiny import suite
+
+PRETRAIN, FINETUNE = "configs/quickstart/pretrain.py", "configs/quickstart/finetune.py"
+
+
+def test_settings_against_the_config_as_it_is():
+    found = compare_settings(
+        "mine", PRETRAIN, FINETUNE, {"cold": {"method.temperature": 0.05, "batch": 8}}, finetuning={"steps": 3}, seeds=2
+    )
+    require_suite(found, "--suite mine.py")
+    assert [(row.name, row.config, row.overrides, row.seeds) for row in found.pretrainings] == [
+        ("scratch", "", (), 2),
+        ("mdp", PRETRAIN, (), 2),
+        ("cold", PRETRAIN, (("method.temperature", "0.05"), ("batch", "8")), 2),
+    ]
+    (claim,), (ablation,) = found.claims, found.ablations
+    assert (claim.left, claim.right) == ((("mdp", "finetuned"),), (("scratch", "finetuned"),))
+    assert (ablation.left, ablation.right) == ((("cold", "finetuned"),), (("mdp", "finetuned"),))
+    of = {run.name: run.resolved() for run in runs.of_suite(found)}
+    assert of["cold/seed1/pretrain"].method.temperature == 0.05 and of["cold/seed1/pretrain"].batch == 8
+    assert of["mdp/seed1/finetuned"].steps == of["scratch/seed0/finetuned"].steps == 3
+
+
+def test_values_of_every_type_come_through():
+    values = {"data.crop": (32, 64), "method.sparse_coding": "off", "batch": 8, "mixing.pixel": 0.0}
+    (run,) = (
+        run
+        for run in runs.of_suite(compare_settings("mine", PRETRAIN, FINETUNE, {"one": values}, seeds=1))
+        if run.name == "one/seed0/pretrain"
+    )
+    config = run.resolved()
+    assert (tuple(config.data.crop), config.method.sparse_coding) == ((32, 64), "off")
+    assert (config.batch, config.mixing.pixel) == (8, 0.0)
+
+
+def write(folder, call):
+    file = folder / "mine.py"
+    lines = "from mdp_jax.studies.own_suites import compare_settings\n\n\n"
+    file.write_text(f"{lines}def get_suite():\n    return {call}\n")
+    return str(file)
+
+
+def test_paths_of_a_file_are_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("from configs import base\n\n\ndef get_config():\n    return base.pretrain()\n")
+    file = write(tmp_path, f"compare_settings('mine', 'own.py', {FINETUNE!r}, {{}})")
+    found = own_suites.load(file)
+    assert found.pretraining("mdp").config == str(tmp_path / "own.py")
+    assert found.target("finetuned").config == FINETUNE
+    assert own_suites.load("mini-real").name == "mini-real"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("compare_settings(", r"mine\.py, line 5: SyntaxError"),
+        ("None", r"get_suite\(\) returned None; expected a Suite, as compare_settings makes"),
+        (f"compare_settings('mine', {PRETRAIN!r})", r"line 5: TypeError: .*missing 2 required"),
+        (f"compare_settings('a/b', {PRETRAIN!r}, {FINETUNE!r}, {{}})", r"the suite is called 'a/b'; expected letters"),
+        (f"compare_settings('full', {PRETRAIN!r}, {FINETUNE!r}, {{}})", r"called full, as a shipped one is"),
+        (f"compare_settings('m', 'no.py', {FINETUNE!r}, {{}})", r"mine\.py: mdp: --config no\.py: no such Python file"),
+        (f"compare_settings('m', {FINETUNE!r}, {FINETUNE!r}, {{}})", r"has no sources; expected a config for mdp pret"),
+        (f"compare_settings('m', {PRETRAIN!r}, {PRETRAIN!r}, {{}})", r"has no dataset; expected a config for mdp fine"),
+        (f"compare_settings('m', {PRETRAIN!r}, {FINETUNE!r}, {{'mdp': {{}}}})", r"a pretraining is called mdp 2 times"),
+        (f"compare_settings('m', {PRETRAIN!r}, {FINETUNE!r}, {{'logs': {{}}}})", r"the name logs is taken"),
+        (f"compare_settings('m', {PRETRAIN!r}, {FINETUNE!r}, {{}}, seeds=0)", r"scratch: seeds is 0; expected"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_line(tmp_path, call, message):
+    with pytest.raises(UserError, match=message) as error:
+        own_suites.load(write(tmp_path, call))
+    assert str(error.value).startswith(f"--suite {tmp_path}/mine.py") and "\n" not in str(error.value)
+
+
+def replaced(index, **values):
+    """The tiny suite with one pretraining changed."""
+    whole = suite()
+    rows = list(whole.pretrainings)
+    rows[index] = dataclasses.replace(rows[index], **values)
+    return dataclasses.replace(whole, pretrainings=tuple(rows))
+
+
+def with_rates(rates):
+    few, many = suite().targets
+    return dataclasses.replace(suite(), targets=(dataclasses.replace(few, rates=rates), many))
+
+
+def with_claims(*claims):
+    return dataclasses.replace(suite(), claims=claims)
+
+
+def contrast(**values):
+    return dataclasses.replace(suite().claims[0], **values)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (replaced(1, overrides={"steps": "3"}), r"w: mdp: override \{'steps': '3'\}; expected pairs of texts"),
+        (replaced(1, overrides=(("steps", 3),)), r"w: mdp: override \('steps', 3\); expected pairs"),
+        (replaced(1, targets=("few", "most")), r"w: mdp: no target most; expected few, many"),
+        (
+            replaced(1, overrides=(("init", "w.pth"),)),
+            r"w: mdp: override of init, which the suite sets; expected Pretr",
+        ),
+        (
+            replaced(0, init="mdp"),
+            r"w: scratch: init or overrides without a config; expected a config for mdp pretrain",
+        ),
+        (dataclasses.replace(suite(), runs_here=False), r"w: runs_here is False; expected True"),
+        (with_rates({"mdp": 0.1}), r"w: few: rates is \{'mdp': 0.1\}; expected texts"),
+        (with_claims(contrast(key=1)), r"w: a contrast is called 1; expected letters"),
+        (replaced(1, targets="few"), r"w: mdp: targets is 'few'; expected a tuple of names"),
+        (with_rates({"mpd": "0.1"}), r"w: few: rate of 'mpd'; expected of one of scratch, mdp, longer"),
+        (replaced(1, name="Scratch"), r"w: a pretraining is called scratch 2 times"),
+        (replaced(2, seeds=2), r"w: longer: 2 seeds, and 1 of mdp; expected as many of both"),
+        (replaced(1, init="longer"), r"w: mdp: starts from longer; expected a pretraining that comes before it"),
+        (replaced(1, init="scratch"), r"w: mdp: starts from scratch; expected a pretraining that comes before it"),
+        (dataclasses.replace(suite(), pretrainings=[]), r"w: pretrainings is \[\]; expected a tuple of Pretraining"),
+        (dataclasses.replace(suite(), targets=({},)), r"w: targets is \(\{\},\); expected a tuple of Target"),
+        (dataclasses.replace(suite(), claims=(), ablations=()), r"w: no contrasts; expected claims or ablations"),
+        (with_claims(contrast(kind=MEASURED)), r"w: over_scratch: kind 'measured'; expected greater or equivalent"),
+        (with_claims(contrast(left=())), r"w: over_scratch: a side is \(\); expected one or two pairs"),
+        (with_claims(contrast(left=(("longer", "many"),))), r"\('longer', 'many'\); expected a pretraining and one of"),
+        (with_claims(contrast(), contrast()), r"w: a contrast is called over_scratch 2 times"),
+    ],
+)
+def test_parts_that_do_not_fit_together(wrong, message):
+    with pytest.raises(UserError, match=message) as error:
+        require_suite(wrong, "w")
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_that_starts_from_weights_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = "from configs import base\n\n\ndef get_config():\n    config = base.pretrain()\n    config.init = 'w.pth'\n"
+    (tmp_path / "own.py").write_text(lines + "    return config\n")
+    with pytest.raises(UserError, match=r"mdp: own\.py has init='w\.pth', which the suite sets; expected Pretraining"):
+        own_suites.load(write(tmp_path, f"compare_settings('mine', 'own.py', {FINETUNE!r}, {{}})"))
+
+
+def test_values_of_all_pretrainings_and_a_setting_before_them():
+    always = {"steps": 5, "batch": 4}
+    found = compare_settings("mine", PRETRAIN, FINETUNE, {"cold": {"batch": 8}}, pretraining=always, seeds=1)
+    of = {run.name: run.resolved() for run in runs.of_suite(found) if run.part == "pretrain"}
+    assert [(config.steps, config.batch) for config in of.values()] == [(5, 4), (5, 8)]
+
+
+def test_the_tiny_suite_fits_together():
+    require_suite(suite(), "w")
+
+
+def test_weights_to_start_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    row = Pretraining("p", "", PRETRAIN, init="w.pth", seeds=1, targets=("few",))
+    over = Contrast("p", "p is better", (("p", "few"),), (("scratch", "few"),))
+    whole = dataclasses.replace(suite(), pretrainings=(suite().pretrainings[0], row), claims=(over,), ablations=())
+    require_suite(whole, "w")
+    with pytest.raises(UserError, match=r"w: p: starts from w\.pth; expected a pretraining of the suite, a workdir"):
+        own_suites._with_files(whole, "w")
+    (tmp_path / "w.pth").write_text("")
+    assert own_suites._with_files(whole, "w").pretraining("p").init == str(tmp_path / "w.pth")

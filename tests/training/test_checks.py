@@ -1,0 +1,196 @@
+"""Config values that cannot work: one line each that names key and value, before anything starts."""
+
+import pytest
+
+from configs import base
+from mdp_jax import config as configs
+from mdp_jax.errors import UserError
+from mdp_jax.training import checks
+
+PRETRAINING = [
+    ("model.backbone=resnet51", "config.model.backbone=resnet51: expected one of resnet18"),
+    ("model.output_stride=32", "config.model.output_stride=32: expected one of 8, 16"),
+    ("model.decoder.layout=unet", "config.model.decoder.layout=unet: expected one of"),
+    ("model.compute_dtype=float8", "config.model.compute_dtype=float8: expected one of"),
+    ("model.width=0.0", "config.model.width=0.0: expected"),
+    ("model.decoder.dropout=0.1", "config.model.decoder.dropout=0.1: pretraining expects 0.0"),
+    ("data.crop=100,64", r"config.data.crop=\(100, 64\): expected height and width divisible by the output stride 8"),
+    ("data.scale=0.5,1.5", r"config.data.scale=\(0.5, 1.5\): expected shares"),
+    ("data.ratio=0.0,1.0", r"config.data.ratio=\(0.0, 1.0\): expected two positive numbers"),
+    ("data.flip=1.5", "config.data.flip=1.5: expected a number from 0 to 1"),
+    ("data.photometric.hue=-1", "config.data.photometric.hue=-1.0: expected at least 0"),
+    ("data.std=0.0,1.0,1.0", "config.data.std="),
+    ("data.threads=0", "config.data.threads=0: expected at least 1"),
+    ("mixing.region=0.9", "config.mixing.region=0.9 and config.mixing.pixel=0.25: expected a sum of at most 1"),
+    ("mixing.beta=0.0", "config.mixing.beta=0.0: expected more than 0"),
+    ("mixing.start=-1", "config.mixing.start=-1: expected at least 0"),
+    (
+        "mixture_weights=1,2",
+        r"config.mixture_weights=\(1, 2\): expected a weight of at least 0 for each of the 1 datasets",
+    ),
+    ("mixture_weights=(0,)", r"config.mixture_weights=\(0,\): expected .* one of them more than 0"),
+    ("mixture_weights=(-1,)", r"config.mixture_weights=\(-1,\): expected a weight of at least 0"),
+    ("mixture_weights=('a',)", r"config.mixture_weights=\('a',\): expected a weight of at least 0"),
+    ("mixture_schedule=100,1", r"config.mixture_schedule=\(100, 1\): expected rows \(step, weight of each dataset\)"),
+    ("mixture_schedule=((5,1),(5,2))", r"config.mixture_schedule=\(\(5, 1\), \(5, 2\)\): .* in rising order"),
+    ("mixture_schedule=((0.5,1),)", r"config.mixture_schedule=\(\(0.5, 1\),\): expected rows"),
+    (
+        "mixture_schedule=((5,1,2),)",
+        r"config.mixture_schedule=\(\(5, 1, 2\),\): expected a weight .* of the 1 datasets",
+    ),
+    ("label_space=joined", "config.label_space='joined': expected one of concatenated, merged"),
+    ("objective=prototype", "config.mixing.region=0.25 and config.mixing.pixel=0.25: expected 0.0 .*'prototype'"),
+    ("objective=pixel_to_pixel", "config.mixing.region=0.25 and config.mixing.pixel=0.25: expected 0.0"),
+    ("sources.town.labels=none", "config.sources.town.labels='none': expected 'masks' for at least one dataset"),
+    ("method.pixel_budget=0", "config.method.pixel_budget=0: expected at least 1"),
+    ("method.pseudo_threshold=1.5", "config.method.pseudo_threshold=1.5: expected a number from 0 to 1"),
+    ("stages=town", r"config.stages=\('town',\): expected tuples of dataset names"),
+    ("stages=((),)", r"config.stages=\(\(\),\): expected tuples of dataset names"),
+    ("stages=(('city',),)", r"config.stages=\(\('city',\),\): no dataset 'city'; expected some of town"),
+    ("stages=(('town',),('town',))", "dataset 'town' is in 2 stages; expected one"),
+    ("data.on_bad_image=ignore", "config.data.on_bad_image='ignore': expected one of stop, skip"),
+    ("data.bad_image_share=2.0", "config.data.bad_image_share=2.0: expected a number from 0 to 1"),
+    ("mixture_temperature=0.0", "config.mixture_temperature=0.0: expected more than 0"),
+    ("method.sparse_coding=csc3", "config.method.sparse_coding='csc3': expected one of pull, no_push, off"),
+    ("method.temperature=0.0", "config.method.temperature=0.0: expected more than 0"),
+    ("method.label_stride=3", "config.method.label_stride=3: expected 0 or a divisor of the output stride 8"),
+    ("method.label_stride=-8", "config.method.label_stride=-8: expected 0 or a divisor of the output stride 8"),
+    ("method.momentum_view=both", "config.method.momentum_view='both': expected one of clean, mixed"),
+    ("method.encoder_momentum=1.1", "config.method.encoder_momentum=1.1: expected a number from 0 to 1"),
+    ("method.sparse_classes=0", "config.method.sparse_classes=0: expected at least 1"),
+    ("batch=10", r"config.batch=10: expected a multiple of 8 \(pairs of samples on each of 4 device\(s\)\)"),
+    ("optim.lr=0.0", "config.optim.lr=0.0: expected more than 0"),
+    ("epochs=0.0", "config.steps=0 and config.epochs=0: expected one of them"),
+    ("seed=-1", "config.seed=-1: expected at least 0"),
+    ("seed=4294967296", "config.seed=4294967296: expected at most 4294967295"),
+]
+
+FINETUNING = [
+    ("trainable=body", "config.trainable='body': expected one of all, head"),
+    ("loss_mean=some", "config.loss_mean='some': expected one of all, valid"),
+    ("data.category_ratio=0.0", "config.data.category_ratio=0.0: expected more than 0"),
+    ("model.decoder.dropout=1.0", "config.model.decoder.dropout=1.0: expected a rate"),
+    ("dataset.labels=none", "config.dataset.labels='none': fine-tuning expects 'masks'"),
+    (
+        "transfer=('backbone','decodr')",
+        r"config.transfer=\('backbone', 'decodr'\): expected some of backbone, decoder, cl",
+    ),
+    ("transfer=()", r"config.transfer=\(\): expected some of backbone, decoder, classifier"),
+    ("batch=6", "config.batch=6: expected a multiple of 4 .samples on each of 4 device.s."),
+    ("steps=0", "config.steps=0: expected at least 1"),
+]
+
+
+def pretraining(names=("town",)):
+    config = base.pretrain()
+    config.sources = tuple(base.synthetic(name, images=4) for name in names)
+    config.batch = 16
+    config.lock()
+    return config
+
+
+def finetuning():
+    config = base.finetune()
+    config.dataset = base.synthetic("valley", images=4)
+    config.lock()
+    return config
+
+
+def check(function, config, assignment):
+    function(configs.apply_overrides(config, [tuple(assignment.split("="))]), devices=4)
+
+
+def test_defaults_pass():
+    checks.pretraining(pretraining(), devices=4)
+    checks.finetuning(finetuning(), devices=4)
+
+
+@pytest.mark.parametrize(("assignment", "message"), PRETRAINING)
+def test_pretraining(assignment, message):
+    with pytest.raises(UserError, match=message) as error:
+        check(checks.pretraining, pretraining(), assignment)
+    assert "\n" not in str(error.value)
+
+
+TOGETHER = [
+    (
+        {"objective": "multi_head", "label_space": "merged"},
+        "config.label_space='merged': expected 'concatenated' with config.objective='multi_head'",
+    ),
+    (
+        {"objective": "cross_entropy", "sources.town.labels": "none"},
+        "config.sources.town.labels='none': expected 'masks' with config.objective='cross_entropy'; .* mdp, prototype",
+    ),
+    (
+        {"sources.town.labels": "none", "stages": "(('town',),('harbor',))"},
+        "config.sources.town.labels='none': the run begins with unlabelled datasets alone, without prototypes",
+    ),
+    ({"sources.town.labels": "none", "mixture_weights": "(1,0)"}, "the run begins with unlabelled datasets alone"),
+    ({"sources.town.labels": "none", "mixture_schedule": "((0,1,0),(5,1,1))"}, "the run begins with unlabelled"),
+    (
+        {"sources.town.labels": "none", "method.momentum_view": "mixed"},
+        "config.method.momentum_view='mixed': expected 'clean' with unlabelled datasets",
+    ),
+    (
+        {"mixing.region": "0.0", "mixing.pixel": "1.0", "method.momentum_view": "mixed"},
+        "config.method.momentum_view='mixed': expected 'clean' with config.mixing.pixel=1.0",
+    ),
+    ({"stages": "(('town',),)"}, r"config.stages=.*: dataset 'harbor' is in 0 stages; expected one"),
+    (
+        {"stages": "(('town',),('harbor',))", "mixture_schedule": "((0,1,1),)"},
+        "config.mixture_schedule is given too; expected one of them",
+    ),
+    (
+        {"stages": "(('town',),('harbor',))", "mixture_weights": "(1,0)"},
+        r"no dataset of the stage \('harbor',\) has a config.mixture_weights above 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), TOGETHER)
+def test_values_that_do_not_go_together(values, message):
+    config = pretraining(("town", "harbor"))
+    with pytest.raises(UserError, match=message) as error:
+        checks.pretraining(configs.apply_overrides(config, list(values.items())), devices=4)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"objective": "multi_head"},
+        {"objective": "cross_entropy", "label_space": "merged"},
+        {"objective": "prototype", "mixing.region": "0.0", "mixing.pixel": "0.0", "sources.town.labels": "none"},
+        {"objective": "pixel_to_pixel", "mixing.region": "0.0", "mixing.pixel": "0.0", "label_space": "merged"},
+        {"sources.town.labels": "none", "label_space": "merged", "stages": "(('harbor','town'),)"},
+        {"stages": "(('town',),('harbor',))", "mixture_weights": "(1,2)"},
+    ],
+)
+def test_values_that_go_together(values):
+    checks.pretraining(configs.apply_overrides(pretraining(("town", "harbor")), list(values.items())), devices=4)
+
+
+@pytest.mark.parametrize(("assignment", "message"), FINETUNING)
+def test_finetuning(assignment, message):
+    with pytest.raises(UserError, match=message) as error:
+        check(checks.finetuning, finetuning(), assignment)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("batch", ["1", "4"])
+def test_one_photo_at_a_time_is_for_a_frozen_network(batch):
+    config = configs.apply_overrides(finetuning(), [("batch", batch), ("accumulate", batch)])
+    with pytest.raises(UserError, match=rf"config\.batch={batch}: expected more than config\.accumulate={batch} "):
+        checks.finetuning(config, devices=1)
+    checks.finetuning(configs.apply_overrides(config, [("trainable", "head")]), devices=1)
+
+
+def test_no_dataset():
+    with pytest.raises(UserError, match=r"config\.dataset: empty; expected a dataset"):
+        checks.finetuning(base.finetune(), devices=1)
+
+
+def test_no_sources():
+    config = base.pretrain()
+    with pytest.raises(UserError, match=r"config\.sources: empty; expected at least one dataset"):
+        checks.pretraining(config, devices=1)

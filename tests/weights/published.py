@@ -1,0 +1,116 @@
+"""The published models of torchvision and MMSegmentation; names and shapes of their weights, stored in keys.json.gz.
+
+    pip install torch torchvision mmsegmentation==1.2.2 mmengine==0.10.7 mmcv-lite==2.1.0 ftfy regex
+    python -m tests.weights.published
+
+from the repository's root writes them anew. Tests read the stored names everywhere, and build the models themselves
+where the libraries are installed.
+"""
+
+import gzip
+import json
+import pathlib
+import sys
+import types
+import warnings
+
+import numpy as np
+
+from tests.models import seeded
+
+FILE = pathlib.Path(__file__).with_name("keys.json.gz")
+TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "deeplabv3_resnet50", "deeplabv3_resnet101")
+MMSEG = ("resnet18", "resnet34", "resnet50", "resnet101", "deeplabv3_r50-d8")
+
+
+def keys(name: str) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of the state dict of a model, by names such as "torchvision/resnet18"."""
+    return {key: tuple(shape) for key, shape in json.loads(gzip.decompress(FILE.read_bytes()))[name].items()}
+
+
+def seeded_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """A state dict of these names: float32 weights of tests/models/seeded.py, counters of 7."""
+    return {
+        key: np.int64(7).reshape(shape) if key.endswith("tracked") else seeded.weight(key, shape).astype(np.float32)
+        for key, shape in shapes.items()
+    }
+
+
+def torchvision_model(name: str):
+    """With random weights and the auxiliary head that the published DeepLabV3 have."""
+    import torchvision
+
+    if name.startswith("resnet"):
+        return torchvision.models.get_model(name, weights=None)
+    return torchvision.models.get_model(name, weights=None, weights_backbone=None, aux_loss=True)
+
+
+def mmseg_model(name: str):
+    """With random weights; the segmentor is configs/_base_/models/deeplabv3_r50-d8.py with the plain ResNet."""
+    # The package without compiled operators lacks this module, of which nothing is called here.
+    sys.modules["mmcv._ext"] = _Anything("mmcv._ext")
+    from mmseg.registry import MODELS
+    from mmseg.utils import register_all_modules
+
+    register_all_modules()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name.startswith("resnet"):
+            return MODELS.build(_mmseg_backbone(int(name.removeprefix("resnet"))))
+        return MODELS.build(mmseg_segmentor(classes=19))
+
+
+class _Anything(types.ModuleType):
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+def _mmseg_backbone(depth: int) -> dict:
+    return {
+        "type": "ResNet",
+        "depth": depth,
+        "num_stages": 4,
+        "out_indices": (0, 1, 2, 3),
+        "dilations": (1, 1, 2, 4),
+        "strides": (1, 2, 1, 1),
+        "norm_cfg": {"type": "BN"},
+        "norm_eval": False,
+        "style": "pytorch",
+        "contract_dilation": True,
+    }
+
+
+def mmseg_segmentor(classes: int) -> dict:
+    """The config of the segmentor."""
+    common = {"num_classes": classes, "norm_cfg": {"type": "BN"}, "align_corners": False, "dropout_ratio": 0.1}
+    return {
+        "type": "EncoderDecoder",
+        "backbone": _mmseg_backbone(50),
+        "decode_head": {
+            **common,
+            "type": "ASPPHead",
+            "in_channels": 2048,
+            "in_index": 3,
+            "channels": 512,
+            "dilations": (1, 12, 24, 36),
+        },
+        "auxiliary_head": {
+            **common,
+            "type": "FCNHead",
+            "in_channels": 1024,
+            "in_index": 2,
+            "channels": 256,
+            "num_convs": 1,
+            "concat_input": False,
+        },
+        "train_cfg": {},
+        "test_cfg": {"mode": "whole"},
+    }
+
+
+if __name__ == "__main__":
+    models = {f"torchvision/{name}": torchvision_model(name) for name in TORCHVISION}
+    models |= {f"mmseg/{name}": mmseg_model(name) for name in MMSEG}
+    found = {name: {k: tuple(t.shape) for k, t in model.state_dict().items()} for name, model in models.items()}
+    FILE.write_bytes(gzip.compress(json.dumps(found).encode(), mtime=0))

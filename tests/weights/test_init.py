@@ -1,0 +1,183 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from mdp_jax.commands import pretrain
+from mdp_jax.errors import UserError
+from mdp_jax.training import workdir
+from mdp_jax.training.state import PretrainState
+from mdp_jax.weights import layouts
+from mdp_jax.weights.init import load_init
+from mdp_jax.weights.torch_weights import to_torch
+from tests.weights import seeded_weights as weights
+
+PARTS = ("backbone", "decoder")
+
+
+def their_state(variables, layout="mmseg", alone=False):
+    """A state dict in the layout, with an auxiliary head and counters, from variables."""
+    ours = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
+    if alone:
+        ours = {key: array for key, array in ours.items() if key.startswith("backbone.")}
+    modules = layouts.modules_for(layout, ours)
+    state = {layouts.rename(key, modules): array for key, array in ours.items()}
+    extra = {"torchvision": "fc.weight" if alone else "aux_classifier.4.bias", "mmseg": "auxiliary_head.conv_seg.bias"}
+    bn = layouts.rename("backbone.bn1.num_batches_tracked", modules)
+    return state | {extra[layout]: np.zeros(3, np.float32), bn: np.int64(5)}
+
+
+def new_network(**overrides):
+    """Other values than the seeded ones, in the same shapes."""
+    variables = weights.segmenter_variables(**overrides)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf + 1), variables)
+
+
+@pytest.fixture(scope="module")
+def seeded():
+    """Variables of a small segmenter, in both layouts."""
+    return {name: weights.segmenter_variables(model__decoder__layout=name) for name in layouts.LAYOUTS}
+
+
+@pytest.fixture(scope="module")
+def new():
+    return {name: new_network(model__decoder__layout=name) for name in layouts.LAYOUTS}
+
+
+def load(path, new, parts=PARTS):
+    params, batch_stats, report = load_init(path, new["params"], new["batch_stats"], parts)
+    return {"params": params, "batch_stats": batch_stats}, report
+
+
+def statuses(report):
+    return {leaf.key: (leaf.status, leaf.note) for leaf in report.leaves}
+
+
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+def test_backbone_and_decoder_of_a_file(tmp_path, seeded, new, layout):
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded[layout], layout))
+    loaded, report = load(path, new[layout])
+    for name in ("params", "batch_stats"):
+        weights.assert_same_tree({p: loaded[name][p] for p in PARTS}, {p: seeded[layout][name][p] for p in PARTS})
+    weights.assert_same_tree(loaded["params"]["classifier"], new[layout]["params"]["classifier"])
+    found = statuses(report)
+    assert len(found) == len(their_state(seeded[layout], layout))
+    assert found["backbone.conv1.weight"] == ("loaded", "backbone")
+    classifier = {"torchvision": "classifier.4.bias", "mmseg": "decode_head.conv_seg.bias"}[layout]
+    assert found[classifier] == ("skipped", "classifier of 3 classes; the new head is trained")
+    head = {"torchvision": "aux_classifier.4.bias", "mmseg": "auxiliary_head.conv_seg.bias"}[layout]
+    assert found[head] == ("skipped", "auxiliary head; the method has none")
+    assert found["backbone.bn1.num_batches_tracked"] == ("skipped", "counter that nothing reads")
+
+
+def test_the_backbone_alone(tmp_path, seeded, new, capsys):
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"], "torchvision", alone=True))
+    before = new["mmseg"]
+    params, batch_stats = workdir.transfer(str(path), PARTS, before["params"], before["batch_stats"])
+    weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
+    weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
+    weights.assert_same_tree(params["decoder"], before["params"]["decoder"])
+    said = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(f"--init {path}: ") for line in said)
+    assert [line.removeprefix(f"--init {path}: ") for line in said] == [
+        "loaded 100: bn1.bias .. layer4.1.conv2.weight (backbone)",
+        "skipped 1: bn1.num_batches_tracked (counter that nothing reads)",
+        "skipped 1: fc.weight (classifier of whole images)",
+        "missing 25: decoder.aspp_0.bn.bias .. decoder.image_pool.bn.running_var (stays as initialised)",
+    ]
+
+
+def test_a_decoder_of_the_other_layout_is_left_out(tmp_path, seeded, new):
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["torchvision"], "torchvision"))
+    loaded, report = load(path, new["mmseg"])
+    weights.assert_same_tree(loaded["params"]["decoder"], new["mmseg"]["params"]["decoder"])
+    weights.assert_same_tree(loaded["params"]["backbone"], seeded["torchvision"]["params"]["backbone"])
+    status, note = statuses(report)["classifier.1.weight"]
+    assert (status, note) == ("skipped", "decoder of torchvision's layout; config.model.decoder.layout is mmseg")
+
+
+def test_a_classifier_is_taken_where_asked_for_and_of_the_same_classes(tmp_path, seeded, new):
+    parts = (*PARTS, "classifier")
+    state = their_state(seeded["mmseg"])
+    loaded, _ = load(weights.write_file(tmp_path / "x.safetensors", state), new["mmseg"], parts)
+    weights.assert_same_tree(loaded, seeded["mmseg"])
+    for key in ("decode_head.conv_seg.weight", "decode_head.conv_seg.bias"):
+        state[key] = np.zeros((21, *state[key].shape[1:]), np.float32)
+    loaded, report = load(weights.write_file(tmp_path / "y.safetensors", state), new["mmseg"], parts)
+    weights.assert_same_tree(loaded["params"]["classifier"], new["mmseg"]["params"]["classifier"])
+    assert statuses(report)["decode_head.conv_seg.bias"] == ("skipped", "another number of classes: 21, here 3")
+
+
+@pytest.mark.parametrize(
+    "dtype, note", [(np.float16, "float16; cast to float32"), (np.float64, "float64; cast to float32")]
+)
+def test_other_precisions_are_cast_and_said(tmp_path, seeded, new, dtype, note):
+    state = their_state(seeded["mmseg"])
+    cast = {key: array.astype(dtype) if array.dtype == np.float32 else array for key, array in state.items()}
+    loaded, report = load(weights.write_file(tmp_path / "x.safetensors", cast), new["mmseg"])
+    kernel = loaded["params"]["backbone"]["conv1"]["kernel"]
+    assert kernel.dtype == jnp.float32
+    expected = seeded["mmseg"]["params"]["backbone"]["conv1"]["kernel"].astype(dtype).astype(np.float32)
+    np.testing.assert_array_equal(kernel, expected)
+    assert any(note in line for line in report.lines())
+
+
+def refused(path, new, *words):
+    with pytest.raises(UserError) as error:
+        load(path, new)
+    message = str(error.value)
+    assert "\n" not in message and str(path) in message
+    assert all(word in message for word in words), message
+
+
+def test_wrong_architectures_name_leaves_and_shapes(tmp_path, seeded, new):
+    path, state = tmp_path / "x.safetensors", their_state(seeded["mmseg"])
+    weights.write_file(path, state)
+    wider = new_network(model__width=0.125)
+    refused(path, wider, "backbone.bn1.bias has shape (4,), expected (8,)", "; and ")
+    deeper = new_network(model__backbone="resnet34")
+    refused(path, deeper, "backbone.layer1.2.bn1.bias (4,) is missing", "; and ")
+    channels = new_network(model__decoder__channels=6)
+    refused(path, channels, "decode_head.aspp_modules.0.bn.bias has shape (8,), expected (6,)")
+    weights.write_file(path, state | {"backbone.layer1.0.bn3.bias": np.zeros(4, np.float32)})
+    refused(path, new["mmseg"], "backbone.layer1.0.bn3.bias (4,) is not in this network")
+    weights.write_file(path, state | {"neck.bias": np.zeros(4, np.float32)})
+    refused(path, new["mmseg"], "neck.bias (4,) is not in this network")
+    weights.write_file(path, state | {"backbone.bn1.bias": np.zeros(4, np.int32)})
+    refused(path, new["mmseg"], "backbone.bn1.bias has the type int32")
+    weights.write_file(path, {"features.0.weight": np.zeros((8, 3, 3, 3), np.float32)})
+    refused(path, new["mmseg"], "features.0.weight")
+
+
+def test_a_file_without_the_parts_asked_for(tmp_path, seeded, new):
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"], "torchvision", alone=True))
+    with pytest.raises(UserError, match="has backbone; expected one of decoder"):
+        load(path, new["mmseg"], ("decoder",))
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.bin"])
+def test_files_that_are_none_end_in_one_line(tmp_path, name, new):
+    (tmp_path / name).write_bytes(b"hello")
+    with pytest.raises(UserError, match=name):
+        workdir.transfer(str(tmp_path / name), PARTS, new["mmseg"]["params"], new["mmseg"]["batch_stats"])
+    with pytest.raises(UserError, match="no such file"):
+        workdir.transfer(str(tmp_path / "nowhere.pth"), PARTS, {}, {})
+
+
+def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new):
+    """With memory of their own, which the first step is given."""
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"], "torchvision", alone=True))
+    f, g = new["mmseg"], new_network()
+    state = PretrainState(
+        jnp.zeros((), jnp.int32), f["params"], f["batch_stats"], (), g["params"], g["batch_stats"], ()
+    )
+    places = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
+    state = pretrain.start_from(str(path), state, places)
+    for params in (state.params, state.momentum_params):
+        weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
+        weights.assert_same_tree(params["decoder"], f["params"]["decoder"])
+    for batch_stats in (state.batch_stats, state.momentum_batch_stats):
+        weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(buffers)) == len(buffers)

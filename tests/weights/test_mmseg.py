@@ -1,0 +1,112 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from mdp_jax.commands import convert
+from mdp_jax.errors import UserError
+from mdp_jax.models import network
+from mdp_jax.weights import architecture, files, layouts
+from mdp_jax.weights.torch_weights import to_torch
+from tests.models import seeded
+from tests.weights import published
+from tests.weights import seeded_weights as weights
+from tests.weights.test_torchvision import empty
+
+# Where the names of both sides stand in the network, from MMSegmentation's code: a module of each kind.
+BY_HAND = {
+    "backbone.layer2.0.downsample.1.bias": "backbone.layer2.0.downsample.1.bias",
+    "decoder.image_pool.conv.weight": "decode_head.image_pool.1.conv.weight",
+    "decoder.image_pool.bn.running_var": "decode_head.image_pool.1.bn.running_var",
+    "decoder.aspp_0.conv.weight": "decode_head.aspp_modules.0.conv.weight",
+    "decoder.aspp_3.bn.bias": "decode_head.aspp_modules.3.bn.bias",
+    "decoder.bottleneck.conv.weight": "decode_head.bottleneck.conv.weight",
+    "classifier.conv.weight": "decode_head.conv_seg.weight",
+}
+
+
+@pytest.mark.parametrize("name", published.MMSEG)
+def test_every_leaf_of_the_published_models_has_its_place_and_comes_back(name):
+    keys = published.keys(f"mmseg/{name}")
+    found = layouts.find(empty(keys), name)
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found), name)
+    assert len(found.keys) + len(found.skipped) == len(keys)
+    auxiliary = {key for key in keys if key.startswith("auxiliary_head.") and not key.endswith("tracked")}
+    assert {leaf.key for leaf in found.skipped if not leaf.key.endswith("tracked")} == auxiliary
+    source = convert.Weights(found.layout, found.of_parts(convert.PARTS), found.keys, (), ())
+    state, leaves = convert.to_layout(source, "mmseg")
+    expected = {key: shape for key, shape in keys.items() if not key.startswith("auxiliary_head.")}
+    assert {key: array.shape for key, array in state.items()} == expected
+    assert {leaf.status for leaf in leaves} == {"loaded"}
+
+
+def test_names_by_hand():
+    found = layouts.find(empty(published.keys("mmseg/deeplabv3_r50-d8")), "file")
+    assert {ours: found.keys[ours] for ours in BY_HAND} == BY_HAND
+
+
+def test_names_of_data_parallel_and_of_mmpretrain():
+    keys = published.keys("mmseg/deeplabv3_r50-d8")
+    found = layouts.find(empty({f"module.{key}": shape for key, shape in keys.items()}), "file")
+    assert {ours: found.keys[ours] for ours in BY_HAND} == BY_HAND
+    backbone = {key: shape for key, shape in keys.items() if key.startswith("backbone.")}
+    found = layouts.find(empty(backbone | {"head.fc.weight": (1000, 2048), "head.fc.bias": (1000,)}), "file")
+    assert not found.strangers and list(found.parts()) == ["backbone"]
+    assert {leaf.key for leaf in found.skipped if "fc" in leaf.key} == {"head.fc.weight", "head.fc.bias"}
+
+
+def test_another_stem_is_another_architecture():
+    """ResNetV1c, as most published segmentors have: three convolutions instead of one."""
+    keys = published.keys("mmseg/deeplabv3_r50-d8")
+    stem = {f"backbone.stem.{i}.weight": (32, 3, 3, 3) for i in (0, 3, 6)}
+    state = empty({key: shape for key, shape in keys.items() if key != "backbone.conv1.weight"} | stem)
+    with pytest.raises(UserError, match=r"file: another architecture: backbone.conv1.weight is missing"):
+        architecture.expected_shapes(layouts.find(state, "file"))
+
+
+@pytest.fixture(scope="module")
+def mmseg():
+    pytest.importorskip("torch")
+    pytest.importorskip("mmseg")
+
+
+def test_mmsegmentations_own_segmentor_loads_ours_and_gives_our_logits(mmseg, tmp_path):
+    import torch
+    from mmengine.runner import load_checkpoint
+
+    model = network.segmenter(base.finetune().model, 19)
+    variables = weights.variables_of(model)
+    state = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
+    source = convert.Weights("mmseg", state, {key: key for key in state}, (), ())
+    files.write(tmp_path / "ours.pth", convert.to_layout(source, "mmseg")[0], meta={})
+
+    theirs = published.mmseg_model("deeplabv3_r50-d8").eval()
+    theirs.auxiliary_head = None
+    load_checkpoint(theirs, str(tmp_path / "ours.pth"), map_location="cpu", strict=True)
+    image = seeded.image("image", (1, 65, 80, 3)).astype(np.float32)
+    with torch.no_grad():
+        features = theirs.extract_feat(torch.from_numpy(image).permute(0, 3, 1, 2))
+        expected = theirs.decode_head(features).permute(0, 2, 3, 1).numpy()
+    logits = seeded.quick_jit(lambda v, x: model.apply(v, x, train=False))(variables, jnp.asarray(image))
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_mmsegmentations_own_backbone_loads_ours_and_gives_our_features(mmseg, tmp_path):
+    import torch
+    from mmengine.runner import load_checkpoint
+
+    run, variables = weights.pretrained(tmp_path / "run", model__width=1.0, model__decoder__channels=4)
+    source = convert.backbone_of(convert.from_workdir(run))
+    files.write(tmp_path / "ours.pth", convert.to_layout(source, "mmseg")[0], meta={})
+    theirs = published.mmseg_model("resnet18")
+    theirs.eval()  # which, of this class, returns nothing
+    load_checkpoint(theirs, str(tmp_path / "ours.pth"), map_location="cpu", strict=True)
+    image = seeded.image("image", (1, 33, 40, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(image).permute(0, 3, 1, 2))[-1].permute(0, 2, 3, 1).numpy()
+    config = base.finetune().model
+    config.backbone = "resnet18"
+    backbone = network.segmenter(config, 1).backbone
+    ours = {name: tree["backbone"] for name, tree in variables.items()}
+    features = seeded.quick_jit(lambda v, x: backbone.apply(v, x, train=False))(ours, jnp.asarray(image))
+    np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
