@@ -1,4 +1,4 @@
-"""`mdp reproduce`: the paper's comparisons at a scale anybody can run, with intervals and verdicts."""
+"""`mdp reproduce`: studies of many seeds and settings, with intervals and verdicts."""
 
 import argparse
 import os
@@ -10,12 +10,10 @@ from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.locks import locked
-from mdp_jax.studies import claims_page, own_suites, ready, report, runs, score_files
+from mdp_jax.studies import pages, ready, runs, score_files, suite_files
 from mdp_jax.studies.engine import Engine, slots
 from mdp_jax.studies.experiments import Suite
-from mdp_jax.studies.full import DEVICE, PEAK_TFLOPS, UTILISATION, device_hours
-from mdp_jax.studies.results import Results, collect, outcome_table, outcomes_table, scores_of, scores_table
-from mdp_jax.studies.suites import SUITES
+from mdp_jax.studies.results import Results, collect, scores_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suite",
         required=True,
-        help=f"which experiments: {', '.join(SUITES)} (only listed), or a Python file of your own with get_suite()",
+        help=f"a Python file with get_suite(), or a shipped one by its name: {', '.join(suite_files.shipped())}",
     )
     parser.add_argument(
         "--seeds", type=whole_number, metavar="N", help="at most so many of each experiment (its first ones)"
@@ -45,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--list", action="store_true", help="print claims and runs with their state; run nothing")
     shown.add_argument("--results", action="store_true", help="the results of the runs that are finished; run nothing")
     parser.add_argument("--json", metavar="FILE", help="the table of the claims and ablations as a list of rows")
-    parser.add_argument("--docs", metavar="DIR", help="write the suite's part of DIR/results.md, with JSON and figures")
+    parser.add_argument("--docs", metavar="DIR", help="write a page, JSON and figures into DIR/results and DIR/images")
     parser.epilog = (
         "Started again on the same workdir it goes on, and no finished run is repeated. Of a pretraining the weights "
         "stay, of a fine-tuning its scores and report alone."
@@ -60,7 +58,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         that failed (after all others).
       PreemptedError: told to stop; what was under way has saved.
     """
-    reproduce(own_suites.load(args.suite), args, overrides)
+    reproduce(suite_files.load(args.suite), args, overrides)
 
 
 def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -71,7 +69,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     if args.list and (rows_file or docs):
         raise UserError("--list: runs are listed, not judged; expected --results with --json or --docs")
     if docs:
-        report.require_docs(docs, suite.name)
+        pages.require_docs(docs)
     folder = pathlib.Path(os.path.expanduser(args.workdir)).resolve() / suite.name
     data_dir = str(pathlib.Path(os.path.expanduser(args.data_dir)).resolve()) if args.data_dir else ""
     every = runs.of_suite(suite, data_dir, args.seeds)
@@ -91,7 +89,9 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     names = {run.name for run in chosen}
     own = scores_of([run for run in all_seeds if run.name not in names], folder)
     if docs:
-        score_files.require_kept(_scores_file(docs, suite), {*known, *own, *((run.cell, run.seed) for run in chosen)})
+        score_files.require_kept(
+            pages.docs_file(docs, suite.name, "-scores.json"), {*known, *own, *((run.cell, run.seed) for run in chosen)}
+        )
     try:
         failures = _carry_out(chosen, args, folder) if not args.results else {}
     finally:  # a study that is stopped can be taken to another machine
@@ -102,18 +102,14 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     results = collect(suite, every, folder, args.seeds, failures, known)
     _print(results)
     if rows_file:
-        write_json(rows_file, report.rows(results))
+        write_json(rows_file, pages.rows(results))
     if docs:
-        report.write_docs(results, docs)
-        score_files.write(_scores_file(docs, suite), all_seeds, scores)
-    print(f"report: {report.write_page(results, folder)}")
+        pages.write_docs(results, docs)
+        score_files.write(pages.docs_file(docs, suite.name, "-scores.json"), all_seeds, scores)
+    print(f"report: {pages.write_page(results, folder)}")
     if failures:
         name, reason = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(chosen)} runs failed or could not start, first {name}: {reason}")
-
-
-def _scores_file(docs: pathlib.Path, suite: Suite) -> pathlib.Path:
-    return docs / f"reproduce-{suite.name}-scores.json"
 
 
 def _not_elsewhere(chosen: list[runs.Run], known: score_files.Scores, folder: pathlib.Path) -> list[runs.Run]:
@@ -136,7 +132,7 @@ def _carry_out(chosen: list[runs.Run], args: argparse.Namespace, folder: pathlib
 
 def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path, known: score_files.Scores) -> None:
     """The page of the claims on stdout, so that it can be kept, and the states of the runs on stderr."""
-    print(f"{claims_page.RULES}\n\n{claims_page.claims_of(suite)}")
+    print(f"{pages.RULES}\n\n{pages.claims_of(suite)}")
     needed = {run.name for run in score_files.still_needed(chosen, known)}
     states = [[run.name, run.part, runs.state(run, folder)] for run in chosen]
     for row in states:
@@ -149,15 +145,27 @@ def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path, known: sco
 
 def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:
     """Claims, the commands of all runs, and what they take; to be run one after the other in one folder."""
-    print(f"{claims_page.RULES}\n\n{claims_page.claims_of(suite)}")
+    print(f"{pages.RULES}\n\n{pages.claims_of(suite)}")
     print("\n### Commands\n\n```bash")
     for run in chosen:
         print(shlex.join(["mdp", *run.words]))
     print("```\n")
-    hours = [[run.name, run.part, device_hours(run)] for run in chosen]
-    caption = f"{len(hours)} runs, {sum(row[2] for row in hours):.0f} hours of one {DEVICE}"
-    caption += f" at {UTILISATION:.0%} of its {PEAK_TFLOPS:.0f} TFLOP/s"
-    console(stderr=True).print(for_terminal(Table(["run", "part", "device hours"], hours, caption)))
+    caption = f"{len(chosen)} runs"
+    hours = [_hours(suite, run) for run in chosen]
+    if suite.hours:
+        caption += f", {sum(hours):.0f} hours of one {suite.device}"
+    rows = [[run.name, run.part, of] for run, of in zip(chosen, hours, strict=True)]
+    console(stderr=True).print(for_terminal(Table(["run", "part", "device hours"], rows, caption)))
+
+
+def _hours(suite: Suite, run: runs.Run) -> float | None:
+    """What the suite says of a run."""
+    try:
+        return suite.hours(run) if suite.hours else None
+    except UserError:
+        raise
+    except Exception as error:  # the function is of the user's file, and may raise anything
+        raise UserError(f"suite {suite.name}: hours() of {run.name}: {type(error).__name__}: {error}") from error
 
 
 def _print(results: Results) -> None:
@@ -166,13 +174,9 @@ def _print(results: Results) -> None:
         contrast = outcome.contrast
         print(f"{contrast.key}: {contrast.sentence} ({contrast.kind}); {outcome.verdict}")
         if outcome.seeds:
-            screen.print(for_terminal(outcome_table(outcome)))
-    screen.print(for_terminal(scores_table(results, "All runs")))
+            screen.print(for_terminal(pages.outcome_table(outcome)))
+    screen.print(for_terminal(pages.scores_table(results, "All runs")))
     if results.ablations:
-        screen.print(
-            for_terminal(
-                outcomes_table(results.ablations, "Ablations, against MDP as it is where the name says nothing else")
-            )
-        )
-    screen.print(for_terminal(outcomes_table(results.claims, "Claims")))
-    print(report.summary(results))
+        screen.print(for_terminal(pages.outcomes_table(results.ablations, pages.ABLATIONS)))
+    screen.print(for_terminal(pages.outcomes_table(results.claims, "Claims")))
+    print(pages.summary(results))

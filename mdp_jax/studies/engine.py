@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import rich.console
 
@@ -21,6 +22,13 @@ COMMAND = (sys.executable, "-c", "from mdp_jax.cli import main; main()")
 _POLL = 0.1  # seconds
 
 
+class Place(NamedTuple):
+    """Where a run is started: on these cores, with these environment variables."""
+
+    cores: set[int]
+    variables: dict[str, str]
+
+
 @dataclass
 class _Child:
     run: Run
@@ -30,8 +38,8 @@ class _Child:
     log_start: int  # bytes of its log before it: of earlier attempts
 
 
-def slots(jobs: int, gpus: Sequence[str] = ()) -> list[tuple[set[int], dict[str, str]]]:
-    """(cores, environment variables) of each of the places that runs are started in.
+def slots(jobs: int, gpus: Sequence[str] = ()) -> list[Place]:
+    """The places that runs are started in.
 
     Args:
       jobs: how many run at once; the cores of this process are shared out among them.
@@ -44,7 +52,7 @@ def slots(jobs: int, gpus: Sequence[str] = ()) -> list[tuple[set[int], dict[str,
     if not 1 <= jobs <= len(cores):
         raise UserError(f"{jobs} jobs at once: expected from 1 to the number of cores, {len(cores)}")
     shares = [set(cores[len(cores) * i // jobs : len(cores) * (i + 1) // jobs]) for i in range(jobs)]
-    return [(share, {"CUDA_VISIBLE_DEVICES": gpus[i]} if gpus else {}) for i, share in enumerate(shares)]
+    return [Place(share, {"CUDA_VISIBLE_DEVICES": gpus[i]} if gpus else {}) for i, share in enumerate(shares)]
 
 
 def log_file(run: Run, folder: pathlib.Path) -> pathlib.Path:
@@ -65,17 +73,19 @@ class Engine:
     def __init__(
         self,
         folder: pathlib.Path,
-        places: list[tuple[set[int], dict[str, str]]],
+        places: Sequence[Place],
         lock: int,
         command: Sequence[str] = COMMAND,
         console: rich.console.Console | None = None,
     ):
-        """Args:
-        folder: of the suite, absolute.
-        places: as `slots` gives them.
-        lock: descriptor that children hold open.
-        command: the beginning of every command line.
-        console: where progress is told; stderr where None.
+        """An engine for the runs of one suite.
+
+        Args:
+          folder: of the suite, absolute.
+          places: as `slots` gives them.
+          lock: descriptor that children hold open.
+          command: the beginning of every command line.
+          console: where progress is told; stderr where None.
         """
         self._folder, self._places, self._lock, self._command = folder, places, lock, command
         self._console = console or rich.console.Console(stderr=True)

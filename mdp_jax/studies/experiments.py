@@ -1,7 +1,14 @@
 """What `mdp reproduce` compares, as plain data: pretrainings, targets, and contrasts between them."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mdp_jax.studies.runs import Run
 
 Overrides = tuple[tuple[str, str], ...]  # (dotted key, text of the value), as on the command line
 Cell = tuple[str, str]  # names of a pretraining and of a target
@@ -80,16 +87,18 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Suite:
-    """Everything that `mdp reproduce --suite NAME` runs and judges.
+    """Everything that `mdp reproduce --suite FILE` runs and judges: what `get_suite()` of the file returns.
 
     Attributes:
       name: of its folder too.
       what: a sentence that says what the figures are about.
-      pretrainings: by the order in which their runs come.
+      pretrainings: in the order in which their runs come.
       targets: of all of them.
       claims: fixed before the runs; kinds GREATER and EQUIVALENT.
       ablations: of kind MEASURED.
-      runs_here: whether the command runs it, or lists it for other machines.
+      runs_here: whether the command runs it; False = it is only listed, for other machines.
+      hours: the hours that a run takes on `device`, for the list of a suite that does not run here.
+      device: the device of `hours` in words, with what is assumed of it.
     """
 
     name: str
@@ -99,6 +108,8 @@ class Suite:
     claims: tuple[Contrast, ...]
     ablations: tuple[Contrast, ...] = ()
     runs_here: bool = True
+    hours: Callable[[Run], float] | None = None
+    device: str = ""
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
@@ -117,3 +128,52 @@ class Suite:
         """The seeds that all cells of a contrast have, at most `most` of them."""
         counts = [self.pretraining(name).seeds for name, _ in contrast.cells]
         return range(min(counts if most is None else [*counts, most]))
+
+
+def compare_settings(
+    name: str,
+    pretrain: str | os.PathLike[str],
+    finetune: str | os.PathLike[str],
+    settings: Mapping[str, Mapping[str, object]],
+    *,
+    pretraining: Mapping[str, object] | None = None,
+    finetuning: Mapping[str, object] | None = None,
+    seeds: int = 3,
+) -> Suite:
+    """A suite that compares settings of the pretraining with the config as it is, and that with no pretraining.
+
+    Args:
+      name: of the suite; of its folder too.
+      pretrain: file for `mdp pretrain`.
+      finetune: file for `mdp finetune`.
+      settings: {name of a setting: {dotted key of the pretraining's config: value}}.
+      pretraining: {dotted key of the pretraining's config: value}, for all pretrainings; a setting goes before it.
+      finetuning: {dotted key of the fine-tuning's config: value}, for all fine-tunings.
+      seeds: of each.
+
+    Returns:
+      A suite for get_suite() of the file that `mdp reproduce --suite` is given. The pretrainings `scratch` and `mdp`
+      are those without a pretraining and with the config as it is.
+    """
+    pretrain, finetune, always = os.fspath(pretrain), os.fspath(finetune), dict(pretraining or {})
+    target = Target("finetuned", "fine-tuned", finetune, _overrides(finetuning or {}))
+    alone = (target.name,)
+    rows = [Pretraining("scratch", "no pretraining", seeds=seeds, targets=alone)]
+    rows.append(Pretraining("mdp", "the config as it is", pretrain, _overrides(always), seeds=seeds, targets=alone))
+    measured = []
+    for setting, values in settings.items():
+        what = ", ".join(f"{key}={value}" for key, value in values.items())
+        overrides = _overrides(always | dict(values))
+        rows.append(Pretraining(setting, what, pretrain, overrides, seeds=seeds, targets=alone))
+        measured.append(Contrast(setting, what, ((setting, target.name),), (("mdp", target.name),), MEASURED))
+    over = Contrast(
+        "mdp_over_scratch",
+        "the pretraining is better than training from scratch",
+        (("mdp", target.name),),
+        (("scratch", target.name),),
+    )
+    return Suite(name, f"{pretrain}, then {finetune}.", tuple(rows), (target,), (over,), tuple(measured))
+
+
+def _overrides(values: Mapping[str, object]) -> Overrides:
+    return tuple((key, str(value)) for key, value in values.items())

@@ -1,27 +1,38 @@
 """Figures of the outcomes of a suite, as PNG bytes."""
 
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mdp_jax.reporting.colors import palette, pixels
 from mdp_jax.reporting.figures import encode_png
-from mdp_jax.studies.experiments import EQUIVALENT, Suite
-from mdp_jax.studies.results import Outcome, Scores
+from mdp_jax.studies.experiments import EQUIVALENT, Contrast, Suite
+from mdp_jax.studies.results import Outcome
+from mdp_jax.studies.score_files import Scores
 from mdp_jax.studies.statistics import CONTRADICTED, HOLDS, MARGIN, UNDECIDED
 
 _DPI = 100
+_LINE = 56  # characters of a row's name in one line
 _BLUE, _GREEN, _RED = palette(4)[[0, 2, 3]] / 255
 _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
 
 
-def _axes_of_rows(names: Sequence[str], panels: int = 1, width: float = 8.5):
-    """A figure with one line of height for each name, read from top to bottom; its axes share the names."""
-    figure = Figure(figsize=(width, 1.3 + 0.27 * len(names)), dpi=_DPI, layout="constrained")
+def _axes_of_rows(names: Sequence[str], panels: int, width: float):
+    """A figure with a row for each name, read from top to bottom, `width` inches beside them; its axes share the names.
+
+    A name has two lines where it is long.
+    """
+    lines = [textwrap.wrap(name, max(_LINE, len(name) // 2 + 6)) for name in names]
+    height = 0.17 + 0.15 * max(map(len, lines))
+    longest = max(len(line) for of in lines for line in of)
+    figure = Figure(figsize=(width + 0.065 * longest, 1.2 + height * len(names)), dpi=_DPI, layout="constrained")
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
-    all_axes[0].set_yticks(range(len(names)), names, fontsize=8.5)
+    all_axes[0].set_yticks(range(len(names)), ["\n".join(of) for of in lines], fontsize=8.5)
     all_axes[0].set_ylim(len(names) - 0.4, -0.6)
     for axes in all_axes:
         axes.grid(color="0.92")
@@ -31,10 +42,23 @@ def _axes_of_rows(names: Sequence[str], panels: int = 1, width: float = 8.5):
     return figure, all_axes
 
 
-def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
+def row_names(suite: Suite, contrasts: Sequence[Contrast]) -> list[str]:
+    """The sentence of each contrast, with its target where it is not the suite's first or another has the sentence."""
+    first, times = suite.targets[0].name, Counter(contrast.sentence for contrast in contrasts)
+    names = []
+    for contrast in contrasts:
+        targets = {target for _, target in contrast.cells}
+        what = suite.target(min(targets)).what if len(targets) == 1 else ""
+        said = (targets == {first} and times[contrast.sentence] == 1) or what in contrast.sentence
+        names.append(contrast.sentence if said else f"{contrast.sentence}: {what}")
+    return names
+
+
+def intervals(suite: Suite, outcomes: Sequence[Outcome], title: str) -> bytes:
     """Each difference with its interval and the seeds as dots; an arrow is where an interval goes on beyond the border.
 
     Args:
+      suite: whose outcomes they are.
       outcomes: at least one.
       title: above the axes.
 
@@ -44,7 +68,10 @@ def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
     dots = [*(difference for outcome in outcomes for difference in outcome.differences), -MARGIN, MARGIN]
     room = 0.4 * (max(dots) - min(dots))
     left, right = min(dots) - room, max(dots) + room  # the interval of two seeds may be wider than all else
-    figure, (axes,) = _axes_of_rows([f"{o.contrast.key}  (n = {len(o.seeds)})" for o in outcomes])
+    names = row_names(suite, [outcome.contrast for outcome in outcomes])
+    counts = [f"{len(outcome.seeds)} seed{'s' * (len(outcome.seeds) != 1)}" for outcome in outcomes]
+    labels = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
+    figure, (axes,) = _axes_of_rows(labels, 1, 6.0)
     axes.axvline(0, color="0.3", linewidth=1)
     for row, outcome in enumerate(outcomes):
         mean, low, high = outcome.found
@@ -64,17 +91,23 @@ def intervals(outcomes: Sequence[Outcome], title: str) -> bytes:
     axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.set_xlim(left, right)
     axes.set_xlabel("difference in mIoU (%), mean of the pairs and its 95 % interval; dots: seeds", fontsize=9)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(f"{title}; on {suite.targets[0].what} where a row names nothing else", fontsize=11)
     return encode_png(pixels(figure))
 
 
-def _in_lines(values: Mapping[int, float], apart: float) -> list[tuple[int, float, int]]:
-    """(seed, value, line 0 or 1): a value that is nearer than `apart` to the one before it in its line changes line."""
+class _Number(NamedTuple):
+    seed: int
+    value: float
+    line: int  # 0 or 1
+
+
+def _in_lines(values: Mapping[int, float], apart: float) -> list[_Number]:
+    """Where the seeds stand: a value that is nearer than `apart` to the one before it in its line changes line."""
     found, last = [], [-np.inf, -np.inf]
     for seed, value in sorted(values.items(), key=lambda item: item[1]):
         line = 0 if value - last[0] >= apart else int(last[1] <= last[0])
         last[line] = value
-        found.append((seed, value, line))
+        found.append(_Number(seed, value, line))
     return found
 
 
@@ -92,7 +125,8 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
     Returns:
       PNG bytes.
     """
-    figure, all_axes = _axes_of_rows(pretrainings, len(targets), width=3.4 + 2.1 * len(targets))
+    whats = [suite.pretraining(name).what for name in pretrainings]
+    figure, all_axes = _axes_of_rows(whats, len(targets), 2.0 + 2.1 * len(targets))
     for axes, target in zip(all_axes, targets, strict=True):
         shown = [value for (cell, _), value in found.items() if cell[0] in pretrainings and cell[1] == target]
         apart = 0.04 * np.ptp(shown) if shown else 0.0  # a number is about so wide

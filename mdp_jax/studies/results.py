@@ -1,13 +1,10 @@
-"""What came out of a suite: scores by run, an outcome for each contrast, and their tables and JSON rows."""
+"""What came out of a suite: scores by run, an outcome for each contrast, and their JSON rows."""
 
 import pathlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mdp_jax.errors import UserError
-from mdp_jax.reporting.tables import Table
 from mdp_jax.studies.experiments import MEASURED, Cell, Contrast, Suite
 from mdp_jax.studies.runs import Run, score
 from mdp_jax.studies.score_files import Scores
@@ -173,48 +170,3 @@ def json_row(outcome: Outcome) -> dict:
         "right": dict(zip(map(str, outcome.seeds), outcome.right, strict=True)),
         "missing": [f"{'/'.join(cell)} seed {seed}" for cell, seed in outcome.missing],
     }
-
-
-def side_text(cells: tuple[Cell, ...]) -> str:
-    """A side of a contrast in words: "mdp / camvid11", or one minus another."""
-    return " − ".join(" / ".join(cell) for cell in cells)
-
-
-def outcomes_table(outcomes: Sequence[Outcome], caption: str = "") -> Table:
-    """One row for each claim or ablation."""
-    rows = []
-    for outcome in outcomes:
-        row = [outcome.contrast.key, *outcome.found, len(outcome.seeds), outcome.verdict]
-        rows.append([*row, len(outcome.missing) or None])
-    return Table(["claim", "difference", "low", "high", "seeds", "verdict", "missing"], rows, caption)
-
-
-def outcome_table(outcome: Outcome) -> Table:
-    """Both sides and the difference for each seed, and their means."""
-    rows = [
-        [str(seed), *values]
-        for seed, *values in zip(outcome.seeds, outcome.left, outcome.right, outcome.differences, strict=True)
-    ]
-    if rows:
-        rows.append(["mean", *(float(np.mean(of)) for of in (outcome.left, outcome.right, outcome.differences))])
-    contrast = outcome.contrast
-    return Table(["seed", side_text(contrast.left), side_text(contrast.right), "difference"], rows)
-
-
-def cells_of(suite: Suite) -> list[Cell]:
-    """Every pretraining with every target that it has, by target."""
-    return [
-        (row.name, target.name) for target in suite.targets for row in suite.pretrainings if target.name in row.targets
-    ]
-
-
-def scores_table(results: Results, caption: str = "") -> Table:
-    """Mean, standard deviation and number of runs of every pretraining on every target that it was fine-tuned on."""
-    rows = []
-    for cell in cells_of(results.suite):
-        values = [value for (of, _), value in sorted(results.scores.items()) if of == cell]
-        if values:
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            each = ", ".join(f"{value:.2f}" for value in values)
-            rows.append([cell[1], cell[0], float(np.mean(values)), deviation, len(values), each])
-    return Table(["target", "pretraining", "mIoU (%)", "sd", "n", "each seed"], rows, caption)

@@ -38,7 +38,7 @@ def smallest() -> Suite:
     [
         (["mini-real"], "--data_dir: missing; expected the folder that holds camvid11"),
         (["mini-real", "--data_dir", "nowhere"], "nowhere: no folder camvid11 in it"),
-        (["tiny"], "--suite tiny: expected one of mini-real, mini-synthetic, full, or a Python file with get_suite()"),
+        (["tiny"], "--suite tiny: expected one of full, mini-real, mini-synthetic, or a Python file with get_suite()"),
         (["tiny.py"], "--suite tiny.py: expected one of"),
         (["mini-synthetic", "--seeds", "0"], "0: expected a whole number from 1"),
         (["mini-synthetic", "--only", "mpd"], "--only mpd: not in mini-synthetic; expected one of scratch, mdp,"),
@@ -105,12 +105,12 @@ def test_seeds_that_were_not_asked_for_stay(tmp_path, capsys):
     score_files.write(file, runs.of_suite(of), SCORES)
     words = ["--workdir", str(tmp_path / "w"), "--results", "--seeds", "1", "--docs", str(tmp_path)]
     reproduce.reproduce(of, command(*words, "--scores", str(file)), [])
-    assert (tmp_path / "reproduce-tiny-scores.json").read_text() == file.read_text()
+    assert (tmp_path / "results" / "reproduce-tiny-scores.json").read_text() == file.read_text()
     assert "All 5 fine-tunings are there. The scores of 5 were taken" in capsys.readouterr().out
     (tmp_path / "x" / "tiny").mkdir(parents=True)
     with pytest.raises(UserError, match=r"reproduce-tiny-scores.json: 9 of its scores would be lost, first scratch/s"):
         reproduce.reproduce(of, command(*words[2:], "--workdir", str(tmp_path / "x")), [])
-    assert (tmp_path / "reproduce-tiny-scores.json").read_text() == file.read_text()
+    assert (tmp_path / "results" / "reproduce-tiny-scores.json").read_text() == file.read_text()
 
 
 def test_pretrainings_that_nothing_needs_are_not_repeated(tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_pretrainings_that_nothing_needs_are_not_repeated(tmp_path, monkeypatch)
 def _taken_from_another_workdir(folder: pathlib.Path, tmp_path: pathlib.Path, row: dict) -> None:
     """With the scores of a finished study there is nothing to run elsewhere, and the same comes out."""
     scores, other = folder / "scores.json", tmp_path / "elsewhere"
-    assert scores.read_text() == (tmp_path / "reproduce-tiny-scores.json").read_text()
+    assert scores.read_text() == (tmp_path / "results" / "reproduce-tiny-scores.json").read_text()
     words = ["--workdir", str(other), "--scores", str(scores), "--json", str(tmp_path / "rows.json")]
     reproduce.reproduce(smallest(), command(*words), [])
     assert json.loads((tmp_path / "rows.json").read_text()) == [row]
@@ -168,7 +168,7 @@ def test_stopped_and_started_again(tmp_path, capsys):
     assert row["difference"] == pytest.approx(scores[0] - scores[1])
     assert (row["claim"], row["seeds"], row["low"], row["verdict"]) == ("over_scratch", 1, None, "undecided")
     assert not row["missing"]
-    assert "All 2 fine-tunings are there." in (tmp_path / "results.md").read_text()
+    assert "All 2 fine-tunings are there." in (tmp_path / "results" / "reproduce-tiny.md").read_text()
     assert "over_scratch" in capsys.readouterr().out
     assert (folder / "mdp" / "seed0" / "pretrain" / "checkpoints" / "3").is_dir()
     assert not (first.parent / "checkpoints").exists() and (folder / "report.html").exists()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mdp_jax.studies import results, runs
+from mdp_jax.studies import pages, results, runs
 from tests.studies.tiny import suite
 
 SCORES = {
@@ -79,11 +79,11 @@ def test_json_row():
 
 
 def test_tables():
-    table = results.outcome_table(outcome("gain"))
+    table = pages.outcome_table(outcome("gain"))
     assert table.columns[1:] == ["mdp / few − scratch / few", "mdp / many − scratch / many", "difference"]
     assert table.rows == [["0", 4.0, 1.0, 3.0], ["1", 4.0, 2.0, 2.0], ["mean", 4.0, 1.5, 2.5]]
-    assert results.outcome_table(outcome("gain", {})).rows == []
-    rows = results.outcomes_table([outcome("over_scratch"), outcome("again"), outcome("budget")]).rows
+    assert pages.outcome_table(outcome("gain", {})).rows == []
+    rows = pages.outcomes_table([outcome("over_scratch"), outcome("again"), outcome("budget")]).rows
     assert rows[0] == ["over_scratch", 4.0, 4.0, 4.0, 2, "holds", None]
     assert rows[1] == ["again", 0.5, None, None, 1, "undecided", 1]
     assert rows[2][5:] == [None, None]
@@ -102,7 +102,7 @@ def test_collect_reads_every_run(tmp_path):
     assert found.scores == {(run.cell, 0): float(number) for number, run in enumerate(finetunings[:-1])}
     assert found.missing == ("longer/seed0/few",)
     assert [outcome.contrast for outcome in found.claims + found.ablations] == list(of.contrasts)
-    rows = {(row[0], row[1]): row[2:] for row in results.scores_table(found).rows}
+    rows = {(row[0], row[1]): row[2:] for row in pages.scores_table(found).rows}
     assert rows["few", "mdp"] == [2.0, None, 1, "2.00"]
     # By target; what has no run yet has no row.
     assert list(rows) == [("few", "scratch"), ("few", "mdp"), ("many", "scratch"), ("many", "mdp")]
@@ -111,5 +111,5 @@ def test_collect_reads_every_run(tmp_path):
 def test_mean_and_deviation_of_a_cell():
     of = suite(2)
     found = results.Results(of, (), SCORES, (), None)
-    rows = {(row[0], row[1]): row[2:] for row in results.scores_table(found).rows}
+    rows = {(row[0], row[1]): row[2:] for row in pages.scores_table(found).rows}
     assert rows["few", "scratch"] == [10.5, pytest.approx(0.5**0.5), 2, "10.00, 11.00"]

@@ -1,21 +1,22 @@
-"""The suites as data: everything named exists, every run has a config that works, docs/claims.md is what they say."""
+"""The shipped suites and what the docs say of them: names fit together, configs work, pages are up to date."""
 
+import json
 import pathlib
+import re
 from collections import Counter
 
 import jax
 import pytest
 
+from configs.studies import full
 from mdp_jax import config as configs
 from mdp_jax.planning import programs
-from mdp_jax.studies import claims_page, full, runs
-from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED
-from mdp_jax.studies.suites import SUITES, mini_real, mini_synthetic
+from mdp_jax.studies import EQUIVALENT, GREATER, MEASURED, pages, results, runs, score_files, suite_files
 from mdp_jax.training import checks
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-MINI = {"mini-real": mini_real(), "mini-synthetic": mini_synthetic()}
-EVERY = {name: make() for name, make in SUITES.items()}
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+EVERY = {name: suite_files.load(name) for name in suite_files.shipped()}
+MINI = {name: suite for name, suite in EVERY.items() if suite.runs_here}
 
 
 @pytest.mark.parametrize("suite", EVERY.values(), ids=EVERY)
@@ -70,8 +71,39 @@ def test_both_small_suites_claim_the_same():
 
 
 def test_claims_page():
-    page = (ROOT / "docs" / "claims.md").read_text()
-    assert page == claims_page.claims_page(list(MINI.values()))
+    page = (DOCS / "claims.md").read_text()
+    assert pages.RULES in page
+    assert all(pages.claims_of(suite) in page for suite in MINI.values())
+
+
+@pytest.mark.parametrize("suite", MINI.values(), ids=MINI)
+def test_kept_scores_and_pages(suite, tmp_path):
+    """The scores under docs/results are of the suite as it is now, and page and JSON there are what they say."""
+    every = runs.of_suite(suite)
+    kept = pages.docs_file(DOCS, suite.name, "-scores.json")
+    scores = score_files.read([str(kept)], every)
+    assert len(scores) == len(json.loads(kept.read_text()))
+    found = results.collect(suite, every, tmp_path, known=scores)
+    assert json.loads(pages.docs_file(DOCS, suite.name, ".json").read_text()) == json.loads(
+        json.dumps(pages.rows(found))
+    )
+    page = pages.docs_file(DOCS, suite.name, ".md").read_text()
+    images = re.findall(r"\]\((\.\./images/reproduce_(?:\w+)_([a-z]+)\.png)\)", page)
+    assert all((DOCS / "results" / path).resolve().is_file() for path, _ in images)
+    order = ("claims", "ablations", "scores", "targets")
+    paths = {name: path for path, name in sorted(images, key=lambda image: order.index(image[1]))}
+    assert page == pages.results_page(found, paths)
+
+
+def test_the_answer_is_short_and_its_differences_are_those_of_the_results():
+    answer = (DOCS / "results.md").read_text()
+    assert len(answer.splitlines()) <= 150
+    rows = [row for name in MINI for row in json.loads(pages.docs_file(DOCS, name, ".json").read_text())]
+    measured = {
+        f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in rows if row["low"] is not None
+    }
+    said = re.findall(r"-?\d+\.\d \(-?\d+\.\d to -?\d+\.\d\)", answer)
+    assert said and set(said) <= measured
 
 
 def test_operations_of_the_full_suite():

@@ -1,13 +1,13 @@
-"""Suites of one's own: what compare_settings makes, and every way in which a file can be wrong."""
+"""Files of suites: what compare_settings makes, which file is meant, and every way in which a file can be wrong."""
 
 import dataclasses
 
 import pytest
 
 from mdp_jax.errors import UserError
-from mdp_jax.studies import own_suites, runs
+from mdp_jax.studies import compare_settings, runs, suite_files
 from mdp_jax.studies.experiments import MEASURED, Contrast, Pretraining
-from mdp_jax.studies.own_suites import compare_settings, require_suite
+from mdp_jax.studies.suite_files import require_suite
 from tests.studies.tiny import suite
 
 PRETRAIN, FINETUNE = "configs/quickstart/pretrain.py", "configs/quickstart/finetune.py"
@@ -45,7 +45,7 @@ def test_values_of_every_type_come_through():
 
 def write(folder, call):
     file = folder / "mine.py"
-    lines = "from mdp_jax.studies.own_suites import compare_settings\n\n\n"
+    lines = "from mdp_jax.studies import compare_settings\n\n\n"
     file.write_text(f"{lines}def get_suite():\n    return {call}\n")
     return str(file)
 
@@ -54,10 +54,32 @@ def test_paths_of_a_file_are_found_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text("from configs import base\n\n\ndef get_config():\n    return base.pretrain()\n")
     file = write(tmp_path, f"compare_settings('mine', 'own.py', {FINETUNE!r}, {{}})")
-    found = own_suites.load(file)
+    found = suite_files.load(file)
     assert found.pretraining("mdp").config == str(tmp_path / "own.py")
     assert found.target("finetuned").config == FINETUNE
-    assert own_suites.load("mini-real").name == "mini-real"
+
+
+def test_a_shipped_suite_by_its_name_and_by_its_file(tmp_path, monkeypatch):
+    """Also from a folder that has no configs; shipped configs keep their short paths where they lie at hand, too."""
+    monkeypatch.chdir(tmp_path)
+    known = suite_files.shipped()
+    assert known
+    for name, file in known.items():
+        found = suite_files.load(name)
+        assert found.name == name
+        monkeypatch.chdir(file.parents[2])
+        assert suite_files.load(f"configs/studies/{file.name}").pretrainings == found.pretrainings
+        monkeypatch.chdir(tmp_path)
+        assert suite_files.load(str(file)).targets == found.targets
+
+
+def test_files_with_earlier_imports(tmp_path):
+    """The names that a suite's file was told to import from before."""
+    for module in ("mdp_jax.reproduction.own_suites", "mdp_jax.reproduction.experiments"):
+        file = tmp_path / "old.py"
+        call = f"compare_settings('old', {PRETRAIN!r}, {FINETUNE!r}, {{}})"
+        file.write_text(f"from {module} import compare_settings\n\n\ndef get_suite():\n    return {call}\n")
+        assert suite_files.load(str(file)).name == "old"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +100,7 @@ def test_paths_of_a_file_are_found_from_another_folder(tmp_path, monkeypatch):
 )
 def test_mistakes_in_a_file_are_one_line(tmp_path, call, message):
     with pytest.raises(UserError, match=message) as error:
-        own_suites.load(write(tmp_path, call))
+        suite_files.load(write(tmp_path, call))
     assert str(error.value).startswith(f"--suite {tmp_path}/mine.py") and "\n" not in str(error.value)
 
 
@@ -117,7 +139,7 @@ def contrast(**values):
             replaced(0, init="mdp"),
             r"w: scratch: init or overrides without a config; expected a config for mdp pretrain",
         ),
-        (dataclasses.replace(suite(), runs_here=False), r"w: runs_here is False; expected True"),
+        (dataclasses.replace(suite(), hours=len), r"w: hours are given, and runs_here is True; expected"),
         (with_rates({"mdp": 0.1}), r"w: few: rates is \{'mdp': 0.1\}; expected texts"),
         (with_claims(contrast(key=1)), r"w: a contrast is called 1; expected letters"),
         (replaced(1, targets="few"), r"w: mdp: targets is 'few'; expected a tuple of names"),
@@ -146,7 +168,7 @@ def test_a_config_that_starts_from_weights_is_refused(tmp_path, monkeypatch):
     lines = "from configs import base\n\n\ndef get_config():\n    config = base.pretrain()\n    config.init = 'w.pth'\n"
     (tmp_path / "own.py").write_text(lines + "    return config\n")
     with pytest.raises(UserError, match=r"mdp: own\.py has init='w\.pth', which the suite sets; expected Pretraining"):
-        own_suites.load(write(tmp_path, f"compare_settings('mine', 'own.py', {FINETUNE!r}, {{}})"))
+        suite_files.load(write(tmp_path, f"compare_settings('mine', 'own.py', {FINETUNE!r}, {{}})"))
 
 
 def test_values_of_all_pretrainings_and_a_setting_before_them():
@@ -167,6 +189,6 @@ def test_weights_to_start_from(tmp_path, monkeypatch):
     whole = dataclasses.replace(suite(), pretrainings=(suite().pretrainings[0], row), claims=(over,), ablations=())
     require_suite(whole, "w")
     with pytest.raises(UserError, match=r"w: p: starts from w\.pth; expected a pretraining of the suite, a workdir"):
-        own_suites._with_files(whole, "w")
+        suite_files._with_files(whole, "w")
     (tmp_path / "w.pth").write_text("")
-    assert own_suites._with_files(whole, "w").pretraining("p").init == str(tmp_path / "w.pth")
+    assert suite_files._with_files(whole, "w").pretraining("p").init == str(tmp_path / "w.pth")

@@ -1,8 +1,8 @@
-"""The paper's own settings, for people with accelerators: listed with the time they take, never run from here."""
+"""The paper's own settings, for people with accelerators: `mdp reproduce` lists them with the time that they take."""
 
 import math
 
-from mdp_jax.studies.experiments import EQUIVALENT, Contrast, Overrides, Pretraining, Suite, Target
+from mdp_jax.studies import EQUIVALENT, Contrast, Overrides, Pretraining, Suite, Target
 from mdp_jax.studies.runs import Run
 
 # Training photos of the releases.
@@ -11,7 +11,7 @@ PHOTOS = {"voc": 10_582, "ade20k": 20_210, "coco_stuff": 118_287}
 # view of the momentum encoder included where there is one. Fine-tuning: each 512 x 512 pixels.
 PRETRAINING_GFLOP = {"mdp": 272.0, "pixel_to_pixel": 272.0, "multi_head": 203.5, "cross_entropy": 203.5}
 FINETUNING_GFLOP = 1295.0
-DEVICE, PEAK_TFLOPS, UTILISATION = "TPU v5e chip", 197.0, 0.3  # its bfloat16 peak, and an assumed share of it
+PEAK_TFLOPS, UTILISATION = 197.0, 0.3  # bfloat16 peak of a TPU v5e chip, and an assumed share of it
 
 _UNMIXED = (("mixing.region", "0.0"), ("mixing.pixel", "0.0"))
 _VOC, _COCO, _PAIR, _ALL = (f"configs/pretrain/{name}.py" for name in ("voc", "coco", "voc_ade", "voc_ade_coco"))
@@ -98,7 +98,7 @@ def _claims() -> tuple[Contrast, ...]:
     )
 
 
-def full() -> Suite:
+def get_suite() -> Suite:
     """The authors' comparisons (METHOD.md section 7) with the configs of their size."""
     few: Overrides = (("dataset.limit", "100"),)
     return Suite(
@@ -114,11 +114,13 @@ def full() -> Suite:
         ),
         _claims(),
         runs_here=False,
+        hours=device_hours,
+        device=f"TPU v5e chip at {UTILISATION:.0%} of its {PEAK_TFLOPS:.0f} TFLOP/s",
     )
 
 
 def device_hours(run: Run) -> float:
-    """Hours of a run of the suite `full` on one DEVICE, at UTILISATION of its peak; data and evaluation come on top."""
+    """Hours of a run on one TPU v5e chip at UTILISATION of its peak; data and evaluation come on top."""
     config = run.resolved()
     if run.cell:
         gflop = FINETUNING_GFLOP * math.prod(config.data.crop) / 512**2

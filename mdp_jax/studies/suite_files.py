@@ -1,4 +1,4 @@
-"""Suites of one's own: a Python file with get_suite(), to find out what suits one's own photos."""
+"""Files of suites: Python files with get_suite(), the user's and those of configs/studies/ alike."""
 
 import dataclasses
 import os
@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from mdp_jax import config as configs
 from mdp_jax import python_files
 from mdp_jax.errors import UserError
-from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED, Contrast, Overrides, Pretraining, Suite, Target
-from mdp_jax.studies.suites import SUITES
+from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED, Contrast, Pretraining, Suite, Target
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of folders
 _SET = {  # config keys that the suite itself sets, and what says them instead
@@ -23,75 +22,36 @@ _SET = {  # config keys that the suite itself sets, and what says them instead
 _TAKEN = ("pretrain", "logs", "lock")  # by the folders of the runs
 
 
-def compare_settings(
-    name: str,
-    pretrain: str,
-    finetune: str,
-    settings: Mapping[str, Mapping[str, object]],
-    *,
-    pretraining: Mapping[str, object] | None = None,
-    finetuning: Mapping[str, object] | None = None,
-    seeds: int = 3,
-) -> Suite:
-    """A suite that measures settings of the pretraining against the config as it is, and that against scratch.
-
-    Args:
-      name: of the suite; of its folder too.
-      pretrain: file for `mdp pretrain`.
-      finetune: file for `mdp finetune`.
-      settings: {name of a setting: {dotted key of the pretraining's config: value}}.
-      pretraining: {dotted key of the pretraining's config: value}, for all pretrainings; a setting goes before it.
-      finetuning: {dotted key of the fine-tuning's config: value}, for all fine-tunings.
-      seeds: of each.
-
-    Returns:
-      A suite for get_suite() of the file that `mdp reproduce --suite` is given. The pretrainings `scratch` and `mdp`
-      are those without a pretraining and with the config as it is.
-    """
-    pretrain, finetune, always = os.fspath(pretrain), os.fspath(finetune), dict(pretraining or {})
-    target = Target("finetuned", "fine-tuned", finetune, _overrides(finetuning or {}))
-    alone = (target.name,)
-    rows = [Pretraining("scratch", "no pretraining", seeds=seeds, targets=alone)]
-    rows.append(Pretraining("mdp", "the config as it is", pretrain, _overrides(always), seeds=seeds, targets=alone))
-    measured = []
-    for setting, values in settings.items():
-        what = ", ".join(f"{key}={value}" for key, value in values.items())
-        overrides = _overrides(always | dict(values))
-        rows.append(Pretraining(setting, what, pretrain, overrides, seeds=seeds, targets=alone))
-        measured.append(Contrast(setting, what, ((setting, target.name),), (("mdp", target.name),), MEASURED))
-    over = Contrast(
-        "mdp_over_scratch",
-        "the pretraining is better than training from scratch",
-        (("mdp", target.name),),
-        (("scratch", target.name),),
-    )
-    return Suite(name, f"{pretrain}, then {finetune}.", tuple(rows), (target,), (over,), tuple(measured))
-
-
-def _overrides(values: Mapping[str, object]) -> Overrides:
-    return tuple((key, str(value)) for key, value in values.items())
+def shipped() -> dict[str, pathlib.Path]:
+    """The suites in configs/studies/: {name: file}. The name is that of the file, with "-" for "_"."""
+    files = sorted((python_files.configs_parent() / "configs" / "studies").glob("*.py"))
+    return {file.stem.replace("_", "-"): file for file in files if "def get_suite(" in file.read_text(encoding="utf-8")}
 
 
 def load(suite: str) -> Suite:
-    """A suite by its name, or the one that get_suite() of a Python file returns.
+    """The suite that `get_suite()` of a Python file returns, checked.
 
     Args:
-      suite: the value of `--suite`. The configs and files of weights that a file names are found from the folder in
-        which the process was started; configs may be shipped ones too.
+      suite: the value of `--suite`: a Python file, as given or relative to the folder that holds the shipped
+        `configs/`; or the name of a shipped one. Configs and files of weights that the suite names are found from the
+        folder in which the process was started; configs may be shipped ones too.
 
     Raises:
-      UserError: neither a name nor a Python file; or a suite whose parts do not fit together.
+      UserError: neither a Python file nor the name of a shipped one; or a suite whose parts do not fit together.
     """
-    if suite in SUITES:
-        return SUITES[suite]()
-    file, where = pathlib.Path(os.path.expanduser(suite)), f"--suite {suite}"
+    known, where = shipped(), f"--suite {suite}"
+    file = known.get(suite) or pathlib.Path(os.path.expanduser(suite))
+    if not file.is_file():
+        file = python_files.configs_parent() / file
     if file.suffix != ".py" or not file.is_file():
-        raise UserError(f"{where}: expected one of {', '.join(SUITES)}, or a Python file with get_suite()")
+        raise UserError(f"{where}: expected one of {', '.join(known)}, or a Python file with get_suite()")
     found = python_files.call(file, "get_suite", where)
     if not isinstance(found, Suite):
         raise UserError(f"{where}: get_suite() returned {found!r:.50}; expected a Suite, as compare_settings makes")
     require_suite(found, where)
-    return _with_files(found, where)
+    if found.name in known and not known[found.name].samefile(file):
+        raise UserError(f"{where}: the suite is called {found.name}, as a shipped one is; expected another name")
+    return _with_files(found, where) if found.runs_here else found
 
 
 def require_suite(suite: Suite, where: str) -> None:
@@ -105,15 +65,15 @@ def require_suite(suite: Suite, where: str) -> None:
       UserError: naming the first thing that is wrong.
     """
     _require_names([suite.name], "the suite", where)
-    if suite.name in SUITES:
-        raise UserError(f"{where}: the suite is called {suite.name}, as a shipped one is; expected another name")
     kinds = {"pretrainings": Pretraining, "targets": Target, "claims": Contrast, "ablations": Contrast}
     for key, kind in kinds.items():
         rows = getattr(suite, key)
         if not isinstance(rows, tuple) or not all(isinstance(row, kind) for row in rows):
             raise UserError(f"{where}: {key} is {rows!r:.50}; expected a tuple of {kind.__name__}")
-    if not suite.runs_here:
-        raise UserError(f"{where}: runs_here is {suite.runs_here}; expected True")
+    if suite.hours and suite.runs_here:
+        raise UserError(
+            f"{where}: hours are given, and runs_here is True; expected hours of a suite that is only listed"
+        )
     if not suite.contrasts:
         raise UserError(f"{where}: no contrasts; expected claims or ablations")
     _require_names([row.name for row in suite.pretrainings], "a pretraining", where)
@@ -191,9 +151,9 @@ def _require_contrast(contrast: Contrast, suite: Suite, where: str) -> None:
 
 
 def _with_files(suite: Suite, where: str) -> Suite:
-    """The suite with absolute paths: its runs are started in another folder."""
-    rows = []
+    """The suite with absolute paths of the user's files, as its runs are started in another folder."""
     names = {row.name for row in suite.pretrainings}
+    rows = []
     for row in suite.pretrainings:
         config = _config(row.config, "sources", "mdp pretrain", f"{where}: {row.name}") if row.config else ""
         init = row.init if row.init in names or not row.init else _weights(row.init, f"{where}: {row.name}")
@@ -215,7 +175,10 @@ def _config(path: str, key: str, part: str, where: str) -> str:
         raise UserError(f"{where}: {path} has no {key}; expected a config for {part}")
     if config.init != "scratch":
         raise UserError(f"{where}: {path} has init={config.init!r}, which the suite sets; expected Pretraining.init")
-    return str(pathlib.Path(path).resolve()) if pathlib.Path(path).is_file() else path
+    file, shipped_file = pathlib.Path(path), pathlib.Path(configs.shipped(path))
+    if not file.is_file() or (shipped_file.is_file() and shipped_file.samefile(file)):
+        return path
+    return str(file.resolve())
 
 
 def _weights(path: str, where: str) -> str:
