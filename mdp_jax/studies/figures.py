@@ -1,7 +1,5 @@
 """Figures of the outcomes of a suite, as PNG bytes."""
 
-import textwrap
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,29 +8,23 @@ from matplotlib.figure import Figure
 
 from mdp_jax.reporting.colors import palette, pixels
 from mdp_jax.reporting.figures import encode_png
-from mdp_jax.studies.experiments import EQUIVALENT, Contrast, Suite
+from mdp_jax.studies.experiments import EQUIVALENT, Suite
 from mdp_jax.studies.results import Outcome
 from mdp_jax.studies.score_files import Scores
 from mdp_jax.studies.statistics import CONTRADICTED, HOLDS, MARGIN, UNDECIDED
 
 _DPI = 100
-_LINE = 56  # characters of a row's name in one line
 _BLUE, _GREEN, _RED = palette(4)[[0, 2, 3]] / 255
 _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
 
 
 def _axes_of_rows(names: Sequence[str], panels: int, width: float):
-    """A figure with a row for each name, read from top to bottom, `width` inches beside them; its axes share the names.
-
-    A name has two lines where it is long.
-    """
-    lines = [textwrap.wrap(name, max(_LINE, len(name) // 2 + 6)) for name in names]
-    height = 0.17 + 0.15 * max(map(len, lines))
-    longest = max(len(line) for of in lines for line in of)
-    figure = Figure(figsize=(width + 0.065 * longest, 1.2 + height * len(names)), dpi=_DPI, layout="constrained")
+    """A figure with a row for each name, read from top to bottom, and axes of `width` inches that share the names."""
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    figure = Figure(figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=_DPI, layout="constrained")
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
-    all_axes[0].set_yticks(range(len(names)), ["\n".join(of) for of in lines], fontsize=8.5)
+    all_axes[0].set_yticks(range(len(names)), names, fontsize=8)
     all_axes[0].set_ylim(len(names) - 0.4, -0.6)
     for axes in all_axes:
         axes.grid(color="0.92")
@@ -42,16 +34,11 @@ def _axes_of_rows(names: Sequence[str], panels: int, width: float):
     return figure, all_axes
 
 
-def row_names(suite: Suite, contrasts: Sequence[Contrast]) -> list[str]:
-    """The sentence of each contrast, with its target where it is not the suite's first or another has the sentence."""
-    first, times = suite.targets[0].name, Counter(contrast.sentence for contrast in contrasts)
-    names = []
-    for contrast in contrasts:
-        targets = {target for _, target in contrast.cells}
-        what = suite.target(min(targets)).what if len(targets) == 1 else ""
-        said = (targets == {first} and times[contrast.sentence] == 1) or what in contrast.sentence
-        names.append(contrast.sentence if said else f"{contrast.sentence}: {what}")
-    return names
+def _row_name(suite: Suite, outcome: Outcome) -> str:
+    """What is compared, and below it on what and with how many seeds."""
+    targets = [suite.target(name).what for name in dict.fromkeys(name for _, name in outcome.contrast.cells)]
+    count = len(outcome.seeds)
+    return f"{outcome.contrast.sentence}\n{' / '.join(targets)} ({count} seed{'s' * (count != 1)})"
 
 
 def intervals(suite: Suite, outcomes: Sequence[Outcome], title: str) -> bytes:
@@ -68,10 +55,7 @@ def intervals(suite: Suite, outcomes: Sequence[Outcome], title: str) -> bytes:
     dots = [*(difference for outcome in outcomes for difference in outcome.differences), -MARGIN, MARGIN]
     room = 0.4 * (max(dots) - min(dots))
     left, right = min(dots) - room, max(dots) + room  # the interval of two seeds may be wider than all else
-    names = row_names(suite, [outcome.contrast for outcome in outcomes])
-    counts = [f"{len(outcome.seeds)} seed{'s' * (len(outcome.seeds) != 1)}" for outcome in outcomes]
-    labels = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
-    figure, (axes,) = _axes_of_rows(labels, 1, 6.0)
+    figure, (axes,) = _axes_of_rows([_row_name(suite, outcome) for outcome in outcomes], 1, 6.0)
     axes.axvline(0, color="0.3", linewidth=1)
     for row, outcome in enumerate(outcomes):
         mean, low, high = outcome.found
@@ -91,21 +75,21 @@ def intervals(suite: Suite, outcomes: Sequence[Outcome], title: str) -> bytes:
     axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.set_xlim(left, right)
     axes.set_xlabel("difference in mIoU (%), mean of the pairs and its 95 % interval; dots: seeds", fontsize=9)
-    axes.set_title(f"{title}; on {suite.targets[0].what} where a row names nothing else", fontsize=11)
+    axes.set_title(title, fontsize=11)
     return encode_png(pixels(figure))
 
 
 class _Number(NamedTuple):
     seed: int
     value: float
-    line: int  # 0 or 1
+    line: int  # from 0
 
 
 def _in_lines(values: Mapping[int, float], apart: float) -> list[_Number]:
     """Where the seeds stand: a value that is nearer than `apart` to the one before it in its line changes line."""
-    found, last = [], [-np.inf, -np.inf]
+    found, last = [], [-np.inf] * 3
     for seed, value in sorted(values.items(), key=lambda item: item[1]):
-        line = 0 if value - last[0] >= apart else int(last[1] <= last[0])
+        line = next((line for line, before in enumerate(last) if value - before >= apart), int(np.argmin(last)))
         last[line] = value
         found.append(_Number(seed, value, line))
     return found
@@ -136,7 +120,7 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
                 mean = np.mean(list(values.values()))
                 axes.plot([mean, mean], [row - 0.42, row + 0.04], color=_BLUE, linewidth=2.2)
             for seed, value, line in _in_lines(values, apart):
-                y = row + 0.18 + 0.24 * line
+                y = row + 0.13 + 0.17 * line
                 axes.scatter([value], [y], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
         axes.set_title(suite.target(target).what, fontsize=9)
         axes.set_xlabel("mIoU (%)", fontsize=9)

@@ -108,21 +108,13 @@ def test_interval_of_a_claim_that_holds_is_right_of_zero():
 
 
 def test_rows_of_a_figure_are_named_in_words():
-    """The target is named where it is not the first, or where the sentence alone would not tell two rows apart."""
-    of = suite()
-    first, again, gain = of.claims
-    elsewhere = Contrast("e", first.sentence, (("mdp", "many"),), (("scratch", "many"),))
-    told = Contrast("t", "MDP is better with 5 scenes", (("mdp", "many"),), (("scratch", "many"),))
-    assert figures.row_names(of, [first, again, gain]) == [first.sentence, again.sentence, gain.sentence]
-    assert figures.row_names(of, [first, elsewhere, told]) == [
-        "MDP is better than nothing: 4 scenes",
-        "MDP is better than nothing: 5 scenes",
-        "MDP is better with 5 scenes",
-    ]
+    over, _, gain, _ = found().outcomes
+    assert figures._row_name(suite(), over) == "MDP is better than nothing\n4 scenes (2 seeds)"
+    assert figures._row_name(suite(), gain) == "MDP gains more where labels are few\n4 scenes / 5 scenes (2 seeds)"
 
 
-def test_numbers_that_would_overlap_stand_in_two_lines():
-    """A third close one takes the line whose last number is farther away."""
-    values = {0: 5.0, 1: 1.15, 2: 1.0, 3: 1.1}
-    assert figures._in_lines(values, 0.2) == [(2, 1.0, 0), (3, 1.1, 1), (1, 1.15, 0), (0, 5.0, 0)]
-    assert [line for *_, line in figures._in_lines(values, 0.0)] == [0, 0, 0, 0]
+def test_numbers_that_would_overlap_stand_in_several_lines():
+    """A fourth close one takes the line whose last number is farthest away."""
+    values = {0: 5.0, 1: 1.15, 2: 1.0, 3: 1.1, 4: 1.17}
+    assert figures._in_lines(values, 0.2) == [(2, 1.0, 0), (3, 1.1, 1), (1, 1.15, 2), (4, 1.17, 0), (0, 5.0, 0)]
+    assert [line for *_, line in figures._in_lines(values, 0.0)] == [0] * 5
