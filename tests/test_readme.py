@@ -94,6 +94,13 @@ def test_own_suite(tmp_path, monkeypatch, capsys):
     assert (config["steps"], config["dataset"]["holdout"]) == (2, 1)
 
 
+@pytest.mark.parametrize("command", commands("reproduce --suite mini"), ids=lambda command: command[2])
+def test_studies_are_understood(command, tmp_path, capsys):
+    """They take hours; here their runs are listed."""
+    assert cli.run([*command, "--list", "--workdir", str(tmp_path)]) == 0
+    assert "0 finished" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines() if "launch/" in line])
 def test_launch_lines_say_what_they_would_do(line):
     said = subprocess.run(shlex.split(line), cwd=ROOT, capture_output=True, text=True, check=True).stdout
