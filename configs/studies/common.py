@@ -128,8 +128,13 @@ def small_suite(
     """The pretrainings of the claims, the variants of MDP, and which of them is fine-tuned on what.
 
     Args:
-      name, what: of the suite.
-      config, steps, photos, aside, seeds: as for `_pretrainings`.
+      name: of the suite.
+      what: of the suite.
+      config: file for `mdp pretrain`.
+      steps: of each pretraining.
+      photos: as for `_pretrainings`.
+      aside: as for `_pretrainings`.
+      seeds: of the pretrainings that are compared at a single target.
       targets: few labels, all labels, the frozen probes of both, few labels with less of the network transferred, and
         few labels with more steps.
       notes: {key of a claim: note}, beside those that both small suites have.
@@ -166,7 +171,8 @@ def two_budgets(few: Target, many: Target, probe: Overrides, longer: int) -> tup
     """The two budgets of labels fine-tuned, as frozen probes, and the first with less transferred and with more steps.
 
     Args:
-      few, many: the two.
+      few: few labels.
+      many: all labels.
       probe: overrides of a frozen probe.
       longer: steps that are four times those of `few`.
     """

@@ -96,14 +96,15 @@ def _in_lines(values: Mapping[int, float], apart: float) -> list[_Number]:
 
 
 def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Sequence[str], title: str) -> bytes:
-    """mIoU of pretrainings (rows) on targets (panels): the mean as a line, each seed as its number.
+    """The mIoU of pretrainings (rows) on targets (panels): the mean as a line, each seed as its number.
 
     Rows may have other seeds than their neighbours, and scores go with the seeds: the numbers show it.
 
     Args:
       suite: whose runs they are.
       found: scores by cell and seed; some may be missing.
-      pretrainings, targets: names of those to show.
+      pretrainings: names of those to show.
+      targets: names of those to show.
       title: above all panels.
 
     Returns:

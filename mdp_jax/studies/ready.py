@@ -14,20 +14,12 @@ from mdp_jax.storage.json_files import write_json
 from mdp_jax.studies.runs import Run
 from mdp_jax.training import checks
 
-Photos = Mapping[
-    str, Mapping
-]  # words for a split -> number and digest of the names, as data.sources.photos_of has them
+# Words for a split -> number and digest of the names, as data.sources.photos_of has them.
+Photos = Mapping[str, Mapping[str, int | str]]
 
 _FILE = "photos.json"
-_CHOICE = {
-    "name",
-    "kind",
-    "root",
-    "labels",
-    "drop_classes",
-    "limit",
-    "holdout",
-}  # say nothing of which photos there are
+# Keys that say nothing of which photos there are.
+_CHOICE = {"name", "kind", "root", "labels", "drop_classes", "limit", "holdout"}
 
 
 def require_ready(runs: Iterable[Run]) -> Photos:

@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """left - right for each seed."""
+        """What left - right is for each seed."""
         return tuple(left - right for left, right in zip(self.left, self.right, strict=True))
 
 

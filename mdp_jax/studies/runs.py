@@ -117,7 +117,7 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
 
 
 def score(run: Run, folder: pathlib.Path) -> float | None:
-    """mIoU of a fine-tuning that has come to its last step, in percent; None where it has not, or is not scored yet.
+    """The mIoU in percent of a fine-tuning that has come to its last step; None if it has not, or is not scored yet.
 
     Args:
       run: a fine-tuning.

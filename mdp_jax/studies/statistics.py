@@ -56,6 +56,7 @@ def verdict(kind: str, found: Interval) -> str | None:
     Args:
       kind: GREATER: holds above 0, contradicted below 0. EQUIVALENT: holds where the whole interval lies within
         -+ MARGIN, contradicted where it lies wholly outside. MEASURED: nothing was claimed.
+      found: the interval of the differences.
 
     Returns:
       HOLDS, CONTRADICTED, UNDECIDED (also without an interval), or None where nothing was claimed.

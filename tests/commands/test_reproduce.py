@@ -1,6 +1,7 @@
 """`mdp reproduce`: wrong use, lists, and a tiny suite from end to end, stopped and started again."""
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -85,6 +86,20 @@ def test_full_is_listed_with_its_commands(tmp_path, capsys):
     assert "mdp pretrain --config configs/pretrain/voc_ade.py --workdir mdp/seed0/pretrain" in out
     assert "device hours" in err and "TPU v5e" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_suite_that_is_only_listed(tmp_path, capsys):
+    """A user's, too: with the hours that it gives, or without; a mistake in its function is one line."""
+    listed = dataclasses.replace(smallest(), runs_here=False)
+    reproduce.reproduce(listed, command("--workdir", str(tmp_path)), [])
+    out, err = capsys.readouterr()
+    assert "mdp pretrain --config" in out and err.startswith("3 runs\n")
+    timed = dataclasses.replace(listed, hours=lambda run: 0.5, device="laptop")
+    reproduce.reproduce(timed, command("--workdir", str(tmp_path)), [])
+    assert capsys.readouterr().err.startswith("3 runs, 2 hours of one laptop\n")
+    wrong = dataclasses.replace(listed, hours=lambda run: run.hours)
+    with pytest.raises(UserError, match=r"suite tiny: hours\(\) of scratch/seed0/few: AttributeError: "):
+        reproduce.reproduce(wrong, command("--workdir", str(tmp_path)), [])
 
 
 def _stop_when_there_is(file: pathlib.Path) -> threading.Thread:
