@@ -6,12 +6,12 @@ from collections import Counter
 import jax
 import pytest
 
+from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.planning import programs
 from mdp_jax.studies import claims_page, full, runs
 from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED
 from mdp_jax.studies.suites import SUITES, mini_real, mini_synthetic
-from mdp_jax.training import checks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MINI = {"mini-real": mini_real(), "mini-synthetic": mini_synthetic()}
