@@ -11,6 +11,7 @@ from mdp_jax.evaluation.inference import Evaluator
 from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.models import network
+from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import console, for_terminal, scores_table
 
@@ -67,7 +68,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
 def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> dict:
     """The scores of one dataset, printed as a table."""
-    evaluator = Evaluator(segmenter, source, config.data, config.model.compute_dtype, views=shown)
+    evaluator = Evaluator(
+        segmenter,
+        source,
+        Normalise.of(config.data, config.model.compute_dtype),
+        views=shown,
+        threads=config.data.threads,
+    )
     with Progress(len(source), unit="photo") as progress:
         scores = evaluator(variables, _report_to(progress, len(source)))
     caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"

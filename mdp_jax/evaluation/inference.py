@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax import distributed
-from mdp_jax.configs import DataConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
@@ -82,29 +81,28 @@ class Evaluator:
         self,
         segmenter: Any,
         source: Any,
-        data: DataConfig,
-        compute_dtype: str,
+        normalise: Normalise,
         pixels: int = PIXELS,
         views: Views = WHOLE,
         process_index: int = 0,
         process_count: int = 1,
+        threads: int = 2,
     ):
         """Args:
         segmenter: as label_maps takes it, with a class for each of the source's.
         source: has `classes`, `__len__`, `describe(i)` and `__getitem__(i)` -> {"image": uint8 [H,W,3], "label":
             int16 [H',W'], local ids, negative = ignore}. Logits are brought to the label's size.
-        data: of the run's config; how photos are normalised, and the threads that decode ahead.
-        compute_dtype: of the network.
+        normalise: uint8 photos to what the network takes.
         pixels: that run together at most, a photo larger than that by itself.
         views: how each photo is shown.
         process_index: which of several processes this one is; it scores photos [process_index::process_count].
         process_count: how many share the source. Each of them computes by itself, with variables of its own devices.
+        threads: that decode ahead.
         """
-        self._source, self._pixels, self._views, self._threads = source, pixels, views, data.threads
+        self._source, self._pixels, self._views, self._threads = source, pixels, views, threads
         self._indices = range(process_index, len(source), process_count)
         self._num_classes = len(source.classes)
         self._photos_of: dict[tuple, int] = {}
-        normalise = Normalise.of(data, compute_dtype)
         self.predict = Predictor(segmenter, normalise, views)
         self._count = jax.jit(functools.partial(self._confusion, segmenter, normalise))
 

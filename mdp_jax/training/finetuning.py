@@ -14,6 +14,7 @@ from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.evaluation import inference
 from mdp_jax.evaluation.scores import write_scores
+from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting import runs
 from mdp_jax.training import loop, programs, sharding, workdir
 from mdp_jax.training.signals import Stop
@@ -72,7 +73,8 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dic
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    evaluator = inference.Evaluator(program.network, photos, config.data, config.model.compute_dtype, **processes)
+    normalise = Normalise.of(config.data, config.model.compute_dtype)
+    evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)
     scores: dict = {}
 
     def validate(state: FinetuneState) -> dict[str, float]:
