@@ -82,4 +82,4 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     saved = checkpoints.load(folder)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
     variables = {name: saved.state[name] for name in ("params", "batch_stats", "memory") if name in saved.state}
-    return Workdir(folder, config, label_space, saved.step, {"batch_stats": {}, **variables})
+    return Workdir(folder, config, label_space, int(saved.state["step"]), {"batch_stats": {}, **variables})
