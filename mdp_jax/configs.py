@@ -6,6 +6,7 @@ a locked ConfigDict, so that a misspelt key is an error. The package itself read
 """
 
 import dataclasses
+import typing
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -249,3 +250,17 @@ def finetune() -> ConfigDict:
     config = as_config_dict(FinetuneConfig())
     config.dataset = ConfigDict()
     return config.lock()
+
+
+def typed(config: ConfigDict) -> "PretrainConfig | FinetuneConfig":
+    """The typed form of a complete config of either loop."""
+    return _typed(PretrainConfig if "sources" in config else FinetuneConfig, config)
+
+
+def _typed(kind, config):
+    hints = typing.get_type_hints(kind)
+    values = {
+        name: _typed(hints[name], config[name]) if dataclasses.is_dataclass(hints[name]) else config[name]
+        for name in (field.name for field in dataclasses.fields(kind))
+    }
+    return kind(**values)

@@ -4,6 +4,11 @@ import numpy as np
 
 from configs import base
 from mdp_jax import config as configs
+from mdp_jax.configs import typed
+from mdp_jax.method.prototypes import Bank
+from mdp_jax.objectives.objective import Functions, Setting
+from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.training import programs
 
 
 def _shrink(config):
@@ -64,3 +69,33 @@ def pretrain_batch(rng: np.random.Generator, config, num_classes: int) -> dict:
         "box": np.tile(np.int32([height // 4, width // 4, height, width // 2]), (pairs, 1)),
         "dataset": np.zeros(config.batch, np.int32),
     }
+
+
+def pretraining(config, mesh, label_space, samples=64) -> programs.Program:
+    """The program of a pretraining config."""
+    return programs.pretraining(typed(config), mesh, label_space, samples)
+
+
+def finetuning(config, mesh, num_classes) -> programs.Program:
+    """The program of a fine-tuning config."""
+    return programs.finetuning(typed(config), mesh, num_classes)
+
+
+def functions(config, label_space, devices=1) -> Functions:
+    """Those of the config's objective."""
+    return OBJECTIVES[config.objective].functions(Setting.of(typed(config), label_space, devices))
+
+
+def bank(state) -> Bank:
+    """The prototypes of a state."""
+    return state.memory["bank"]
+
+
+def momentum(state) -> tuple[dict, dict]:
+    """Parameters and running statistics of the momentum encoder of a state."""
+    return state.memory["momentum_params"], state.memory["momentum_batch_stats"]
+
+
+def with_memory(state, **parts):
+    """The state with parts of its memory replaced."""
+    return state.replace(memory=state.memory | parts)

@@ -20,8 +20,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax import checks, runtime
 from mdp_jax import config as configs
-from mdp_jax import runtime
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, results_per_second
 from mdp_jax.commands import data_selection as selection
@@ -30,9 +30,9 @@ from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.drawn import scenes as synthetic
 from mdp_jax.errors import UserError
-from mdp_jax.objectives import registry as objectives
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.training import checks, sharding
+from mdp_jax.training import sharding
 
 DRAWN = "town"
 PHOTOS = 32  # that are drawn, or read of datasets of one's own, before they come again
@@ -164,7 +164,7 @@ def _comparable(config: ConfigDict, files: list) -> bool:
 
 
 def _views(config: ConfigDict) -> int:
-    return 1 + ("sources" in config and config.objective in objectives.TWO_VIEWS)
+    return 1 + ("sources" in config and OBJECTIVES[config.objective].two_views)
 
 
 def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: list) -> _Side:

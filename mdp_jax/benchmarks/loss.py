@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, median_seconds
@@ -21,10 +22,9 @@ from mdp_jax.benchmarks.step import random_bank
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import prototype_loss
 from mdp_jax.method.prototypes import Bank, update_bank
-from mdp_jax.objectives.registry import loss_options
+from mdp_jax.objectives.mdp import loss_options
 from mdp_jax.planning import loss_memory, programs
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.training import checks
 
 CLASSES = (341, 2000)
 IMAGES, CROP = 32, (256, 256)  # 32,768 pixels at output stride 8

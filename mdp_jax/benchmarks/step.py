@@ -13,16 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax import config as configs
-from mdp_jax import runtime
+from mdp_jax import config as config_files
+from mdp_jax import configs, runtime
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, median_seconds
-from mdp_jax.commands import finetune, pretrain
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
-from mdp_jax.objectives.registry import PROTOTYPES, TWO_VIEWS
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import programs
 from mdp_jax.reporting.progress import Progress
+from mdp_jax.training import programs as training
 from mdp_jax.training import sharding
 
 _SAMPLES = 10_000  # of the datasets; only scales the schedule
@@ -75,7 +75,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     else:
         for size in SIZES["cpu" if jax.default_backend() == "cpu" else "accelerator"]:
             values = [*size.values.items(), ("devices", "1"), *overrides]
-            config = config_of(args, values, configs.load(size.config))
+            config = config_of(args, values, config_files.load(size.config))
             cases.append((config, programs.label_space(config, size.classes)))
     meshes = [_mesh(config) for config, _ in cases]  # all are checked before the first is measured
     rows = []
@@ -135,7 +135,7 @@ def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> 
         "box": np.tile(np.int32([height // 4, width // 4, height, width // 2]), (pairs, 1)),
         "dataset": np.zeros(config.batch, np.int32),
     }
-    return own | view("key_") if config.objective in TWO_VIEWS else own
+    return own | view("key_") if OBJECTIVES[config.objective].two_views else own
 
 
 def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
@@ -146,12 +146,16 @@ def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
 
 def _ours(config: ConfigDict, space: LabelSpace, mesh, batch: dict, bank: Bank | None) -> Callable[[], object]:
     if programs.is_pretraining(config):
-        state, places, step, _ = pretrain.build(config, mesh, space, _SAMPLES)
-        if config.objective in PROTOTYPES:
-            bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, state.bank)
-            state = state.replace(bank=jax.device_put(bank, places.bank))
+        program = training.pretraining(configs.typed(config), mesh, space, _SAMPLES)
+        state = program.make()
+        if OBJECTIVES[config.objective].bank:
+            empty, shardings = state.memory["bank"], program.shardings.memory["bank"]
+            bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, empty)
+            state = state.replace(memory=state.memory | {"bank": jax.device_put(bank, shardings)})
     else:
-        _, state, _, step, _ = finetune.build(config, mesh, space.num_classes)
+        program = training.finetuning(configs.typed(config), mesh, space.num_classes)
+        state = program.make()
+    step = program.step
     batch = sharding.to_devices(batch, mesh)
 
     def take() -> None:
@@ -169,7 +173,7 @@ def comparable(config: ConfigDict, devices: int) -> bool:
     from mdp_jax.parity import torch_speed
 
     if programs.is_pretraining(config):
-        same = config.objective == "mdp" and config.method.sparse_coding in ("pull", "off")
+        same = config.objective == configs.PretrainConfig.objective and config.method.sparse_coding in ("pull", "off")
         same = same and all(source.labels == "masks" for source in config.sources)
         # At the stride of the features another place of the labels is the same work.
         same = same and config.method.label_stride in (0, config.model.output_stride)

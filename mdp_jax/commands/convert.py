@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import workdirs
 from mdp_jax.reporting.tables import Table, console, for_terminal
-from mdp_jax.training import workdir
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.layouts import COUNTER, LAYOUTS, RESNET, Leaf
 from mdp_jax.weights.torch_weights import to_torch
@@ -97,7 +97,8 @@ def from_workdir(folder: str) -> Weights:
     path = pathlib.Path(folder)
     if not path.is_dir():
         raise UserError(f"{folder}: no such folder; expected the workdir of a run, as --from {WORKDIR} says")
-    config, label_space, variables = workdir.load_weights(path)
+    run = workdirs.load(path)
+    config, label_space, variables = run.config, run.label_space, run.variables
     trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
     skipped = [

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax import checks
 from mdp_jax.commands import data_selection as selection
 from mdp_jax.commands.arguments import whole_number
 from mdp_jax.data import label_space as label_spaces
@@ -18,11 +19,10 @@ from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.errors import UserError
-from mdp_jax.objectives import registry as objectives
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import contact_sheet, runs
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Figure, Section, html
-from mdp_jax.training import checks
 
 _COUNT = {"config": 16, "name": 4}  # samples of a config; photos of each class of a dataset
 _PAIRS = 4  # in one picture
@@ -83,7 +83,7 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     label_space = label_spaces.build(datasets, config.label_space)
     steps = stages.total_steps(config, sum(map(len, datasets)))
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
-    key_view = config.objective in objectives.TWO_VIEWS
+    key_view = OBJECTIVES[config.objective].two_views
     batches = pipeline.pretrain_batches(config, datasets, label_space, start_batch=0, key_view=key_view)
     with contextlib.closing(batches):
         chosen = choose(batches, -(-count // 2), shares)

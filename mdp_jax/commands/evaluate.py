@@ -1,21 +1,19 @@
 """`mdp evaluate`: mIoU, mAcc and aAcc of a fine-tuned network, or of a pretrained one on its own sets (section 6)."""
 
 import argparse
-import dataclasses
 import pathlib
-from collections.abc import Mapping
 
 from mdp_jax import config as configs
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import views
+from mdp_jax.evaluation import views, workdirs
 from mdp_jax.evaluation.inference import Evaluator
 from mdp_jax.evaluation.pretrained import SourceSegmenter
+from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.models import network
+from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import console, for_terminal, scores_table
-from mdp_jax.storage.json_files import write_json
-from mdp_jax.training import workdir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +44,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         UserError: no such workdir, a config value that was fixed by the training, views that cannot be, bad data, or
             classes that are not those of the network.
     """
-    if workdir.is_pretraining(args.checkpoint):
-        config, label_space, variables = workdir.load_pretrained(args.checkpoint, overrides)
+    run = workdirs.load(args.checkpoint, overrides)
+    config = run.config
+    classes = [names for _, names in run.label_space.datasets]
+    if run.pretraining:
         of_name = {source.name: source for source in config.sources}
-        datasets = [of_name[name] for name, _ in label_space.datasets]
-        segmenters = [SourceSegmenter(config, label_space, d) for d in range(len(datasets))]
-        classes = [names for _, names in label_space.datasets]
+        datasets = [of_name[name] for name, _ in run.label_space.datasets]
+        segmenters = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
     else:
-        config, names, variables = workdir.load_finetuned(args.checkpoint, overrides)
-        datasets, segmenters, classes = [config.dataset], [network.segmenter(config.model, len(names))], [names]
+        datasets, segmenters = [config.dataset], [network.segmenter(config.model, len(run.classes))]
     shown = views.of_arguments(args, config)
     opened = [
         sources.open_source(d, config.data, config.data_dir, args.split, config.seed, scored=True) for d in datasets
@@ -63,14 +61,20 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         require_classes(source, names, args.checkpoint)
     scores = {}
     for source, segmenter in zip(opened, segmenters, strict=True):
-        scores[source.name] = _score(source, segmenter, config, variables, args.split, shown)
+        scores[source.name] = _score(source, segmenter, config, run.variables, args.split, shown)
     changed = {key: text for key, text in overrides if key not in configs.FREE_ON_RESUME}
     write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
 
 
 def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> dict:
     """The scores of one dataset, printed as a table."""
-    evaluator = Evaluator(segmenter, source, config, views=shown)
+    evaluator = Evaluator(
+        segmenter,
+        source,
+        Normalise.of(config.data, config.model.compute_dtype),
+        views=shown,
+        threads=config.data.threads,
+    )
     with Progress(len(source), unit="photo") as progress:
         scores = evaluator(variables, _report_to(progress, len(source)))
     caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
@@ -89,26 +93,6 @@ def require_classes(source, classes: tuple[str, ...], where: str) -> None:
         ours, theirs = (names[index] if index < len(names) else None for names in (source.classes, classes))
         if ours != theirs:
             raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
-
-
-def write_scores(
-    folder: pathlib.Path,
-    scores: dict[str, dict],
-    split: str = "val",
-    shown: views.Views = views.WHOLE,
-    changed: Mapping[str, str] | None = None,
-) -> None:
-    """Writes the scores (Evaluator's) of each dataset to evaluation.json, or evaluation_SPLIT.json for another split.
-
-    The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
-    where there was nothing to measure. Where photos were not shown as they are, at once, "views" beside "datasets" says
-    how: {"crop": [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}; and "config", which of the
-    run's values were `changed` for it, {dotted key: text}.
-    """
-    name = "evaluation.json" if split == "val" else f"evaluation_{split}.json"
-    how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
-    how |= {"config": dict(changed)} if changed else {}
-    write_json(folder / name, {"datasets": scores} | how)
 
 
 def _report_to(progress: Progress, photos: int):

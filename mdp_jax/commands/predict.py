@@ -11,12 +11,12 @@ import numpy as np
 
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import views
+from mdp_jax.evaluation import views, workdirs
 from mdp_jax.evaluation.inference import Predictor
 from mdp_jax.models import network
+from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.colors import overlay
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.training import workdir
 
 MOST_PIXELS = 65_500  # on a side, as a JPEG has at most
 MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept for ignored pixels
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_require_readable, args.images):
             pass
-    config, classes, variables = workdir.load_finetuned(args.checkpoint, overrides)
+    run = workdirs.load(args.checkpoint, overrides, pretraining=False)
+    config, classes = run.config, run.classes
     shown = views.of_arguments(args, config)
     if len(classes) > MOST_CLASSES:
         raise UserError(
@@ -57,12 +58,14 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         os.makedirs(args.out, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {args.out}: {error.strerror}; expected a folder to write to") from None
-    predictor = Predictor(network.segmenter(config.model, len(classes)), config, shown)
+    predictor = Predictor(
+        network.segmenter(config.model, len(classes)), Normalise.of(config.data, config.model.compute_dtype), shown
+    )
     with Progress(len(args.images), unit="photo") as progress:
         for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
             image = images.read_photo(photo)
             size = images.short_side_size(*image.shape[:2], config.data.short_side)
-            label = predictor(variables, images.resize_photo(image, *size), image.shape[:2])
+            label = predictor(run.variables, images.resize_photo(image, *size), image.shape[:2])
             write_picture(label_file, label.astype(np.uint8))
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes)[:MOST_PIXELS, :MOST_PIXELS]

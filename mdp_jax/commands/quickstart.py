@@ -6,20 +6,20 @@ import pathlib
 import time
 
 from mdp_jax import config as configs
-from mdp_jax.commands import finetune, pretrain
 from mdp_jax.data import sources
-from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import workdirs
 from mdp_jax.evaluation.inference import Predictor
-from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import figures, runs
 from mdp_jax.reporting.report import Figure, Section
 from mdp_jax.reporting.tables import Table, console, for_terminal, scores_table
-from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.json_files import write_json
-from mdp_jax.training import workdir
-from mdp_jax.training.monitor import read_metrics
+from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.training.finetuning import finetune
+from mdp_jax.training.pretraining import pretrain
 
 LEARNING_RATES = (0.1, 0.2)
 
@@ -50,11 +50,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             finetunings[name, lr] = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain" / "config.json").exists():
         raise UserError(f"--workdir {folder}: not empty and not of a quickstart; expected a new folder or that of one")
-    pretrain.train(pretraining, folder / "pretrain")
+    pretrain(pretraining, folder / "pretrain")
     results = {}
     for (name, lr), config in finetunings.items():
         workdir_of = folder / f"{name}_lr{lr}"
-        results[name, lr] = (finetune.train(config, workdir_of), workdir_of)
+        results[name, lr] = (finetune(config, workdir_of), workdir_of)
     best = {
         name: max((results[name, lr] for lr in LEARNING_RATES), key=lambda result: result[0]["mIoU"])
         for name in ("pretrained", "scratch")
@@ -81,14 +81,15 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
     losses = {name: runs.series(rows, "loss")["loss"] for name, rows in history.items()}
     predictors, photos = {}, None
     for name in ("scratch", "pretrained"):
-        config, classes, variables = workdir.load_finetuned(best[name][1])
-        predictor = Predictor(network.segmenter(config.model, len(classes)), config)
-        predictors[f"from {name}" if name == "scratch" else name] = functools.partial(predictor, variables)
+        run = workdirs.load(best[name][1])
+        config, normalise = run.config, Normalise.of(run.config.data, run.config.model.compute_dtype)
+        predictor = Predictor(network.segmenter(config.model, len(run.classes)), normalise)
+        predictors[f"from {name}" if name == "scratch" else name] = functools.partial(predictor, run.variables)
         photos = sources.open_source(config.dataset, config.data, config.data_dir, "val", config.seed)
     grid = figures.prediction_grid(runs.prediction_rows(photos, predictors), photos.classes)
-    state, _ = checkpoint.load(folder / "pretrain")
-    bank = Bank(**state["bank"])
-    label_space = LabelSpace.load(folder / "pretrain" / "label_space.json")
+    pretrained = workdirs.load(folder / "pretrain")
+    label_space = pretrained.label_space
+    bank = OBJECTIVES[pretrained.config.objective].bank(pretrained.variables["memory"])
     pretraining = runs.series(read_metrics(folder / "pretrain"), "loss", "prototype_loss")
     return [
         Section(

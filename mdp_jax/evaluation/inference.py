@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
 from mdp_jax.models.network import most_likely
-from mdp_jax.models.normalisation import normalise_image
+from mdp_jax.models.normalisation import Normalise
 
 # Photos of one shape run together up to this many pixels, which bounds the memory of their logits, and photos.
 PIXELS = 2**20
@@ -26,13 +27,18 @@ HELD_PHOTOS = 256
 
 
 def label_maps(
-    segmenter, config, views: Views, variables, seen: Sequence[jax.Array], size: tuple[int, int]
+    segmenter: Any,
+    normalise: Normalise,
+    views: Views,
+    variables: dict,
+    seen: Sequence[jax.Array],
+    size: tuple[int, int],
 ) -> jax.Array:
     """The most likely class of every pixel; pure.
 
     Args:
         segmenter: models.network.Segmenter, or what has its `apply`.
-        config: of fine-tuning; `data.mean`, `data.std` and `model.compute_dtype` are read.
+        normalise: uint8 photos to what the network takes.
         views: how each photo is shown.
         variables: {"params", "batch_stats"}; may be replicated over the devices of a mesh, which then all do the same.
         seen: uint8 [B,H_i,W_i,3], RGB, for each scale, as views.of makes them.
@@ -43,8 +49,7 @@ def label_maps(
     """
 
     def logits_of(images: jax.Array) -> jax.Array:
-        images = normalise_image(images, config.data, config.model.compute_dtype)
-        return segmenter.apply(variables, images, train=False)
+        return segmenter.apply(variables, normalise(images), train=False)
 
     if views.single and views.crop is None:  # the logits of all pixels need not be there at once
         return most_likely(logits_of(seen[0]), size)
@@ -54,10 +59,10 @@ def label_maps(
 class Predictor:
     """Labels single photos; compiles once for each distinct pair of sizes."""
 
-    def __init__(self, segmenter, config, views: Views = WHOLE):
-        """`segmenter`, `config` and `views` as label_maps takes them."""
+    def __init__(self, segmenter: Any, normalise: Normalise, views: Views = WHOLE):
+        """`segmenter`, `normalise` and `views` as label_maps takes them."""
         self._views = views
-        self._labels = jax.jit(functools.partial(label_maps, segmenter, config, views), static_argnums=2)
+        self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
 
     def __call__(self, variables, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """uint8 [H,W,3], at the size that scale 1 is to see, to class ids int32 [H',W'] with size = (H', W')."""
@@ -74,30 +79,32 @@ class Evaluator:
 
     def __init__(
         self,
-        segmenter,
-        source,
-        config,
+        segmenter: Any,
+        source: Any,
+        normalise: Normalise,
         pixels: int = PIXELS,
         views: Views = WHOLE,
         process_index: int = 0,
         process_count: int = 1,
+        threads: int = 2,
     ):
         """Args:
         segmenter: as label_maps takes it, with a class for each of the source's.
         source: has `classes`, `__len__`, `describe(i)` and `__getitem__(i)` -> {"image": uint8 [H,W,3], "label":
             int16 [H',W'], local ids, negative = ignore}. Logits are brought to the label's size.
-        config: as label_maps takes it; `data.threads` decode ahead.
+        normalise: uint8 photos to what the network takes.
         pixels: that run together at most, a photo larger than that by itself.
         views: how each photo is shown.
         process_index: which of several processes this one is; it scores photos [process_index::process_count].
         process_count: how many share the source. Each of them computes by itself, with variables of its own devices.
+        threads: that decode ahead.
         """
-        self._source, self._pixels, self._views, self._threads = source, pixels, views, config.data.threads
+        self._source, self._pixels, self._views, self._threads = source, pixels, views, threads
         self._indices = range(process_index, len(source), process_count)
         self._num_classes = len(source.classes)
         self._photos_of: dict[tuple, int] = {}
-        self.predict = Predictor(segmenter, config, views)
-        self._count = jax.jit(functools.partial(self._confusion, segmenter, config))
+        self.predict = Predictor(segmenter, normalise, views)
+        self._count = jax.jit(functools.partial(self._confusion, segmenter, normalise))
 
     @property
     def compiled_shapes(self) -> int:
@@ -138,9 +145,11 @@ class Evaluator:
             report(done)
         return counts, done
 
-    def _confusion(self, segmenter, config, variables, seen: tuple[jax.Array, ...], labels: jax.Array) -> jax.Array:
+    def _confusion(
+        self, segmenter: Any, normalise: Normalise, variables: dict, seen: tuple[jax.Array, ...], labels: jax.Array
+    ) -> jax.Array:
         """uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [C+1,C+1]."""
-        prediction = label_maps(segmenter, config, self._views, variables, seen, labels.shape[1:])
+        prediction = label_maps(segmenter, normalise, self._views, variables, seen, labels.shape[1:])
         return metrics.confusion(labels, prediction, self._num_classes)
 
     def _decoded(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

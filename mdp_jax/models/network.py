@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.method.prototypes import normalise
 from mdp_jax.models.deeplab import LAYOUTS
@@ -159,3 +160,8 @@ def _choice(key: str, value: object, choices: dict) -> object:
         expected = ", ".join(str(name) for name in choices)
         raise UserError(f"config.model.{key}={value}: expected one of {expected}")
     return choices[value]
+
+
+def feature_stride(model: ModelConfig) -> int:
+    """Pixels from one feature under the head to the next."""
+    return model.output_stride

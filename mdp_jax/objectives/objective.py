@@ -1,16 +1,69 @@
-"""What an objective of pretraining is, and what several of them share (METHOD.md sections 2 to 4 and 7)."""
+"""What an objective of pretraining is, and what several of them share (METHOD.md sections 2 to 4 and 7).
 
-import functools
+An objective is written in the manner of an optax transformation: pure functions around a memory of its own, which all
+go through one training step and which no other code looks into.
+"""
+
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
 
+from mdp_jax.configs import MethodConfig, ModelConfig, PretrainConfig, PretrainModelConfig
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
-from mdp_jax.models.normalisation import normalise_image
-from mdp_jax.training.accumulation import Mean, cut, join
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.parts import Mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What an objective is made for.
+
+    Attributes:
+      model: the network under the head, and its projection.
+      method: values of the objectives.
+      label_space: of all datasets.
+      normalise: uint8 photos to what the network takes.
+      seed: of the run.
+      batch: samples of a step.
+      accumulate: parts that the batch is taken in.
+      devices: how many the batch is split over.
+    """
+
+    model: PretrainModelConfig
+    method: MethodConfig
+    label_space: LabelSpace
+    normalise: Normalise
+    seed: int
+    batch: int
+    accumulate: int
+    devices: int
+
+    @classmethod
+    def of(cls, config: PretrainConfig, label_space: LabelSpace, devices: int) -> "Setting":
+        """The setting of a run."""
+        return cls(
+            config.model,
+            config.method,
+            label_space,
+            Normalise.of(config.data, config.model.compute_dtype),
+            config.seed,
+            config.batch,
+            config.accumulate,
+            devices,
+        )
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one feature under the head to the next."""
+        return network.feature_stride(self.model)
 
 
 class Query(NamedTuple):
@@ -20,51 +73,82 @@ class Query(NamedTuple):
       image: float [B, H, W, 3], normalised.
       labels: int [B, H, W, 2], global ids, -1 = ignore or no second label.
       weights: float [B, 1, 1, 2], of the two labels.
-      beside: {name: [B, ...]}, what `before` added to the batch for the loss.
+      aux: {name: [B, ...]}, what `prepare` added to the batch for the loss.
     """
 
     image: jax.Array
     labels: jax.Array
     weights: jax.Array
-    beside: dict[str, jax.Array]
+    aux: dict[str, jax.Array]
 
 
-class Before(NamedTuple):
+class Prepared(NamedTuple):
     """What is known of a batch before the loss, without gradient.
 
     Attributes:
       label: int [B, H, W], that of the query view, before it is mixed.
-      beside: {name: [B, ...]}, what the loss is given of each sample beside the query view.
-      kept: what `follow` is given; anything.
+      aux: {name: [B, ...]}, what the loss is given of each sample with the query view.
+      carry: what `update` is given; any pytree.
     """
 
     label: jax.Array
-    beside: dict[str, jax.Array]
-    kept: dict
+    aux: dict[str, jax.Array]
+    carry: dict
 
 
-class Objective(NamedTuple):
-    """One objective for one config and label space.
+class Functions(NamedTuple):
+    """The functions of one objective in one setting; all pure.
 
     Attributes:
       network: of the query; params, batch_stats = its variables.
-      memory: (params, batch_stats) -> the parts of PretrainState that this objective has beside them, at step 0.
-      before: (state before the step, batch) -> Before.
+      init: (params, batch_stats) -> memory at step 0, a dict whose leaves `shardings` of the objective match.
+      prepare: (state before the step, batch) -> Prepared.
       loss: (params, batch_stats, state before the step, Query) -> loss, (sum of weights, batch_stats, {name: Mean}).
-      follow: (state, params after the optimizer, batch, `kept`) -> those parts after the step, metrics.
+      update: (state before the step, params after the optimizer, batch, `carry`) -> memory after the step, metrics.
     """
 
-    network: network.PixelEncoder | network.Segmenter
-    memory: Callable
-    before: Callable
+    network: nn.Module
+    init: Callable
+    prepare: Callable
     loss: Callable
-    follow: Callable
+    update: Callable
 
 
-def batch_as_it_is(state, batch: dict) -> Before:
-    """`before` of an objective that has nothing to do before its loss."""
+# (variables {"params", "batch_stats", "memory"}, normalised images [B,H,W,3]) -> logits [B,h,w,C_d]
+Logits = Callable[[dict, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """An objective of pretraining: its functions for a setting, and its facts.
+
+    Attributes:
+      functions: for a setting.
+      two_views: whether it takes a second view of each sample, `key_image` and `key_label`.
+      mixes: whether it is defined for mixed pairs.
+      unlabelled: whether it takes datasets without labels.
+      label_spaces: the kinds of label space that it is defined for.
+      shardings: (regex over paths in the memory, where such a leaf lies); each leaf is matched by one.
+      scorer: (model, method, C, global ids of a dataset) -> its logits for the classes of that dataset alone; None for
+        an objective without classes.
+      bank: the prototypes in its memory, as it is in a state or as nested dicts from a checkpoint; None for an
+        objective without them.
+    """
+
+    functions: Callable[[Setting], Functions]
+    two_views: bool
+    mixes: bool
+    unlabelled: bool
+    label_spaces: tuple[str, ...] = ("concatenated", "merged")
+    shardings: tuple[tuple[str, PartitionSpec], ...] = ()
+    scorer: Callable[[ModelConfig, MethodConfig, int, np.ndarray], Logits] | None = None
+    bank: Callable[[dict], Bank] | None = None
+
+
+def prepare_nothing(state: Any, batch: dict) -> Prepared:
+    """`prepare` of an objective that has nothing to do before its loss."""
     del state
-    return Before(batch["label"], {}, {})
+    return Prepared(batch["label"], {}, {})
 
 
 def flat(x: jax.Array) -> jax.Array:
@@ -72,43 +156,47 @@ def flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
-def labels_of_features(labels: jax.Array, config) -> jax.Array:
+def labels_of_features(labels: jax.Array, stride: int, label_stride: int) -> jax.Array:
     """Labels [B, H, W, ...] at feature resolution, flat: [B, N, ...] (METHOD.md section 2).
 
-    y[::s, ::s], where feature i is centred; with `method.label_stride` y[s / 2::s, s / 2::s], which is where bilinear
+    y[::s, ::s], where feature i is centred; with a `label_stride` y[s / 2::s, s / 2::s], which is where bilinear
     interpolation of logits, as in fine-tuning, puts feature i.
+
+    Args:
+      labels: of the pixels.
+      stride: s.
+      label_stride: of the config's `method`.
     """
-    stride = config.model.output_stride
-    first = stride // 2 if config.method.label_stride else 0
+    first = stride // 2 if label_stride else 0
     return flat(labels[:, first::stride, first::stride])
 
 
-def pixels_of_loss(vectors: jax.Array, labels: jax.Array, config) -> tuple[jax.Array, jax.Array]:
+def pixels_of_loss(
+    vectors: jax.Array, labels: jax.Array, stride: int, label_stride: int
+) -> tuple[jax.Array, jax.Array]:
     """Embeddings [B, h, w, D] and labels [B, H, W, 2] at the resolution of the loss, flat: [B, N, D] and [B, N, 2].
 
-    Every `method.label_stride`-th label, and the unit vectors interpolated there. They are not normalised again: so the
+    Every `label_stride`-th label, and the unit vectors interpolated there. They are not normalised again: so the
     logits, which are linear in them, are interpolated too, as in fine-tuning. Without it as `labels_of_features`.
+
+    Args:
+      vectors: unit vectors of the features.
+      labels: of the pixels.
+      stride: pixels from one feature to the next.
+      label_stride: of the config's `method`.
     """
-    stride = config.method.label_stride
-    if stride in (0, config.model.output_stride):
-        return flat(vectors), labels_of_features(labels, config)
-    labels = labels[:, stride // 2 :: stride, stride // 2 :: stride]
+    if label_stride in (0, stride):
+        return flat(vectors), labels_of_features(labels, stride, label_stride)
+    labels = labels[:, label_stride // 2 :: label_stride, label_stride // 2 :: label_stride]
     return flat(network.upsample(vectors, labels.shape[1:3])), flat(labels)
-
-
-def apply(model, params: dict, batch_stats: dict, images: jax.Array) -> tuple[jax.Array, dict]:
-    """Outputs [B, h, w, ...] in training, and the running statistics after them."""
-    outputs, updated = model.apply(
-        {"params": params, "batch_stats": batch_stats}, images, train=True, mutable=["batch_stats"]
-    )
-    return outputs, updated["batch_stats"]
 
 
 def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace) -> Mean:
     """The metric `dataset_loss`: mean loss of pixels with one label, in either place, of a class of one dataset alone.
 
     Args:
-      loss, weight: float [B, N], of each pixel.
+      loss: float [B, N], of each pixel.
+      weight: float [B, N], of each pixel.
       labels: int [B, N, 2], global ids, -1 = ignore or no label.
       label_space: of S datasets.
 
@@ -129,7 +217,9 @@ def pixel_metrics(
     """The metrics that every objective has: `accuracy`, `valid_fraction` and `dataset_loss`.
 
     Args:
-      loss, hit, weight: float [B, N], of each pixel; `loss` and `hit` are sums over its labels, times their weights.
+      loss: float [B, N], of each pixel, a sum over its labels, times their weights.
+      hit: float [B, N], the same of labels that are predicted.
+      weight: float [B, N], of each pixel.
       labels: int [B, N, 2], global ids, -1 = ignore or no second label.
       label_space: of S datasets.
     """
@@ -139,44 +229,3 @@ def pixel_metrics(
         "valid_fraction": Mean(total, jnp.asarray(weight.size)),
         "dataset_loss": loss_of_each_dataset(loss, weight, labels, label_space),
     }
-
-
-class MomentumEncoder:
-    """The momentum encoder g of a config: how it begins, embeds and follows (METHOD.md sections 2 and 3).
-
-    Attributes:
-      network: that of the query encoder.
-    """
-
-    def __init__(self, config, devices: int):
-        """`config` of `mdp pretrain`; the batch is split over `devices`."""
-        self.network = network.pixel_encoder(config.model)
-        self._prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
-        self._parts, self._devices = config.accumulate, devices
-        self._keep = config.method.encoder_momentum
-
-    def copied(self, params: dict, batch_stats: dict) -> dict:
-        """Its parts of PretrainState at step 0."""
-        # Copies: the step is given its input's memory, and one buffer cannot be given twice.
-        return {
-            "momentum_params": jax.tree.map(jnp.copy, params),
-            "momentum_batch_stats": jax.tree.map(jnp.copy, batch_stats),
-        }
-
-    def embed(self, state, images: jax.Array) -> tuple[jax.Array, dict]:
-        """Unit vectors [B, N, D] of images [B, H, W, 3] from 0 to 255, and its running statistics after them."""
-
-        def of_part(batch_stats, images):
-            vectors, batch_stats = apply(self.network, state.momentum_params, batch_stats, self._prepare(images))
-            return batch_stats, flat(vectors)
-
-        if self._parts == 1:
-            batch_stats, vectors = of_part(state.momentum_batch_stats, images)
-            return vectors, batch_stats
-        images = cut(images, self._parts, self._devices)
-        batch_stats, vectors = jax.lax.scan(of_part, state.momentum_batch_stats, images)
-        return join(vectors, self._devices), batch_stats
-
-    def averaged(self, state, params: dict) -> dict:
-        """Its weights after the step: m_enc g + (1 - m_enc) new f."""
-        return jax.tree.map(lambda g, f: self._keep * g + (1 - self._keep) * f, state.momentum_params, params)

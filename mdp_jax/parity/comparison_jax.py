@@ -14,16 +14,16 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from mdp_jax.commands import finetune, pretrain
+from mdp_jax import configs
 from mdp_jax.evaluation import metrics
 from mdp_jax.method import losses, mixing
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
-from mdp_jax.models.normalisation import normalise_image
-from mdp_jax.objectives.registry import loss_options
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.mdp import loss_options
 from mdp_jax.parity import comparison_case
 from mdp_jax.parity.comparison_case import FINETUNING, LABEL_SPACE, PRETRAINING, RUN_LENGTH, Case
-from mdp_jax.training import optim, sharding
+from mdp_jax.training import optim, programs, sharding
 from mdp_jax.weights.torch_weights import to_torch
 
 Sections = dict[str, dict[str, np.ndarray]]
@@ -59,7 +59,7 @@ def _bank(case: Case) -> Bank:
 
 def _mixed(case: Case) -> tuple[jax.Array, jax.Array, jax.Array]:
     batch = case.batches[0]
-    view = normalise_image(jnp.asarray(batch["image"]), case.pretrain.data, case.dtype)
+    view = Normalise.of(case.pretrain.data, case.dtype)(jnp.asarray(batch["image"]))
     label = jnp.asarray(batch["label"], jnp.int32)
     return jax.jit(mixing.mix_pairs)(view, label, batch["mix_kind"], batch["lam"], batch["box"])
 
@@ -121,38 +121,41 @@ def _counter(steps: int) -> jax.Array:
 def pretraining(case: Case) -> Sections:
     """The jitted step of `mdp pretrain` on every batch, from a filled bank and with g unlike f at the beginning."""
     mesh = _mesh()
-    state, places, step, schedule = pretrain.build(case.pretrain, mesh, LABEL_SPACE, samples=100)
+    program = programs.pretraining(configs.typed(case.pretrain), mesh, LABEL_SPACE, samples=100)
+    state = program.make()
     first_params = _cast(case.f["params"], case.dtype)
     state = state.replace(
         params=first_params,
         batch_stats=_cast(case.f["batch_stats"], case.dtype),
-        momentum_params=_cast(case.g["params"], case.dtype),
-        momentum_batch_stats=_cast(case.g["batch_stats"], case.dtype),
-        bank=_bank(case),
+        memory={
+            "momentum_params": _cast(case.g["params"], case.dtype),
+            "momentum_batch_stats": _cast(case.g["batch_stats"], case.dtype),
+            "bank": _bank(case),
+        },
     )
     before = jax.tree.map(np.array, first_params)
-    state = jax.device_put(state, places)
+    state = jax.device_put(state, program.shardings)
     sections, history = {}, []
     for number, batch in enumerate(case.batches):
-        state, measured = step(state, sharding.to_devices(batch, mesh))
+        state, measured = program.step(state, sharding.to_devices(batch, mesh))
         history.append([measured["prototype_loss"], measured["sparse_loss"], measured["loss"]])
         if number == 0:
             sections["gradient"] = _first_gradient(state, before, case.pretrain.optim.weight_decay, kernels_only=True)
             sections["bank after 1 step"] = _bank_arrays(state)
-            sections["momentum weights after 1 step"] = _copies(to_torch(state.momentum_params))
+            sections["momentum weights after 1 step"] = _copies(to_torch(state.memory["momentum_params"]))
     return sections | {
         f"{PRETRAINING}, losses": dict(zip(("prototype", "sparse", "total"), np.array(history).T, strict=True)),
-        f"{PRETRAINING}, learning rate": {"": np.array(schedule(_counter(len(case.batches))))},
+        f"{PRETRAINING}, learning rate": {"": np.array(program.schedule(_counter(len(case.batches))))},
         f"{PRETRAINING}, weights": _copies(to_torch(state.params)),
         f"{PRETRAINING}, statistics": _copies(to_torch(state.batch_stats)),
-        f"{PRETRAINING}, momentum weights": _copies(to_torch(state.momentum_params)),
-        f"{PRETRAINING}, momentum statistics": _copies(to_torch(state.momentum_batch_stats)),
+        f"{PRETRAINING}, momentum weights": _copies(to_torch(state.memory["momentum_params"])),
+        f"{PRETRAINING}, momentum statistics": _copies(to_torch(state.memory["momentum_batch_stats"])),
         f"{PRETRAINING}, bank": _bank_arrays(state),
     }
 
 
 def _bank_arrays(state) -> dict[str, np.ndarray]:
-    return _copies({"vectors": state.bank.vectors, "images seen": state.bank.images_seen})
+    return _copies({"vectors": state.memory["bank"].vectors, "images seen": state.memory["bank"].images_seen})
 
 
 def evaluation_logits(case: Case) -> Sections:
@@ -161,7 +164,7 @@ def evaluation_logits(case: Case) -> Sections:
 
     @jax.jit
     def evaluate(variables, photo):
-        logits = segmenter.apply(variables, normalise_image(photo, case.finetune.data, case.dtype), train=False)
+        logits = segmenter.apply(variables, Normalise.of(case.finetune.data, case.dtype)(photo), train=False)
         return {"logits": logits, "logits at the photo's size": network.upsample(logits, photo.shape[1:3])}
 
     return {"evaluation": _copies(evaluate(_cast(case.segmenter, case.dtype), jnp.asarray(case.photo)))}
@@ -170,13 +173,14 @@ def evaluation_logits(case: Case) -> Sections:
 def finetuning(case: Case) -> Sections:
     """The jitted step of `mdp finetune` on every batch."""
     mesh = _mesh()
-    _, state, places, step, _ = finetune.build(case.finetune, mesh, comparison_case.FINETUNE_CLASSES)
+    program = programs.finetuning(configs.typed(case.finetune), mesh, comparison_case.FINETUNE_CLASSES)
+    state = program.make()
     params, batch_stats = (_cast(case.segmenter[name], case.dtype) for name in ("params", "batch_stats"))
     before = jax.tree.map(np.array, params)
-    state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), places)
+    state = jax.device_put(state.replace(params=params, batch_stats=batch_stats), program.shardings)
     sections, history = {}, []
     for number, batch in enumerate(case.finetune_batches):
-        state, measured = step(state, sharding.to_devices(batch, mesh))
+        state, measured = program.step(state, sharding.to_devices(batch, mesh))
         history.append(measured["loss"])
         if number == 0:
             decay = case.finetune.optim.weight_decay

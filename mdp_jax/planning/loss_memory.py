@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.losses import prototype_loss
 from mdp_jax.method.prototypes import Bank
-from mdp_jax.objectives.registry import loss_options
+from mdp_jax.models import network
+from mdp_jax.objectives.mdp import loss_options
 from mdp_jax.planning import topologies
 from mdp_jax.planning.compiling import compile_for
 from mdp_jax.planning.memory import MIB, Exhausted, excess
@@ -19,7 +20,7 @@ from mdp_jax.training import sharding
 
 def feature_pixels(config: ConfigDict) -> int:
     """Pixels of one image at feature resolution."""
-    height, width = (-(-side // config.model.output_stride) for side in config.data.crop)
+    height, width = (-(-side // network.feature_stride(config.model)) for side in config.data.crop)
     return height * width
 
 

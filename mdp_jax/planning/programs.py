@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from mdp_jax.commands import finetune, pretrain
+from mdp_jax import checks, configs
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.models.network import PixelEncoder, Segmenter
-from mdp_jax.objectives import registry as objectives
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import flops
-from mdp_jax.training import checks, sharding
+from mdp_jax.training import programs, sharding
 
 # Of a pretraining set no more is needed than its classes: how many photos it has only scales the schedule.
 _SAMPLES = 10_000
@@ -114,14 +114,16 @@ def program(config: ConfigDict, devices: list, space: LabelSpace) -> Program:
     """
     mesh = sharding.mesh_of(devices, config.fsdp)
     if is_pretraining(config):
-        make, places, step, _ = pretrain.program(config, mesh, space, _SAMPLES)
+        made = programs.pretraining(configs.typed(config), mesh, space, _SAMPLES)
     else:
-        _, make, places, step, _ = finetune.program(config, mesh, space.num_classes)
+        made = programs.finetuning(configs.typed(config), mesh, space.num_classes)
     state = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), jax.eval_shape(make), places
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        jax.eval_shape(made.make),
+        made.shardings,
     )
-    key_view = is_pretraining(config) and config.objective in objectives.TWO_VIEWS
-    return Program(step, state, _batch(config, mesh, key_view))
+    key_view = is_pretraining(config) and OBJECTIVES[config.objective].two_views
+    return Program(made.step, state, _batch(config, mesh, key_view))
 
 
 def share(tree) -> int:

@@ -8,7 +8,7 @@ import rich.console
 from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, for_terminal, scores_table
-from mdp_jax.training.monitor import read_metrics
+from mdp_jax.storage.metrics_file import read_metrics
 
 PREVIEW_PAIRS = 4
 PREVIEW_PHOTOS = 6

@@ -1,11 +1,14 @@
-"""Checkpoints with checksums: saved asynchronously, verified when read, the newest good one wins."""
+"""Checkpoints with checksums: saved asynchronously, read back, verified when read; the newest good one wins."""
 
 import contextlib
 import hashlib
 import json
 import logging
+import os
 import pathlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -14,12 +17,35 @@ from jax.sharding import SingleDeviceSharding
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
 from mdp_jax.storage.checksums import checksums, own_checksums
+from mdp_jax.storage.leaves import leaf_names
+from mdp_jax.storage.paths import require_plain
 
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
-_FORMAT = 1  # of state and meta: what is written in another one is not read as damaged
+# Of state and meta. In format 1 the parts of an objective's memory lay at the top of the state of a pretraining.
+_FORMAT = 2
+_TOP_OF_FORMAT_1 = ("step", "params", "batch_stats", "opt_state")
 
 # Orbax and its file layer log every save at INFO and WARNING; what the user must know is said here.
 logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+      state: the tree of arrays.
+      meta: JSON values.
+    """
+
+    state: Any
+    meta: dict
+
+
+class _Found(NamedTuple):
+    """The newest checkpoint that can be read; the step is NO_CHECKPOINT or NONE_GOOD where there is none."""
+
+    step: int
+    saved: Saved | None
 
 
 def _digest(meta: dict) -> str:
@@ -27,71 +53,90 @@ def _digest(meta: dict) -> str:
     return hashlib.sha256(json.dumps(json.loads(json.dumps(meta)), sort_keys=True).encode()).hexdigest()
 
 
-def _manager(folder: pathlib.Path, **options) -> ocp.CheckpointManager:
+def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
     handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
 
 
-def _restore(manager: ocp.CheckpointManager, step: int, target):
-    """State and meta of a step, laid out as `target`."""
-    restored = manager.restore(
-        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
-    )
-    return restored["state"], dict(restored["meta"])
-
-
-def _restore_as_saved(manager: ocp.CheckpointManager, step: int):
-    """State and meta of a step, the state as nested dicts on the first device."""
-    device = SingleDeviceSharding(jax.local_devices()[0])
-    saved = manager.item_metadata(step)["state"]
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved)
-    with jax.enable_x64(True):  # float64 stays what it is, whatever this process computes in
-        return _restore(manager, step, target)
-
-
-def _newest_good(folder: pathlib.Path, say: Callable[[str], None]):
-    """(step, state as nested dicts, meta) of the newest checkpoint that can be read and whose checksums agree.
-
-    By one process alone, so that a damaged file which only one process would meet cannot leave the others waiting.
-    NO_CHECKPOINT or NONE_GOOD in place of the step where there is none. UserError where another version wrote it.
-    """
+def _reader(folder: pathlib.Path) -> ocp.CheckpointManager:
+    """A manager that reads by one process alone, so that what only one process meets leaves no other waiting."""
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
     )
-    with _manager(folder, read_only=True, multiprocessing_options=alone) as manager:
+    return _manager(folder, read_only=True, multiprocessing_options=alone)
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> Saved:
+    """State and meta of a step as they were saved, laid out as `target`."""
+    restored = manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
+    )
+    return Saved(restored["state"], dict(restored["meta"]))
+
+
+def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
+    """State and meta of a step as nested dicts on the first device, verified.
+
+    Raises:
+      UserError: a later version wrote it.
+      Exception: anything, where files are damaged.
+    """
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    shapes = manager.item_metadata(step)["state"]
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
+    with jax.enable_x64(True):  # float64 stays what it is, whatever this process computes in
+        state, meta = _restore(manager, step, target)
+    digest, version = meta.pop("digest", None), meta.get("format")
+    if version not in range(1, _FORMAT + 1) and digest in (None, _digest(meta)):
+        raise UserError(
+            f"{manager.directory}/{step}: of another version of mdp_jax (format {version}); expected format 1 to "
+            f"{_FORMAT}; read it with the version that wrote it, or update this one"
+        )
+    if digest != _digest(meta):
+        raise ValueError("digest of meta differs from the one that was saved")
+    expected = meta.pop("checksums")
+    for name, checksum in own_checksums(state).items():
+        if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
+            raise ValueError(f"checksum of {name} differs from the one that was saved")
+    if meta.pop("format") == 1 and "params" in state:
+        memory = {name: part for name, part in state.items() if name not in _TOP_OF_FORMAT_1}
+        state = {name: part for name, part in state.items() if name in _TOP_OF_FORMAT_1}
+        state |= {"memory": memory} if jax.tree.leaves(memory) else {}
+    return Saved(state, meta)
+
+
+def _newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
+    """The newest checkpoint that can be read and whose checksums agree; UserError where a later version wrote it."""
+    with _reader(folder) as manager:
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                state, meta = _restore_as_saved(manager, step)
-                digest = meta.pop("digest", None)
-                if meta.get("format") != _FORMAT and digest in (None, _digest(meta)):
-                    raise UserError(f"{folder}/{step}: of another version of mdp_jax; expected one of this version")
-                if digest != _digest(meta):
-                    raise ValueError("digest of meta differs from the one that was saved")
-                del meta["format"]
-                expected = meta.pop("checksums")
-                for name, checksum in own_checksums(state).items():
-                    if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
-                        raise ValueError(f"checksum of {name} differs from the one that was saved")
+                return _Found(step, _read(manager, step))
             except UserError:
                 raise
             # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
             except Exception as error:
-                reason = str(error).strip().split("\n")[0][:200]
-                say(f"skipped {folder}/{step}: {reason or type(error).__name__}")
-            else:
-                return step, state, meta
-    return NONE_GOOD if steps else NO_CHECKPOINT, None, None
+                say(f"skipped {folder}/{step}: {_reason(error)}")
+    return _Found(NONE_GOOD if steps else NO_CHECKPOINT, None)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+
+
+def _saved_name(name: str, names: set[str]) -> str:
+    """The name under which a leaf of a state was saved, whatever the format."""
+    return name if name in names else name.removeprefix("memory/")
 
 
 class Checkpoints:
     """The folder `checkpoints` of a workdir: one folder a step, each with the state and a JSON `meta`.
 
-    `meta` holds what is needed beside the arrays: the config, the label space, the photos' names, the index of the next
-    batch, and the checksums of state and meta. With several processes each must make every call.
+    `meta` holds what is needed besides the arrays: the config, the label space, the photos' names, the index of the
+    next batch, and the checksums of state and meta. With several processes each must make every call.
     """
 
-    def __init__(self, workdir, keep: int = 1, keep_every: int = 0):
+    def __init__(self, workdir: str | os.PathLike, keep: int = 1, keep_every: int = 0):
         """Opens the folder, and makes it where it is missing.
 
         Args:
@@ -102,9 +147,12 @@ class Checkpoints:
         self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
         self._manager = _manager(self.folder, max_to_keep=keep, keep_period=keep_every or None, create=True)
         self._damaged: list[int] = []
+        self._unproven: int | None = None
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._quiet
 
-    def save(self, step: int, state, meta: dict) -> None:
-        """Copies the state and writes it in the background.
+    def save(self, step: int, state: Any, meta: dict) -> None:
+        """Copies the state and writes it in the background, after the save before it was read back.
 
         Args:
           step: steps taken.
@@ -112,8 +160,9 @@ class Checkpoints:
           meta: JSON values.
 
         Raises:
-          UserError: this or the save before it could not be written, as on a full disk; earlier checkpoints stay.
+          UserError: this or the save before it could not be written or read back; earlier checkpoints stay.
         """
+        self._prove()
         for damaged in self._damaged:  # a step is saved once; these will come again
             self._manager.delete(damaged)
         self._damaged = []
@@ -123,29 +172,53 @@ class Checkpoints:
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
             )
+        self._unproven = step
 
     def close(self) -> None:
-        """Waits until everything is on disk.
+        """Waits until everything is on disk, and reads the last save back.
 
         Raises:
-          UserError: a save could not be written, as on a full disk; earlier checkpoints stay.
+          UserError: a save could not be written or read back; earlier checkpoints stay.
         """
+        try:
+            self._prove()
+        finally:
+            threading.excepthook = self._excepthook
+            with self._writing():
+                self._manager.close()
+
+    def _prove(self) -> None:
+        """Waits for the save under way and reads it: what can be written need not be readable."""
+        step, self._unproven = self._unproven, None
         with self._writing():
             self._manager.wait_until_finished()
-            self._manager.close()
+        if step is None or not distributed.is_main():
+            return
+        try:
+            with _reader(self.folder) as manager:
+                _read(manager, step)
+        except Exception as error:  # as in _newest_good
+            raise UserError(
+                f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier checkpoints "
+                "stay; choose a --workdir on another disk or in another folder"
+            ) from error
 
     @contextlib.contextmanager
-    def _writing(self):
+    def _writing(self) -> Iterator[None]:
         try:
             yield
         # The writer's libraries give a failed write their own types; all of them name the file and the cause.
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().split("\n")[0][:300]
             raise UserError(
-                f"{self.folder}: a checkpoint could not be written ({reason}); earlier ones stay"
+                f"{self.folder}: a checkpoint could not be written ({_reason(error)}); earlier ones stay"
             ) from error
 
-    def restore(self, target, say: Callable[[str], None] = print):
+    def _quiet(self, failed: threading.ExceptHookArgs) -> None:
+        """What fails in a writing thread is raised again by the call that waits for it, and said once."""
+        if not isinstance(failed.exc_value, OSError | ValueError | RuntimeError):
+            self._excepthook(failed)
+
+    def restore(self, target: Any, say: Callable[[str], None] = print) -> Saved | None:
         """The newest checkpoint that can be read and whose checksums agree; newer ones go when the next one is saved.
 
         Args:
@@ -153,42 +226,65 @@ class Checkpoints:
           say: is told by process 0, in one line each, which checkpoints were skipped and why.
 
         Returns:
-          (state, meta), or None where there is no checkpoint at all.
+          The checkpoint, its state as `target`; None where there is no checkpoint at all.
 
         Raises:
-          UserError: there are checkpoints and none of them can be used, or the newest is of another version.
+          UserError: there are checkpoints and none of them can be used, the newest is of another version, or of another
+            network.
         """
-        step = distributed.from_main(_newest_good(self.folder, say)[0] if distributed.is_main() else 0)
+        step = distributed.from_main(_newest_good(self.folder, say).step if distributed.is_main() else 0)
         steps = sorted(self._manager.all_steps())
         if step == NONE_GOOD:
             raise UserError(f"{self.folder}: none of the checkpoints of steps {steps} can be read")
         if step == NO_CHECKPOINT:
             return None
         self._damaged = [newer for newer in steps if newer > step]
-        try:
-            state, meta = _restore(self._manager, step, target)
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{self.folder}/{step}: {str(error).strip().splitlines()[0][:300]}") from error
-        del meta["checksums"], meta["digest"], meta["format"]
-        return state, meta
+        shapes = self._manager.item_metadata(step)["state"]
+        wanted = self._by_saved_name(step, leaf_names(shapes), target)
+        leaves, structure = jax.tree.flatten(shapes)
+        saved = jax.tree.unflatten(structure, [wanted[name] for name in leaf_names(shapes)]) if leaves else shapes
+        state, meta = _restore(self._manager, step, saved)
+        restored = leaf_names(state)
+        in_order = [restored[_saved_name(name, set(restored))] for name in leaf_names(target)]
+        for key in ("checksums", "digest", "format"):
+            del meta[key]
+        return Saved(jax.tree.unflatten(jax.tree.structure(target), in_order), meta)
+
+    def _by_saved_name(self, step: int, saved: dict, target: Any) -> dict:
+        """The leaves of `target` by the names under which they were saved; UserError where these are others."""
+        names = set(saved)
+        wanted = {_saved_name(name, names): leaf for name, leaf in leaf_names(target).items()}
+        for name in sorted(names ^ set(wanted)):
+            how = "is missing" if name in wanted else "is not in this network"
+            raise UserError(f"{self.folder}/{step}: of another network: {name} {how}")
+        for name, leaf in wanted.items():
+            if tuple(saved[name].shape) != tuple(leaf.shape):
+                shapes = f"has shape {tuple(saved[name].shape)}, expected {tuple(leaf.shape)}"
+                raise UserError(f"{self.folder}/{step}: of another network: {name} {shapes}")
+        return wanted
 
 
-def load(workdir, say: Callable[[str], None] = print) -> tuple[dict, dict]:
+def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Saved:
     """State and meta of the newest good checkpoint of a workdir, as nested dicts of arrays on the first device.
 
     With several processes each reads by itself.
+
+    Args:
+      workdir: of a run.
+      say: is told, in one line each, which checkpoints were skipped and why.
 
     Raises:
       UserError: no such workdir, no checkpoint in it that can be read, or one of another version.
     """
     folder = pathlib.Path(workdir).resolve() / "checkpoints"
+    require_plain(folder.parent, "the workdir")
     if not folder.parent.is_dir():
         raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
     if not folder.is_dir():
         raise UserError(f"{workdir}: no folder checkpoints in it; expected the workdir of a run")
-    step, state, meta = _newest_good(folder, say)
-    if step == NO_CHECKPOINT:
+    found = _newest_good(folder, say)
+    if found.step == NO_CHECKPOINT:
         raise UserError(f"{folder}: empty; expected at least one checkpoint")
-    if step == NONE_GOOD:
+    if found.saved is None:
         raise UserError(f"{folder}: none of its checkpoints can be read")
-    return state, meta
+    return found.saved

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mdp_jax import distributed
-from mdp_jax.training.sharding import leaf_names
+from mdp_jax.storage.leaves import leaf_names
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _CHUNK = 2**20  # elements, more or less, that are copied at one time by each thread

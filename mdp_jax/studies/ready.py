@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
+from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.studies.runs import Run
-from mdp_jax.training import checks
 
 # Words for a split -> number and digest of the names, as data.sources.photos_of has them.
 Photos = Mapping[str, Mapping[str, int | str]]

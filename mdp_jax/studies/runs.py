@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
+from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.studies.experiments import Cell, Overrides, Pretraining, Suite, Target
-from mdp_jax.training.monitor import read_metrics
 
 KEPT = (("keep_checkpoints", "1"),)  # of every run: there are many of them
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mdp_jax import distributed
 from mdp_jax.data.batches.bad_images import bad_images
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.reporting.tables import Table
@@ -35,6 +36,7 @@ class Ledger:
         self._counts_of = [1 + np.array(ids, np.int64) for ids in label_space.global_ids]
         if before is not None:
             self._totals += np.asarray(before, np.int64)
+        self._of_run = self._totals
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Counts a batch of data/pipeline.py: its `dataset`, int32 [B], and `label`, int16 [B, H, W]."""
@@ -44,6 +46,15 @@ class Ledger:
             pixels = np.bincount(label.ravel() + 1, minlength=self._label_space.num_classes + 1)
             own = self._counts_of[dataset]
             self._totals[dataset, 1 : 1 + len(own)] += pixels[own]
+
+    def add_up(self) -> np.ndarray:
+        """int64 [S, 1 + largest C_d]: what all processes counted, and `before`. With several each must call it."""
+        self._of_run = distributed.total(self.totals())
+        return self._of_run
+
+    def of_run(self) -> np.ndarray:
+        """What `add_up` gave the last time."""
+        return self._of_run
 
     def totals(self) -> np.ndarray:
         """int64 [S, 1 + largest C_d]: what this process counted, and `before`."""

@@ -1,37 +1,32 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard, the progress bar; and the check for finite values."""
 
+import contextlib
 import json
 import math
+import os
 import pathlib
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 import rich.console
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import write_text
+from mdp_jax.storage.metrics_file import read_metrics
 
 STEPS_AHEAD = 3
 
 
-def read_metrics(workdir) -> list[dict]:
-    """The rows of a workdir's metrics.jsonl, in order; a half-written last line is left out."""
-    file = pathlib.Path(workdir) / "metrics.jsonl"
-    rows = []
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def _json_value(value):
+def _json_value(value: Any) -> Any:
     """A metric as JSON: NaN (nothing measured, as the loss of a dataset without pixels) becomes null."""
     value = np.asarray(value)
     if value.ndim:
@@ -40,13 +35,57 @@ def _json_value(value):
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
+class Board:
+    """TensorBoard's event file of a workdir, written at once: a writer with a thread waits for ever on a full disk.
+
+    Where it cannot be written, the run goes on without it and says so once.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first_step: int):
+        """Begins a file; values of `first_step` and later that lie in earlier files are out of date."""
+        self._writer: EventsWriter | None = None
+        with self._writing():
+            self._writer = EventsWriter(str(workdir / "events"))
+            restart = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(step=first_step, wall_time=time.time(), session_log=restart))
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Adds a number to the file."""
+        with self._writing():
+            if self._writer is not None:
+                event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
+                self._writer.write_event(event)
+
+    def flush(self) -> None:
+        """Brings what was added to the disk."""
+        with self._writing():
+            if self._writer is not None:
+                self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        with self._writing():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            print(f"mdp: TensorBoard's events cannot be written ({error.strerror}); going on without", file=sys.stderr)
+
+
 class Monitor:
     """Collects the metrics of every step on the device and looks at them every `log_every` steps.
 
     Looking at a value waits for the device, so nothing is looked at in between; then every step since is checked.
     """
 
-    def __init__(self, workdir, start_step: int, steps: int, batch: int, schedule: Callable[[int], float]):
+    def __init__(
+        self, workdir: str | os.PathLike, start_step: int, steps: int, batch: int, schedule: Callable[[int], float]
+    ):
         """Opens the files of a workdir; rows of steps after `start_step` are dropped, they will come again.
 
         Args:
@@ -61,7 +100,7 @@ class Monitor:
         if self._main:
             kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
             write_text(self._file, "".join(json.dumps(row) + "\n" for row in kept))
-        self._board = tensorboardX.SummaryWriter(str(workdir), purge_step=start_step + 1, write_to_disk=self._main)
+            self._board = Board(pathlib.Path(workdir), start_step + 1)
         console = rich.console.Console(stderr=True, quiet=not self._main)
         self._progress = Progress(steps, start_step, console=console)
         self._batch, self._schedule = batch, schedule
@@ -69,13 +108,14 @@ class Monitor:
         self._since = time.perf_counter()
         self._waited = 0.0
 
-    def __enter__(self):
+    def __enter__(self) -> "Monitor":
         self._progress.__enter__()
         return self
 
-    def __exit__(self, *exception):
-        self._board.close()
-        return self._progress.__exit__(*exception)
+    def __exit__(self, *exception: Any) -> None:
+        if self._main:
+            self._board.close()
+        self._progress.__exit__(*exception)
 
     def waited(self, seconds: float) -> None:
         """Adds time that the loop spent waiting for data."""
@@ -126,7 +166,8 @@ class Monitor:
             for i, item in enumerate(np.atleast_1d(np.asarray(value, np.float64))):
                 if not math.isfinite(item):  # nothing measured
                     continue
-                self._board.add_scalar(name if np.ndim(value) == 0 else f"{name}/{i}", item, step)
+                self._board.add(name if np.ndim(value) == 0 else f"{name}/{i}", float(item), step)
+        self._board.flush()
 
     def pause(self) -> None:
         """Restarts the clock of the speed, after time spent on something else than training steps."""

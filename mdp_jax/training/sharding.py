@@ -1,6 +1,7 @@
 """Which leaf of the state and the batch lies where on the mesh: a short, strict table."""
 
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,17 +11,32 @@ from mdp_jax.errors import UserError
 
 Rules = tuple[tuple[str, PartitionSpec], ...]
 
-_WEIGHTS = r"((momentum_)?params|opt_state/.*trace)"  # a network's, and what the optimizer keeps for each of them
+# A network's parameters, what the optimizer keeps for each of them, and an objective's average of them.
+_PARAMS = r"((memory/momentum_)?params|opt_state/.*trace)"
 
-STATE_RULES: Rules = (
-    (r"step|opt_state/.*count", PartitionSpec()),
-    # Output channels of convolutions, whose number the config gives; classes can be any number.
-    (_WEIGHTS + r"/(backbone|decoder|projection)/.*kernel", PartitionSpec(None, None, None, "fsdp")),
-    (_WEIGHTS + r"/classifier/.*kernel", PartitionSpec()),
-    (_WEIGHTS + r"/.*(bias|scale)", PartitionSpec()),
-    (r"(momentum_)?batch_stats/.*", PartitionSpec()),
-    (r"bank/(vectors|images_seen)", PartitionSpec()),
+# Output channels of convolutions, whose number the config gives; classes can be any number.
+NETWORK_RULES: Rules = (
+    (r"(backbone|decoder|projection)/.*kernel", PartitionSpec(None, None, None, "fsdp")),
+    (r"classifier/.*kernel", PartitionSpec()),
+    (r".*(bias|scale)", PartitionSpec()),
 )
+
+
+def state_rules(network: Rules, memory: Rules = ()) -> Rules:
+    """The table of a state.
+
+    Args:
+      network: of paths in the network's parameters.
+      memory: of paths in the objective's memory, without those of an average of the parameters.
+    """
+    return (
+        (r"step|opt_state/.*count", PartitionSpec()),
+        *((f"{_PARAMS}/{pattern}", spec) for pattern, spec in network),
+        (r"batch_stats/.*", PartitionSpec()),
+        *((f"memory/({pattern})", spec) for pattern, spec in memory),
+    )
+
+
 # Samples, and the pairs that they form, are split over all devices; a pair never is.
 BATCH_RULES: Rules = ((r"(key_)?(image|label)|dataset|mix_kind|lam|box", PartitionSpec(("data", "fsdp"))),)
 
@@ -56,12 +72,6 @@ def mesh_of(devices: list, fsdp: int) -> Mesh:
     return jax.make_mesh((len(devices) // fsdp, fsdp), ("data", "fsdp"), axis_types=axis_types, devices=devices)
 
 
-def leaf_names(tree) -> dict[str, object]:
-    """{path: leaf} with paths like `params/backbone/conv1/kernel`."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 def _spec(name: str, rules: Rules) -> PartitionSpec:
     found = [spec for pattern, spec in rules if re.fullmatch(pattern, name)]
     if len(found) != 1:
@@ -69,7 +79,7 @@ def _spec(name: str, rules: Rules) -> PartitionSpec:
     return found[0]
 
 
-def shardings(tree, mesh: Mesh, rules: Rules):
+def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     """A NamedSharding for every leaf of the state, by the one rule that matches the whole of its path.
 
     Raises:
@@ -103,7 +113,7 @@ def to_devices(batch: dict, mesh: Mesh) -> dict:
     }
 
 
-def own_copy(tree, mesh: Mesh):
+def own_copy(tree: Any, mesh: Mesh) -> Any:
     """The same values, whole, on the first device of this process: for work that each process does by itself."""
     if mesh.shape["fsdp"] > 1:
         tree = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)

@@ -1,38 +1,36 @@
 """Everything that changes in training, as one pytree for each loop, and how it begins."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from mdp_jax.method.prototypes import Bank
+from mdp_jax.objectives.objective import Functions
 from mdp_jax.training import sharding
 
 
 @flax.struct.dataclass
 class PretrainState:
-    """The state of pretraining (METHOD.md sections 2 and 3); the last three are {} for objectives without them.
+    """The state of pretraining (METHOD.md sections 2 and 3).
 
     Attributes:
       step: int32 [], steps taken.
       params: of the query network: {"backbone", "decoder"} and "projection", or "classifier" for cross entropies.
-      batch_stats: running statistics of its batch normalisation.
+      batch_stats: running statistics of its batch normalisation; {} without any.
       opt_state: of the optimizer.
-      momentum_params: of the momentum encoder, same tree as params.
-      momentum_batch_stats: its own running statistics.
-      bank: the prototypes.
+      memory: of the objective, which alone looks into it; {} for one without.
     """
 
     step: jax.Array
     params: dict
     batch_stats: dict
     opt_state: optax.OptState
-    momentum_params: dict
-    momentum_batch_stats: dict
-    bank: Bank | dict
+    memory: dict
 
 
 @flax.struct.dataclass
@@ -42,7 +40,7 @@ class FinetuneState:
     Attributes:
       step: int32 [], steps taken.
       params: {"backbone", "decoder", "classifier"}.
-      batch_stats: running statistics of batch normalisation.
+      batch_stats: running statistics of batch normalisation; {} without any.
       opt_state: of the optimizer, over the trainable parts of params alone.
     """
 
@@ -52,17 +50,32 @@ class FinetuneState:
     opt_state: optax.OptState
 
 
-def _init_variables(model, image_size: tuple[int, int], key: jax.Array) -> dict:
+class Variables(NamedTuple):
+    """Of a network.
+
+    Attributes:
+      params: its parameters.
+      batch_stats: running statistics; {} for a network without batch normalisation.
+    """
+
+    params: dict
+    batch_stats: dict
+
+
+def initial_variables(model: nn.Module, crop: tuple[int, int], seed: int) -> Variables:
+    """Seeded weights of a network for crops of this height and width."""
     # Two images, so that the statistics of pooled features are defined.
-    return model.init(key, jnp.zeros((2, *image_size, 3), jnp.float32), train=False)
+    found = model.init(jax.random.key(seed), jnp.zeros((2, *crop, 3), jnp.float32), train=False)
+    return Variables(found["params"], found.get("batch_stats", {}))
 
 
-def pretrain_state(config, objective, optimizer) -> PretrainState:
-    """The state before the first step: seeded weights, an empty bank. Pure; to be jitted by `on_mesh`."""
-    variables = _init_variables(objective.network, config.data.crop, jax.random.key(config.seed))
-    params, batch_stats = variables["params"], variables["batch_stats"]
-    memory = objective.memory(params, batch_stats)
-    return PretrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), **memory)
+def pretrain_state(
+    functions: Functions, optimizer: optax.GradientTransformation, crop: tuple[int, int], seed: int
+) -> PretrainState:
+    """The state before the first step: seeded weights, an empty memory. Pure; to be jitted by `on_mesh`."""
+    params, batch_stats = initial_variables(functions.network, crop, seed)
+    memory = functions.init(params, batch_stats)
+    return PretrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), memory)
 
 
 def trainable_parts(params: dict, trainable: str) -> dict:
@@ -70,23 +83,34 @@ def trainable_parts(params: dict, trainable: str) -> dict:
     return {"classifier": params["classifier"]} if trainable == "head" else params
 
 
-def finetune_state(config, segmenter, optimizer) -> FinetuneState:
+def finetune_state(
+    segmenter: nn.Module, optimizer: optax.GradientTransformation, crop: tuple[int, int], seed: int, trainable: str
+) -> FinetuneState:
     """The state before the first step, from scratch. Pure; to be jitted by `on_mesh`."""
-    variables = _init_variables(segmenter, config.data.crop, jax.random.key(config.seed))
-    params = variables["params"]
-    opt_state = optimizer.init(trainable_parts(params, config.trainable))
-    return FinetuneState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], opt_state)
+    params, batch_stats = initial_variables(segmenter, crop, seed)
+    opt_state = optimizer.init(trainable_parts(params, trainable))
+    return FinetuneState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
 
 
-def on_mesh(make: Callable, mesh: Mesh):
-    """Lays a state out by the sharding table, without making it yet.
+class OnMesh(NamedTuple):
+    """A state laid out on a mesh, without being made yet.
+
+    Attributes:
+      make: jitted () -> state.
+      shardings: tree of its shardings.
+    """
+
+    make: Callable[[], Any]
+    shardings: Any
+
+
+def on_mesh(make: Callable[[], Any], mesh: Mesh, rules: sharding.Rules) -> OnMesh:
+    """Lays a state out by a sharding table.
 
     Args:
       make: () -> state.
       mesh: see sharding.mesh_of.
-
-    Returns:
-      `make` jitted, its result laid out on the mesh, and the tree of its shardings.
+      rules: see sharding.state_rules.
     """
-    places = sharding.shardings(jax.eval_shape(make), mesh, sharding.STATE_RULES)
-    return jax.jit(make, out_shardings=places), places
+    shardings = sharding.shardings(jax.eval_shape(make), mesh, rules)
+    return OnMesh(jax.jit(make, out_shardings=shardings), shardings)

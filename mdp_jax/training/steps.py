@@ -2,18 +2,22 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 from mdp_jax.method import mixing
+from mdp_jax.models.apply import apply_training
 from mdp_jax.models.network import upsample
-from mdp_jax.models.normalisation import normalise_image
-from mdp_jax.objectives.objective import Objective, Query
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.objective import Functions, Query, Setting
+from mdp_jax.objectives.parts import Mean
 from mdp_jax.training import sharding
-from mdp_jax.training.accumulation import Mean, gradient_in_parts
+from mdp_jax.training.accumulation import gradient_in_parts
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
 
 
@@ -31,51 +35,48 @@ def traced_once(step: Callable) -> Callable:
     return wrapped
 
 
-def jitted(step: Callable, places, mesh: Mesh) -> Callable:
+def jitted(step: Callable, shardings: Any, mesh: Mesh) -> Callable:
     """A step (state, batch) -> (state, metrics), compiled once: the state is donated and stays where it is.
 
     Args:
       step: pure.
-      places: shardings of the state.
+      shardings: of the state.
       mesh: on which every device gets all metrics.
     """
-    return jax.jit(traced_once(step), donate_argnums=0, out_shardings=(places, sharding.replicated(mesh)))
+    return jax.jit(traced_once(step), donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
 
 
-def pretrain_step(config, objective: Objective, optimizer, devices: int) -> Callable:
-    """The step of METHOD.md section 3: losses against the state as it was, then the optimizer, then what follows it.
+def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.GradientTransformation) -> Callable:
+    """The step of METHOD.md section 3: losses against the memory as it was, the optimizer, the memory's update.
 
     The same for every objective.
 
     Args:
-      config: of `mdp pretrain`.
-      objective: that of this config (training/objectives.py).
+      setting: of the objective.
+      functions: of the objective in this setting.
       optimizer: over the parameters of its network.
-      devices: how many the batch is split over.
 
     Returns:
-      (PretrainState, batch of data/pipeline.py) -> (PretrainState, metrics). Metrics are scalars but for
+      (PretrainState, batch of data/batches/pipeline.py) -> (PretrainState, metrics). Metrics are scalars but for
       `dataset_loss` [S]: per dataset, NaN where the batch has no pixel of a class that it alone has.
     """
-    prepare = functools.partial(normalise_image, data_config=config.data, dtype=config.model.compute_dtype)
 
     def step(state: PretrainState, batch: dict) -> tuple[PretrainState, dict]:
         def loss_of(params, batch_stats, part, index):
             del index
             image, label, *mix = (part[name] for name in ("image", "label", "mix_kind", "lam", "box"))
-            query = Query(*mixing.mix_pairs(prepare(image), label.astype(jnp.int32), *mix), part["beside"])
-            return objective.loss(params, batch_stats, state, query)
+            mixed = mixing.mix_pairs(setting.normalise(image), label.astype(jnp.int32), *mix)
+            return functions.loss(params, batch_stats, state, Query(*mixed, part["aux"]))
 
-        label, beside, kept = objective.before(state, batch)
-        own = {name: batch[name] for name in ("image", "mix_kind", "lam", "box")} | {"label": label, "beside": beside}
-        loss, gradient, batch_stats, metrics = gradient_in_parts(
-            loss_of, state.params, state.batch_stats, own, config.accumulate, devices
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        prepared = functions.prepare(state, batch)
+        own = {name: batch[name] for name in ("image", "mix_kind", "lam", "box")}
+        own |= {"label": prepared.label, "aux": prepared.aux}
+        found = gradient_in_parts(loss_of, state.params, state.batch_stats, own, setting.accumulate, setting.devices)
+        updates, opt_state = optimizer.update(found.gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        memory, more_metrics = objective.follow(state, params, batch, kept)
-        metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(gradient), **more_metrics}
-        return PretrainState(state.step + 1, params, batch_stats, opt_state, **memory), metrics
+        memory, more = functions.update(state, params, batch, prepared.carry)
+        metrics = {"loss": found.loss, **found.metrics, "gradient_norm": optax.global_norm(found.gradient), **more}
+        return PretrainState(state.step + 1, params, found.batch_stats, opt_state, memory), metrics
 
     return step
 
@@ -99,38 +100,54 @@ def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.A
     return loss, Mean(right.astype(loss.dtype), labelled)
 
 
-def finetune_step(config, segmenter, optimizer, devices: int) -> Callable:
+class FinetuneSetting(NamedTuple):
+    """What the step of fine-tuning is made for.
+
+    Attributes:
+      normalise: uint8 photos to what the network takes.
+      trainable: "all" or "head".
+      loss_mean: see `cross_entropy`.
+      seed: of the dropout.
+      accumulate: parts that the batch is taken in.
+      devices: how many the batch is split over.
+    """
+
+    normalise: Normalise
+    trainable: str
+    loss_mean: str
+    seed: int
+    accumulate: int
+    devices: int
+
+
+def finetune_step(setting: FinetuneSetting, segmenter: nn.Module, optimizer: optax.GradientTransformation) -> Callable:
     """The step of METHOD.md section 6: cross entropy of the logits brought to the labels' size.
 
     Args:
-      config: of `mdp finetune`.
+      setting: of the run.
       segmenter: models.network.Segmenter.
-      optimizer: over the parts that config.trainable names.
-      devices: how many the batch is split over.
+      optimizer: over the trainable parts.
 
     Returns:
       (FinetuneState, {"image", "label"}) -> (FinetuneState, metrics), metrics scalars.
     """
-    key = jax.random.key(config.seed)
+    key = jax.random.key(setting.seed)
 
     def step(state: FinetuneState, batch: dict) -> tuple[FinetuneState, dict]:
         def loss_of(parts, batch_stats, batch, index):
-            image = normalise_image(batch["image"], config.data, config.model.compute_dtype)
             label = batch["label"].astype(jnp.int32)
-            variables = {"params": state.params | parts, "batch_stats": batch_stats}
-            dropout = {"dropout": jax.random.fold_in(key, state.step * config.accumulate + index)}
-            logits, updated = segmenter.apply(variables, image, train=True, mutable=["batch_stats"], rngs=dropout)
-            loss, accuracy = cross_entropy(upsample(logits, label.shape[1:]), label, config.loss_mean)
-            weight = jnp.asarray(label.size if config.loss_mean == "all" else jnp.sum(label >= 0), loss.dtype)
-            return loss, (weight, updated["batch_stats"], {"accuracy": accuracy})
+            dropout = {"dropout": jax.random.fold_in(key, state.step * setting.accumulate + index)}
+            image = setting.normalise(batch["image"])
+            logits, batch_stats = apply_training(segmenter, state.params | parts, batch_stats, image, dropout)
+            loss, accuracy = cross_entropy(upsample(logits, label.shape[1:]), label, setting.loss_mean)
+            weight = jnp.asarray(label.size if setting.loss_mean == "all" else jnp.sum(label >= 0), loss.dtype)
+            return loss, (weight, batch_stats, {"accuracy": accuracy})
 
-        parts = trainable_parts(state.params, config.trainable)
-        loss, gradient, batch_stats, metrics = gradient_in_parts(
-            loss_of, parts, state.batch_stats, batch, config.accumulate, devices
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, parts)
+        parts = trainable_parts(state.params, setting.trainable)
+        found = gradient_in_parts(loss_of, parts, state.batch_stats, batch, setting.accumulate, setting.devices)
+        updates, opt_state = optimizer.update(found.gradient, state.opt_state, parts)
         params = state.params | optax.apply_updates(parts, updates)
-        metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(gradient)}
-        return FinetuneState(state.step + 1, params, batch_stats, opt_state), metrics
+        metrics = {"loss": found.loss, **found.metrics, "gradient_norm": optax.global_norm(found.gradient)}
+        return FinetuneState(state.step + 1, params, found.batch_stats, opt_state), metrics
 
     return step

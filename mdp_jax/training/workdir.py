@@ -1,38 +1,41 @@
 """The folder of a run: what it says about itself, checked whenever a run goes on in it or starts from it."""
 
+import contextlib
+import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
-from mdp_jax import distributed, runtime
+from mdp_jax import distributed
+from mdp_jax.configs import RunConfig
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
-from mdp_jax.storage import checkpoints as checkpoint
+from mdp_jax.storage.checkpoints import Checkpoints, Saved
 from mdp_jax.storage.json_files import PARTIAL, write_json
-from mdp_jax.training import checks
-from mdp_jax.training.sharding import leaf_names
-from mdp_jax.weights import files
-from mdp_jax.weights.init import load_init
+from mdp_jax.storage.locks import locked
+from mdp_jax.storage.paths import require_plain
 
 _FIRST = "label_space.json"  # of the files of a run: all that there is where it was killed before config.json
-_OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
+LOCK = "run.lock"
 
 
-def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -> None:
+def require_free_or_same(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpace) -> None:
     """Checks that a run may use a folder: there is none, it is empty, or the run in it has this config and label space.
 
     Raises:
       UserError: the folder belongs to another run, or holds other things than a run.
     """
     folder = pathlib.Path(workdir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--workdir {folder}: a file; expected a folder")
     if (folder / "config.json").exists():
         configs.require_same(configs.load_json(folder / "config.json"), config, folder)
         LabelSpace.load(folder / _FIRST).require_same(label_space, str(folder))
-    elif folder.is_dir() and any(path.name != _FIRST and path.suffix != PARTIAL for path in folder.iterdir()):
+    elif folder.is_dir() and any(
+        path.name not in (_FIRST, LOCK) and path.suffix != PARTIAL for path in folder.iterdir()
+    ):
         raise UserError(
             f"--workdir {folder}: not empty and without config.json; expected a new folder or that of a run"
         )
@@ -55,7 +58,7 @@ def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[
     distributed.require_agreement(values | rows | found)
 
 
-def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
+def start(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
     """Makes the folder of a run, with its config and label space; to be called when nothing else can be refused.
 
     Raises:
@@ -73,35 +76,70 @@ def start(workdir, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
     return folder
 
 
-def has_checkpoints(workdir) -> bool:
+def has_checkpoints(workdir: str | os.PathLike) -> bool:
     """Whether a run in this workdir would go on instead of beginning."""
     # A step that was being written when its run was killed is a folder of another name.
     return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
 
 
-def restore(checkpoints: checkpoint.Checkpoints, state, places, label_space: LabelSpace, photos: dict[str, dict]):
-    """State and meta of the newest good checkpoint, or `state` and {} where there is none.
+@contextlib.contextmanager
+def held(workdir: str | os.PathLike) -> Iterator[None]:
+    """Keeps a workdir for one run at a time; of several processes the main one keeps it.
+
+    Where nothing was written, the folder is left as it was found.
+
+    Raises:
+      UserError: a path of which checkpoints could not be read again, or a run is under way in it.
+    """
+    require_plain(workdir, "--workdir")
+    if not distributed.is_main():
+        yield
+        return
+    folder = pathlib.Path(workdir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--workdir {folder}: a file; expected a folder")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    had_lock = (folder / LOCK).exists()
+    try:
+        with locked(folder, LOCK, "--workdir", "another run of mdp; wait for it, or choose another folder"):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            if not had_lock and not (folder / "config.json").exists():
+                (folder / LOCK).unlink()
+                for path in made:
+                    path.rmdir()
+
+
+def checkpoints(workdir: pathlib.Path, config: RunConfig) -> Checkpoints:
+    """The checkpoints of a run, of which as many stay as its config says."""
+    return Checkpoints(workdir, config.keep_checkpoints, config.keep_every)
+
+
+def restore(
+    checkpoints: Checkpoints, state: Any, shardings: Any, label_space: LabelSpace, photos: dict[str, dict]
+) -> Saved:
+    """The newest good checkpoint, or `state` and {} where there is none.
 
     Args:
       checkpoints: of the workdir.
       state: as at the beginning of a run.
-      places: its shardings.
+      shardings: of the state.
       label_space: what this run was given.
       photos: of each of its datasets, as data.sources.photos_of has them.
 
     Raises:
       UserError: the checkpoint was made with another label space, other photos or another network.
     """
-    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, places)
+    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
     found = checkpoints.restore(target)
     if found is None:
-        return state, {}
-    restored, meta = found
-    LabelSpace.from_rows(meta["label_space"]).require_same(label_space, str(checkpoints.folder))
-    _require_same_photos(meta["photos"], photos, checkpoints.folder)
+        return Saved(state, {})
+    LabelSpace.from_rows(found.meta["label_space"]).require_same(label_space, str(checkpoints.folder))
+    _require_same_photos(found.meta["photos"], photos, checkpoints.folder)
     if distributed.is_main():
-        print(f"going on after step {int(restored.step)} ({checkpoints.folder})")
-    return restored, meta
+        print(f"going on after step {int(found.state.step)} ({checkpoints.folder})")
+    return found
 
 
 def _require_same_photos(before: dict[str, dict], now: dict[str, dict], where: pathlib.Path) -> None:
@@ -113,133 +151,3 @@ def _require_same_photos(before: dict[str, dict], now: dict[str, dict], where: p
         if found != before[name]:
             names = "photos of other names than when the run began"
             raise UserError(f"{where}: dataset {name!r} has {names}; expected those, or a new --workdir")
-
-
-def require_leaves(have: dict, want: dict, where: str) -> None:
-    """Checks that a tree of arrays has exactly the leaves and shapes that are wanted.
-
-    Raises:
-      UserError: naming the leaves that are missing, of another shape, or too many (the first few of each).
-    """
-    have_shapes = {name: tuple(leaf.shape) for name, leaf in leaf_names(have).items()}
-    want_shapes = {name: tuple(leaf.shape) for name, leaf in leaf_names(want).items()}
-    wrong = [
-        f"{name} has shape {have_shapes[name]}, expected {shape}"
-        for name, shape in want_shapes.items()
-        if name in have_shapes and have_shapes[name] != shape
-    ]
-    wrong += [f"{name} {shape} is missing" for name, shape in want_shapes.items() if name not in have_shapes]
-    wrong += [
-        f"{name} {shape} is not in this network" for name, shape in have_shapes.items() if name not in want_shapes
-    ]
-    if wrong:
-        more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise UserError(f"{where}: another architecture: {'; '.join(wrong[:4])}{more}")
-
-
-def transfer(init: str, parts: tuple[str, ...], params: dict, batch_stats: dict) -> tuple[dict, dict]:
-    """Replaces parts of a new network by those of a pretrained query encoder, or by those that a file has.
-
-    Args:
-      init: workdir of `mdp pretrain`, or file of weights in torchvision's or MMSegmentation's layout.
-      parts: names of top-level parts, as ("backbone", "decoder").
-      params: of the new network.
-      batch_stats: of the new network.
-
-    Returns:
-      params and batch_stats with those parts replaced, in the dtypes of the new network.
-
-    Raises:
-      UserError: no checkpoint there, or a part of another architecture (naming the leaves).
-    """
-    path = pathlib.Path(init)
-    if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
-        params, batch_stats, report = load_init(path, params, batch_stats, parts)
-        for line in report.lines():
-            print(f"--init {init}: {line}")
-        return params, batch_stats
-    state, _ = checkpoint.load(init)
-    loaded = []
-    for name, ours in (("params", params), ("batch_stats", batch_stats)):
-        unknown = [part for part in parts if part not in state[name] or part not in ours]
-        if unknown:
-            raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(state[name])}")
-        # On the host: they go wherever the new network's arrays lie, on devices of other processes too.
-        taken = {part: jax.device_get(state[name][part]) for part in parts}
-        wanted = {part: ours[part] for part in parts}
-        require_leaves(taken, wanted, f"--init {init}")
-        loaded.append(ours | jax.tree.map(lambda new, old: new.astype(old.dtype), taken, wanted))
-    return loaded[0], loaded[1]
-
-
-def is_pretraining(workdir) -> bool:
-    """Whether a workdir is of `mdp pretrain`; UserError where there is no config.json in it."""
-    return "sources" in configs.load_json(pathlib.Path(workdir) / "config.json")
-
-
-def load_pretrained(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[ConfigDict, LabelSpace, dict]:
-    """What evaluation needs of a pretrained network.
-
-    Args:
-      workdir: of `mdp pretrain`.
-      overrides: of its config, as (dotted key, text).
-
-    Returns:
-      config; label space, without unlabelled datasets; {"params", "batch_stats", "bank"} on the first device.
-
-    Raises:
-      UserError: not such a workdir, no checkpoint, or classes that disagree.
-    """
-    return _load(pathlib.Path(workdir), configs.base().pretrain(), overrides, ("params", "batch_stats", "bank"))
-
-
-def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[ConfigDict, tuple[str, ...], dict]:
-    """What evaluation and prediction need of a fine-tuned network.
-
-    Args:
-      workdir: of `mdp finetune`.
-      overrides: of its config, as (dotted key, text).
-
-    Returns:
-      config; class names by id; variables {"params", "batch_stats"} on the first device.
-
-    Raises:
-      UserError: not such a workdir, no checkpoint, or classes that disagree.
-    """
-    folder = pathlib.Path(workdir)
-    if is_pretraining(folder):
-        raise UserError(f"{folder}: the workdir of mdp pretrain; expected one of mdp finetune")
-    config, label_space, variables = _load(folder, configs.base().finetune(), overrides, ("params", "batch_stats"))
-    return config, label_space.datasets[0][1], variables
-
-
-def load_weights(workdir) -> tuple[ConfigDict, LabelSpace, dict]:
-    """The network of a workdir of either loop.
-
-    Returns:
-      config; label space; {"params", "batch_stats"} on the first device.
-
-    Raises:
-      UserError: not such a workdir, no checkpoint, or classes that disagree.
-    """
-    folder = pathlib.Path(workdir)
-    default = configs.base().pretrain() if is_pretraining(folder) else configs.base().finetune()
-    return _load(folder, default, [], ("params", "batch_stats"))
-
-
-def _load(folder: pathlib.Path, default: ConfigDict, overrides, names: tuple[str, ...]):
-    """Config with the keys of `default`, label space, and the parts `names` of the newest good state of a workdir."""
-    config = configs.load_json(folder / "config.json")
-    configs.require_keys(config, default, folder / "config.json")
-    for key, _ in overrides:
-        if key.split(".")[0] not in _OF_READING:
-            raise UserError(
-                f"--config.{key}: fixed when {folder} was trained; expected a key of {', '.join(_OF_READING)}"
-            )
-    config = configs.apply_overrides(config, list(overrides))
-    checks.reading(config)
-    label_space = LabelSpace.load(folder / _FIRST)
-    runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
-    state, meta = checkpoint.load(folder)
-    label_space.require_same(LabelSpace.from_rows(meta["label_space"]), str(folder / "checkpoints"))
-    return config, label_space, {name: state[name] for name in names}

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mdp_jax.storage import checkpoints as checkpoint
-from mdp_jax.training.monitor import read_metrics
+from mdp_jax.storage.metrics_file import read_metrics
 from tests.end_to_end import processes
 
 CONFIG = "tests/end_to_end/faults_config.py"

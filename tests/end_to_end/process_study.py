@@ -13,14 +13,14 @@ import numpy as np
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands import pretrain
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.storage import checkpoints as checkpoint
+from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training import sharding, workdir
 from mdp_jax.training.ledger import Ledger
-from mdp_jax.training.monitor import read_metrics
+from tests import tiny
 from tests.end_to_end import processes
 
 CONFIG = "tests/end_to_end/processes_config.py"
@@ -39,10 +39,14 @@ def fill(folder: pathlib.Path, dtype: str = "float32") -> pathlib.Path:
     runtime.set_precision(config.model)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets)
-    state, places, _, _ = pretrain.build(config, sharding.make_mesh(1), label_space, samples=12)
-    vectors = normalise(jax.random.normal(jax.random.key(1), state.bank.vectors.shape, state.bank.vectors.dtype))
+    program = tiny.pretraining(config, sharding.make_mesh(1), label_space, samples=12)
+    state = program.make()
+    vectors = normalise(
+        jax.random.normal(jax.random.key(1), tiny.bank(state).vectors.shape, tiny.bank(state).vectors.dtype)
+    )
     bank = Bank(vectors, np.ones(len(vectors), np.int32))
-    state = state.replace(step=state.step + 1, bank=jax.device_put(bank, places.bank))
+    state = tiny.with_memory(state, bank=jax.device_put(bank, tiny.bank(program.shardings)))
+    state = state.replace(step=state.step + 1)
     workdir.start(folder, config, label_space)
     checkpoints = checkpoint.Checkpoints(folder)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}

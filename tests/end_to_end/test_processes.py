@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from mdp_jax.training.monitor import read_metrics
+from mdp_jax.storage.metrics_file import read_metrics
 from tests.end_to_end import process_study, processes
 
 

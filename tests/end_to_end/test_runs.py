@@ -9,12 +9,14 @@ import pytest
 
 from mdp_jax import config as configs
 from mdp_jax.cli import run as mdp
-from mdp_jax.commands import finetune, pretrain
 from mdp_jax.data.batches import pipeline
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
 from mdp_jax.storage import checkpoints as checkpoint
-from mdp_jax.training.monitor import read_metrics
-from mdp_jax.training.preemption import Preemption
+from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.training import programs
+from mdp_jax.training.finetuning import finetune
+from mdp_jax.training.pretraining import pretrain
+from mdp_jax.training.signals import Stop
 from tests import tiny
 
 
@@ -52,7 +54,7 @@ def assert_same_state(workdir, expected):
 def pretrained(tmp_path_factory):
     """The workdir of a pretraining run that was never stopped."""
     folder = tmp_path_factory.mktemp("pretrained") / "run"
-    pretrain.train(tiny.pretrain_config(), folder)
+    pretrain(tiny.pretrain_config(), folder)
     return folder
 
 
@@ -60,7 +62,7 @@ def pretrained(tmp_path_factory):
 def finetuned(pretrained, tmp_path_factory):
     """The workdir of a fine-tuning run from it that was never stopped."""
     folder = tmp_path_factory.mktemp("finetuned") / "run"
-    finetune.train(tiny.finetune_config(init=pretrained), folder)
+    finetune(tiny.finetune_config(init=pretrained), folder)
     return folder
 
 
@@ -83,8 +85,9 @@ def test_what_a_pretraining_run_leaves(pretrained):
     assert sum(rows[-1]["dataset_images"]) == 12 * 8
     assert rows[-1]["dataset_images"] == [row[0] for row in meta["ledger"]]
     assert rows[-1]["dataset_valid_pixels"] == [sum(row[1:]) for row in meta["ledger"]]
-    norms = np.linalg.norm(state["bank"]["vectors"], axis=1)
-    np.testing.assert_allclose(norms[state["bank"]["images_seen"] > 0], 1.0, atol=1e-5)
+    bank = state["memory"]["bank"]
+    norms = np.linalg.norm(bank["vectors"], axis=1)
+    np.testing.assert_allclose(norms[bank["images_seen"] > 0], 1.0, atol=1e-5)
 
 
 def test_what_a_finetuning_run_leaves(finetuned):
@@ -101,10 +104,10 @@ def test_what_a_finetuning_run_leaves(finetuned):
 def test_a_multi_head_run_has_no_bank_and_can_be_started_from(monkeypatch, tmp_path):
     folder, stopped = tmp_path / "run", tmp_path / "stopped"
     config = tiny.pretrain_config(objective="multi_head", steps=8)
-    pretrain.train(config, folder)
+    pretrain(config, folder)
     state, _ = checkpoint.load(folder)
     assert set(state["params"]) == {"backbone", "decoder", "classifier"}
-    assert not jax.tree.leaves([state.get(name) for name in ("bank", "momentum_params", "momentum_batch_stats")])
+    assert not state.get("memory")
     rows = read_metrics(folder)
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert len(rows[0]["dataset_loss"]) == 2
@@ -114,15 +117,15 @@ def test_a_multi_head_run_has_no_bank_and_can_be_started_from(monkeypatch, tmp_p
     with monkeypatch.context() as patch:
         stop_after(patch, "pretrain_batches", 5)
         with pytest.raises(Stopped):
-            pretrain.train(config, stopped)
-    pretrain.train(config, stopped)
+            pretrain(config, stopped)
+    pretrain(config, stopped)
     assert_same_state(stopped, folder)
-    scores = finetune.train(tiny.finetune_config(init=str(folder), steps=1), tmp_path / "finetuned")
+    scores = finetune(tiny.finetune_config(init=str(folder), steps=1), tmp_path / "finetuned")
     assert scores["images"] == 3
 
 
 def test_weights_come_from_the_query_encoder(pretrained, monkeypatch, tmp_path):
-    genuine, seen = finetune.build, []
+    genuine, seen = programs.finetuning, []
 
     def build(*args):
         built = genuine(*args)
@@ -131,11 +134,11 @@ def test_weights_come_from_the_query_encoder(pretrained, monkeypatch, tmp_path):
             seen.append(jax.device_get(state.params["backbone"]))
             raise Stopped
 
-        return (*built[:3], step, built[4])
+        return built._replace(step=step)
 
-    monkeypatch.setattr(finetune, "build", build)
+    monkeypatch.setattr(programs, "finetuning", build)
     with pytest.raises(Stopped):
-        finetune.train(tiny.finetune_config(init=pretrained), tmp_path / "run")
+        finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
     state, _ = checkpoint.load(pretrained)
     jax.tree.map(np.testing.assert_array_equal, seen[0], state["params"]["backbone"])
 
@@ -144,10 +147,10 @@ def test_weights_come_from_the_query_encoder(pretrained, monkeypatch, tmp_path):
 def test_pretraining_goes_on_bit_for_bit(pretrained, monkeypatch, tmp_path, checkpoint_every, stopped_after):
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_after(patch, "pretrain_batches", stopped_after)
-        pretrain.train(tiny.pretrain_config(checkpoint_every=checkpoint_every), tmp_path / "run")
+        pretrain(tiny.pretrain_config(checkpoint_every=checkpoint_every), tmp_path / "run")
     kept = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == stopped_after // checkpoint_every * checkpoint_every
-    pretrain.train(tiny.pretrain_config(), tmp_path / "run")
+    pretrain(tiny.pretrain_config(), tmp_path / "run")
     assert_same_state(tmp_path / "run", pretrained)
 
 
@@ -155,9 +158,9 @@ def test_finetuning_goes_on_bit_for_bit(finetuned, pretrained, monkeypatch, tmp_
     config = tiny.finetune_config(init=pretrained)
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_after(patch, "finetune_batches", 9)
-        finetune.train(config, tmp_path / "run")
+        finetune(config, tmp_path / "run")
     assert read_metrics(tmp_path / "run")[-1]["step"] == 8
-    finetune.train(config, tmp_path / "run")
+    finetune(config, tmp_path / "run")
     assert_same_state(tmp_path / "run", finetuned)
     assert values(tmp_path / "run") == values(finetuned)
 
@@ -166,35 +169,35 @@ def test_finetuning_that_is_told_to_stop(finetuned, pretrained, monkeypatch, tmp
     """It saves after the step under way, at which it would have been scored too, and leaves that for later."""
     config = tiny.finetune_config(init=pretrained, checkpoint_every=100)
     with monkeypatch.context() as patch, pytest.raises(PreemptedError, match="goes on after step 8"):
-        patch.setattr(Preemption, "reached", lambda self, step: step == 8)
-        finetune.train(config, tmp_path / "run")
+        patch.setattr(Stop, "reached", lambda self, step: step == 8)
+        finetune(config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["8"]
     assert not any("val_mIoU" in row for row in read_metrics(tmp_path / "run"))
-    finetune.train(tiny.finetune_config(init=pretrained), tmp_path / "run")
+    finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
     assert_same_state(tmp_path / "run", finetuned)
 
 
 def test_a_finished_run_started_again_changes_nothing(pretrained, tmp_path):
     before = {file: file.read_bytes() for file in pretrained.glob("checkpoints/12/**/*") if file.is_file()}
-    pretrain.train(tiny.pretrain_config(), pretrained)
+    pretrain(tiny.pretrain_config(), pretrained)
     assert before == {file: file.read_bytes() for file in pretrained.glob("checkpoints/12/**/*") if file.is_file()}
 
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(monkeypatch, tmp_path):
-    genuine = pretrain.build
+    genuine = programs.pretraining
 
     def build(*args):
-        state, places, step, schedule = genuine(*args)
+        built = genuine(*args)
 
         def poisoned(state, batch):
-            state, metrics = step(state, batch)
+            state, metrics = built.step(state, batch)
             return state, metrics | {"loss": metrics["loss"] * (float("nan") if int(state.step) == 6 else 1.0)}
 
-        return state, places, poisoned, schedule
+        return built._replace(step=poisoned)
 
-    monkeypatch.setattr(pretrain, "build", build)
+    monkeypatch.setattr(programs, "pretraining", build)
     with pytest.raises(NonFiniteError, match="step 6: loss is nan"):
-        pretrain.train(tiny.pretrain_config(), tmp_path / "run")
+        pretrain(tiny.pretrain_config(), tmp_path / "run")
     assert int(checkpoint.load(tmp_path / "run")[0]["step"]) == 4
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [4]
 
@@ -220,14 +223,14 @@ def test_a_pretrained_network_is_scored_on_its_own_sets(pretrained, capsys):
 
 def test_a_workdir_of_another_config_or_label_space(pretrained):
     with pytest.raises(UserError, match=r"started with config\.optim\.lr=1\.0, now 2\.0"):
-        pretrain.train(tiny.pretrain_config(optim__lr=2.0), pretrained)
+        pretrain(tiny.pretrain_config(optim__lr=2.0), pretrained)
     rows = json.loads((pretrained / "label_space.json").read_text())
     genuine = (pretrained / "label_space.json").read_text()
     rows[0]["class"] = "sky"
     (pretrained / "label_space.json").write_text(json.dumps(rows))
     try:
         with pytest.raises(UserError, match="class 0 of dataset 'harbor' is 'air', expected 'sky'"):
-            pretrain.train(tiny.pretrain_config(), pretrained)
+            pretrain(tiny.pretrain_config(), pretrained)
     finally:
         (pretrained / "label_space.json").write_text(genuine)
 
@@ -235,13 +238,13 @@ def test_a_workdir_of_another_config_or_label_space(pretrained):
 def test_a_folder_that_is_no_run(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match=r"not empty and without config\.json"):
-        pretrain.train(tiny.pretrain_config(), tmp_path)
+        pretrain(tiny.pretrain_config(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_weights_of_another_architecture(pretrained, tmp_path):
     with pytest.raises(UserError, match=r"another architecture: backbone/.* has shape .*, expected") as error:
-        finetune.train(tiny.finetune_config(init=pretrained, model__width=0.125), tmp_path / "run")
+        finetune(tiny.finetune_config(init=pretrained, model__width=0.125), tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -250,7 +253,7 @@ def test_no_checkpoint_to_start_from(tmp_path):
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
     for init, message in (("nowhere", "no such file or folder"), ("empty", "empty; expected at least one")):
         with pytest.raises(UserError, match=message):
-            finetune.train(tiny.finetune_config(init=tmp_path / init), tmp_path / "run")
+            finetune(tiny.finetune_config(init=tmp_path / init), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from configs import base
 from mdp_jax import config as configs
-from mdp_jax.commands import pretrain
 from mdp_jax.models import resnet
 from mdp_jax.storage import checkpoints as checkpoint
-from mdp_jax.training.monitor import read_metrics
+from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.training.pretraining import pretrain
 from tests import tiny
 
 
@@ -20,7 +20,7 @@ def assert_goes_on_after_step_7(config, run, again):
     """Stopped in the second stage, the run ends with the same state."""
     shutil.copytree(run, again)
     shutil.rmtree(again / "checkpoints" / "9")
-    pretrain.train(config, again)
+    pretrain(config, again)
     (expected, _), (found, _) = checkpoint.load(run), checkpoint.load(again)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert read_metrics(again)[-1]["dataset_images"] == read_metrics(run)[-1]["dataset_images"]
@@ -36,7 +36,7 @@ def test_stages_merged_classes_and_unlabelled_photos(monkeypatch, tmp_path):
     config.lock()
     values = [("sources.harbor.labels", "none"), ("stages", "(('town','harbor'),('meadow',))")]
     config = configs.apply_overrides(config, [*values, ("method.pseudo_threshold", "0.2")])
-    pretrain.train(config, tmp_path / "run")
+    pretrain(config, tmp_path / "run")
     rows = read_metrics(tmp_path / "run")
     # Twelve of 18 photos in the first stage, with steps 1 to 6, and so without any of meadow.
     assert [row["dataset_images"][2] for row in rows] == [0] * 6 + [8, 16, 24]

@@ -7,19 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, metrics
 from mdp_jax.evaluation.views import WHOLE, Views
+from mdp_jax.models.normalisation import Normalise
 
 CLASSES = ("sky", "road", "car")
-CONFIG = ConfigDict(
-    {
-        "data": {"mean": (120.0, 110.0, 100.0), "std": (50.0, 60.0, 70.0), "threads": 2},
-        "model": {"compute_dtype": "float32"},
-    }
-)
+NORMALISE = Normalise((120.0, 110.0, 100.0), (50.0, 60.0, 70.0), "float32")
 
 
 class PixelNetwork:
@@ -66,7 +61,7 @@ def expected_scores(photos, variables):
     counts = np.zeros((4, 4), int)
     for image, label in photos.samples:
         for y, x in np.ndindex(*label.shape):
-            logits = ((image[y, x] - np.array(CONFIG.data.mean)) / np.array(CONFIG.data.std)) @ variables["matrix"]
+            logits = ((image[y, x] - np.array(NORMALISE.mean)) / np.array(NORMALISE.std)) @ variables["matrix"]
             if label[y, x] >= 0:
                 counts[label[y, x], np.argmax(logits)] += 1
     return metrics.scores(counts, CLASSES) | {"images": len(photos)}
@@ -77,7 +72,7 @@ SIZES = [(6, 8), (6, 8), (5, 7), (6, 8), (6, 8), (7, 5), (6, 8), (5, 7)]
 
 def test_scores_equal_a_loop_over_photos_of_several_shapes():
     photos, network, done = made_up_photos(SIZES), PixelNetwork(), []
-    evaluator = inference.Evaluator(network, photos, CONFIG, pixels=2 * 6 * 8)
+    evaluator = inference.Evaluator(network, photos, NORMALISE, pixels=2 * 6 * 8)
     assert evaluator(matrix(), done.append) == expected_scores(photos, matrix())
     # Two full pairs of 6x8, a pair of 5x7; one 6x8 is left over, and runs with a filler in the program of the pairs.
     assert done == [2, 4, 6, 7, 8]
@@ -89,7 +84,7 @@ def test_scores_equal_a_loop_over_photos_of_several_shapes():
 
 def test_new_weights_compile_nothing():
     photos, network = made_up_photos(SIZES), PixelNetwork()
-    evaluator = inference.Evaluator(network, photos, CONFIG, pixels=2 * 6 * 8)
+    evaluator = inference.Evaluator(network, photos, NORMALISE, pixels=2 * 6 * 8)
     first, second = evaluator(matrix(1)), evaluator(matrix(2))
     assert first != second
     assert second == expected_scores(photos, matrix(2))
@@ -99,13 +94,13 @@ def test_new_weights_compile_nothing():
 @pytest.mark.parametrize("pixels", [1, 3 * 48, 10**6])
 def test_scores_do_not_depend_on_how_many_run_together(pixels):
     photos = made_up_photos(SIZES)
-    assert inference.Evaluator(PixelNetwork(), photos, CONFIG, pixels)(matrix()) == expected_scores(photos, matrix())
+    assert inference.Evaluator(PixelNetwork(), photos, NORMALISE, pixels)(matrix()) == expected_scores(photos, matrix())
 
 
 def test_few_photos_are_held_back(monkeypatch):
     monkeypatch.setattr(inference, "HELD_PHOTOS", 3)
     photos, done = made_up_photos(SIZES), []
-    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, pixels=3 * 6 * 8)
+    evaluator = inference.Evaluator(PixelNetwork(), photos, NORMALISE, pixels=3 * 6 * 8)
     assert evaluator(matrix(), done.append) == expected_scores(photos, matrix())
     assert done[0] == 2  # the third photo, of another shape, filled the waiting room
 
@@ -116,7 +111,7 @@ def test_confusion_matrices_of_several_processes_add_up(processes):
     counts, number = np.zeros((4, 4), np.int64), 0
     for index in range(processes):
         photos.read.clear()
-        own = inference.Evaluator(PixelNetwork(), photos, CONFIG, process_index=index, process_count=processes)
+        own = inference.Evaluator(PixelNetwork(), photos, NORMALISE, process_index=index, process_count=processes)
         own_counts, own_photos = own.counts(matrix())
         assert own_counts.dtype == np.int64
         assert sorted(index for index, _ in photos.read) == list(range(4))[index::processes]
@@ -127,7 +122,7 @@ def test_confusion_matrices_of_several_processes_add_up(processes):
 def test_a_process_scores_its_own_photos():
     photos, done = made_up_photos(SIZES), []
     own = Photos(photos.samples[1::3])
-    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, process_index=1, process_count=3)
+    evaluator = inference.Evaluator(PixelNetwork(), photos, NORMALISE, process_index=1, process_count=3)
     assert evaluator(matrix(), done.append) == expected_scores(own, matrix())
     assert done[-1] == 3
 
@@ -135,7 +130,7 @@ def test_a_process_scores_its_own_photos():
 def test_a_bad_label_names_the_photo_in_any_process():
     photos = made_up_photos(SIZES)
     photos.samples[5][1][2, 2] = 3
-    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, process_index=2, process_count=3)
+    evaluator = inference.Evaluator(PixelNetwork(), photos, NORMALISE, process_index=2, process_count=3)
     with pytest.raises(UserError, match=r"photo_5\.jpg: label 3"):
         evaluator(matrix())
 
@@ -144,7 +139,7 @@ def test_scores_on_a_mesh_of_eight_devices():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     variables = jax.device_put(matrix(), NamedSharding(mesh, PartitionSpec()))
     photos = made_up_photos(SIZES)
-    evaluator = inference.Evaluator(PixelNetwork(), photos, CONFIG, pixels=2 * 6 * 8)
+    evaluator = inference.Evaluator(PixelNetwork(), photos, NORMALISE, pixels=2 * 6 * 8)
     assert evaluator(variables) == expected_scores(photos, matrix())
 
 
@@ -152,7 +147,7 @@ def test_a_label_outside_the_classes_names_the_photo():
     photos = made_up_photos(SIZES)
     photos.samples[3][1][2, 2] = 3
     with pytest.raises(UserError, match=r"photo_3\.jpg: label 3, expected ids below 3"):
-        inference.Evaluator(PixelNetwork(), photos, CONFIG)(matrix())
+        inference.Evaluator(PixelNetwork(), photos, NORMALISE)(matrix())
 
 
 def test_an_error_of_the_source_comes_through():
@@ -164,7 +159,7 @@ def test_an_error_of_the_source_comes_through():
 
     photos = Broken(made_up_photos(SIZES).samples)
     with pytest.raises(UserError, match="photo_2"):
-        inference.Evaluator(PixelNetwork(), photos, CONFIG)(matrix())
+        inference.Evaluator(PixelNetwork(), photos, NORMALISE)(matrix())
 
 
 class FixedLogits:
@@ -180,7 +175,7 @@ class FixedLogits:
 def test_logits_are_interpolated_before_the_maximum_is_taken():
     # Class 0 falls from 1 to 0 over two feature pixels, so 1, .75, .25, 0 over four pixels; class 1 has .8 everywhere.
     network = FixedLogits([[[1.0, 0.8], [0.0, 0.8]]])
-    label = inference.Predictor(network, CONFIG)({}, np.zeros((2, 8, 3), np.uint8), (1, 4))
+    label = inference.Predictor(network, NORMALISE)({}, np.zeros((2, 8, 3), np.uint8), (1, 4))
     assert label.dtype == np.int32
     np.testing.assert_array_equal(label, [[0, 1, 1, 1]])
 
@@ -188,13 +183,13 @@ def test_logits_are_interpolated_before_the_maximum_is_taken():
 def test_evaluation_is_at_the_size_of_the_label():
     network = FixedLogits([[[1.0, 0.8], [0.0, 0.8]]])
     photos = Photos([(np.zeros((2, 8, 3), np.uint8), np.array([[0, 1, 1, 0]], np.int16))], ("a", "b"))
-    scores = inference.Evaluator(network, photos, CONFIG)({})
+    scores = inference.Evaluator(network, photos, NORMALISE)({})
     assert scores["per_class"] == pytest.approx({"a": 50.0, "b": 100 * 2 / 3})
     assert (scores["aAcc"], scores["images"]) == (75.0, 1)
 
 
 def test_equal_logits_go_to_the_first_class():
-    label = inference.Predictor(FixedLogits(np.zeros((2, 2, 3))), CONFIG)({}, np.zeros((4, 4, 3), np.uint8), (4, 4))
+    label = inference.Predictor(FixedLogits(np.zeros((2, 2, 3))), NORMALISE)({}, np.zeros((4, 4, 3), np.uint8), (4, 4))
     np.testing.assert_array_equal(label, np.zeros((4, 4)))
 
 
@@ -208,14 +203,14 @@ class ContextNetwork(PixelNetwork):
 @pytest.mark.parametrize("shown", [Views(scales=(1.0,)), Views(crop=(8, 8), stride=(5, 5))])
 def test_one_view_of_all_of_the_photo_is_the_plain_mode(shown):
     photos = made_up_photos([(6, 8), (5, 7)])
-    plain, other = (inference.Evaluator(ContextNetwork(), photos, CONFIG, views=v) for v in (WHOLE, shown))
+    plain, other = (inference.Evaluator(ContextNetwork(), photos, NORMALISE, views=v) for v in (WHOLE, shown))
     np.testing.assert_array_equal(other.counts(matrix())[0], plain.counts(matrix())[0])
 
 
 def test_scores_count_what_the_predictor_says():
     photos, network = made_up_photos([(6, 8), (5, 7), (6, 8), (6, 8), (6, 8)]), ContextNetwork()
     shown = Views((4, 4), (2, 3), scales=(1.0, 1.5), flip=True)
-    evaluator = inference.Evaluator(network, photos, CONFIG, pixels=2 * 9 * 12, views=shown)
+    evaluator = inference.Evaluator(network, photos, NORMALISE, pixels=2 * 9 * 12, views=shown)
     found, traced = evaluator(matrix()), len(network.traced)
     assert evaluator(matrix(2)) != found and len(network.traced) == traced  # new weights compile nothing
     assert evaluator.compiled_shapes == 2
@@ -224,7 +219,7 @@ def test_scores_count_what_the_predictor_says():
         guess = evaluator.predict(matrix(), image, label.shape)
         np.add.at(counts, (label[label >= 0], guess[label >= 0]), 1)
     assert found == metrics.scores(counts, CLASSES) | {"images": len(photos)}
-    assert found != inference.Evaluator(network, photos, CONFIG)(matrix())
+    assert found != inference.Evaluator(network, photos, NORMALISE)(matrix())
 
 
 def test_slide_answers_by_windows():
@@ -235,15 +230,14 @@ def test_slide_answers_by_windows():
 
     image = np.zeros((2, 8, 3), np.uint8)
     image[:, :4, 0], image[:, 4:, 1] = 200, 220
-    config = CONFIG.copy_and_resolve_references()
-    config.data.mean, config.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    plain = inference.Predictor(Majority(), config)({}, image, (2, 8))
-    slid = inference.Predictor(Majority(), config, Views((2, 4), (2, 4)))({}, image, (2, 8))
+    as_it_is = Normalise((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "float32")
+    plain = inference.Predictor(Majority(), as_it_is)({}, image, (2, 8))
+    slid = inference.Predictor(Majority(), as_it_is, Views((2, 4), (2, 4)))({}, image, (2, 8))
     np.testing.assert_array_equal(plain, [[1] * 8] * 2)
     np.testing.assert_array_equal(slid, [[0] * 4 + [1] * 4] * 2)
 
 
 def test_the_largest_view_settles_how_many_photos_run_together():
     photos, network = made_up_photos([(6, 8)] * 8), PixelNetwork()
-    inference.Evaluator(network, photos, CONFIG, pixels=8 * 48, views=Views(scales=(0.5, 1.0, 2.0)))(matrix())
+    inference.Evaluator(network, photos, NORMALISE, pixels=8 * 48, views=Views(scales=(0.5, 1.0, 2.0)))(matrix())
     assert sorted(network.traced) == [(2, 3, 4, 3), (2, 6, 8, 3), (2, 12, 16, 3)]

@@ -28,8 +28,8 @@ class Echo:
 
 @pytest.fixture(autouse=True)
 def echo(monkeypatch):
-    monkeypatch.setattr(pretrained.network, "pixel_encoder", lambda model: Echo())
-    monkeypatch.setattr(pretrained.network, "segmenter", lambda model, classes: Echo())
+    monkeypatch.setattr(network, "pixel_encoder", lambda model: Echo())
+    monkeypatch.setattr(network, "segmenter", lambda model, classes: Echo())
 
 
 def logits(space, dataset, vectors, images_seen, **overrides):
@@ -37,7 +37,7 @@ def logits(space, dataset, vectors, images_seen, **overrides):
     segmenter = pretrained.SourceSegmenter(config, space, dataset)
     bank = {"vectors": jnp.asarray(vectors), "images_seen": jnp.asarray(images_seen)}
     return np.asarray(
-        segmenter.apply({"params": {}, "batch_stats": {}, "bank": bank}, jnp.asarray(PIXELS), train=False)
+        segmenter.apply({"params": {}, "batch_stats": {}, "memory": {"bank": bank}}, jnp.asarray(PIXELS), train=False)
     )
 
 
@@ -65,14 +65,14 @@ def test_features_trained_on_labels_at_corners_are_put_there(monkeypatch, width)
     cosine = np.tile(0.16 * np.arange(6, dtype=np.float32), (2, 1))
     pixels = jnp.asarray(np.stack([cosine, np.sqrt(1 - cosine**2)], -1)[None])
     features = types.SimpleNamespace(apply=lambda variables, images, train: pixels)
-    monkeypatch.setattr(pretrained.network, "pixel_encoder", lambda model: features)
+    monkeypatch.setattr(network, "pixel_encoder", lambda model: features)
     images = jnp.zeros((1, 16, width, 3))
     found = {}
     for stride in (0, 8):
         config = tiny.pretrain_config(method__label_stride=stride, method__temperature=1.0)
         bank = {"vectors": jnp.asarray(VECTORS), "images_seen": jnp.ones(4, jnp.int32)}
         segmenter = pretrained.SourceSegmenter(config, SPACE, 0)
-        logits = segmenter.apply({"params": {}, "batch_stats": {}, "bank": bank}, images, train=False)
+        logits = segmenter.apply({"params": {}, "batch_stats": {}, "memory": {"bank": bank}}, images, train=False)
         found[stride] = np.asarray(network.upsample(logits, (16, width)))[0, 8, :, 0]
     inside = np.arange(8, 33)
     np.testing.assert_allclose(found[0][inside], 0.16 * inside / 8, atol=1e-6)
@@ -84,7 +84,7 @@ def test_features_trained_on_labels_at_corners_are_put_there(monkeypatch, width)
 def test_the_head_of_the_dataset(objective):
     segmenter = pretrained.SourceSegmenter(tiny.pretrain_config(objective=objective), SPACE, 1)
     outputs = jnp.arange(4.0).reshape(1, 1, 1, 4)
-    found = segmenter.apply({"params": {}, "batch_stats": {}, "bank": {}}, outputs, train=False)
+    found = segmenter.apply({"params": {}, "batch_stats": {}, "memory": {}}, outputs, train=False)
     np.testing.assert_array_equal(found, [[[[2.0, 3.0]]]])
 
 

@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.commands import pretrain
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network, resnet
-from mdp_jax.models.normalisation import normalise_image
-from mdp_jax.objectives import registry as objectives
-from mdp_jax.objectives.objective import Query, batch_as_it_is
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.objective import Query, prepare_nothing
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import programs
 from mdp_jax.training import sharding
 from tests import tiny
@@ -31,11 +30,11 @@ def shallow():
         yield
 
 
-@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_views_are_for_objectives_with_a_momentum_encoder(name):
-    config = tiny.pretrain_config(objective=name, **UNMIXED if name in objectives.UNMIXED else {})
-    memory = objectives.objective(config, SPACE, devices=1).memory({"any": jnp.zeros(1)}, {})
-    assert bool(memory["momentum_params"]) is (name in objectives.TWO_VIEWS)
+    config = tiny.pretrain_config(objective=name, **{} if OBJECTIVES[name].mixes else UNMIXED)
+    memory = tiny.functions(config, SPACE).init({"any": jnp.zeros(1)}, {})
+    assert ("momentum_params" in memory) is OBJECTIVES[name].two_views
 
 
 class Built:
@@ -49,13 +48,17 @@ class Built:
     def __init__(self, devices, space, **overrides):
         self.config = tiny.pretrain_config(batch=16, devices=devices, **overrides)
         self.mesh = sharding.make_mesh(devices, self.config.fsdp)
-        state, self._places, self.step, _ = pretrain.build(self.config, self.mesh, space, samples=64)
-        state = jax.device_get(state)
-        self.state = state.replace(momentum_params=jax.tree.map(lambda x: 1.5 * x, state.momentum_params))
+        program = tiny.pretraining(self.config, self.mesh, space)
+        self._shardings, self.step = program.shardings, program.step
+        state = jax.device_get(program.make())
+        if "momentum_params" in state.memory:
+            momentum_params = jax.tree.map(lambda x: 1.5 * x, state.memory["momentum_params"])
+            state = tiny.with_memory(state, momentum_params=momentum_params)
+        self.state = state
 
     def on_devices(self, batch):
         """state, batch."""
-        return jax.device_put(self.state, self._places), sharding.to_devices(batch, self.mesh)
+        return jax.device_put(self.state, self._shardings), sharding.to_devices(batch, self.mesh)
 
     def steps(self, batch, count):
         """Metrics of each of so many steps on one batch, and the state after them, on the host."""
@@ -77,7 +80,7 @@ def embeddings(config, params, batch_stats, images):
 
     @jax.jit
     def apply(params, batch_stats, images):
-        images = normalise_image(images, config.data, "float32")
+        images = Normalise.of(config.data, "float32")(images)
         variables = {"params": params, "batch_stats": batch_stats}
         return encoder.apply(variables, images, train=True, mutable=["batch_stats"])[0]
 
@@ -103,7 +106,7 @@ def test_pixel_to_pixel_against_a_naive_loop(on_one_device):
         batch[name][:, :8, 16:] = -1  # and six
     (metrics,), after = on_one_device.steps(batch, 1)
     queries = embeddings(config, before.params, before.batch_stats, batch["image"])
-    keys = embeddings(config, before.momentum_params, before.momentum_batch_stats, batch["key_image"])
+    keys = embeddings(config, *tiny.momentum(before), batch["key_image"])
     labels, key_labels = (batch[name][:, ::8, ::8].reshape(16, -1) for name in ("label", "key_label"))
     losses = []
     for b, i in np.ndindex(labels.shape):
@@ -115,9 +118,9 @@ def test_pixel_to_pixel_against_a_naive_loop(on_one_device):
     np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
     np.testing.assert_allclose(metrics["valid_fraction"], len(losses) / (16 * 6), rtol=1e-6)
     assert metrics["dropped_fraction"] == 0.0 and metrics["gradient_norm"] > 0.0
-    assert before.bank == after.bank == {}
-    averages = jax.tree.map(lambda g, f: 0.9 * g + 0.1 * f, before.momentum_params, after.params)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), after.momentum_params, averages)
+    assert "bank" not in before.memory | after.memory
+    averages = jax.tree.map(lambda g, f: 0.9 * g + 0.1 * f, before.memory["momentum_params"], after.params)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), after.memory["momentum_params"], averages)
 
 
 def test_pixel_to_pixel_on_eight_devices_agrees_with_one():
@@ -139,9 +142,9 @@ def test_pixel_to_pixel_on_eight_devices_agrees_with_one():
 
 
 def test_each_step_draws_pixels_of_its_own(on_one_device):
-    before = jax.jit(objectives.objective(on_one_device.config, SPACE, devices=1).before)
+    prepare = jax.jit(tiny.functions(on_one_device.config, SPACE).prepare)
     state, batch = on_one_device.on_devices(unmixed_batch(on_one_device.config))
-    first, again, second = (before(state.replace(step=jnp.int32(n)), batch).beside["places"] for n in (0, 0, 1))
+    first, again, second = (prepare(state.replace(step=jnp.int32(n)), batch).aux["positions"] for n in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, second)
 
@@ -185,19 +188,23 @@ def test_prototypes_of_mixed_photos_against_a_naive_loop():
                 images[own] = lam * batch["key_image"][own] + (1 - lam) * batch["key_image"][other].astype(np.float64)
                 labels[own] = -1
     _, state = run.steps(batch, 1)
-    keys = embeddings(run.config, run.state.momentum_params, run.state.momentum_batch_stats, images.astype(np.float32))
+    keys = embeddings(
+        run.config,
+        *tiny.momentum(run.state),
+        images.astype(np.float32),
+    )
     labels = labels[:, ::8, ::8].reshape(16, -1)
     for c in range(5):
         means = [keys[b][labels[b] == c].sum(0) for b in range(16) if (labels[b] == c).any()]
         mean = np.sum([m / np.linalg.norm(m) for m in means], axis=0)
-        assert state.bank.images_seen[c] == len(means) <= 12
-        np.testing.assert_allclose(state.bank.vectors[c], mean / np.linalg.norm(mean), atol=1e-5)
+        assert tiny.bank(state).images_seen[c] == len(means) <= 12
+        np.testing.assert_allclose(tiny.bank(state).vectors[c], mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_heads_of_the_cross_entropies():
     """A mixed pixel counts with both labels; the softmax is over the label's dataset, or over all classes."""
     heads = {"multi_head": [[0, 1, 2]] * 3 + [[3, 4]] * 2, "cross_entropy": [[0, 1, 2, 3, 4]] * 5}
-    both = [objectives.objective(tiny.pretrain_config(objective=name), SPACE, devices=1) for name in heads]
+    both = [tiny.functions(tiny.pretrain_config(objective=name), SPACE) for name in heads]
     model, rng = both[0].network, np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
     labels = rng.integers(-1, 5, (4, 32, 32, 2))
@@ -243,7 +250,7 @@ def with_bank(devices=1, space=SPACE, **overrides):
     run = Built(devices, space, **overrides)
     vectors = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
     bank = Bank(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.array([3, 1, 0, 5, 2], np.int32))
-    run.state = run.state.replace(bank=bank)
+    run.state = tiny.with_memory(run.state, bank=bank)
     return run
 
 
@@ -268,33 +275,32 @@ def photos_batch(config):
 
 
 def test_pseudo_labels_of_a_batch(with_photos):
-    config, bank, batch = with_photos.config, with_photos.state.bank, photos_batch(with_photos.config)
-    objective = objectives.objective(config, UNLABELLED, devices=1)
-    found = jax.jit(objective.before)(*with_photos.on_devices(batch))
+    config, bank, batch = with_photos.config, tiny.bank(with_photos.state), photos_batch(with_photos.config)
+    found = jax.jit(tiny.functions(config, UNLABELLED).prepare)(*with_photos.on_devices(batch))
     state = with_photos.state
-    keys = embeddings(config, state.momentum_params, state.momentum_batch_stats, batch["key_image"])
+    keys = embeddings(config, *tiny.momentum(state), batch["key_image"])
     scores = np.exp(keys.astype(np.float64) @ bank.vectors.T / config.method.temperature) * (bank.images_seen > 0)
     shares = scores / scores.sum(-1, keepdims=True)
     expected = np.where(shares.max(-1) >= 0.8, shares.argmax(-1), -1).reshape(16, 4, 4)
     passed = (expected[1::2] >= 0).mean()
     assert 0.1 < passed < 0.9, "nothing to compare"
-    np.testing.assert_allclose(found.kept["metrics"]["pseudo_fraction"], passed, rtol=1e-6)
+    np.testing.assert_allclose(found.carry["metrics"]["pseudo_fraction"], passed, rtol=1e-6)
     label = np.array(found.label)
     np.testing.assert_array_equal(label[::2], batch["label"][::2])
     np.testing.assert_array_equal(label[1::2], expected[1::2].repeat(8, axis=1).repeat(8, axis=2))
-    assert found.beside == {}
+    assert found.aux == {}
 
 
 def test_pseudo_labels_count_in_the_loss_and_not_in_the_bank(with_photos):
-    batch, bank = photos_batch(with_photos.config), with_photos.state.bank
+    batch, bank = photos_batch(with_photos.config), tiny.bank(with_photos.state)
     (metrics,), state = with_photos.steps(batch, 1)
     labels = batch["label"][::2, ::8, ::8]
     counted = ((labels >= 0) & (labels != 2)).sum()
     assert metrics["pseudo_fraction"] > 0.1
     np.testing.assert_allclose(metrics["valid_fraction"] * 256, counted + metrics["pseudo_fraction"] * 128, rtol=1e-5)
     held = [[c in label[::8, ::8] for c in range(5)] for label in batch["key_label"][::2]]
-    assert (state.bank.images_seen - bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
-    np.testing.assert_array_equal(state.bank.vectors[4], bank.vectors[4])
+    assert (tiny.bank(state).images_seen - bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
+    np.testing.assert_array_equal(tiny.bank(state).vectors[4], bank.vectors[4])
     assert metrics["dataset_loss"].shape == (3,) and np.isnan(metrics["dataset_loss"][1])
 
 
@@ -304,7 +310,7 @@ def test_pseudo_labels_on_eight_devices_agree_with_one(with_photos):
     (found,), state = with_unlabelled(8, fsdp=2).steps(batch, 1)
     for name in ("loss", "pseudo_fraction", "valid_fraction"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4)
-    for ours, theirs in zip(jax.tree.leaves(state.bank), jax.tree.leaves(expected_state.bank), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(tiny.bank(state)), jax.tree.leaves(tiny.bank(expected_state)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -322,8 +328,13 @@ def test_labels_finer_than_features_against_a_naive_loop(stride):
     batch, before = unmixed_batch(run.config), run.state
     (metrics,), after = run.steps(batch, 1)
     vectors = embeddings(run.config, before.params, before.batch_stats, batch["image"]).reshape(16, 4, 4, -1)
-    logits = vectors.astype(np.float64) @ before.bank.vectors.T / run.config.method.temperature
-    first, losses, hits, seen = stride // 2, ([], []), [], before.bank.images_seen > 0  # losses of each dataset
+    logits = vectors.astype(np.float64) @ tiny.bank(before).vectors.T / run.config.method.temperature
+    first, losses, hits, seen = (
+        stride // 2,
+        ([], []),
+        [],
+        tiny.bank(before).images_seen > 0,
+    )  # losses of each dataset
     for b, y, x in np.ndindex(16, 32 // stride, 32 // stride):
         label = batch["label"][b, first + y * stride, first + x * stride]
         if label < 0 or not seen[label]:
@@ -343,10 +354,10 @@ def test_labels_finer_than_features_against_a_naive_loop(stride):
     assert 0.05 < np.mean(hits) < 0.95 and metrics["sparse_loss"] == 0.0
     np.testing.assert_allclose(metrics["accuracy"], np.mean(hits), rtol=1e-4)
     np.testing.assert_allclose(metrics["valid_fraction"], len(every) / (16 * (32 // stride) ** 2), rtol=1e-5)
-    pairs = itertools.combinations(after.bank.vectors[after.bank.images_seen > 0], 2)
+    pairs = itertools.combinations(tiny.bank(after).vectors[tiny.bank(after).images_seen > 0], 2)
     np.testing.assert_allclose(metrics["bank_cosine"], np.mean([one @ other for one, other in pairs]), rtol=1e-4)
     held = [[c in label[4::8, 4::8] for c in range(5)] for label in batch["key_label"]]
-    assert (after.bank.images_seen - before.bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
+    assert (tiny.bank(after).images_seen - tiny.bank(before).images_seen).tolist() == np.sum(held, axis=0).tolist()
 
 
 def test_both_parts_of_the_loss_are_measured():
@@ -368,6 +379,6 @@ def corners(position):
 
 
 def test_labelled_datasets_have_nothing_before_the_loss():
-    for name in ("mdp", "prototype", "multi_head", "cross_entropy"):
-        objective = objectives.objective(tiny.pretrain_config(objective=name), SPACE, devices=1)
-        assert objective.before is batch_as_it_is
+    for name in (name for name, entry in OBJECTIVES.items() if entry.bank or not entry.two_views):
+        objective = tiny.functions(tiny.pretrain_config(objective=name), SPACE)
+        assert objective.prepare is prepare_nothing

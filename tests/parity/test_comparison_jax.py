@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from mdp_jax.commands import finetune, pretrain
 from mdp_jax.parity import comparison_case, comparison_jax
 from mdp_jax.parity.comparison import RULES
-from mdp_jax.training import sharding
+from mdp_jax.training import programs, sharding
+from mdp_jax.training.state import OnMesh
 from tests.parity.make_golden import FOLDER, STEPS, stored_forms
 
 
@@ -23,13 +23,12 @@ def quick_compilation():
 def no_initial_weights(monkeypatch):
     """States begin with zeros, which the comparison replaces: drawing weights takes seconds to compile."""
 
-    def zeros_on_mesh(make, mesh):
+    def zeros_on_mesh(make, mesh, rules):
         shapes = jax.eval_shape(make)
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        return lambda: zeros, sharding.shardings(shapes, mesh, sharding.STATE_RULES)
+        return OnMesh(lambda: zeros, sharding.shardings(shapes, mesh, rules))
 
-    for module in (pretrain, finetune):
-        monkeypatch.setattr(module, "on_mesh", zeros_on_mesh)
+    monkeypatch.setattr(programs, "on_mesh", zeros_on_mesh)
 
 
 def stored(case: str) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ def test_batch_as_the_pipeline_makes_it(objective):
     space = programs.label_space(config, None)
     program = programs.program(config, jax.devices()[:2], space)
     opened = [sources.open_source(s, config.data, "", "train", 0) for s in config.sources]
-    key_view = bool(program.state.momentum_params)
+    key_view = OBJECTIVES[objective].two_views
     with contextlib.closing(
         pipeline.pretrain_batches(config, opened, space, start_batch=0, key_view=key_view)
     ) as batches:

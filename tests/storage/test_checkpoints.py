@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_version_is_not_taken_for_a_damaged_one(workdir)
     meta = json.loads(file.read_text())
     del meta["format"], meta["digest"]
     file.write_text(json.dumps(meta))
-    message = r"checkpoints/3: of another version of mdp_jax; expected one of this version"
+    message = r"checkpoints/3: of another version of mdp_jax \(format None\); expected format 1 to 2"
     with pytest.raises(UserError, match=message):
         checkpoint.load(workdir)
     checkpoints = Checkpoints(workdir, keep=3)

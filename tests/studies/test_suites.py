@@ -9,10 +9,10 @@ import jax
 import pytest
 
 from configs.studies import full
+from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.planning import programs
 from mdp_jax.studies import EQUIVALENT, GREATER, MEASURED, pages, results, runs, score_files, suite_files
-from mdp_jax.training import checks
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 EVERY = {name: suite_files.load(name) for name in suite_files.shipped()}

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.training.accumulation import Mean, cut, gradient_in_parts, join
+from mdp_jax.objectives.parts import Mean, cut, join
+from mdp_jax.training.accumulation import gradient_in_parts
 
 
 def test_cut_takes_a_part_of_every_device_and_keeps_neighbours():

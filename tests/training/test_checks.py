@@ -3,9 +3,9 @@
 import pytest
 
 from configs import base
+from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
-from mdp_jax.training import checks
 
 PRETRAINING = [
     ("model.backbone=resnet51", "config.model.backbone=resnet51: expected one of resnet18"),

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 from mdp_jax.errors import NonFiniteError
-from mdp_jax.training.monitor import Monitor, read_metrics
+from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.training.monitor import Monitor
 
 
 def metrics(loss, norm=1.0, each=(1.0, float("nan")), seen=3):

@@ -6,7 +6,10 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from mdp_jax.errors import UserError
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.training import sharding
+
+RULES = sharding.state_rules(sharding.NETWORK_RULES, OBJECTIVES["mdp"].shardings)
 
 
 def test_every_leaf_by_one_rule():
@@ -15,14 +18,14 @@ def test_every_leaf_by_one_rule():
     tree = {
         "step": 0,
         "params": {"backbone": {"conv1": {"kernel": kernel}, "bn1": {"scale": np.zeros(8)}}},
-        "momentum_params": {"projection": {"conv1": {"kernel": kernel, "bias": np.zeros(8)}}},
+        "memory": {"momentum_params": {"projection": {"conv1": {"kernel": kernel, "bias": np.zeros(8)}}}},
     }
-    specs = jax.tree.map(lambda place: place.spec, sharding.shardings(tree, mesh, sharding.STATE_RULES))
+    specs = jax.tree.map(lambda leaf: leaf.spec, sharding.shardings(tree, mesh, RULES))
     split = PartitionSpec(None, None, None, "fsdp")
     assert specs == {
         "step": PartitionSpec(),
         "params": {"backbone": {"conv1": {"kernel": split}, "bn1": {"scale": PartitionSpec()}}},
-        "momentum_params": {"projection": {"conv1": {"kernel": split, "bias": PartitionSpec()}}},
+        "memory": {"momentum_params": {"projection": {"conv1": {"kernel": split, "bias": PartitionSpec()}}}},
     }
 
 
@@ -30,12 +33,12 @@ def test_kernels_are_split_over_fsdp_where_it_divides_their_channels():
     mesh = sharding.make_mesh(4, fsdp=2)
     assert dict(mesh.shape) == {"data": 2, "fsdp": 2}
     tree = {"params": {"decoder": {"kernel": np.arange(12.0).reshape(1, 1, 2, 6)}}}
-    placed = jax.device_put(tree, sharding.shardings(tree, mesh, sharding.STATE_RULES))
+    placed = jax.device_put(tree, sharding.shardings(tree, mesh, RULES))
     assert {shard.data.shape for shard in placed["params"]["decoder"]["kernel"].addressable_shards} == {(1, 1, 2, 3)}
     whole = sharding.own_copy(placed, mesh)
     np.testing.assert_array_equal(whole["params"]["decoder"]["kernel"], tree["params"]["decoder"]["kernel"])
     with pytest.raises(UserError, match=r"config\.fsdp=4: expected a divisor of the 6 output channels of params/dec"):
-        sharding.shardings(tree, sharding.make_mesh(4, fsdp=4), sharding.STATE_RULES)
+        sharding.shardings(tree, sharding.make_mesh(4, fsdp=4), RULES)
     with pytest.raises(UserError, match=r"config\.fsdp=3: expected a divisor of the 8 device\(s\)"):
         sharding.make_mesh(8, fsdp=3)
 
@@ -43,8 +46,8 @@ def test_kernels_are_split_over_fsdp_where_it_divides_their_channels():
 def test_no_rule_or_two_rules_are_errors():
     mesh = sharding.make_mesh(2)
     with pytest.raises(ValueError, match="0 rules match the leaf other/x"):
-        sharding.shardings({"other": {"x": 0}}, mesh, sharding.STATE_RULES)
-    twice = (*sharding.STATE_RULES, (r"st.p", PartitionSpec()))
+        sharding.shardings({"other": {"x": 0}}, mesh, RULES)
+    twice = (*RULES, (r"st.p", PartitionSpec()))
     with pytest.raises(ValueError, match="2 rules match the leaf step"):
         sharding.shardings({"step": 0}, mesh, twice)
 

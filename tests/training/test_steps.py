@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.commands import finetune, pretrain
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
-from mdp_jax.models.normalisation import normalise_image
+from mdp_jax.models.normalisation import Normalise
 from mdp_jax.training import sharding
 from mdp_jax.training.state import on_mesh
 from mdp_jax.training.steps import cross_entropy, traced_once
@@ -32,10 +31,12 @@ def pretraining(devices, **overrides):
     """State with a filled bank, where the objective has one, and the step, on a mesh of so many devices."""
     config = tiny.pretrain_config(batch=16, devices=devices, **overrides)
     mesh = sharding.make_mesh(devices)
-    state, places, step, _ = pretrain.build(config, mesh, LABEL_SPACE, samples=64)
-    if state.bank:
-        state = state.replace(bank=jax.device_put(filled_bank(config.model.projection.dim), places.bank))
-    return config, mesh, state, step
+    program = tiny.pretraining(config, mesh, LABEL_SPACE)
+    state = program.make()
+    if "bank" in state.memory:
+        bank = jax.device_put(filled_bank(config.model.projection.dim), tiny.bank(program.shardings))
+        state = tiny.with_memory(state, bank=bank)
+    return config, mesh, state, program.step
 
 
 def steps(devices, count, **overrides):
@@ -49,13 +50,14 @@ def steps(devices, count, **overrides):
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets)
     mesh = sharding.make_mesh(devices, config.fsdp)
-    state, places, step, _ = pretrain.build(config, mesh, label_space, samples=12)
-    vectors = normalise(jax.random.normal(jax.random.key(1), state.bank.vectors.shape))
+    program = tiny.pretraining(config, mesh, label_space, samples=12)
+    state, losses = program.make(), []
+    vectors = normalise(jax.random.normal(jax.random.key(1), tiny.bank(state).vectors.shape))
     filled = Bank(vectors, jnp.ones(len(vectors), jnp.int32))
-    state, losses = state.replace(bank=jax.device_put(filled, places.bank)), []
+    state = tiny.with_memory(state, bank=jax.device_put(filled, tiny.bank(program.shardings)))
     batches = pipeline.pretrain_batches(config, datasets, label_space, start_batch=0)
     for batch in itertools.islice(batches, count):
-        state, metrics = step(state, sharding.to_devices(batch, mesh))
+        state, metrics = program.step(state, sharding.to_devices(batch, mesh))
         losses.append(float(metrics["loss"]))
     return np.array(losses), state
 
@@ -70,8 +72,8 @@ def test_eight_devices_agree_with_one(on_one_device):
     expected, expected_state = on_one_device
     assert expected.min() > 1.0, "nothing to compare"
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    np.testing.assert_allclose(state.bank.vectors, expected_state.bank.vectors, atol=1e-5)
-    assert np.array_equal(state.bank.images_seen, expected_state.bank.images_seen)
+    np.testing.assert_allclose(tiny.bank(state).vectors, tiny.bank(expected_state).vectors, atol=1e-5)
+    assert np.array_equal(tiny.bank(state).images_seen, tiny.bank(expected_state).images_seen)
 
 
 def test_chunks_of_the_loss_agree(on_one_device):
@@ -87,24 +89,25 @@ def test_order_of_the_updates():
     after, _ = step(state, sharding.to_devices(batch, mesh))
     after = jax.device_get(after)
     for old, new, query in zip(
-        *(jax.tree.leaves(tree) for tree in (before.momentum_params, after.momentum_params, after.params)), strict=True
+        *(jax.tree.leaves(tree) for tree in (tiny.momentum(before)[0], tiny.momentum(after)[0], after.params)),
+        strict=True,
     ):
         np.testing.assert_allclose(new, 0.9 * old + 0.1 * query, atol=1e-6)
     # The bank of a second step from the same momentum weights and other query weights is the same.
     changed = before.replace(params=jax.tree.map(lambda x: x * 1.5, before.params))
     again, _ = step(jax.device_put(changed, places), sharding.to_devices(batch, mesh))
-    np.testing.assert_allclose(again.bank.vectors, after.bank.vectors, atol=1e-6)
-    assert not np.array_equal(before.bank.vectors, after.bank.vectors)
+    np.testing.assert_allclose(tiny.bank(again).vectors, tiny.bank(after).vectors, atol=1e-6)
+    assert not np.array_equal(tiny.bank(before).vectors, tiny.bank(after).vectors)
     # Only the label of the clean key view is looked at: ids of the bank grow by its images.
     held = [[c in image[::8, ::8] for c in range(5)] for image in batch["key_label"]]
-    assert (after.bank.images_seen - before.bank.images_seen).tolist() == np.sum(held, axis=0).tolist()
+    assert (tiny.bank(after).images_seen - tiny.bank(before).images_seen).tolist() == np.sum(held, axis=0).tolist()
 
 
 def test_empty_bank_gives_loss_zero_and_fills():
     config, mesh, state, step = pretraining(1)
-    empty = jax.tree.map(jnp.zeros_like, state.bank)
+    empty = jax.tree.map(jnp.zeros_like, tiny.bank(state))
     batch = sharding.to_devices(tiny.pretrain_batch(np.random.default_rng(0), config, 5), mesh)
-    state, metrics = step(state.replace(bank=empty), batch)
+    state, metrics = step(tiny.with_memory(state, bank=empty), batch)
     assert float(metrics["loss"]) == 0.0
     assert int(metrics["classes_seen"]) == 5
     state, metrics = step(state, batch)
@@ -115,12 +118,12 @@ def test_only_ignored_pixels():
     config, mesh, state, step = pretraining(1)
     batch = tiny.pretrain_batch(np.random.default_rng(0), config, 5)
     batch["label"][:], batch["key_label"][:] = -1, -1
-    bank = jax.device_get(state.bank)
+    bank = jax.device_get(tiny.bank(state))
     state, metrics = step(state, sharding.to_devices(batch, mesh))
     assert float(metrics["loss"]) == 0.0
     assert float(metrics["gradient_norm"]) == 0.0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-    assert np.array_equal(state.bank.vectors, bank.vectors)
+    assert np.array_equal(tiny.bank(state).vectors, bank.vectors)
     assert np.isnan(metrics["dataset_loss"]).all()
 
 
@@ -138,10 +141,10 @@ def test_traced_once():
     assert [int(function(jnp.int32(1))) for _ in range(3)] == [2, 2, 2]
 
 
-def test_normalise_image_by_hand():
+def test_normalise_by_hand():
     config = tiny.pretrain_config(data__mean="(10.,20.,30.)", data__std="(2.,4.,5.)")
     image = jnp.array([[[[12, 12, 40]]]], jnp.uint8)
-    assert normalise_image(image, config.data, "float32").ravel().tolist() == [1.0, -2.0, 2.0]
+    assert Normalise.of(config.data, "float32")(image).ravel().tolist() == [1.0, -2.0, 2.0]
 
 
 def test_cross_entropy_by_hand():
@@ -164,7 +167,8 @@ def test_cross_entropy_without_labels(mean):
 def finetuning(devices, **overrides):
     config = tiny.finetune_config(batch=16, devices=devices, **overrides)
     mesh = sharding.make_mesh(devices)
-    _, state, _, step, _ = finetune.build(config, mesh, num_classes=4)
+    program = tiny.finetuning(config, mesh, num_classes=4)
+    state, step = program.make(), program.step
     rng, losses, before = np.random.default_rng(0), [], jax.device_get(state)
     for _ in range(4):
         batch = {
@@ -213,7 +217,8 @@ def test_dropout_is_drawn_anew_in_each_step_and_part():
         settings = {"trainable": "head", "model__decoder__dropout": 0.5, "accumulate": accumulate}
         config = tiny.finetune_config(batch=8 * accumulate, devices=1, **settings)
         mesh = sharding.make_mesh(1)
-        _, state, _, step, _ = finetune.build(config, mesh, num_classes=4)
+        program = tiny.finetuning(config, mesh, num_classes=4)
+        state, step = program.make(), program.step
         batch = jax.tree.map(lambda x, times=accumulate: np.concatenate([x] * times), half)
         _, metrics = step(state.replace(step=state.step + number), sharding.to_devices(batch, mesh))
         losses[accumulate, number] = float(metrics["loss"])
@@ -229,7 +234,8 @@ def test_accuracy_of_parts_is_that_of_the_batch():
             batch=16, devices=1, trainable="head", model__decoder__dropout=0.0, accumulate=accumulate
         )
         mesh = sharding.make_mesh(1)
-        _, state, _, step, _ = finetune.build(config, mesh, num_classes=4)
+        program = tiny.finetuning(config, mesh, num_classes=4)
+        state, step = program.make(), program.step
         rng = np.random.default_rng(0)
         image, label = rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), np.full((16, 32, 32), -1, np.int16)
         label[:8] = rng.integers(0, 4, (8, 32, 32))
@@ -255,8 +261,8 @@ def test_pretraining_in_parts_is_that_of_the_whole_batch(objective):
     (whole, expected), (in_parts, metrics) = results
     assert float(expected["loss"]) > 0.1, "nothing to compare"
     if objective == "mdp":
-        assert in_parts.bank.images_seen.tolist() == whole.bank.images_seen.tolist()
-        np.testing.assert_allclose(in_parts.bank.vectors, whole.bank.vectors, atol=1e-5)
+        assert tiny.bank(in_parts).images_seen.tolist() == tiny.bank(whole).images_seen.tolist()
+        np.testing.assert_allclose(tiny.bank(in_parts).vectors, tiny.bank(whole).vectors, atol=1e-5)
     for name in ("valid_fraction", "accuracy"):
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-4)
@@ -290,10 +296,10 @@ def test_unequal_precisions(param, compute, accumulate, remat):
 
 def test_state_on_a_mesh_is_replicated():
     config = tiny.pretrain_config()
-    state, _, _, _ = pretrain.build(config, sharding.make_mesh(8), LABEL_SPACE, samples=64)
+    state = tiny.pretraining(config, sharding.make_mesh(8), LABEL_SPACE).make()
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
     with pytest.raises(ValueError, match="0 rules match"):
-        on_mesh(lambda: {"unknown": jnp.zeros(2)}, sharding.make_mesh(2))
+        on_mesh(lambda: {"unknown": jnp.zeros(2)}, sharding.make_mesh(2), sharding.state_rules(sharding.NETWORK_RULES))
 
 
 def test_fsdp_changes_nothing_but_the_layout(on_one_device):

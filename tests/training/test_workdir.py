@@ -8,6 +8,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import workdir
+from mdp_jax.training.transfer import transfer
 from tests import tiny
 
 SPACE = LabelSpace((("first", ("a", "b")),))
@@ -37,7 +38,7 @@ def test_a_step_that_was_being_written_is_no_checkpoint(tmp_path):
 def test_weights_of_another_precision(tmp_path, saved, wanted):
     kernel = save(tmp_path, saved)
     new = np.zeros((2, 3), wanted)
-    params, stats = workdir.transfer(
+    params, stats = transfer(
         str(tmp_path), ("backbone",), {"backbone": {"kernel": new}}, {"backbone": {"mean": new[0]}}
     )
     found = params["backbone"]["kernel"], stats["backbone"]["mean"]
@@ -72,9 +73,9 @@ def test_going_on_with_other_photos(tmp_path, now, message):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, state, meta)
     checkpoints.close()
-    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     with pytest.raises(UserError, match=message):
-        workdir.restore(Checkpoints(tmp_path), state, places, SPACE, {"first": now})
+        workdir.restore(Checkpoints(tmp_path), state, shardings, SPACE, {"first": now})
 
 
 def test_what_processes_must_agree_on(monkeypatch):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from mdp_jax.commands import pretrain
 from mdp_jax.errors import UserError
 from mdp_jax.training import workdir
+from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.state import PretrainState
 from mdp_jax.weights import layouts
 from mdp_jax.weights.init import load_init

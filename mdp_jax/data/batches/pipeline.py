@@ -67,7 +67,9 @@ def pretrain_batches(
         for d, (source, ids) in enumerate(zip(sources, label_space.global_ids, strict=True))
     ]
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
-    distortion = config.data.photometric.to_dict()
+    distortion = {
+        name: getattr(config.data.photometric, name) for name in ("brightness", "contrast", "saturation", "hue")
+    }
     views = functools.partial(_views, view=pretrain_view(config.data), distortion=distortion, key_view=key_view)
     samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
@@ -112,7 +114,7 @@ def finetune_view(data: ConfigDict) -> Callable:
 
 
 def _view_settings(data: ConfigDict) -> dict:
-    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": data.photometric.to_dict()}
+    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": _strengths(data.photometric)}
 
 
 def _view_seed(seed: int) -> int:
@@ -171,3 +173,7 @@ def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, cou
     iterator = iter(blocks[index::count].to_iter_dataset(options))
     iterator.set_state({"next_index": start})
     return iterator
+
+
+def _strengths(photometric) -> dict[str, float]:
+    return {name: getattr(photometric, name) for name in ("brightness", "contrast", "saturation", "hue")}

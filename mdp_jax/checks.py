@@ -7,8 +7,8 @@ from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
-from mdp_jax.objectives.prototypes import MOMENTUM_VIEWS
-from mdp_jax.objectives.registry import OBJECTIVES, PROTOTYPES, UNMIXED
+from mdp_jax.objectives.mdp import MOMENTUM_VIEWS
+from mdp_jax.objectives.registry import OBJECTIVES
 
 MAX_SEED = 2**32 - 1  # what grain takes
 TRAINABLE = ("all", "head")
@@ -127,22 +127,23 @@ def _mixture(config) -> None:
 
 def _objective(config) -> None:
     """What some objectives cannot be used with."""
-    objective = config.objective
-    if objective in UNMIXED and (config.mixing.region or config.mixing.pixel):
+    name, objective = config.objective, OBJECTIVES[config.objective]
+    if not objective.mixes and (config.mixing.region or config.mixing.pixel):
         raise UserError(
             f"config.mixing.region={config.mixing.region} and config.mixing.pixel={config.mixing.pixel}: expected 0.0 "
-            f"for both with config.objective={objective!r}, which has no mixing"
+            f"for both with config.objective={name!r}, which has no mixing"
         )
-    if objective == "multi_head" and config.label_space != "concatenated":
+    if config.label_space not in objective.label_spaces:
+        expected = " or ".join(map(repr, objective.label_spaces))
         raise UserError(
-            f"config.label_space={config.label_space!r}: expected 'concatenated' with config.objective='multi_head', "
-            "whose heads share no class"
+            f"config.label_space={config.label_space!r}: expected {expected} with config.objective={name!r}"
         )
     unlabelled = [source.name for source in config.sources if source.labels == "none"]
-    if unlabelled and objective not in PROTOTYPES:
+    if unlabelled and not objective.unlabelled:
+        able = ", ".join(other for other, entry in OBJECTIVES.items() if entry.unlabelled)
         raise UserError(
-            f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' with config.objective={objective!r}; "
-            f"those that take unlabelled datasets are {', '.join(PROTOTYPES)}"
+            f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' with config.objective={name!r}; "
+            f"those that take unlabelled datasets are {able}"
         )
     if config.method.momentum_view == "mixed" and (unlabelled or config.mixing.pixel == 1):
         reason = "unlabelled datasets" if unlabelled else "config.mixing.pixel=1.0, which leaves no prototype a pixel"

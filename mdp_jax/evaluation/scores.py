@@ -1,0 +1,28 @@
+"""The scores of a workdir as files."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+from mdp_jax.evaluation import views
+from mdp_jax.storage.json_files import write_json
+
+
+def write_scores(
+    folder: pathlib.Path,
+    scores: dict[str, dict],
+    split: str = "val",
+    shown: views.Views = views.WHOLE,
+    changed: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the scores (Evaluator's) of each dataset to evaluation.json, or evaluation_SPLIT.json for another split.
+
+    The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
+    where there was nothing to measure. Where photos were not shown as they are, at once, "views" beside "datasets" says
+    how: {"crop": [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}; and "config", which of the
+    run's values were `changed` for it, {dotted key: text}.
+    """
+    name = "evaluation.json" if split == "val" else f"evaluation_{split}.json"
+    how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
+    how |= {"config": dict(changed)} if changed else {}
+    write_json(folder / name, {"datasets": scores} | how)

@@ -1,0 +1,50 @@
+"""A network applied to images, in training and in evaluation; with batch normalisation or without."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+
+
+class Outputs(NamedTuple):
+    """Of a network in training.
+
+    Attributes:
+      values: float [B, h, w, ...].
+      batch_stats: the running statistics after it; {} for a network without batch normalisation.
+    """
+
+    values: jax.Array
+    batch_stats: dict
+
+
+def apply_training(
+    model: nn.Module, params: dict, batch_stats: dict, images: jax.Array, rngs: dict[str, jax.Array] | None = None
+) -> Outputs:
+    """Applies a network with the statistics of the batch, which move the running ones.
+
+    Args:
+      model: of models/network.py.
+      params: its parameters.
+      batch_stats: its running statistics.
+      images: float [B, H, W, 3], normalised.
+      rngs: streams of random numbers, "dropout" where a rate is positive.
+    """
+    variables = {"params": params, "batch_stats": batch_stats}
+    values, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+    return Outputs(values, updated.get("batch_stats", {}))
+
+
+def apply_evaluation(model: nn.Module, variables: dict, images: jax.Array) -> jax.Array:
+    """Applies a network with its running statistics.
+
+    Args:
+      model: of models/network.py.
+      variables: with "params" and "batch_stats"; what else is in it is not looked at.
+      images: float [B, H, W, 3], normalised.
+
+    Returns:
+      float [B, h, w, ...].
+    """
+    weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    return model.apply(weights, images, train=False)

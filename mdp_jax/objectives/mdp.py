@@ -1,0 +1,173 @@
+"""Pixels against prototypes: the method itself (METHOD.md sections 3 and 4), with unlabelled datasets (section 7)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from mdp_jax.configs import MethodConfig, ModelConfig
+from mdp_jax.method import losses, mixing, prototypes
+from mdp_jax.method.prototypes import Bank
+from mdp_jax.method.pseudo_labels import pseudo_labels, spread
+from mdp_jax.models import network
+from mdp_jax.models.apply import apply_evaluation, apply_training
+from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
+from mdp_jax.objectives.objective import (
+    Functions,
+    Logits,
+    Objective,
+    Prepared,
+    Setting,
+    labels_of_features,
+    pixel_metrics,
+    pixels_of_loss,
+    prepare_nothing,
+)
+from mdp_jax.objectives.parts import Mean
+
+MOMENTUM_VIEWS = ("clean", "mixed")
+
+
+def loss_options(method: MethodConfig) -> losses.LossOptions:
+    """The static values of the prototype loss from a config's `method`."""
+    return losses.LossOptions(
+        method.temperature,
+        method.sparse_coding,
+        method.sparse_classes,
+        method.sparse_weight,
+        method.sparse_temperature,
+    )
+
+
+def functions(setting: Setting) -> Functions:
+    """Multi-Dataset Pretraining: prototypes, momentum encoder, and sparse coding as the method's values have it."""
+    method, label_space, stride = setting.method, setting.label_space, setting.stride
+    options = loss_options(method)
+    encoder = MomentumEncoder(setting)
+    chunk = max(1, method.loss_chunk * setting.devices * setting.accumulate // setting.batch)
+    bank_dtype = jnp.promote_types(setting.model.param_dtype, jnp.float32)
+    mixed = method.momentum_view == "mixed"
+
+    def init(params, batch_stats):
+        bank = prototypes.empty_bank(label_space.num_classes, setting.model.projection.dim, bank_dtype)
+        return encoder.init(params, batch_stats) | {"bank": bank}
+
+    def loss(params, batch_stats, state, query):
+        outputs = apply_training(encoder.network, params, batch_stats, query.image)
+        vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
+        bank = state.memory["bank"]
+        loss, pixels = losses.prototype_loss(vectors, labels, query.weights[:, :, 0], bank, options, chunk)
+        weight = jnp.sum(pixels.weight)
+        parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
+        metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
+        metrics |= pixel_metrics(pixels.prototype, pixels.hit, pixels.weight, labels, label_space)
+        return loss, (weight, outputs.batch_stats, metrics)
+
+    def update(state, params, batch, carry):
+        images, labels = _mixed_keys(batch, setting.model.compute_dtype) if mixed else _clean_keys(batch)
+        # With unlabelled datasets the embeddings were needed before the loss.
+        embedded = carry["embedded"] if carry else encoder.embed(state.memory, images)
+        labels = labels_of_features(labels, stride, method.label_stride).astype(jnp.int32)
+        bank = prototypes.update_bank(state.memory["bank"], embedded.vectors, labels, method.prototype_momentum)
+        memory = encoder.update(state.memory, params, embedded.batch_stats) | {"bank": bank}
+        metrics = {"classes_seen": jnp.sum(bank.seen, dtype=jnp.int32), "bank_cosine": prototypes.mean_cosine(bank)}
+        return memory, metrics | (carry["metrics"] if carry else {})
+
+    unlabelled = label_space.unlabelled()
+    prepare = _labelling(setting, encoder, unlabelled) if unlabelled.any() else prepare_nothing
+    return Functions(encoder.network, init, prepare, loss, update)
+
+
+def _clean_keys(batch: dict) -> tuple[jax.Array, jax.Array]:
+    return batch["key_image"], batch["key_label"]
+
+
+def _mixed_keys(batch: dict, dtype: str) -> tuple[jax.Array, jax.Array]:
+    """The second view mixed as the first is. Blended photos have no label here: they are of no single class."""
+    image, label = batch["key_image"].astype(jnp.promote_types(dtype, jnp.float32)), batch["key_label"]
+    image, labels, _ = mixing.mix_pairs(image, label.astype(jnp.int32), batch["mix_kind"], batch["lam"], batch["box"])
+    blended = jnp.repeat(batch["mix_kind"] == mixing.PIXEL, 2)
+    return image, jnp.where(blended[:, None, None], -1, labels[..., 0])
+
+
+def _labelling(setting: Setting, encoder: MomentumEncoder, unlabelled: np.ndarray) -> Callable:
+    """`prepare` that labels the photos of unlabelled datasets by the momentum encoder's view of the same crop."""
+    stride, method = setting.stride, setting.method
+    chunk = max(1, method.loss_chunk * setting.devices // setting.batch)
+
+    def prepare(state, batch):
+        embedded = encoder.embed(state.memory, batch["key_image"])
+        found = pseudo_labels(
+            embedded.vectors, state.memory["bank"], method.temperature, method.pseudo_threshold, chunk
+        )
+        height, width = (side // stride for side in batch["label"].shape[1:])
+        found = found.reshape(-1, height, width)
+        wanted = jnp.asarray(unlabelled)[batch["dataset"]][:, None, None]
+        label = jnp.where(wanted, spread(found, stride), batch["label"].astype(jnp.int32))
+        pixels = jnp.sum(wanted) * height * width
+        passed = jnp.sum(wanted & (found >= 0))
+        fraction = jnp.where(pixels > 0, passed / jnp.maximum(pixels, 1), jnp.nan)
+        return Prepared(label, {}, {"embedded": embedded, "metrics": {"pseudo_fraction": fraction}})
+
+    return prepare
+
+
+def bank(memory: dict) -> Bank:
+    """The prototypes in a memory of this objective, as it is in a state or as nested dicts from a checkpoint."""
+    found = memory["bank"]
+    return found if isinstance(found, Bank) else Bank(**found)
+
+
+def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.ndarray) -> Logits:
+    """Logits v . P_c / tau (METHOD.md section 4) over the classes `ids` alone, -2 / tau for a class never seen.
+
+    They are taken where evaluation's interpolation puts them.
+
+    Args:
+      model: the network under the head, and its projection.
+      method: values of the objective.
+      num_classes: C; not used.
+      ids: int [C_d], global ids of a dataset's classes.
+    """
+    del num_classes
+    encoder, stride = network.pixel_encoder(model), network.feature_stride(model)
+
+    def logits_of(variables: dict, images: jax.Array) -> jax.Array:
+        vectors = apply_evaluation(encoder, variables, images)
+        found = bank(variables["memory"])
+        similarity = jnp.einsum("bhwd,cd->bhwc", vectors, found.vectors[ids], precision=jax.lax.Precision.HIGHEST)
+        seen = found.seen[ids].reshape(1, 1, 1, -1)
+        # Below every cosine, and finite when windows are added up and resized.
+        logits = jnp.where(seen, similarity, -2.0) / method.temperature
+        # Trained on the labels y[::s, ::s], feature i describes pixel s i; for evaluation it is the middle of a cell.
+        for axis in () if method.label_stride else (1, 2):
+            logits = _at_cells(logits, axis, stride, images.shape[axis])
+        return logits
+
+    return logits_of
+
+
+def _at_cells(x: jax.Array, axis: int, stride: int, side: int) -> jax.Array:
+    """x [B,h,w,C], of the pixels 0, s, 2 s, .. of an axis, interpolated linearly in the middles of its n equal cells.
+
+    The n cells cover `side` pixels; beyond the last of the pixels its value goes on.
+    """
+    n = x.shape[axis]
+    at = np.clip((((np.arange(n) + 0.5) * side / n) - 0.5) / stride, 0, n - 1)
+    low = at.astype(np.int32)
+    share = np.expand_dims(at - low, [i for i in range(x.ndim) if i != axis]).astype(x.dtype)
+    high = jnp.take(x, np.minimum(low + 1, n - 1), axis=axis)
+    return (1 - share) * jnp.take(x, low, axis=axis) + share * high
+
+
+MDP = Objective(
+    functions,
+    two_views=True,
+    mixes=True,
+    unlabelled=True,
+    shardings=(*SHARDINGS, (r"bank/(vectors|images_seen)", PartitionSpec())),
+    scorer=scorer,
+    bank=bank,
+)

@@ -1,0 +1,15 @@
+"""The prototype loss alone: no sparse coding, no mixing (METHOD.md section 7)."""
+
+import dataclasses
+
+from mdp_jax.objectives import mdp
+from mdp_jax.objectives.objective import Functions, Setting
+
+
+def functions(setting: Setting) -> Functions:
+    """Those of the method without sparse coding."""
+    method = dataclasses.replace(setting.method, sparse_coding="off")
+    return mdp.functions(dataclasses.replace(setting, method=method))
+
+
+PROTOTYPE = dataclasses.replace(mdp.MDP, functions=functions, mixes=False)

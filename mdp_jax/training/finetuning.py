@@ -1,0 +1,100 @@
+"""Fine-tuning: one dataset, with MMSegmentation's settings, pretrained or from scratch (METHOD.md section 6)."""
+
+import functools
+import os
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mdp_jax import checks, configs, distributed, runtime
+from mdp_jax import config as configs_of
+from mdp_jax.data import label_space as label_spaces
+from mdp_jax.data import sources
+from mdp_jax.data.batches import pipeline
+from mdp_jax.evaluation import inference
+from mdp_jax.evaluation.scores import write_scores
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.reporting import runs
+from mdp_jax.training import loop, programs, sharding, workdir
+from mdp_jax.training.signals import Stop
+from mdp_jax.training.state import FinetuneState
+from mdp_jax.training.transfer import transfer
+
+
+def _variables(state: FinetuneState, mesh: Mesh) -> dict:
+    """The network as each process evaluates it by itself."""
+    return sharding.own_copy({"params": state.params, "batch_stats": state.batch_stats}, mesh)
+
+
+def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
+    """Fine-tunes, from the beginning or from the newest checkpoint of the workdir, and evaluates.
+
+    Args:
+      config: as configs.finetune() makes it.
+      folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events,
+        evaluation.json, report.html.
+
+    Returns:
+      The scores on the validation photos (evaluation/metrics.py).
+
+    Raises:
+      UserError: wrong config, bad data, or weights of another architecture.
+      NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
+      PreemptedError: the process was told to stop, and has saved a checkpoint.
+    """
+    with Stop() as stop, workdir.held(folder):
+        return _finetune(config, folder, stop)
+
+
+def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dict:
+    runtime.set_precision(untyped.model)
+    mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
+    checks.finetuning(untyped, mesh.size)
+    config = configs.typed(untyped)
+    dataset, photos = (
+        sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
+        for split in ("train", "val")
+    )
+    label_space = label_spaces.build([dataset])
+    workdir.require_free_or_same(folder, untyped, label_space)
+    for source in (dataset, photos):
+        sources.check_source(source, config.data.check_files)
+    drawn = {dataset.name: sources.photos_of(dataset)}
+    workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
+    program = programs.finetuning(config, mesh, label_space.num_classes)
+    state = program.make()
+    if config.init != "scratch" and not workdir.has_checkpoints(folder):
+        found = transfer(config.init, config.transfer, state.params, state.batch_stats)
+        state = state.replace(params=found.params, batch_stats=found.batch_stats)
+        state = jax.device_put(state, program.shardings)
+    folder = workdir.start(folder, untyped, label_space)
+    checkpoints = workdir.checkpoints(folder, config)
+    state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
+
+    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    normalise = Normalise.of(config.data, config.model.compute_dtype)
+    evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)
+    scores: dict = {}
+
+    def validate(state: FinetuneState) -> dict[str, float]:
+        scores.update(evaluator(_variables(state, mesh), lambda done: stop.check()))
+        return {f"val_{name}": scores[name] for name in ("mIoU", "mAcc", "aAcc")}
+
+    fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": drawn}
+    hooks = loop.Hooks(
+        meta=lambda step: fixed | {"next_batch": step}, validate=validate, validate_every=config.evaluate_every
+    )
+    batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), **processes)
+    left = config.steps - int(state.step)
+    state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop)
+    variables = _variables(state, mesh)
+    if not left:
+        scores = evaluator(variables)
+    if not distributed.is_main():
+        return scores
+    write_scores(folder, {photos.name: scores})
+    predict = functools.partial(evaluator.predict, variables)
+    sections = runs.finetune_sections(folder, photos, predict, scores)
+    runs.write_page(folder, f"Fine-tuning on {photos.name} from {config.init}", sections)
+    return scores

@@ -1,0 +1,108 @@
+"""The one training loop: batches through a step, and what happens after every so many steps."""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jax.sharding import Mesh
+
+from mdp_jax.configs import RunConfig
+from mdp_jax.errors import PreemptedError
+from mdp_jax.storage.checkpoints import Checkpoints
+from mdp_jax.training import sharding
+from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.programs import Program
+from mdp_jax.training.signals import Stop, StoppedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What a kind of training puts into the loop. With several processes each makes all calls.
+
+    Attributes:
+      meta: step -> JSON values that a checkpoint of it has with the state.
+      taken: called with every batch, NumPy arrays of this process.
+      row: called where metrics are logged or saved; numbers that the row of metrics.jsonl has with them.
+      validate: state -> {name: number}, logged; None for none.
+      validate_every: steps; 0 = after the last one alone.
+    """
+
+    meta: Callable[[int], dict]
+    taken: Callable[[dict], None] = lambda batch: None
+    row: Callable[[], dict] = dict
+    validate: Callable[[Any], dict] | None = None
+    validate_every: int = 0
+
+
+def train(
+    state: Any,
+    batches: Iterator[dict],
+    program: Program,
+    mesh: Mesh,
+    steps: int,
+    config: RunConfig,
+    folder: pathlib.Path,
+    checkpoints: Checkpoints,
+    hooks: Hooks,
+    stop: Stop,
+) -> Any:
+    """Takes the steps that are left.
+
+    Args:
+      state: to go on from; it is donated.
+      batches: from the first step that is left on; closed at the end.
+      program: of the run.
+      mesh: of the run.
+      steps: of the whole run.
+      config: how often things happen, and the batch.
+      folder: workdir.
+      checkpoints: of the workdir; closed at the end.
+      hooks: what else happens.
+      stop: entered by the caller.
+
+    Returns:
+      The state after the last step.
+
+    Raises:
+      NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
+      PreemptedError: the run was told to stop, and has saved a checkpoint.
+      UserError: a checkpoint cannot be written.
+    """
+    start = int(state.step)
+    stop.saving(True)
+    try:
+        with (
+            Monitor(folder, start, steps, config.batch, program.schedule) as monitor,
+            contextlib.closing(batches),
+        ):
+            for step in range(start + 1, steps + 1):
+                asked = time.perf_counter()
+                batch = next(batches)
+                monitor.waited(time.perf_counter() - asked)
+                hooks.taken(batch)
+                state, metrics = program.step(state, sharding.to_devices(batch, mesh))
+                monitor.record(step, metrics)
+                last, stopped = step == steps, stop.reached(step)
+                due = last or (hooks.validate_every and step % hooks.validate_every == 0)
+                validate = hooks.validate is not None and due and (last or not stopped)
+                save = stopped or last or step % config.checkpoint_every == 0
+                if save or validate or step % config.log_every == 0:
+                    monitor.flush(hooks.row())
+                if validate:
+                    try:
+                        monitor.write(step, hooks.validate(state))
+                    except StoppedError:
+                        save = stopped = True
+                    monitor.pause()
+                if save:  # after the flush: a state that is not finite is never saved
+                    checkpoints.save(step, state, hooks.meta(step))
+                if stopped and not last:
+                    message = f"told to stop; {folder} goes on after step {step} with the same command"
+                    raise PreemptedError(message, stop.status)
+    finally:
+        checkpoints.close()
+        stop.saving(False)
+    return state

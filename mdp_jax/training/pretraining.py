@@ -1,0 +1,113 @@
+"""Pretraining: one network, several datasets, one prototype per class of each (METHOD.md sections 2 to 5)."""
+
+import contextlib
+import functools
+import os
+
+import jax
+from ml_collections import ConfigDict
+
+from mdp_jax import checks, configs, distributed, runtime
+from mdp_jax import config as configs_of
+from mdp_jax.data import label_space as label_spaces
+from mdp_jax.data import sources
+from mdp_jax.data.batches import mixture, pipeline, stages
+from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.reporting import runs
+from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.training import loop, programs, sharding, workdir
+from mdp_jax.training.ledger import Ledger
+from mdp_jax.training.programs import Program
+from mdp_jax.training.signals import Stop
+from mdp_jax.training.state import PretrainState
+from mdp_jax.training.transfer import transfer
+
+
+def start_from(init: str, state: PretrainState, program: Program) -> PretrainState:
+    """The state of step 0 with backbone and decoder of a workdir or a file, in both encoders (METHOD.md section 1).
+
+    Args:
+      init: what `transfer` takes.
+      state: from scratch.
+      program: of the run.
+
+    Raises:
+      UserError: nothing there to start from, or another architecture.
+    """
+    found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
+    params = jax.device_put(found.params, program.shardings.params)
+    batch_stats = jax.device_put(found.batch_stats, program.shardings.batch_stats)
+    memory = jax.jit(program.init_memory, out_shardings=program.shardings.memory)(params, batch_stats)
+    return state.replace(params=params, batch_stats=batch_stats, memory=memory)
+
+
+def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
+    """Pretrains, from the beginning or from the newest checkpoint of the workdir.
+
+    Args:
+      config: as configs.pretrain() makes it.
+      folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
+
+    Raises:
+      UserError: wrong config, bad data, or weights of another architecture.
+      NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
+      PreemptedError: the process was told to stop, and has saved a checkpoint.
+    """
+    with Stop() as stop, workdir.held(folder):
+        _pretrain(config, folder, stop)
+
+
+def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> None:
+    runtime.set_precision(untyped.model)
+    mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
+    checks.pretraining(untyped, mesh.size)
+    config = configs.typed(untyped)
+    objective = OBJECTIVES[config.objective]
+    datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
+    label_space = label_spaces.build(datasets, config.label_space)
+    workdir.require_free_or_same(folder, untyped, label_space)
+    samples = sum(len(dataset) for dataset in datasets)
+    steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
+    for dataset in datasets:
+        sources.check_source(dataset, config.data.check_files)
+    photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
+    workdir.require_agreement(untyped, label_space, photos)
+    program = programs.pretraining(config, mesh, label_space, samples, starts)
+    state = program.make()
+    if config.init != "scratch" and not workdir.has_checkpoints(folder):
+        state = start_from(config.init, state, program)
+    folder = workdir.start(folder, untyped, label_space)
+    checkpoints = workdir.checkpoints(folder, config)
+    state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)
+    # One process goes on counting from what all of them counted.
+    ledger = Ledger(label_space, datasets, meta["ledger"] if meta and distributed.is_main() else None)
+    shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
+    if distributed.is_main():
+        warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
+        runs.print_datasets(datasets, shares, steps, config.batch, warmup_epochs)
+    batches_from = functools.partial(
+        pipeline.pretrain_batches,
+        config,
+        datasets,
+        label_space,
+        key_view=objective.two_views,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": photos}
+    hooks = loop.Hooks(
+        meta=lambda step: fixed | {"next_batch": step, "ledger": ledger.of_run().tolist()},
+        taken=ledger.add,
+        row=lambda: ledger.metrics(ledger.add_up()),
+    )
+    batches = batches_from(start_batch=int(state.step))
+    state = loop.train(state, batches, program, mesh, steps, config, folder, checkpoints, hooks, stop)
+    totals = ledger.add_up()
+    if not distributed.is_main():
+        return
+    with contextlib.closing(batches_from(start_batch=0)) as batches:
+        first_batch = next(batches)
+    tables = [runs.datasets_table(datasets, shares), ledger.table(totals, read_metrics(folder))]
+    bank = objective.bank(state.memory) if objective.bank else None
+    sections = runs.pretrain_sections(folder, label_space, bank, datasets, tables, first_batch)
+    runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)

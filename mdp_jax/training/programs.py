@@ -1,0 +1,101 @@
+"""What a run computes, as one record: its network, the state that it begins with, its step and its schedule.
+
+Nothing is compiled yet, so `mdp plan` lowers the same programs for machines that are not here.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import optax
+from jax.sharding import Mesh
+
+from mdp_jax.configs import FinetuneConfig, PretrainConfig
+from mdp_jax.data.batches import stages
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.models import network
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.objective import Setting
+from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.training import optim, sharding
+from mdp_jax.training.state import finetune_state, on_mesh, pretrain_state
+from mdp_jax.training.steps import FinetuneSetting, finetune_step, jitted, pretrain_step
+
+
+class Program(NamedTuple):
+    """A run on a mesh.
+
+    Attributes:
+      network: that the optimizer moves.
+      make: jitted () -> state of step 0 on the mesh.
+      shardings: of the state.
+      step: jitted (state, batch) -> (state, metrics); the state is donated.
+      schedule: learning rate by the number of steps taken.
+      init_memory: (params, batch_stats) -> memory of the objective at step 0; None in fine-tuning.
+    """
+
+    network: nn.Module
+    make: Callable[[], Any]
+    shardings: Any
+    step: Callable
+    schedule: optax.Schedule
+    init_memory: Callable | None = None
+
+
+def pretraining_schedule(config: PretrainConfig, samples: int, starts: Sequence[int]) -> optax.Schedule:
+    """Learning rate by step: in each stage a warm-up and half a cosine to 0 (METHOD.md sections 5 and 7).
+
+    Args:
+      config: of the run; the schedule's own values and the length are read.
+      samples: that all datasets hold together.
+      starts: steps at which the stages begin; of several each warms up for a tenth of its steps at most.
+    """
+    peak = config.optim.lr * config.batch / 256
+    warmup = round(config.optim.warmup_epochs * samples / config.batch)
+    lengths = [end - start for start, end in itertools.pairwise([*starts, stages.total_steps(config, samples)])]
+    warmups = [warmup] if len(lengths) == 1 else [min(warmup, length // 10) for length in lengths]
+    of_stages = [optim.cosine_with_warmup(peak, *stage) for stage in zip(warmups, lengths, strict=True)]
+    return optax.join_schedules(of_stages, starts[1:])
+
+
+def pretraining(
+    config: PretrainConfig, mesh: Mesh, label_space: LabelSpace, samples: int, starts: Sequence[int] = (0,)
+) -> Program:
+    """The program of `mdp pretrain`.
+
+    Args:
+      config: of the run.
+      mesh: see sharding.mesh_of.
+      label_space: of all datasets.
+      samples: that all datasets hold together.
+      starts: steps at which the stages begin (data/batches/stages.py); one for joint pretraining.
+    """
+    schedule = pretraining_schedule(config, samples, starts)
+    optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=False)
+    objective, setting = OBJECTIVES[config.objective], Setting.of(config, label_space, mesh.size)
+    functions = objective.functions(setting)
+    make = functools.partial(pretrain_state, functions, optimizer, config.data.crop, config.seed)
+    laid_out = on_mesh(make, mesh, sharding.state_rules(sharding.NETWORK_RULES, objective.shardings))
+    step = jitted(pretrain_step(setting, functions, optimizer), laid_out.shardings, mesh)
+    return Program(functions.network, *laid_out, step, schedule, functions.init)
+
+
+def finetuning(config: FinetuneConfig, mesh: Mesh, num_classes: int) -> Program:
+    """The program of `mdp finetune`.
+
+    Args:
+      config: of the run.
+      mesh: see sharding.mesh_of.
+      num_classes: of the dataset.
+    """
+    schedule = optim.polynomial(config.optim.lr, config.optim.lr_min, config.optim.power, config.steps)
+    optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=True)
+    segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
+    make = functools.partial(finetune_state, segmenter, optimizer, config.data.crop, config.seed, config.trainable)
+    laid_out = on_mesh(make, mesh, sharding.state_rules(sharding.NETWORK_RULES))
+    normalise = Normalise.of(config.data, config.model.compute_dtype)
+    setting = FinetuneSetting(normalise, config.trainable, config.loss_mean, config.seed, config.accumulate, mesh.size)
+    step = jitted(finetune_step(setting, segmenter, optimizer), laid_out.shardings, mesh)
+    return Program(segmenter, *laid_out, step, schedule)

@@ -1,0 +1,97 @@
+"""Being told to stop: by Ctrl-C, or by SIGTERM, with which TPU VMs, GKE and Slurm announce that they take a machine."""
+
+import os
+import signal
+import sys
+import threading
+from types import TracebackType
+
+import jax
+from jax.experimental import multihost_utils
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status of a process that a signal ended
+
+
+class StoppedError(Exception):
+    """Work that the run can do without was left, because the run was told to stop."""
+
+
+class Stop:
+    """Notices SIGINT and SIGTERM while it is entered, and says when the run is to stop.
+
+    One process: the first signal is noted while there are steps to save (`saving`), and ends the process at once
+    elsewhere; the second one ends it at once, whatever is under way. No exception is raised by a signal, since one in a
+    callback of JAX would be lost, and a thread waits for the signals, since Python would look at them only after a long
+    computation. Several processes: JAX's preemption service carries the notice of one to all, and names a step that all
+    of them still reach.
+
+    Attributes:
+      noted: number of the signal, 0 before there was one.
+    """
+
+    def __init__(self) -> None:
+        self.noted = 0
+        self._saving = False
+        self._alone = jax.process_count() == 1
+        self._entered = False
+
+    def __enter__(self) -> "Stop":
+        # Handlers are the main thread's; a caller who trains in another one has handlers of his own.
+        self._entered = self._alone and threading.current_thread() is threading.main_thread()
+        if self._entered:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._write, False)
+            self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+            self._before = {number: signal.signal(number, lambda *_: None) for number in STATUS}
+            threading.Thread(target=self._watch, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._entered:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._wakeup_before)
+            os.write(self._write, b"\0")
+            os.close(self._write)
+            self._entered = False
+
+    def saving(self, steps: bool) -> None:
+        """Says whether there are steps that the first signal should save."""
+        self._saving = steps
+
+    def reached(self, step: int) -> bool:
+        """Whether the run is to be saved and left after this step; every process must ask after every step."""
+        return bool(self.noted) if self._alone else multihost_utils.reached_preemption_sync_point(step)
+
+    def check(self) -> None:
+        """Leaves work that the run can do without.
+
+        Raises:
+          StoppedError: the run was told to stop. Never with several processes, which would not leave it together.
+        """
+        if self._alone and self.noted:
+            raise StoppedError
+
+    @property
+    def status(self) -> int:
+        """The exit status of a run that stopped."""
+        return STATUS.get(self.noted, STATUS[signal.SIGTERM])
+
+    def _watch(self) -> None:
+        while (number := os.read(self._read, 1)[0]) != 0:
+            if number not in STATUS:
+                continue
+            if self.noted or not self._saving:
+                _say("stopped at once")
+                os._exit(STATUS[number])
+            self.noted = number
+            _say("told to stop: the step under way is finished and saved; once more stops at once")
+        os.close(self._read)
+
+
+def _say(text: str) -> None:
+    """Writes a line to stderr past everything that may be in the middle of writing there."""
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar has hidden
+    os.write(2, f"{cursor}\nmdp: {text}\n".encode())

@@ -1,0 +1,59 @@
+"""Being told to stop: noted while there are steps to save, at once elsewhere and the second time."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mdp_jax.training.signals import STATUS, Stop, StoppedError
+
+# A process that says when it is ready, and then is in one call that lasts, as a long step is. SAVING, COUNT of signals.
+LONG_STEP = """
+import os, signal, sys, time
+from mdp_jax.training.signals import Stop
+with Stop() as stop:
+    stop.saving({saving})
+    print("ready", flush=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    deadline = time.monotonic() + 60
+    while not stop.noted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print("noted", flush=True)
+    import ctypes
+    ctypes.PyDLL(None).sleep(60)  # holds Python: no handler of Python's would run
+"""
+
+
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_the_first_one_is_noted_and_handlers_are_put_back(number):
+    before = {each: signal.getsignal(each) for each in STATUS}
+    with Stop() as stop:
+        stop.saving(True)
+        assert not stop.reached(1)
+        stop.check()
+        os.kill(os.getpid(), number)
+        deadline = time.monotonic() + 10
+        while not stop.noted and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert stop.reached(2) and stop.status == STATUS[number]
+        with pytest.raises(StoppedError):
+            stop.check()
+    assert {each: signal.getsignal(each) for each in STATUS} == before
+
+
+@pytest.mark.parametrize(("saving", "count"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_ends_at_once_elsewhere_and_the_second_time(saving, count, number):
+    program = [sys.executable, "-c", LONG_STEP.format(saving=saving)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(count):
+            process.send_signal(number)
+            if saving and count == 2:
+                time.sleep(0.5)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == STATUS[number]
+    assert "stopped at once" in said and "Traceback" not in said
