@@ -14,13 +14,15 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
-from jax._src.distributed import global_state
 from jax.experimental import multihost_utils
 
 from mdp_jax.errors import UserError
 
 _GOOGLE = "0x1ae0"  # vendor of a PCI device
 _PATIENCE = 10  # seconds that process 0 gives the others to say what is wrong with them, before it takes them down
+# Which process this is, and of how many. Noted while all of them are there: JAX would start the devices to tell, and
+# wait for processes that may have gone.
+_JOINED = {"process": 0, "count": 1}
 # What flags say, and the variables that say the same where a launcher cannot give each process flags of its own.
 VARIABLES = {"coordinator": "MDP_COORDINATOR", "processes": "MDP_PROCESSES", "process": "MDP_PROCESS"}
 
@@ -95,6 +97,8 @@ def start(args: argparse.Namespace) -> None:
             jax.distributed.initialize(*address, cluster_detection_method="deactivate")
         elif on_a_cluster(os.environ):
             jax.distributed.initialize()
+        if jax.distributed.is_initialized():
+            _JOINED.update(process=jax.process_index(), count=jax.process_count())
     except ValueError as error:
         raise UserError(f"the processes of this run cannot find each other: {_first_line(error)}") from None
     except RuntimeError as error:
@@ -108,12 +112,11 @@ def leave(status: int, said: str = "") -> None:
     JAX would wait minutes for them to end too, and then end with a status of its own, by which launchers would start
     the run again.
     """
-    # Not jax.process_count(), which would start the devices and wait for processes that may have gone.
-    if (global_state.num_processes or 1) > 1:
+    if _JOINED["count"] > 1:
         sys.stderr.write(said)
         sys.stdout.flush()
         sys.stderr.flush()
-        if global_state.process_id == 0:
+        if _JOINED["process"] == 0:
             time.sleep(_PATIENCE)
         os._exit(status)
 

@@ -9,7 +9,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "mdp_jax").rglob("*.py"))
-LOOPS = {("pretrain.py", "train"), ("finetune.py", "train")}
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=["lint", "format"])
@@ -18,20 +17,29 @@ def test_ruff(arguments):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_files_stay_under_400_lines():
-    long = {path.name: lines for path in SOURCES if (lines := len(path.read_text().splitlines())) >= 400}
-    assert not long
-
-
-def test_functions_stay_under_50_lines():
-    long = {}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                lines = node.end_lineno - node.lineno + 1
-                if lines > (150 if (path.name, node.name) in LOOPS else 50):
-                    long[f"{path.name}:{node.name}"] = lines
-    assert not long
+# The rooms of the house, from the top down: who imports whom runs downwards only (docs/architecture.md).
+FLOORS = (
+    ("cli", "__main__", "__init__", "api"),
+    ("commands",),
+    ("reproduction",),
+    ("studies",),
+    ("benchmarks",),
+    ("planning", "parity"),
+    ("training",),
+    ("evaluation",),
+    ("checks",),
+    ("objectives",),
+    ("weights",),
+    ("data",),
+    ("models",),
+    ("reporting",),
+    ("storage",),
+    ("method",),
+    ("config",),
+    ("configs", "python_files", "distributed", "runtime"),
+    ("errors",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
 def _imports(path):
@@ -62,3 +70,43 @@ def test_public_functions_have_docstrings():
         and not ast.get_docstring(node)
     ]
     assert not missing
+
+
+def _room(module):
+    """The room of mdp_jax that a module is in, or None."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "mdp_jax" and len(parts) > 1 else None
+
+
+def _statically_imported(path):
+    """Modules of mdp_jax that a file imports, at its top or in a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (
+                [f"mdp_jax.{alias.name}" for alias in node.names] if node.module == "mdp_jax" else [node.module]
+            )
+
+
+def test_imports_run_downwards():
+    upwards = []
+    for path in SOURCES:
+        room = path.relative_to(ROOT / "mdp_jax").with_suffix("").parts[0]
+        for module in _statically_imported(path):
+            other = _room(module)
+            if other is not None and other != room and FLOOR_OF[other] <= FLOOR_OF[room]:
+                upwards.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not upwards
+
+
+def test_no_import_from_private_modules_of_libraries():
+    private = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in SOURCES
+        for module in _imports(path)
+        if module.split(".")[0] != "mdp_jax"
+        and any(part.startswith("_") for part in module.split("."))
+        and not module.startswith("__future__")
+    ]
+    assert not private

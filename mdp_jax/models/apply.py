@@ -5,6 +5,8 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
+Network = nn.Module  # what others call it, since Linen is imported in models alone
+
 
 class Outputs(NamedTuple):
     """Of a network in training.
@@ -19,7 +21,7 @@ class Outputs(NamedTuple):
 
 
 def apply_training(
-    model: nn.Module, params: dict, batch_stats: dict, images: jax.Array, rngs: dict[str, jax.Array] | None = None
+    model: Network, params: dict, batch_stats: dict, images: jax.Array, rngs: dict[str, jax.Array] | None = None
 ) -> Outputs:
     """Applies a network with the statistics of the batch, which move the running ones.
 
@@ -35,7 +37,7 @@ def apply_training(
     return Outputs(values, updated.get("batch_stats", {}))
 
 
-def apply_evaluation(model: nn.Module, variables: dict, images: jax.Array) -> jax.Array:
+def apply_evaluation(model: Network, variables: dict, images: jax.Array) -> jax.Array:
     """Applies a network with its running statistics.
 
     Args:

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ from mdp_jax.configs import MethodConfig, ModelConfig, PretrainConfig, PretrainM
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
+from mdp_jax.models.apply import Network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.parts import Mean
 
@@ -107,7 +107,7 @@ class Functions(NamedTuple):
       update: (state before the step, params after the optimizer, batch, `carry`) -> memory after the step, metrics.
     """
 
-    network: nn.Module
+    network: Network
     init: Callable
     prepare: Callable
     loss: Callable

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import optax
 from jax.sharding import Mesh
 
@@ -16,6 +15,7 @@ from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.data.batches import stages
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.models import network
+from mdp_jax.models.apply import Network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.objective import Setting
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -36,7 +36,7 @@ class Program(NamedTuple):
       init_memory: (params, batch_stats) -> memory of the objective at step 0; None in fine-tuning.
     """
 
-    network: nn.Module
+    network: Network
     make: Callable[[], Any]
     shardings: Any
     step: Callable

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from mdp_jax.models.apply import Network
 from mdp_jax.objectives.objective import Functions
 from mdp_jax.training import sharding
 
@@ -62,7 +62,7 @@ class Variables(NamedTuple):
     batch_stats: dict
 
 
-def initial_variables(model: nn.Module, crop: tuple[int, int], seed: int) -> Variables:
+def initial_variables(model: Network, crop: tuple[int, int], seed: int) -> Variables:
     """Seeded weights of a network for crops of this height and width."""
     # Two images, so that the statistics of pooled features are defined.
     found = model.init(jax.random.key(seed), jnp.zeros((2, *crop, 3), jnp.float32), train=False)
@@ -84,7 +84,7 @@ def trainable_parts(params: dict, trainable: str) -> dict:
 
 
 def finetune_state(
-    segmenter: nn.Module, optimizer: optax.GradientTransformation, crop: tuple[int, int], seed: int, trainable: str
+    segmenter: Network, optimizer: optax.GradientTransformation, crop: tuple[int, int], seed: int, trainable: str
 ) -> FinetuneState:
     """The state before the first step, from scratch. Pure; to be jitted by `on_mesh`."""
     params, batch_stats = initial_variables(segmenter, crop, seed)

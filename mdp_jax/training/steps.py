@@ -4,14 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 from mdp_jax.method import mixing
-from mdp_jax.models.apply import apply_training
+from mdp_jax.models.apply import Network, apply_training
 from mdp_jax.models.network import upsample
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.objective import Functions, Query, Setting
@@ -120,7 +119,7 @@ class FinetuneSetting(NamedTuple):
     devices: int
 
 
-def finetune_step(setting: FinetuneSetting, segmenter: nn.Module, optimizer: optax.GradientTransformation) -> Callable:
+def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax.GradientTransformation) -> Callable:
     """The step of METHOD.md section 6: cross entropy of the logits brought to the labels' size.
 
     Args:
