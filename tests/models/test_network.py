@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from configs import base
 from mdp_jax.errors import UserError
-from mdp_jax.models import network
+from mdp_jax.models import network, resizing
 from mdp_jax.models.network import pixel_encoder, segmenter, upsample
 from tests.models import seeded
 
@@ -90,7 +90,7 @@ def test_most_likely_class_in_bands_of_rows(monkeypatch, most, bands):
     expected = np.argmax(upsample(logits, (25, 13)), axis=-1)
     looped = []
     genuine = jax.lax.map
-    monkeypatch.setattr(network, "MOST_LOGITS", most)
+    monkeypatch.setattr(resizing, "MOST_LOGITS", most)
     monkeypatch.setattr(jax.lax, "map", lambda function, rows: looped.append(len(rows)) or genuine(function, rows))
     found = network.most_likely(logits, (25, 13))
     np.testing.assert_array_equal(found, expected.astype(np.int32), strict=True)
@@ -124,12 +124,12 @@ def test_eight_devices_equal_one():
     decoder = segmenter(narrow(base.finetune()), 5).decoder
     x = seeded.image("mesh", (8, 5, 6, 4)).astype(np.float32)
     factor = seeded.image("factor", (8, 5, 6, seeded.CHANNELS)).astype(np.float32)
-    variables = seeded.variables(jax.eval_shape(lambda: decoder.init(jax.random.key(0), x, train=False)))
+    variables = seeded.variables(jax.eval_shape(lambda: decoder.init(jax.random.key(0), {8: x}, train=False)))
 
     @seeded.quick_jit
     def step(variables, x, factor):
         def loss(params):
-            y, updated = decoder.apply({**variables, "params": params}, x, train=True, mutable="batch_stats")
+            y, updated = decoder.apply({**variables, "params": params}, {8: x}, train=True, mutable="batch_stats")
             return (y * factor).mean(), (y, updated)
 
         return jax.grad(loss, has_aux=True)(variables["params"])

@@ -11,6 +11,7 @@ from mdp_jax.training.state import PretrainState
 from mdp_jax.weights import layouts
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.torch_weights import to_torch
+from tests import tiny
 from tests.weights import seeded_weights as weights
 
 PARTS = ("backbone", "decoder")
@@ -21,7 +22,7 @@ def their_state(variables, layout="mmseg", alone=False):
     ours = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     if alone:
         ours = {key: array for key, array in ours.items() if key.startswith("backbone.")}
-    modules = layouts.modules_for(layout, ours)
+    modules = layouts.modules_for(tiny.finetune_config(model__decoder__layout=layout).model, layout, alone)
     state = {layouts.rename(key, modules): array for key, array in ours.items()}
     extra = {"torchvision": "fc.weight" if alone else "aux_classifier.4.bias", "mmseg": "auxiliary_head.conv_seg.bias"}
     bn = layouts.rename("backbone.bn1.num_batches_tracked", modules)

@@ -29,11 +29,12 @@ BY_HAND = {
 def test_every_leaf_of_the_published_models_has_its_place_and_comes_back(name):
     keys = published.keys(f"mmseg/{name}")
     found = layouts.find(empty(keys), name)
-    layouts.require_same(found, found.parts(), architecture.expected_shapes(found), name)
+    model = architecture.model_of(found)
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), name)
     assert len(found.keys) + len(found.skipped) == len(keys)
     auxiliary = {key for key in keys if key.startswith("auxiliary_head.") and not key.endswith("tracked")}
     assert {leaf.key for leaf in found.skipped if not leaf.key.endswith("tracked")} == auxiliary
-    source = convert.Weights(found.layout, found.of_parts(convert.PARTS), found.keys, (), ())
+    source = convert.Weights(model, found.of_parts(convert.PARTS), found.keys, (), ())
     state, leaves = convert.to_layout(source, "mmseg")
     expected = {key: shape for key, shape in keys.items() if not key.startswith("auxiliary_head.")}
     assert {key: array.shape for key, array in state.items()} == expected
