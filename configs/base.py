@@ -137,7 +137,8 @@ def _data(crop: tuple[int, int]) -> ConfigDict:
 def _model(dropout: float) -> ConfigDict:
     return ConfigDict(
         {
-            "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem
+            # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem
+            "backbone": "resnet50",
             "width": 1.0,  # multiplies every channel count of the backbone
             "output_stride": 8,  # 8 or 16
             "decoder": {

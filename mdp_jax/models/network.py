@@ -41,8 +41,9 @@ class Segmenter(nn.Module):
     """Images [B,H,W,3], normalised, to logits at feature resolution, [B,h,w,C], float32 or wider.
 
     h = ceil(H/s), w = ceil(W/s), s = `feature_stride`. Parameters {"backbone", "decoder", "classifier"}. With `train`,
-    "batch_stats" must be mutable (there is no such collection in a network without batch normalisation), and the stream "dropout" given where a rate is positive. With `frozen_body` everything under the classifier
-    runs as in evaluation (running statistics, no dropout) and lets no gradient through (METHOD.md section 6).
+    "batch_stats" must be mutable (a network without batch normalisation has no such collection), and the stream
+    "dropout" given where a rate is positive. With `frozen_body` everything under the classifier runs as in evaluation
+    (running statistics, no dropout) and lets no gradient through (METHOD.md section 6).
     """
 
     backbone: nn.Module

@@ -207,8 +207,8 @@ def require_sound(where: str, key: str, array: np.ndarray) -> None:
         wrong |= array < 0
     if wrong.any():
         raise UserError(
-            f"{where}: {key} holds {array[wrong][0]:g} ({wrong.sum()} of {array.size} values); expected finite weights, "
-            "and variances from 0: the file is damaged, or the training that wrote it diverged"
+            f"{where}: {key} holds {array[wrong][0]:g} ({wrong.sum()} of {array.size} values); expected finite weights "
+            "and variances from 0: it is damaged, or the training that wrote it diverged"
         )
 
 

@@ -160,7 +160,10 @@ def test_wrong_architectures(runs, tmp_path, capsys):
         ),
         (state | {"backbone.conv1.weight": np.float32(1)}, "backbone.conv1.weight has shape (), expected (1, 3, 7, 7)"),
         (state | {"neck.weight": np.zeros(3, np.float32)}, "neck.weight (3,) is not in this network"),
-        ({"features.0.weight": np.zeros((8, 3, 3, 3), np.float32)}, "expected a ResNet or DeepLabV3"),
+        (
+            {"features.0.weight": np.zeros((8, 3, 3, 3), np.float32)},
+            "leaves like features.0.weight; expected weights of a backbone (resnet18, ",
+        ),
     ]:
         weights.write_file(tmp_path / "in.safetensors", changed)
         arguments = ["--from", "mmseg", "--to", "mmseg", tmp_path / "in.safetensors", tmp_path / "out.safetensors"]

@@ -193,6 +193,4 @@ def _entry(depth: str, deep_stem: bool = False) -> Backbone:
     )
 
 
-BACKBONES = {depth: _entry(depth) for depth in DEPTHS} | {
-    depth + V1C: _entry(depth, deep_stem=True) for depth in DEPTHS
-}
+BACKBONES = {name: _entry(name) for name in DEPTHS} | {name + V1C: _entry(name, deep_stem=True) for name in DEPTHS}

@@ -15,8 +15,8 @@ class ASPPDecoder(nn.Module):
     """What decoders with atrous spatial pyramid pooling share: fields and branches.
 
     It is called with {stride: features [B,h,w,in]}, among them those at `output_stride`, and gives [B,h,w,channels] in
-    `dtypes.compute`. `rates` are the dilations of the 3x3 branches, which are made of `block`. `dropout` is the layout's
-    rate, wherever it has its dropout; `classifier_dropout` is the part of it that belongs to the classifier.
+    `dtypes.compute`. `rates` are the dilations of the 3x3 branches, which are made of `block`. `dropout` is the rate
+    wherever the layout has its dropout; `classifier_dropout` is the part of it that belongs to the classifier.
     """
 
     channels: int

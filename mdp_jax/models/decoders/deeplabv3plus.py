@@ -15,7 +15,7 @@ FINE = 4  # the stride of the features that the pyramid's are joined with, and o
 
 
 class DeepLabV3Plus(ASPPDecoder):
-    """ASPP of separable convolutions, enlarged and joined with the features at stride 4, then two separable convolutions.
+    """ASPP of separable convolutions, enlarged and joined with the features at stride 4; two separable convolutions.
 
     It is called with {4: [B,H/4,W/4,c1], output_stride: [B,h,w,in]} and gives [B,H/4,W/4,channels] in `dtypes.compute`.
     Of the features at stride 4 a 1x1 convolution keeps 3/32 of `channels`: 48 of 512, 12 of 128, as in MMSegmentation's

@@ -1,4 +1,4 @@
-"""Names of ResNets: torchvision's `resnet18` to `resnet101`, MMSegmentation's `ResNet` and `ResNetV1c`, open-mmlab's files.
+"""Names of ResNets: torchvision's, MMSegmentation's `ResNet` and `ResNetV1c`, and those of open-mmlab's files.
 
 The modules are named here as there.
 """
