@@ -24,6 +24,15 @@ def test_resnet50_equals_torchvisions(torch_outputs):
     np.testing.assert_allclose(y[..., ::64], expected, atol=3e-6 * np.abs(expected).max())
 
 
+def test_resnet50_with_a_deep_stem_equals_mmsegmentations(torch_outputs):
+    model = ResNet("resnet50", 64, 8, FLOAT32, deep_stem=True)
+    x = seeded.image("image", seeded.SIZE).astype(np.float32)
+    y = seeded.quick_jit(lambda v, x: model.apply(v, x, train=False))(seeded.variables(shapes(model)), x)
+    for stride, step in ((4, 16), (8, 64)):
+        expected = torch_outputs("mmseg_resnet50_v1c")[str(stride)]
+        np.testing.assert_allclose(y[stride][..., ::step], expected, atol=3e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(
     "backbone, parameters",
     # torchvision 0.29: resnet50 25,557,032 less the classifier's 2048 * 1000 + 1000, and so on.
