@@ -8,6 +8,8 @@ from mdp_jax.models.entries import Backbone, Decoder, DecoderNames
 from mdp_jax.models.layers import Conv, Dtypes
 from mdp_jax.weights.names import Recognised
 
+# Of tests/tiny.py, with both.
+OVERRIDES = {"model__backbone": "plain", "model__decoder__name": "plain"}
 ONLY_THEIRS = {"mmseg": ("head.weight",)}
 
 

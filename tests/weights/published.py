@@ -24,7 +24,8 @@ MMSEG_BACKBONES = {  # name here: type and depth there
     **{f"resnet{depth}": ("ResNet", depth) for depth in (18, 34, 50, 101)},
     **{f"resnet{depth}_v1c": ("ResNetV1c", depth) for depth in (18, 50, 101)},
 }
-MMSEG_SEGMENTORS = ("deeplabv3_r50-d8", "deeplabv3plus_r50-d8")
+MMSEG_BACKBONE_OF = {"deeplabv3_r50-d8": "resnet50", "deeplabv3plus_r50-d8": "resnet50_v1c"}
+MMSEG_SEGMENTORS = tuple(MMSEG_BACKBONE_OF)
 MMSEG = (*MMSEG_BACKBONES, *MMSEG_SEGMENTORS)
 
 
