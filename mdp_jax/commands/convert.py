@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         choices=(WORKDIR, *LAYOUTS),
         required=True,
-        help="what IN is: mdp: a workdir of mdp pretrain or mdp finetune; torchvision or mmseg: a file in that layout",
+        help=f"what IN is: {WORKDIR}: the workdir of a run; {' or '.join(LAYOUTS)}: a file in that layout",
     )
     parser.add_argument("--to", dest="target", choices=tuple(LAYOUTS), required=True, help="layout of OUT")
     parser.add_argument(

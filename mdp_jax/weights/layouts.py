@@ -17,7 +17,7 @@ from mdp_jax.weights.names import names_of
 LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg}
 ALONE = "alone"  # in place of a layout: a backbone and nothing else
 COUNTER = "num_batches_tracked"
-_SKIPPED = torchvision.SKIPPED | mmseg.SKIPPED
+_SKIPPED = {module: why for library in LAYOUTS.values() for module, why in library.SKIPPED.items()}
 _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _SHOWN = 4  # leaves that an error names
 
@@ -132,7 +132,13 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     whole = [name for name, library in LAYOUTS.items() if {"backbone", library.HEAD} <= starts]
     layout = whole[0] if whole else ALONE
     weights = [key for key in state if key.split(".")[0] not in _SKIPPED]
-    backbone, modules = _backbone(weights, "backbone." if "backbone" in starts else "", whole or LAYOUTS, where)
+    prefix = "backbone." if "backbone" in starts else ""
+    backbone, modules = _backbone([key for key in weights if key.startswith(prefix)], prefix, whole or LAYOUTS)
+    if not any(key.startswith(f"{module}.") for key in weights for module in modules.values()):
+        raise UserError(
+            f"{where}: leaves like {min(state)}; expected weights of a backbone ({', '.join(BACKBONES)}), or of a "
+            f"network with one, under the names of {' or '.join(LAYOUTS)}"
+        )
     decoder = ""
     if whole:
         decoder, names = _decoder(weights, layout)
@@ -153,22 +159,15 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     return Found(where, layout, backbone, decoder, state, modules, keys, tuple(strangers), tuple(skipped))
 
 
-def _backbone(keys: list[str], prefix: str, layouts: Iterable[str], where: str) -> tuple[str, dict[str, str]]:
+def _backbone(keys: list[str], prefix: str, layouts: Iterable[str]) -> tuple[str, dict[str, str]]:
     """The backbone whose names explain the keys best, and its modules."""
-    keys = [key for key in keys if key.startswith(prefix)]
     candidates = [
         (name, _below("backbone", names.modules(name, layout), prefix))
         for layout in layouts
         for name in BACKBONES
         if (names := names_of(name))
     ]
-    found = min(candidates, key=lambda candidate: _misfit(keys, candidate[1]))
-    if not any(key.startswith(f"{module}.") for key in keys for module in found[1].values()):
-        raise UserError(
-            f"{where}: leaves like {min(keys)}; expected weights of a backbone ({', '.join(BACKBONES)}), or of a "
-            f"network with one, under the names of {' or '.join(LAYOUTS)}"
-        )
-    return found
+    return min(candidates, key=lambda candidate: _misfit(keys, candidate[1]))
 
 
 def _decoder(keys: list[str], layout: str) -> tuple[str, dict[str, str]]:

@@ -237,3 +237,8 @@ def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new)
         weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(buffers)) == len(buffers)
+
+
+def test_a_file_of_a_classifier_and_nothing_else(tmp_path, new):
+    path = weights.write_file(tmp_path / "x.safetensors", {"fc.weight": np.zeros((3, 4), np.float32)})
+    refused(path, new["mmseg"], "leaves like fc.weight", "expected weights of a backbone")
