@@ -143,21 +143,3 @@ class ConvBlock(nn.Module):
         conv = Conv(self.features, self.kernel, self.dtypes, dilation=self.dilation, groups=self.groups, name="conv")
         y = conv(x)
         return nn.relu(BatchNorm(self.dtypes, name="bn")(y, train))
-
-
-class SeparableBlock(nn.Module):
-    """A convolution of each channel by itself ("depthwise_conv"), then a 1x1 convolution ("pointwise_conv").
-
-    Each with batch normalisation and ReLU, as MMCV's `DepthwiseSeparableConvModule`.
-    """
-
-    features: int
-    kernel: int
-    dtypes: Dtypes
-    dilation: int = 1
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        channels = x.shape[-1]
-        depthwise = ConvBlock(channels, self.kernel, self.dtypes, self.dilation, channels, name="depthwise_conv")
-        return ConvBlock(self.features, 1, self.dtypes, name="pointwise_conv")(depthwise(x, train), train)

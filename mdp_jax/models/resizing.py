@@ -8,18 +8,32 @@ MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in 
 
 
 def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Bilinear interpolation of [B,h,w,C] to [B,H,W,C], size = (H, W), in float32 or wider.
+    """Bilinear interpolation, as PyTorch's `F.interpolate(mode="bilinear", align_corners=False)`.
 
-    As PyTorch's `F.interpolate(mode="bilinear", align_corners=False)`: no antialiasing, also when shrinking.
+    There is no antialiasing, also when shrinking.
+
+    Args:
+      logits: [B,h,w,C].
+      size: (H, W).
+
+    Returns:
+      [B,H,W,C] in float32 or wider.
     """
     rows, columns = (_interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
     return _interpolated(logits, rows, columns)
 
 
 def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The class of the greatest logit at each pixel, int32 [B,H,W], of [B,h,w,C] brought to size = (H, W).
+    """The class of the greatest logit at each pixel of the logits brought to a size.
 
     In bands of rows, one after another, where the logits of all pixels would be more than MOST_LOGITS numbers.
+
+    Args:
+      logits: [B,h,w,C].
+      size: (H, W).
+
+    Returns:
+      int32 [B,H,W].
     """
     height, width = size
     bands = min(-(-len(logits) * height * width * logits.shape[-1] // MOST_LOGITS), height)
@@ -36,7 +50,7 @@ def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jnp.moveaxis(labels, 0, 1).reshape(len(logits), -1, width)[:, :height]
 
 
-def _interpolated(logits: jax.Array, rows, columns) -> jax.Array:
+def _interpolated(logits: jax.Array, rows: jax.typing.ArrayLike, columns: jax.typing.ArrayLike) -> jax.Array:
     """[B,h,w,C] by matrices [H,h] and [W,w] to [B,H,W,C], in float32 or wider."""
     logits = logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
     rows, columns = (jnp.asarray(matrix, logits.dtype) for matrix in (rows, columns))

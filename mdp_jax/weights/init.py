@@ -1,7 +1,9 @@
 """Training that starts from a file of weights: `--init FILE` (METHOD.md section 1)."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +30,20 @@ class Report:
         return [*self.notes, *(_line(status, note, leaves) for (status, note), leaves in groups.items())]
 
 
+class Loaded(NamedTuple):
+    """A network that starts from a file, and what became of every leaf."""
+
+    params: dict
+    batch_stats: dict
+    report: Report
+
+
 def _line(status: str, note: str, leaves: list[Leaf]) -> str:
     more = f" .. {leaves[-1].key}" if len(leaves) > 1 else ""
     return f"{status} {len(leaves)}: {leaves[0].key}{more} ({note})"
 
 
-def load_init(path, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> tuple[dict, dict, Report]:
+def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> Loaded:
     """Replaces parts of a new network by those that a file of torchvision's or MMSegmentation's weights has.
 
     A part that the file lacks stays as it is: the decoder, with a file of ImageNet weights, or another decoder. A part
@@ -46,7 +56,7 @@ def load_init(path, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> 
       parts: names of the parts to take where they fit.
 
     Returns:
-      params and batch_stats with new arrays, in the old ones' dtypes, in those parts; the report.
+      params and batch_stats with new arrays, in the old ones' dtypes, in those parts, and what became of the leaves.
 
     Raises:
       UserError: a file that cannot be read, none of the parts in it, a part of another architecture, or values that are
@@ -75,7 +85,7 @@ def load_init(path, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> 
     new_params, new_stats = (
         _placed(new, old) for new, old in zip(from_torch(loaded), (params, batch_stats), strict=True)
     )
-    return params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes))
+    return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes)))
 
 
 def _theirs(found: Found, part: str) -> dict:
@@ -106,7 +116,7 @@ def _classes(classifier: Mapping) -> int:
     return max((array.shape[0] for array in classifier.values() if array.ndim), default=0)
 
 
-def _narrowed(path, loaded: dict, params: Mapping) -> list[str]:
+def _narrowed(path: str | os.PathLike, loaded: dict, params: Mapping) -> list[str]:
     """Casts leaves that are wider than the network's; a value that does not fit is an error."""
     dtype = jax.tree.leaves(params)[0].dtype
     wider = [key for key, array in loaded.items() if array.dtype.itemsize > dtype.itemsize]

@@ -90,7 +90,7 @@ def test_sharding_splits_the_output_channels_of_kernels(name, head):
     module = network.pixel_encoder(model) if head == "projection" else network.segmenter(model, 3)
     params = shapes(module)[1]["params"]
     for leaf, specs in rules_of(params, model, head).items():
-        whole = not leaf.endswith("kernel") or leaf.startswith("classifier/") or "c1_bottleneck" in leaf
+        whole = not leaf.endswith("kernel") or any(name in leaf for name in ("classifier", "c1_bottle", "depthwise"))
         assert [tuple(spec) for spec in specs] == [() if whole else (None, None, None, "fsdp")], leaf
 
 

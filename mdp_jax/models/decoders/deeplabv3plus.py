@@ -8,10 +8,28 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.models.decoders.deeplabv3 import SIZED_BY, ASPPDecoder, mmseg_modules, mmseg_rates
 from mdp_jax.models.entries import CONVOLUTIONS_SPLIT, Decoder, DecoderNames
-from mdp_jax.models.layers import ConvBlock, Dtypes, SeparableBlock
+from mdp_jax.models.layers import ConvBlock, Dtypes
 from mdp_jax.models.resizing import upsample
 
 FINE = 4  # the stride of the features that the pyramid's are joined with, and of the outputs
+
+
+class SeparableBlock(nn.Module):
+    """A convolution of each channel by itself ("depthwise_conv"), then a 1x1 convolution ("pointwise_conv").
+
+    Each with batch normalisation and ReLU, as MMCV's `DepthwiseSeparableConvModule`.
+    """
+
+    features: int
+    kernel: int
+    dtypes: Dtypes
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        depthwise = ConvBlock(channels, self.kernel, self.dtypes, self.dilation, channels, name="depthwise_conv")
+        return ConvBlock(self.features, 1, self.dtypes, name="pointwise_conv")(depthwise(x, train), train)
 
 
 class DeepLabV3Plus(ASPPDecoder):
@@ -50,14 +68,17 @@ def _mmseg_modules(rates: int) -> dict[str, str]:
     }
 
 
-# The few channels of c1_bottleneck are often no multiple of the number of devices.
-_FINE_WHOLE = (r"c1_bottleneck/.*kernel", PartitionSpec())
+# Small kernels whose numbers of channels, 48 and 512 + 48, are often no multiple of the number of devices.
+_SMALL = r"(c1_bottleneck|.*depthwise_conv)/.*kernel"
 
 DECODER = Decoder(
     make=make,
     reads=lambda output_stride: (FINE, output_stride),
     writes=lambda output_stride: FINE,
     normalisation="batch",
-    sharding=(_FINE_WHOLE, *((rf"(?!c1_bottleneck/.*kernel){pattern}", spec) for pattern, spec in CONVOLUTIONS_SPLIT)),
+    sharding=(
+        (_SMALL, PartitionSpec()),
+        *((f"(?!{_SMALL}){pattern}", spec) for pattern, spec in CONVOLUTIONS_SPLIT),
+    ),
     layouts={"mmseg": DecoderNames(_mmseg_modules, mmseg_rates, SIZED_BY)},
 )
