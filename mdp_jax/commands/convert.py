@@ -126,8 +126,9 @@ def _network_note(config) -> str:
     model, decoder = config.model, config.model.decoder
     return (
         f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g} at output stride "
-        f"{model.output_stride}, the decoder {decoder.name} of {decoder.channels} channels with rates {tuple(decoder.rates)}, and RGB "
-        f"images normalised with mean {tuple(config.data.mean)} and std {tuple(config.data.std)}"
+        f"{model.output_stride}, the decoder {decoder.name} of {decoder.channels} channels with rates "
+        f"{tuple(decoder.rates)}, and RGB images normalised with mean {tuple(config.data.mean)} and std "
+        f"{tuple(config.data.std)}"
     )
 
 
