@@ -137,11 +137,15 @@ def _data(crop: tuple[int, int]) -> ConfigDict:
 def _model(dropout: float) -> ConfigDict:
     return ConfigDict(
         {
-            "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101
+            # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem
+            "backbone": "resnet50",
             "width": 1.0,  # multiplies every channel count of the backbone
             "output_stride": 8,  # 8 or 16
             "decoder": {
-                "layout": "mmseg",  # mmseg or torchvision: the two published shapes of DeepLabV3
+                # deeplabv3; or deeplabv3plus, which joins features of stride 4 and gives features of stride 4.
+                "name": "deeplabv3",
+                # Of deeplabv3: mmseg or torchvision, its two published shapes; of deeplabv3plus: mmseg.
+                "layout": "mmseg",
                 "channels": 512,
                 "rates": (12, 24, 36),
                 "dropout": dropout,

@@ -80,7 +80,9 @@ class FinetuneDataConfig(DataConfig):
 class DecoderConfig:
     """What stands between backbone and head (METHOD.md sections 2 and 6)."""
 
-    layout: str = "mmseg"  # mmseg or torchvision: the two published shapes of DeepLabV3
+    # deeplabv3; or deeplabv3plus, which joins features of stride 4 and gives features of stride 4.
+    name: str = key("deeplabv3", before="deeplabv3")
+    layout: str = "mmseg"  # of deeplabv3: mmseg or torchvision, its two published shapes; of deeplabv3plus: mmseg
     channels: int = 512
     rates: tuple[int, ...] = (12, 24, 36)
     dropout: float = 0.0
@@ -90,7 +92,7 @@ class DecoderConfig:
 class ModelConfig:
     """The network under the head (METHOD.md section 2)."""
 
-    backbone: str = "resnet50"  # resnet18, resnet34, resnet50, resnet101
+    backbone: str = "resnet50"  # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem
     width: float = 1.0  # multiplies every channel count of the backbone
     output_stride: int = 8  # 8 or 16
     decoder: DecoderConfig = DecoderConfig()

@@ -53,7 +53,7 @@ def _imports(path):
 @pytest.mark.parametrize(("package", "folders"), [("flax.linen", {"models"}), ("torch", {"parity", "weights"})])
 def test_imported_in_one_place_alone(package, folders):
     users = {
-        path.parent.name
+        path.relative_to(ROOT / "mdp_jax").parts[0]
         for path in SOURCES
         if any(name == package or name.startswith(package + ".") for name in _imports(path))
     }

@@ -181,7 +181,7 @@ def comparable(config: ConfigDict, devices: int) -> bool:
     else:
         same = config.trainable == "all" and config.loss_mean == "all"
     same = same and config.accumulate == 1 and config.model.remat == "none"
-    same = same and config.model.backbone in torch_speed.BACKBONES and config.model.compute_dtype != "float64"
+    same = same and torch_speed.torch_network.offers(config.model) and config.model.compute_dtype != "float64"
     return bool(same and torch_speed.device_beside(jax.default_backend()))
 
 

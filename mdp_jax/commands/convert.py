@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.weights import architecture, files, layouts
-from mdp_jax.weights.layouts import COUNTER, LAYOUTS, RESNET, Leaf
+from mdp_jax.weights.layouts import ALONE, COUNTER, LAYOUTS, Leaf
+from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import to_torch
 
 WORKDIR = "mdp"
-PARTS = ("backbone", "decoder", "classifier")  # what both layouts have a place for
+PARTS = ("backbone", "decoder", "classifier")  # what the layouts have a place for
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Weights:
     """What is to be written.
 
     Attributes:
-      layout: of the decoder: "torchvision", "mmseg" or RESNET (no decoder).
+      model: the network that they are of.
       state: our key (weights/torch_weights.py) -> array in PyTorch's layout.
       names: our key -> name where it comes from.
       skipped: leaves left behind.
@@ -32,12 +34,17 @@ class Weights:
       classes: names, empty where they are not known.
     """
 
-    layout: str
+    model: ModelConfig
     state: Mapping[str, np.ndarray]
     names: Mapping[str, str]
     skipped: Sequence[Leaf]
     notes: Sequence[str]
     classes: Sequence[str] = ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is a backbone and no decoder."""
+        return not any(key.startswith("decoder.") for key in self.state)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         choices=(WORKDIR, *LAYOUTS),
         required=True,
-        help="what IN is: mdp: a workdir of mdp pretrain or mdp finetune; torchvision or mmseg: a file in that layout",
+        help=f"what IN is: {WORKDIR}: the workdir of a run; {' or '.join(LAYOUTS)}: a file in that layout",
     )
     parser.add_argument("--to", dest="target", choices=tuple(LAYOUTS), required=True, help="layout of OUT")
-    parser.add_argument("--backbone", action="store_true", help="write the backbone alone, under the names of a ResNet")
+    parser.add_argument(
+        "--backbone", action="store_true", help="write the backbone alone, under the names of its library"
+    )
     parser.add_argument("input", metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors")
     parser.add_argument("output", metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
     parser.epilog = (
@@ -72,15 +81,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     weights = from_workdir(args.input) if args.source == WORKDIR else from_file(args.input, args.source)
     if args.backbone:
         weights = backbone_of(weights)
-    elif weights.layout not in (RESNET, args.target):
+    elif not weights.alone and weights.model.decoder.layout != args.target:
         raise UserError(
-            f"{args.input}: the decoder has {weights.layout}'s layout, which has no place in {args.target}'s; "
-            "--backbone writes the backbone alone"
+            f"{args.input}: the decoder has {weights.model.decoder.layout}'s layout, which has no place in "
+            f"{args.target}'s; --backbone writes the backbone alone"
         )
     state, leaves = to_layout(weights, args.target)
-    # MMSegmentation asks for "meta" in every .pth that it loads, and finds the names of the classes there.
-    meta = {"dataset_meta": {"classes": list(weights.classes)}} if weights.classes else {}
-    files.write(args.output, state, meta if args.target == "mmseg" else None)
+    files.write(args.output, state, LAYOUTS[args.target].meta(weights.classes))
     console().print(for_terminal(leaf_table(leaves, args.input, args.output)))
     for note in weights.notes:
         print(note)
@@ -92,7 +99,7 @@ def from_workdir(folder: str) -> Weights:
     """Backbone and decoder of a pretrained query encoder, or the whole of a fine-tuned network.
 
     Raises:
-      UserError: not a workdir of this version with a checkpoint.
+      UserError: not a workdir of this version with a checkpoint, or weights that are not finite.
     """
     path = pathlib.Path(folder)
     if not path.is_dir():
@@ -101,8 +108,10 @@ def from_workdir(folder: str) -> Weights:
     config, label_space, variables = run.config, run.label_space, run.variables
     trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
+    for key, array in state.items():
+        layouts.require_sound(folder, key, array)
     skipped = [
-        Leaf(key, array.shape, "skipped", "projection to the prototypes; neither layout has one")
+        Leaf(key, array.shape, "skipped", "projection to the prototypes; no layout has one")
         for key, array in trained.items()
         if key not in state
     ]
@@ -111,31 +120,32 @@ def from_workdir(folder: str) -> Weights:
     if "dataset" in config:
         classes = label_space.datasets[0][1]
         notes.append(f"classes in order: {', '.join(classes)}")
-    return Weights(config.model.decoder.layout, state, {key: key for key in state}, skipped, notes, classes)
+    return Weights(config.model, state, {key: key for key in state}, skipped, notes, classes)
 
 
 def _network_note(config) -> str:
     model, decoder = config.model, config.model.decoder
     return (
         f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g} at output stride "
-        f"{model.output_stride}, a decoder of {decoder.channels} channels with rates {tuple(decoder.rates)}, and RGB "
-        f"images normalised with mean {tuple(config.data.mean)} and std {tuple(config.data.std)}"
+        f"{model.output_stride}, the decoder {decoder.name} of {decoder.channels} channels with rates "
+        f"{tuple(decoder.rates)}, and RGB images normalised with mean {tuple(config.data.mean)} and std "
+        f"{tuple(config.data.std)}"
     )
 
 
 def from_file(path: str, layout: str) -> Weights:
-    """The weights of a file in one of the layouts; a ResNet alone is the same in both.
+    """The weights of a file in one of the layouts; a backbone alone may have the names of either.
 
     Raises:
       UserError: a file that cannot be read, of the other layout, or of an architecture that is not on offer.
     """
     state, notes = files.read(path)
     found = layouts.find(state, path)
-    if found.layout not in (RESNET, layout):
+    if found.layout not in (ALONE, layout):
         raise UserError(f"{path}: has the names of {found.layout}; expected --from {found.layout}")
-    expected = architecture.expected_shapes(found)
-    layouts.require_same(found, found.parts(), expected, architecture.depth_of(found))
-    return Weights(found.layout, found.of_parts(PARTS), found.keys, found.skipped, notes)
+    model = architecture.model_of(found)
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), model.backbone)
+    return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, notes)
 
 
 def backbone_of(weights: Weights) -> Weights:
@@ -146,7 +156,7 @@ def backbone_of(weights: Weights) -> Weights:
         for key, array in weights.state.items()
         if key not in kept
     ]
-    return replace(weights, layout=RESNET, state=kept, skipped=[*left_out, *weights.skipped])
+    return replace(weights, state=kept, skipped=[*left_out, *weights.skipped])
 
 
 def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], list[Leaf]]:
@@ -154,12 +164,15 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
 
     Args:
       weights: with a decoder of that layout, or none.
-      layout: "torchvision" or "mmseg".
+      layout: a key of LAYOUTS.
 
     Returns:
       their key -> array; what became of every leaf.
+
+    Raises:
+      UserError: backbone or decoder have no names in that layout.
     """
-    modules = layouts.modules_for(layout, weights.state)
+    modules = layouts.modules_for(weights.model, layout, weights.alone)
     state, leaves = {}, []
     for ours in sorted(weights.state, key=_natural):
         theirs, array = layouts.rename(ours, modules), weights.state[ours]
@@ -167,15 +180,15 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
         leaves.append(Leaf(weights.names[ours], array.shape, "loaded", theirs))
         if theirs.endswith(".running_var"):
             state[f"{theirs.removesuffix('running_var')}{COUNTER}"] = np.zeros((), np.int64)
-    return state, leaves + list(weights.skipped) + [
-        Leaf(key, None, "missing", why) for key, why in _missing(modules, state, layout)
-    ]
+    missing = [Leaf(key, None, "missing", why) for key, why in _missing(weights, modules, state, layout)]
+    return state, [*leaves, *weights.skipped, *missing]
 
 
-def _missing(modules: dict, state: dict, layout: str) -> list[tuple[str, str]]:
+def _missing(weights: Weights, modules: dict, state: dict, layout: str) -> list[tuple[str, str]]:
     """What the other library's model has beside the state dict."""
-    if "classifier.conv" not in modules:
-        return [(key, "classifier of whole images") for key in LAYOUTS[layout].ONLY_THEIRS]
+    if weights.alone:
+        only_theirs = names_of(weights.model.backbone).ONLY_THEIRS
+        return [(key, "classifier of whole images") for key in only_theirs.get(layout, ())]
     keys = [f"{modules['classifier.conv']}.{leaf}" for leaf in ("weight", "bias")]
     return [(key, "classifier of pixels; IN has none") for key in keys if key not in state]
 

@@ -2,7 +2,9 @@
 
 import flax.linen as nn
 import jax
+from jax.sharding import PartitionSpec
 
+from mdp_jax.models.entries import CONVOLUTIONS_SPLIT, Rules
 from mdp_jax.models.layers import BatchNorm, Conv, Dtypes, normal
 
 
@@ -41,3 +43,10 @@ class Classifier(nn.Module):
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         wide = Dtypes(self.dtypes.wide, self.dtypes.param)
         return Conv(self.classes, 1, wide, bias=True, kernel_init=normal(0.01), name="conv")(x)
+
+
+# By the head's name in the parameters. The classes of a classifier can be any number, so its kernel is not split.
+SHARDING: dict[str, Rules] = {
+    "projection": CONVOLUTIONS_SPLIT,
+    "classifier": ((r".*(kernel|bias)", PartitionSpec()),),
+}

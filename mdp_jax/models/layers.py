@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,18 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 CONVOLUTION = "convolution"  # what outputs of convolutions are called where some intermediate values are kept
+
+
+def _named(name: str) -> Callable:
+    return jax.checkpoint_policies.save_only_these_names(name)
+
+
+# What of a block, called with (x, train), is kept for the backward pass; the rest is computed again.
+REMATERIALISATIONS = {
+    "none": lambda block: block,
+    "elementwise": lambda block: nn.remat(block, static_argnums=(2,), policy=_named(CONVOLUTION)),
+    "blocks": lambda block: nn.remat(block, static_argnums=(2,)),
+}
 
 
 def normal(std: float) -> nn.initializers.Initializer:
@@ -44,7 +57,7 @@ class Conv(nn.Module):
     """2-D convolution with a square kernel, as PyTorch's Conv2d with padding dilation * (kernel // 2).
 
     Input [B,H,W,in], output [B,ceil(H/stride),ceil(W/stride),features] in `dtypes.compute`.
-    Parameters "kernel" [kernel,kernel,in,features] and, with `bias`, "bias" [features]; the bias starts at 0.
+    Parameters "kernel" [kernel,kernel,in/groups,features] and, with `bias`, "bias" [features]; the bias starts at 0.
     """
 
     features: int
@@ -52,12 +65,13 @@ class Conv(nn.Module):
     dtypes: Dtypes
     stride: int = 1
     dilation: int = 1
+    groups: int = 1
     bias: bool = False
     kernel_init: nn.initializers.Initializer = kaiming_normal
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.dtypes.param)
         pad = self.dilation * (self.kernel // 2)
         y = jax.lax.conv_general_dilated(
@@ -67,6 +81,7 @@ class Conv(nn.Module):
             padding=((pad, pad), (pad, pad)),
             rhs_dilation=(self.dilation, self.dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
@@ -121,8 +136,10 @@ class ConvBlock(nn.Module):
     kernel: int
     dtypes: Dtypes
     dilation: int = 1
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = Conv(self.features, self.kernel, self.dtypes, dilation=self.dilation, name="conv")(x)
+        conv = Conv(self.features, self.kernel, self.dtypes, dilation=self.dilation, groups=self.groups, name="conv")
+        y = conv(x)
         return nn.relu(BatchNorm(self.dtypes, name="bn")(y, train))

@@ -57,4 +57,4 @@ def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.n
     return logits_of
 
 
-CROSS_ENTROPY = Objective(functions, two_views=False, mixes=True, unlabelled=False, scorer=scorer)
+CROSS_ENTROPY = Objective(functions, head="classifier", two_views=False, mixes=True, unlabelled=False, scorer=scorer)

@@ -164,6 +164,7 @@ def _at_cells(x: jax.Array, axis: int, stride: int, side: int) -> jax.Array:
 
 MDP = Objective(
     functions,
+    head="projection",
     two_views=True,
     mixes=True,
     unlabelled=True,

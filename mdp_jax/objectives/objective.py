@@ -6,7 +6,7 @@ go through one training step and which no other code looks into.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +124,7 @@ class Objective:
 
     Attributes:
       functions: for a setting.
+      head: what stands on the network's decoder: the projection or a classifier.
       two_views: whether it takes a second view of each sample, `key_image` and `key_label`.
       mixes: whether it is defined for mixed pairs.
       unlabelled: whether it takes datasets without labels.
@@ -136,6 +137,7 @@ class Objective:
     """
 
     functions: Callable[[Setting], Functions]
+    head: Literal["projection", "classifier"]
     two_views: bool
     mixes: bool
     unlabelled: bool

@@ -68,4 +68,6 @@ def _drawing(setting: Setting, encoder: MomentumEncoder) -> Callable:
     return prepare
 
 
-PIXEL_TO_PIXEL = Objective(functions, two_views=True, mixes=False, unlabelled=False, shardings=SHARDINGS)
+PIXEL_TO_PIXEL = Objective(
+    functions, head="projection", two_views=True, mixes=False, unlabelled=False, shardings=SHARDINGS
+)

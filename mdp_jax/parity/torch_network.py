@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mdp_jax.configs import ModelConfig, PretrainModelConfig
+from mdp_jax.errors import UserError
+
 
 def conv3x3(channels_in: int, channels: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """3x3 convolution with symmetric padding, without bias."""
@@ -155,21 +158,39 @@ class Classifier(nn.Module):
         return self.conv(x)
 
 
-def body(model_config) -> tuple[ResNet, Decoder]:
-    """Backbone and decoder of a config's `model` (configs/base.py)."""
-    backbone = ResNet(model_config.backbone, round(64 * model_config.width), model_config.output_stride)
-    decoder = model_config.decoder
-    return backbone, Decoder(decoder.layout, backbone.channels_out, decoder.channels, tuple(decoder.rates))
+DECODERS = {"deeplabv3": Decoder}
+
+
+def offers(model: ModelConfig) -> bool:
+    """Whether a network has a PyTorch version here."""
+    return model.backbone in RESNETS and model.decoder.name in DECODERS
+
+
+def body(model: ModelConfig) -> tuple[ResNet, Decoder]:
+    """Backbone and decoder of a network.
+
+    Raises:
+      UserError: one that has no PyTorch version here.
+    """
+    decoder = model.decoder
+    if not offers(model):
+        raise UserError(
+            f"config.model: {model.backbone} with {decoder.name} has no PyTorch version; expected one of "
+            f"{', '.join(RESNETS)} with {', '.join(DECODERS)}"
+        )
+    backbone = ResNet(model.backbone, round(64 * model.width), model.output_stride)
+    make = DECODERS[decoder.name]
+    return backbone, make(decoder.layout, backbone.channels_out, decoder.channels, tuple(decoder.rates))
 
 
 class PixelEncoder(nn.Module):
     """f and g of METHOD.md section 2: images [B, 3, H, W] to unit vectors [B, D, h, w]."""
 
-    def __init__(self, model_config) -> None:
+    def __init__(self, model: PretrainModelConfig) -> None:
         super().__init__()
-        self.backbone, self.decoder = body(model_config)
-        head = model_config.projection
-        self.projection = Projection(model_config.decoder.channels, head.channels, head.dim)
+        self.backbone, self.decoder = body(model)
+        head = model.projection
+        self.projection = Projection(model.decoder.channels, head.channels, head.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(self.projection(self.decoder(self.backbone(x))), dim=1, eps=1e-12)
@@ -178,10 +199,10 @@ class PixelEncoder(nn.Module):
 class Segmenter(nn.Module):
     """The network of fine-tuning (METHOD.md section 6): images [B, 3, H, W] to logits [B, C, h, w]."""
 
-    def __init__(self, model_config, num_classes: int) -> None:
+    def __init__(self, model: ModelConfig, num_classes: int) -> None:
         super().__init__()
-        self.backbone, self.decoder = body(model_config)
-        self.classifier = Classifier(model_config.decoder.channels, num_classes)
+        self.backbone, self.decoder = body(model)
+        self.classifier = Classifier(model.decoder.channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.decoder(self.backbone(x)))

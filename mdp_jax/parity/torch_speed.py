@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from mdp_jax.parity import torch_network, torch_reference
 from mdp_jax.parity.torch_reference import Bank
 
-BACKBONES = tuple(torch_network.RESNETS)
-
 
 def device_beside(jax_platform: str) -> str | None:
     """The name of PyTorch's device of the kind that JAX uses ("cpu", "gpu"), or None where it has none."""

@@ -77,7 +77,8 @@ def pretraining(
     objective, setting = OBJECTIVES[config.objective], Setting.of(config, label_space, mesh.size)
     functions = objective.functions(setting)
     make = functools.partial(pretrain_state, functions, optimizer, config.data.crop, config.seed)
-    laid_out = on_mesh(make, mesh, sharding.state_rules(sharding.NETWORK_RULES, objective.shardings))
+    rules = sharding.state_rules(network.sharding_rules(config.model, objective.head), objective.shardings)
+    laid_out = on_mesh(make, mesh, rules)
     step = jitted(pretrain_step(setting, functions, optimizer), laid_out.shardings, mesh)
     return Program(functions.network, *laid_out, step, schedule, functions.init)
 
@@ -94,7 +95,7 @@ def finetuning(config: FinetuneConfig, mesh: Mesh, num_classes: int) -> Program:
     optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=True)
     segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
     make = functools.partial(finetune_state, segmenter, optimizer, config.data.crop, config.seed, config.trainable)
-    laid_out = on_mesh(make, mesh, sharding.state_rules(sharding.NETWORK_RULES))
+    laid_out = on_mesh(make, mesh, sharding.state_rules(network.sharding_rules(config.model, "classifier")))
     normalise = Normalise.of(config.data, config.model.compute_dtype)
     setting = FinetuneSetting(normalise, config.trainable, config.loss_mean, config.seed, config.accumulate, mesh.size)
     step = jitted(finetune_step(setting, segmenter, optimizer), laid_out.shardings, mesh)

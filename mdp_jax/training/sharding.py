@@ -14,13 +14,6 @@ Rules = tuple[tuple[str, PartitionSpec], ...]
 # A network's parameters, what the optimizer keeps for each of them, and an objective's average of them.
 _PARAMS = r"((memory/momentum_)?params|opt_state/.*trace)"
 
-# Output channels of convolutions, whose number the config gives; classes can be any number.
-NETWORK_RULES: Rules = (
-    (r"(backbone|decoder|projection)/.*kernel", PartitionSpec(None, None, None, "fsdp")),
-    (r"classifier/.*kernel", PartitionSpec()),
-    (r".*(bias|scale)", PartitionSpec()),
-)
-
 
 def state_rules(network: Rules, memory: Rules = ()) -> Rules:
     """The table of a state.

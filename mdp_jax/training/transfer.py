@@ -57,10 +57,10 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
     """
     path = pathlib.Path(init)
     if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
-        params, batch_stats, report = load_init(path, params, batch_stats, parts)
-        for line in report.lines():
+        found = load_init(path, params, batch_stats, tuple(parts))
+        for line in found.report.lines():
             print(f"--init {init}: {line}")
-        return Variables(params, batch_stats)
+        return Variables(found.params, found.batch_stats)
     saved = checkpoints.load(init).state
     unknown = [part for part in parts if part not in saved["params"] or part not in params]
     if unknown:

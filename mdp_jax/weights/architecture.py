@@ -1,56 +1,51 @@
 """The network that a state dict belongs to, told by its names and shapes."""
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 
+from mdp_jax.configs import DecoderConfig, ModelConfig
 from mdp_jax.errors import UserError
-from mdp_jax.models.deeplab import LAYOUTS
-from mdp_jax.models.heads import Classifier
-from mdp_jax.models.layers import Dtypes
-from mdp_jax.models.network import Segmenter
-from mdp_jax.models.resnet import DEPTHS, Bottleneck, ResNet
-from mdp_jax.weights.layouts import RESNET, Found, rename, shapes
-
-_FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
+from mdp_jax.models import network
+from mdp_jax.models.registry import BACKBONES, DECODERS
+from mdp_jax.weights.layouts import Found, rename
+from mdp_jax.weights.names import names_of
+from mdp_jax.weights.torch_weights import shapes
 
 
-def depth_of(found: Found) -> str:
-    """The key of DEPTHS that has the blocks of a state dict.
+def model_of(found: Found) -> ModelConfig:
+    """The network of a state dict, as far as its weights tell: not the values of its rates, nor its output stride.
 
     Raises:
-      UserError: none has.
+      UserError: a backbone that is not on offer, or without one of the leaves that tell the sizes.
     """
-    block = "bottlenecks" if "backbone.layer1.0.conv3.weight" in found.keys else "basic blocks"
-    counts = tuple(
-        len({key.split(".")[2] for key in found.keys if key.startswith(f"backbone.layer{i}.")}) for i in range(1, 5)
-    )
-    for name, (kind, blocks) in DEPTHS.items():
-        if blocks == counts and (kind is Bottleneck) == (block == "bottlenecks"):
-            return name
-    raise UserError(
-        f"{found.where}: layers of {', '.join(map(str, counts))} {block}; expected those of {', '.join(DEPTHS)}"
-    )
+    below = {key.removeprefix("backbone."): found.state[theirs].shape for key, theirs in found.keys.items()}
+    backbone = names_of(found.backbone).recognise(below, found.where)
+    width = _channels(found, f"backbone.{backbone.sized_by}") / backbone.channels
+    decoder = DecoderConfig()
+    if found.decoder:
+        names = DECODERS[found.decoder].layouts[found.layout]
+        decoder = DecoderConfig(
+            name=found.decoder,
+            layout=found.layout,
+            channels=_channels(found, f"decoder.{names.sized_by}"),
+            rates=(1,) * names.rates(found.state),
+        )
+    return ModelConfig(backbone.backbone, width, BACKBONES[backbone.backbone].output_strides[0], decoder)
 
 
-def expected_shapes(found: Found) -> dict[str, tuple[int, ...]]:
-    """Our key -> shape of all leaves of the network that a state dict seems to be of, in the parts that it has.
+def expected_shapes(found: Found, model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Our key -> shape of all leaves of a network, in the parts that a state dict has.
 
     Raises:
-      UserError: a ResNet of other blocks, or without one of the leaves that tell the sizes.
+      UserError: a classifier without the leaf that tells the number of classes.
     """
-    backbone = ResNet(depth_of(found), _channels(found, "backbone.conv1.weight"), 8, _FLOAT32)
     parts = found.parts()
-    if found.layout == RESNET:
-        return _named(backbone, "backbone")
-    channels = _channels(found, "decoder.image_pool.conv.weight")
-    branches = {key.split(".")[1] for key in found.keys if key.startswith("decoder.aspp_")}
-    rates = (1,) * (len(branches) - 1)  # the shapes do not depend on their values
-    decoder = LAYOUTS[found.layout](channels, rates, 0.0, _FLOAT32)
     classes = _channels(found, "classifier.conv.weight") if "classifier" in parts else 1
-    segmenter = _named(Segmenter(backbone, decoder, Classifier(classes, 0.0, _FLOAT32)))
-    return {key: shape for key, shape in segmenter.items() if key.split(".")[0] in parts}
+    segmenter = network.segmenter(model, classes)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: segmenter.init(jax.random.key(0), x, train=False), images)
+    expected = shapes(variables["params"]) | shapes(variables.get("batch_stats", {}))
+    return {key: shape for key, shape in expected.items() if key.split(".")[0] in parts}
 
 
 def _channels(found: Found, key: str) -> int:
@@ -59,9 +54,3 @@ def _channels(found: Found, key: str) -> int:
         raise UserError(f"{found.where}: another architecture: {rename(key, found.modules)} is missing")
     shape = found.state[found.keys[key]].shape
     return max(shape[0], 1) if shape else 1
-
-
-def _named(module, *outer: str) -> dict[str, tuple[int, ...]]:
-    variables: Mapping = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
-    trees = (variables["params"], variables["batch_stats"])
-    return {".".join([*outer, key]): shape for tree in trees for key, shape in shapes(tree).items()}

@@ -1,6 +1,7 @@
 """Files of weights: PyTorch's .pth and .safetensors, as dicts of NumPy arrays."""
 
 import importlib.util
+import os
 import pathlib
 import re
 import types
@@ -33,7 +34,7 @@ _SAFETENSORS_DTYPES = {
 _HALVES = {"float16", "bfloat16"}
 
 
-def read(path) -> tuple[dict[str, np.ndarray], list[str]]:
+def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
     """The state dict of a file; half precision is cast to float32.
 
     Args:
@@ -64,7 +65,7 @@ def read(path) -> tuple[dict[str, np.ndarray], list[str]]:
     return state, notes
 
 
-def require_writable(path) -> None:
+def require_writable(path: str | os.PathLike) -> None:
     """Checks, before anything is computed, that `write` can write there.
 
     Raises:
@@ -80,7 +81,7 @@ def require_writable(path) -> None:
         _require_torch(path)
 
 
-def write(path, state: Mapping[str, np.ndarray], meta: Mapping | None = None) -> None:
+def write(path: str | os.PathLike, state: Mapping[str, np.ndarray], meta: Mapping | None = None) -> None:
     """Writes a state dict, so that the file is whole or absent, whatever happens in between.
 
     Args:

@@ -1,15 +1,18 @@
 """Training that starts from a file of weights: `--init FILE` (METHOD.md section 1)."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mdp_jax.errors import UserError
 from mdp_jax.weights import files, layouts
 from mdp_jax.weights.layouts import Found, Leaf
-from mdp_jax.weights.torch_weights import from_torch
+from mdp_jax.weights.torch_weights import from_torch, shapes
 
 
 @dataclass(frozen=True)
@@ -27,35 +30,45 @@ class Report:
         return [*self.notes, *(_line(status, note, leaves) for (status, note), leaves in groups.items())]
 
 
+class Loaded(NamedTuple):
+    """A network that starts from a file, and what became of every leaf."""
+
+    params: dict
+    batch_stats: dict
+    report: Report
+
+
 def _line(status: str, note: str, leaves: list[Leaf]) -> str:
     more = f" .. {leaves[-1].key}" if len(leaves) > 1 else ""
     return f"{status} {len(leaves)}: {leaves[0].key}{more} ({note})"
 
 
-def load_init(path, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> tuple[dict, dict, Report]:
+def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> Loaded:
     """Replaces parts of a new network by those that a file of torchvision's or MMSegmentation's weights has.
 
-    A part that the file lacks stays as it is: the decoder of an ImageNet ResNet, or one of the other layout.
+    A part that the file lacks stays as it is: the decoder, with a file of ImageNet weights, or another decoder. A part
+    need have no running statistics.
 
     Args:
       path: .pth, .pt or .safetensors.
       params: of the new network, {"backbone", "decoder", ...}.
-      batch_stats: of the new network.
+      batch_stats: of the new network; without the parts that have no batch normalisation.
       parts: names of the parts to take where they fit.
 
     Returns:
-      params and batch_stats with new arrays, in the old ones' dtypes, in those parts; the report.
+      params and batch_stats with new arrays, in the old ones' dtypes, in those parts, and what became of the leaves.
 
     Raises:
-      UserError: a file that cannot be read, none of the parts in it, or a part of another architecture (naming leaves).
+      UserError: a file that cannot be read, none of the parts in it, a part of another architecture, or values that are
+        not finite (both naming leaves).
     """
     state, notes = files.read(path)
     found = layouts.find(state, f"--init {path}")
     refused = {part: reason for part in found.parts() if (reason := _refusal(part, found, params, parts))}
     taken = [part for part in found.parts() if part not in refused]
-    wanted = {part: layouts.shapes({part: params[part]}) for part in parts if part in params}
+    wanted = {part: shapes({part: params[part]}) for part in parts if part in params}
     for part in wanted:
-        wanted[part] |= layouts.shapes({part: batch_stats.get(part, {})})
+        wanted[part] |= shapes({part: batch_stats.get(part, {})})
     if not taken:
         raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}")
     layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, "config.model")
@@ -68,11 +81,11 @@ def load_init(path, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> 
         if part not in taken:
             leaves += [Leaf(key, shape, "missing", "stays as initialised") for key, shape in wanted[part].items()]
     loaded = found.of_parts(taken)
-    notes += _narrowed(loaded, params)
+    notes += _narrowed(path, loaded, params)
     new_params, new_stats = (
         _placed(new, old) for new, old in zip(from_torch(loaded), (params, batch_stats), strict=True)
     )
-    return params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes))
+    return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes)))
 
 
 def _theirs(found: Found, part: str) -> dict:
@@ -90,9 +103,11 @@ def _refusal(part: str, found: Found, params: Mapping, parts: tuple[str, ...]) -
     if part not in parts or part not in params:
         return "not among the parts to take"
     if part == "decoder":
-        ours = "torchvision" if "project" in params["decoder"] else "mmseg"
-        if ours != found.layout:
-            return f"decoder of {found.layout}'s layout; config.model.decoder.layout is {ours}"
+        name, layout = layouts.decoder_of(params["decoder"])
+        if name != found.decoder:
+            return f"decoder {found.decoder}; config.model.decoder.name is {name or 'another'}"
+        if layout != found.layout:
+            return f"decoder of {found.layout}'s layout; config.model.decoder.layout is {layout}"
     return ""
 
 
@@ -101,10 +116,15 @@ def _classes(classifier: Mapping) -> int:
     return max((array.shape[0] for array in classifier.values() if array.ndim), default=0)
 
 
-def _narrowed(loaded: Mapping, params: Mapping) -> list[str]:
+def _narrowed(path: str | os.PathLike, loaded: dict, params: Mapping) -> list[str]:
+    """Casts leaves that are wider than the network's; a value that does not fit is an error."""
     dtype = jax.tree.leaves(params)[0].dtype
-    wider = sum(array.dtype.itemsize > dtype.itemsize for array in loaded.values())
-    return [f"{wider} of {len(loaded)} loaded leaves are float64; cast to {dtype}"] if wider else []
+    wider = [key for key, array in loaded.items() if array.dtype.itemsize > dtype.itemsize]
+    for key in wider:
+        with np.errstate(over="ignore"):
+            loaded[key] = loaded[key].astype(dtype)
+        layouts.require_sound(f"--init {path}, as {dtype}", key, loaded[key])
+    return [f"{len(wider)} of {len(loaded)} loaded leaves are float64; cast to {dtype}"] if wider else []
 
 
 def _placed(new: dict, old: dict) -> dict:

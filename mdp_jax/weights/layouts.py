@@ -6,18 +6,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
+from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
+from mdp_jax.models.registry import BACKBONES, DECODERS
 from mdp_jax.weights import mmseg, torchvision
-from mdp_jax.weights.torch_weights import torch_key
+from mdp_jax.weights.names import names_of
 
 LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg}
-RESNET = "resnet"  # a backbone alone: the same in both layouts
-ALONE = {f"backbone.{name}": name for name in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")}
+ALONE = "alone"  # in place of a layout: a backbone and nothing else
 COUNTER = "num_batches_tracked"
-_SKIPPED = torchvision.SKIPPED | mmseg.SKIPPED
+_SKIPPED = {module: why for library in LAYOUTS.values() for module, why in library.SKIPPED.items()}
 _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _SHOWN = 4  # leaves that an error names
 
@@ -45,7 +45,9 @@ class Found:
 
     Attributes:
       where: the file, for messages.
-      layout: "torchvision", "mmseg" or RESNET.
+      layout: a key of LAYOUTS, or ALONE.
+      backbone: a backbone of the registry with these names; `architecture.model_of` says which of the family it is.
+      decoder: of the registry; empty where there is none.
       state: the state dict.
       modules: our module -> theirs.
       keys: our key -> theirs, for all that is not skipped.
@@ -55,6 +57,8 @@ class Found:
 
     where: str
     layout: str
+    backbone: str
+    decoder: str
     state: Mapping[str, np.ndarray]
     modules: Mapping[str, str]
     keys: Mapping[str, str]
@@ -78,23 +82,67 @@ def rename(key: str, modules: Mapping[str, str]) -> str | None:
     return None
 
 
-def modules_for(layout: str, keys: Iterable[str]) -> dict[str, str]:
-    """Our module -> theirs, to write the leaves of our keys in a layout; a backbone alone gets a ResNet's names."""
-    decoder = {key.split(".")[1] for key in keys if key.startswith("decoder.")}
-    if not decoder:
-        return ALONE
-    return LAYOUTS[layout].modules(sum(name.startswith("aspp_") for name in decoder) - 1)
+def modules_for(model: ModelConfig, layout: str, alone: bool) -> dict[str, str]:
+    """Our module -> theirs, to write the leaves of a network in a layout.
+
+    Args:
+      model: the network.
+      layout: a key of LAYOUTS.
+      alone: whether the backbone is written alone, under the names of a network for whole images.
+
+    Raises:
+      UserError: the layout has no place for the backbone or the decoder.
+    """
+    names, decoder = names_of(model.backbone), DECODERS[model.decoder.name].layouts
+    modules = names.modules(model.backbone, layout) if names else {}
+    if not modules:
+        raise UserError(f"config.model.backbone={model.backbone}: has no published names in {layout}'s layout")
+    if alone:
+        return _below("backbone", modules, "")
+    if layout not in decoder:
+        raise UserError(f"config.model.decoder.name={model.decoder.name}: has no published names in {layout}'s layout")
+    return _below("backbone", modules, "backbone.") | decoder[layout].modules(len(model.decoder.rates))
+
+
+def _below(part: str, modules: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {f"{part}.{ours}": prefix + theirs for ours, theirs in modules.items()}
+
+
+def decoder_of(modules: Iterable[str]) -> tuple[str, str]:
+    """Name and layout of the decoder of the registry that has these modules; empty where none has."""
+    modules = {f"decoder.{module}" for module in modules}
+    for name, decoder in DECODERS.items():
+        for layout, names in decoder.layouts.items():
+            for rates in range(len(modules)):
+                ours = [module for module in names.modules(rates) if module.startswith("decoder.")]
+                if {".".join(module.split(".")[:2]) for module in ours} == modules:
+                    return name, layout
+    return "", ""
 
 
 def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     """Reads the names of a state dict; their completeness is for `require_same` to check.
 
     Raises:
-      UserError: names of no known layout, or a leaf that is not floating.
+      UserError: names of no known layout, or a leaf that is not floating or has impossible values.
     """
     if all(key.startswith(_PARALLEL) for key in state):
         state = {key.removeprefix(_PARALLEL): array for key, array in state.items()}
-    layout, modules = _layout(state, where)
+    starts = {key.split(".")[0] for key in state}
+    whole = [name for name, library in LAYOUTS.items() if {"backbone", library.HEAD} <= starts]
+    layout = whole[0] if whole else ALONE
+    weights = [key for key in state if key.split(".")[0] not in _SKIPPED]
+    prefix = "backbone." if "backbone" in starts else ""
+    backbone, modules = _backbone([key for key in weights if key.startswith(prefix)], prefix, whole or LAYOUTS)
+    if not any(key.startswith(f"{module}.") for key in weights for module in modules.values()):
+        raise UserError(
+            f"{where}: leaves like {min(state)}; expected weights of a backbone ({', '.join(BACKBONES)}), or of a "
+            f"network with one, under the names of {' or '.join(LAYOUTS)}"
+        )
+    decoder = ""
+    if whole:
+        decoder, names = _decoder(weights, layout)
+        modules |= names
     theirs_to_ours = {theirs: ours for ours, theirs in modules.items()}
     keys, strangers, skipped = {}, [], []
     for key, array in state.items():
@@ -105,35 +153,62 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
             skipped.append(Leaf(key, array.shape, "skipped", _SKIPPED[key.split(".")[0]]))
         elif ours is None:
             strangers.append(key)
-        elif array.dtype.kind != "f":
-            raise UserError(f"{where}: {key} has the type {array.dtype}; expected floating weights")
         else:
+            require_sound(where, key, array)
             keys[ours] = key
-    return Found(where, layout, state, modules, keys, tuple(strangers), tuple(skipped))
+    return Found(where, layout, backbone, decoder, state, modules, keys, tuple(strangers), tuple(skipped))
 
 
-def _layout(state: Mapping[str, np.ndarray], where: str) -> tuple[str, Mapping[str, str]]:
-    starts = {key.split(".")[0] for key in state}
-    if "layer1" in starts:
-        return RESNET, ALONE
-    if "backbone" in starts:
-        for name, layout in LAYOUTS.items():
-            if layout.HEAD in starts:
-                return name, layout.modules(layout.rates_in(state))
-        return RESNET, {"backbone": "backbone"}
-    raise UserError(
-        f"{where}: leaves like {min(state)}; expected a ResNet or DeepLabV3 of torchvision or MMSegmentation"
-    )
+def _backbone(keys: list[str], prefix: str, layouts: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The backbone whose names explain the keys best, and its modules."""
+    candidates = [
+        (name, _below("backbone", names.modules(name, layout), prefix))
+        for layout in layouts
+        for name in BACKBONES
+        if (names := names_of(name))
+    ]
+    return min(candidates, key=lambda candidate: _misfit(keys, candidate[1]))
 
 
-def shapes(tree: Mapping) -> dict[str, tuple[int, ...]]:
-    """Our key -> shape in PyTorch's layout, of parameters or running statistics."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {torch_key(path): _torch_shape(leaf.shape) for path, leaf in leaves}
+def _decoder(keys: list[str], layout: str) -> tuple[str, dict[str, str]]:
+    """The decoder whose names explain the keys best, and its modules and those of its classifier."""
+    keys = [key for key in keys if not key.startswith("backbone.")]
+    candidates = [
+        (name, decoder.layouts[layout].modules(decoder.layouts[layout].rates(keys)))
+        for name, decoder in DECODERS.items()
+        if layout in decoder.layouts
+    ]
+    return min(candidates, key=lambda candidate: _misfit(keys, candidate[1]))
 
 
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else tuple(shape)
+def _misfit(keys: list[str], modules: Mapping[str, str]) -> int:
+    """Leaves of no module, and modules without a leaf."""
+    theirs = list(modules.values())
+    of_leaf = [next((module for module in theirs if key.startswith(f"{module}.")), None) for key in keys]
+    return of_leaf.count(None) + len(set(theirs) - set(of_leaf))
+
+
+def require_sound(where: str, key: str, array: np.ndarray) -> None:
+    """Checks that a leaf is floating, finite and, where it is a variance, not negative.
+
+    Args:
+      where: the file, for messages.
+      key: the leaf's name, as PyTorch's end.
+      array: its values.
+
+    Raises:
+      UserError: naming the file, the leaf and the first such value.
+    """
+    if array.dtype.kind != "f":
+        raise UserError(f"{where}: {key} has the type {array.dtype}; expected floating weights")
+    wrong = ~np.isfinite(array)
+    if key.endswith(".running_var"):
+        wrong |= array < 0
+    if wrong.any():
+        raise UserError(
+            f"{where}: {key} holds {array[wrong][0]:g} ({wrong.sum()} of {array.size} values); expected finite weights "
+            "and variances from 0: it is damaged, or the training that wrote it diverged"
+        )
 
 
 def require_same(found: Found, parts: Iterable[str], wanted: Mapping[str, tuple[int, ...]], expected: str) -> None:
@@ -154,7 +229,7 @@ def require_same(found: Found, parts: Iterable[str], wanted: Mapping[str, tuple[
         for key, shape in wanted.items()
         if key in have and have[key] != shape
     ]
-    wrong += [f"{rename(key, found.modules)} {wanted[key]} is missing" for key in wanted if key not in have]
+    wrong += [f"{rename(key, found.modules) or key} {wanted[key]} is missing" for key in wanted if key not in have]
     unexplained = [found.keys[key] for key in have if key not in wanted] + list(found.strangers)
     wrong += [f"{key} {found.state[key].shape} is not in this network" for key in unexplained]
     if wrong:

@@ -10,22 +10,29 @@ import numpy as np
 
 _TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _STATISTICS = {"running_mean": "mean", "running_var": "var"}
+_KERNELS = {4: (3, 2, 0, 1), 2: (1, 0)}  # number of axes -> our axes in PyTorch's order
 
 
 def torch_key(path: tuple) -> str:
     """PyTorch's name of the leaf at a tree path (of jax.tree_util) below the collection."""
     *modules, leaf = [entry.key for entry in path]
-    return ".".join([*modules, _TORCH_LEAVES[leaf]])
+    return ".".join([*modules, _TORCH_LEAVES.get(leaf, leaf)])
+
+
+def shapes(tree: Mapping) -> dict[str, tuple[int, ...]]:
+    """{PyTorch key: shape in PyTorch's layout} of parameters or running statistics."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {torch_key(path): tuple(leaf.shape[axis] for axis in _axes(path, leaf.ndim)) for path, leaf in leaves}
+
+
+def _axes(path: tuple, ndim: int) -> tuple[int, ...]:
+    return _KERNELS[ndim] if path[-1].key == "kernel" else tuple(range(ndim))
 
 
 def to_torch(tree: Mapping) -> dict[str, np.ndarray]:
     """Parameters or running statistics as {PyTorch key: array}; kernels [kh,kw,in,out] become [out,in,kh,kw]."""
-
-    def layout(leaf) -> np.ndarray:
-        array = np.asarray(leaf)
-        return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
-
-    return {torch_key(path): layout(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {torch_key(path): np.asarray(leaf).transpose(_axes(path, leaf.ndim)) for path, leaf in leaves}
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
@@ -33,6 +40,9 @@ def from_torch(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
 
     Args:
       state: PyTorch key -> array; the counters `num_batches_tracked` are left out.
+
+    Returns:
+      params, batch_stats; the second is {} without running statistics.
     """
     params, batch_stats = {}, {}
     for key, array in state.items():
@@ -42,8 +52,8 @@ def from_torch(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
         tree = batch_stats if name in _STATISTICS else params
         leaf = _STATISTICS.get(name, name)
         if name == "weight":
-            leaf = "kernel" if array.ndim == 4 else "scale"
+            leaf = "kernel" if array.ndim in _KERNELS else "scale"
         for module in modules:
             tree = tree.setdefault(module, {})
-        tree[leaf] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+        tree[leaf] = array.transpose(np.argsort(_KERNELS[array.ndim])) if leaf == "kernel" else array
     return params, batch_stats

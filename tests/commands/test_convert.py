@@ -10,6 +10,7 @@ import safetensors.numpy
 from mdp_jax import cli
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
+from tests.models import plain_parts
 from tests.weights import published
 from tests.weights import seeded_weights as weights
 from tests.weights.test_files import Code, assert_bit_equal
@@ -92,6 +93,54 @@ def test_files_between_the_layouts(runs, tmp_path):
     assert_bit_equal(states["c"], {key.removeprefix("backbone."): array for key, array in backbone.items()})
 
 
+def test_a_deep_stem_and_deeplabv3plus_go_to_mmsegmentation_alone(tmp_path, capsys):
+    run, variables = weights.finetuned(
+        tmp_path / "run", model__backbone="resnet18_v1c", model__decoder__name="deeplabv3plus"
+    )
+    convert("mdp", "mmseg", run, tmp_path / "whole.safetensors")
+    load(tmp_path / "whole.safetensors", variables, ("backbone", "decoder", "classifier"))
+    convert("mmseg", "mmseg", "--backbone", tmp_path / "whole.safetensors", tmp_path / "alone.safetensors")
+    load(tmp_path / "alone.safetensors", variables, ("backbone",))
+    assert {"stem.0.weight", "stem.7.running_var"} <= safetensors.numpy.load_file(tmp_path / "alone.safetensors").keys()
+    capsys.readouterr()
+    arguments = ["--from", "mdp", "--to", "torchvision", "--backbone", run, tmp_path / "no.safetensors"]
+    message = "config.model.backbone=resnet18_v1c: has no published names in torchvision's layout"
+    assert_refused(capsys, tmp_path, arguments, message)
+
+
+def test_a_network_without_batch_normalisation(tmp_path, capsys, monkeypatch):
+    plain_parts.register(monkeypatch)
+    run, variables = weights.finetuned(tmp_path / "run", **plain_parts.OVERRIDES)
+    assert variables["batch_stats"] == {}
+    convert("mdp", "mmseg", run, tmp_path / "whole.safetensors")
+    state = safetensors.numpy.load_file(tmp_path / "whole.safetensors")
+    assert len(state) == 8 and {"backbone.embed.0.bias", "decode_head.mix.weight"} < state.keys()
+    load(tmp_path / "whole.safetensors", variables, ("backbone", "decoder", "classifier"))
+    convert("mmseg", "mmseg", tmp_path / "whole.safetensors", tmp_path / "again.safetensors")
+    assert_bit_equal(safetensors.numpy.load_file(tmp_path / "again.safetensors"), state)
+    convert("mdp", "mmseg", "--backbone", run, tmp_path / "alone.safetensors")
+    assert safetensors.numpy.load_file(tmp_path / "alone.safetensors").keys() == {
+        f"{module}.0.{leaf}" for module in ("embed", "stages") for leaf in ("weight", "bias")
+    }
+    assert ["head.weight", "–", "missing"] in [row[:3] for row in rows(capsys)]
+
+
+def test_values_that_are_no_weights(runs, tmp_path, capsys):
+    convert("mdp", "mmseg", runs["mmseg"][0], tmp_path / "good.safetensors")
+    capsys.readouterr()
+    state = safetensors.numpy.load_file(tmp_path / "good.safetensors")
+    for key, value in (
+        ("backbone.bn1.running_mean", np.nan),
+        ("backbone.bn1.running_var", -1),
+        ("decode_head.conv_seg.bias", np.inf),
+    ):
+        changed = state[key].copy()
+        changed[1] = value
+        weights.write_file(tmp_path / "in.safetensors", state | {key: changed})
+        arguments = ["--from", "mmseg", "--to", "mmseg", tmp_path / "in.safetensors", tmp_path / "out.safetensors"]
+        assert_refused(capsys, tmp_path, arguments, f"in.safetensors: {key} holds {value:g} (1 of ")
+
+
 def test_extra_heads_and_half_precision_are_listed(tmp_path, capsys):
     shapes = published.keys("torchvision/resnet18")
     narrow = {key: tuple(-(-side // 16) if side > 7 else side for side in shape) for key, shape in shapes.items()}
@@ -160,7 +209,10 @@ def test_wrong_architectures(runs, tmp_path, capsys):
         ),
         (state | {"backbone.conv1.weight": np.float32(1)}, "backbone.conv1.weight has shape (), expected (1, 3, 7, 7)"),
         (state | {"neck.weight": np.zeros(3, np.float32)}, "neck.weight (3,) is not in this network"),
-        ({"features.0.weight": np.zeros((8, 3, 3, 3), np.float32)}, "expected a ResNet or DeepLabV3"),
+        (
+            {"features.0.weight": np.zeros((8, 3, 3, 3), np.float32)},
+            "leaves like features.0.weight; expected weights of a backbone (resnet18, ",
+        ),
     ]:
         weights.write_file(tmp_path / "in.safetensors", changed)
         arguments = ["--from", "mmseg", "--to", "mmseg", tmp_path / "in.safetensors", tmp_path / "out.safetensors"]

@@ -11,7 +11,7 @@ import pytest
 
 from mdp_jax import cli
 from mdp_jax.errors import UserError
-from mdp_jax.models import resnet
+from mdp_jax.models.backbones import resnet
 from mdp_jax.planning import topologies
 from mdp_jax.planning.collectives import KINDS
 

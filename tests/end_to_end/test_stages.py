@@ -9,7 +9,7 @@ import pytest
 
 from configs import base
 from mdp_jax import config as configs
-from mdp_jax.models import resnet
+from mdp_jax.models.backbones import resnet
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training.pretraining import pretrain

@@ -1,24 +1,27 @@
 """PyTorch's outputs for the tests of the networks, stored in golden/CASE.npz.
 
-    pip install torch torchvision && python -m tests.models.make_golden
+    pip install torch torchvision mmsegmentation==1.2.2 mmengine==0.10.7 mmcv-lite==2.1.0 ftfy regex
+    python -m tests.models.make_golden CASE ..
 
-from the repository's root writes them anew. The tests also call these functions directly where torch and torchvision
-are installed. Weights come from tests/models/seeded.py by their names; modules are named as in mdp_jax where they are
-defined here, and renamed where they are torchvision's.
+from the repository's root writes them anew, all without CASE. The tests also call these functions directly where these
+packages are installed. Weights come from tests/models/seeded.py by their names; modules are named as in mdp_jax where
+they are defined here, and renamed where they are another library's.
 """
 
 import functools
 import pathlib
+import sys
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional as F
 
 from tests.models import seeded
-from tests.models.seeded import CHANNELS, CLASSES, NARROW, RATES, SIZE, UPSAMPLE_CASES
+from tests.models.seeded import CHANNELS, CLASSES, NARROW, PLUS, RATES, SIZE, UPSAMPLE_CASES
+from tests.weights import published
 
 
 def fill(module: nn.Module, names: dict[str, str] | None = None) -> nn.Module:
@@ -155,16 +158,24 @@ def narrow(name: str) -> dict[str, np.ndarray]:
     """
     model = fill(Segmenter(*NARROW[name]).double()).train()
     logits = model(nchw(seeded.image("image", SIZE), torch.float64))
+    return training_pass(model, logits, lambda key: key)
+
+
+def training_pass(model: nn.Module, logits: torch.Tensor, our_key: Callable[[str], str]) -> dict[str, np.ndarray]:
+    """What `narrow` says, of a model in training and its logits."""
     (logits * nchw(seeded.image("loss", nhwc(logits).shape), torch.float64)).mean().backward()
-    statistics = {key: b.numpy() for key, b in model.named_buffers() if not key.endswith("num_batches_tracked")}
+    statistics = {our_key(key): b.numpy() for key, b in model.named_buffers() if not key.endswith("tracked")}
     gradients = {
-        key: (p.grad.permute(2, 3, 1, 0) if p.ndim == 4 else p.grad).numpy() for key, p in model.named_parameters()
+        our_key(key): (p.grad.permute(2, 3, 1, 0) if p.ndim == 4 else p.grad).numpy()
+        for key, p in model.named_parameters()
     }
     return {"logits": nhwc(logits), "statistics": seeded.rows(statistics), "gradients": seeded.rows(gradients)}
 
 
 def torchvision_resnet50() -> dict[str, np.ndarray]:
     """torchvision's own ResNet-50 at output stride 8, in evaluation: every 64th feature channel."""
+    import torchvision
+
     model = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
     body = nn.Sequential(OrderedDict(list(model.named_children())[:-2]))  # without pooling and classifier
     features = fill(body).eval()(nchw(seeded.image("image", SIZE), torch.float32))
@@ -173,6 +184,8 @@ def torchvision_resnet50() -> dict[str, np.ndarray]:
 
 def torchvision_decoder() -> dict[str, np.ndarray]:
     """torchvision's own DeepLabHead without dropout and classifier: every 16th channel, evaluation and training."""
+    import torchvision
+
     layers = torchvision.models.segmentation.deeplabv3.DeepLabHead(12, CLASSES).children()
     head = nn.Sequential(*list(layers)[:-1])
     head[0].project[3].p = 0.0
@@ -184,6 +197,48 @@ def torchvision_decoder() -> dict[str, np.ndarray]:
     x = nchw(seeded.image("features", (3, 30, 29, 12)), torch.float32)
     out = {mode: nhwc(head.train(mode == "train")(x))[:, ::7, ::7, ::16] for mode in ("eval", "train")}
     return out
+
+
+def mmseg_resnet50_v1c() -> dict[str, np.ndarray]:
+    """MMSegmentation's own ResNetV1c-50 in evaluation: every 16th channel at stride 4, every 64th at stride 8."""
+    model = fill(published.mmseg_build(published.mmseg_backbone("ResNetV1c", 50)))
+    model.eval()  # which, of this class, returns nothing
+    features = [nhwc(layer) for layer in model(nchw(seeded.image("image", SIZE), torch.float32))]
+    return {"4": features[0][..., ::16], "8": features[-1][..., ::64]}
+
+
+def mmseg_deeplabv3plus() -> dict[str, np.ndarray]:
+    """What `narrow` says, of MMSegmentation's own DeepLabV3+ with ResNetV1c-18."""
+    stem, plus = PLUS["stem"], published.mmseg_segmentor(CLASSES, plus=True)
+    plus["auxiliary_head"] = None
+    plus["backbone"] |= {"depth": 18, "stem_channels": stem, "base_channels": stem}
+    plus["decode_head"] |= {
+        "in_channels": 8 * stem,
+        "c1_in_channels": stem,
+        "channels": PLUS["channels"],
+        "c1_channels": PLUS["fine_channels"],
+        "dilations": (1, *PLUS["rates"]),
+        "dropout_ratio": 0,
+    }
+    model = published.mmseg_build(plus).double()
+    names = {name: mmseg_name(name) for name, _ in model.named_modules()}
+    model = fill(model, names).train()
+    logits = model.decode_head(model.backbone(nchw(seeded.image("image", SIZE), torch.float64)))
+    return training_pass(model, logits, lambda key: ".".join((names[key.rpartition(".")[0]], key.rpartition(".")[2])))
+
+
+def mmseg_name(module: str) -> str:
+    """The name in mdp_jax of a module of MMSegmentation's DeepLabV3+."""
+    for theirs, ours in (
+        ("decode_head.conv_seg", "classifier.conv"),
+        ("decode_head.image_pool.1", "decoder.image_pool"),
+        ("decode_head.aspp_modules.", "decoder.aspp_"),
+        ("decode_head.sep_bottleneck.", "decoder.sep_bottleneck_"),
+        ("decode_head.", "decoder."),
+    ):
+        if module.startswith(theirs):
+            return ours + module.removeprefix(theirs)
+    return module
 
 
 def batch_norm() -> dict[str, np.ndarray]:
@@ -209,6 +264,8 @@ def upsample() -> dict[str, np.ndarray]:
 CASES = {
     "torchvision_resnet50": torchvision_resnet50,
     "torchvision_decoder": torchvision_decoder,
+    "mmseg_resnet50_v1c": mmseg_resnet50_v1c,
+    "mmseg_deeplabv3plus": mmseg_deeplabv3plus,
     "batch_norm": batch_norm,
     "upsample": upsample,
     **{name: functools.partial(narrow, name) for name in NARROW},
@@ -217,5 +274,5 @@ CASES = {
 
 if __name__ == "__main__":
     folder = pathlib.Path(__file__).parent / "golden"
-    for case, compute in CASES.items():
-        np.savez_compressed(folder / f"{case}.npz", **compute())
+    for case in sys.argv[1:] or CASES:
+        np.savez_compressed(folder / f"{case}.npz", **CASES[case]())

@@ -18,6 +18,7 @@ NARROW = {  # backbone, channels of the stem, output stride, decoder layout
     "resnet18_d8": ("resnet18", 8, 8, "mmseg"),
     "resnet50_d16": ("resnet50", 4, 16, "torchvision"),
 }
+PLUS = {"stem": 8, "channels": 32, "fine_channels": 3, "rates": (2, 3, 4)}  # MMSegmentation's DeepLabV3+, made narrow
 CLASSES, CHANNELS, RATES = 5, 6, (1, 2, 3)
 SIZE = (2, 33, 40, 3)
 # Most of a test's time is compilation; float64 convolutions compile four times as fast this way.

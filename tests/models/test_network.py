@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from configs import base
 from mdp_jax.errors import UserError
-from mdp_jax.models import network
+from mdp_jax.models import network, resizing
 from mdp_jax.models.network import pixel_encoder, segmenter, upsample
 from tests.models import seeded
 
@@ -38,6 +38,10 @@ def training_pass(case):
     backbone, channels, stride, layout = seeded.NARROW[case]
     config = narrow(base.finetune(), backbone=backbone, width=channels / 64, output_stride=stride)
     config.decoder.layout, config.compute_dtype, config.param_dtype = layout, "float64", "float64"
+    return passed(config)
+
+
+def passed(config):
     model = segmenter(config, seeded.CLASSES)
     variables = variables_of(model)
     x = jnp.asarray(seeded.image("image", seeded.SIZE))
@@ -47,6 +51,14 @@ def training_pass(case):
         return (logits * jnp.asarray(seeded.image("loss", logits.shape))).mean(), (logits, updated["batch_stats"])
 
     return loss, variables["params"]
+
+
+def plus_training_pass():
+    """As `training_pass`, for make_golden.mmseg_deeplabv3plus."""
+    config = narrow(base.finetune(), backbone="resnet18_v1c", width=seeded.PLUS["stem"] / 64)
+    config.decoder.name, config.decoder.channels = "deeplabv3plus", seeded.PLUS["channels"]
+    config.decoder.rates, config.compute_dtype, config.param_dtype = seeded.PLUS["rates"], "float64", "float64"
+    return passed(config)
 
 
 def rows(tree):
@@ -76,6 +88,15 @@ def test_training_pass_and_gradients_equal_torch(torch_outputs):
     np.testing.assert_allclose(rows(gradients), expected["gradients"], rtol=1e-8, atol=1e-12)
 
 
+def test_deeplabv3plus_equals_mmsegmentations(torch_outputs):
+    with jax.enable_x64(True):
+        loss, params = plus_training_pass()
+        gradients, (logits, statistics) = seeded.quick_jit(jax.grad(loss, has_aux=True))(params)
+    expected = torch_outputs("mmseg_deeplabv3plus")
+    assert_same_pass(logits, statistics, expected)
+    np.testing.assert_allclose(rows(gradients), expected["gradients"], rtol=1e-8, atol=1e-12)
+
+
 def test_upsample_equals_torch(torch_outputs):
     expected = torch_outputs("upsample")
     for i, (shape, size) in enumerate(seeded.UPSAMPLE_CASES):
@@ -90,7 +111,7 @@ def test_most_likely_class_in_bands_of_rows(monkeypatch, most, bands):
     expected = np.argmax(upsample(logits, (25, 13)), axis=-1)
     looped = []
     genuine = jax.lax.map
-    monkeypatch.setattr(network, "MOST_LOGITS", most)
+    monkeypatch.setattr(resizing, "MOST_LOGITS", most)
     monkeypatch.setattr(jax.lax, "map", lambda function, rows: looped.append(len(rows)) or genuine(function, rows))
     found = network.most_likely(logits, (25, 13))
     np.testing.assert_array_equal(found, expected.astype(np.int32), strict=True)
@@ -124,12 +145,12 @@ def test_eight_devices_equal_one():
     decoder = segmenter(narrow(base.finetune()), 5).decoder
     x = seeded.image("mesh", (8, 5, 6, 4)).astype(np.float32)
     factor = seeded.image("factor", (8, 5, 6, seeded.CHANNELS)).astype(np.float32)
-    variables = seeded.variables(jax.eval_shape(lambda: decoder.init(jax.random.key(0), x, train=False)))
+    variables = seeded.variables(jax.eval_shape(lambda: decoder.init(jax.random.key(0), {8: x}, train=False)))
 
     @seeded.quick_jit
     def step(variables, x, factor):
         def loss(params):
-            y, updated = decoder.apply({**variables, "params": params}, x, train=True, mutable="batch_stats")
+            y, updated = decoder.apply({**variables, "params": params}, {8: x}, train=True, mutable="batch_stats")
             return (y * factor).mean(), (y, updated)
 
         return jax.grad(loss, has_aux=True)(variables["params"])
@@ -172,6 +193,7 @@ def test_frozen_body_keeps_statistics_and_takes_no_gradient():
         ("param_dtype", "bfloat16", "config.model.param_dtype=bfloat16: expected one of float32, float64"),
         ("param_dtype", "float64", "JAX_ENABLE_X64=1"),
         ("width", 0.001, "config.model.width=0.001: expected at least 0.015625"),
+        ("decoder.name", "v3plus", "config.model.decoder.name=v3plus: expected one of deeplabv3, deeplabv3plus"),
         ("decoder.layout", "v3plus", "config.model.decoder.layout=v3plus: expected one of mmseg, torchvision"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank
-from mdp_jax.models import network, resnet
+from mdp_jax.models import network
+from mdp_jax.models.backbones import resnet
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.objective import Query, prepare_nothing
 from mdp_jax.objectives.registry import OBJECTIVES

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mdp_jax.models import resnet
+from mdp_jax.models.backbones import resnet
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,10 +6,13 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from mdp_jax.errors import UserError
+from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.training import sharding
+from tests import tiny
 
-RULES = sharding.state_rules(sharding.NETWORK_RULES, OBJECTIVES["mdp"].shardings)
+OBJECTIVE = OBJECTIVES["mdp"]
+RULES = sharding.state_rules(network.sharding_rules(tiny.pretrain_config().model, OBJECTIVE.head), OBJECTIVE.shardings)
 
 
 def test_every_leaf_by_one_rule():

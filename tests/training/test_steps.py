@@ -299,7 +299,7 @@ def test_state_on_a_mesh_is_replicated():
     state = tiny.pretraining(config, sharding.make_mesh(8), LABEL_SPACE).make()
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
     with pytest.raises(ValueError, match="0 rules match"):
-        on_mesh(lambda: {"unknown": jnp.zeros(2)}, sharding.make_mesh(2), sharding.state_rules(sharding.NETWORK_RULES))
+        on_mesh(lambda: {"unknown": jnp.zeros(2)}, sharding.make_mesh(2), sharding.state_rules(()))
 
 
 def test_fsdp_changes_nothing_but_the_layout(on_one_device):

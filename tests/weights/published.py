@@ -20,7 +20,13 @@ from tests.models import seeded
 
 FILE = pathlib.Path(__file__).with_name("keys.json.gz")
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "deeplabv3_resnet50", "deeplabv3_resnet101")
-MMSEG = ("resnet18", "resnet34", "resnet50", "resnet101", "deeplabv3_r50-d8")
+MMSEG_BACKBONES = {  # name here: type and depth there
+    **{f"resnet{depth}": ("ResNet", depth) for depth in (18, 34, 50, 101)},
+    **{f"resnet{depth}_v1c": ("ResNetV1c", depth) for depth in (18, 50, 101)},
+}
+MMSEG_BACKBONE_OF = {"deeplabv3_r50-d8": "resnet50", "deeplabv3plus_r50-d8": "resnet50_v1c"}
+MMSEG_SEGMENTORS = tuple(MMSEG_BACKBONE_OF)
+MMSEG = (*MMSEG_BACKBONES, *MMSEG_SEGMENTORS)
 
 
 def keys(name: str) -> dict[str, tuple[int, ...]]:
@@ -46,7 +52,14 @@ def torchvision_model(name: str):
 
 
 def mmseg_model(name: str):
-    """With random weights; the segmentor is configs/_base_/models/deeplabv3_r50-d8.py with the plain ResNet."""
+    """With random weights; segmentors are those of configs/_base_/models, DeepLabV3 with the plain ResNet."""
+    if name in MMSEG_BACKBONES:
+        return mmseg_build(mmseg_backbone(*MMSEG_BACKBONES[name]))
+    return mmseg_build(mmseg_segmentor(classes=19, plus="plus" in name))
+
+
+def mmseg_build(config: dict):
+    """A model of MMSegmentation from its config."""
     # The package without compiled operators lacks this module, of which nothing is called here.
     sys.modules["mmcv._ext"] = _Anything("mmcv._ext")
     from mmseg.registry import MODELS
@@ -55,9 +68,7 @@ def mmseg_model(name: str):
     register_all_modules()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if name.startswith("resnet"):
-            return MODELS.build(_mmseg_backbone(int(name.removeprefix("resnet"))))
-        return MODELS.build(mmseg_segmentor(classes=19))
+        return MODELS.build(config)
 
 
 class _Anything(types.ModuleType):
@@ -66,9 +77,10 @@ class _Anything(types.ModuleType):
             raise AttributeError(name)
 
 
-def _mmseg_backbone(depth: int) -> dict:
+def mmseg_backbone(kind: str, depth: int) -> dict:
+    """The config of a backbone."""
     return {
-        "type": "ResNet",
+        "type": kind,
         "depth": depth,
         "num_stages": 4,
         "out_indices": (0, 1, 2, 3),
@@ -81,12 +93,13 @@ def _mmseg_backbone(depth: int) -> dict:
     }
 
 
-def mmseg_segmentor(classes: int) -> dict:
-    """The config of the segmentor."""
+def mmseg_segmentor(classes: int, plus: bool = False) -> dict:
+    """The config of DeepLabV3 with the plain ResNet, or of DeepLabV3+ with ResNetV1c."""
+    separable = {"type": "DepthwiseSeparableASPPHead", "c1_in_channels": 256, "c1_channels": 48}
     common = {"num_classes": classes, "norm_cfg": {"type": "BN"}, "align_corners": False, "dropout_ratio": 0.1}
     return {
         "type": "EncoderDecoder",
-        "backbone": _mmseg_backbone(50),
+        "backbone": mmseg_backbone("ResNetV1c" if plus else "ResNet", 50),
         "decode_head": {
             **common,
             "type": "ASPPHead",
@@ -94,6 +107,7 @@ def mmseg_segmentor(classes: int) -> dict:
             "in_index": 3,
             "channels": 512,
             "dilations": (1, 12, 24, 36),
+            **(separable if plus else {}),
         },
         "auxiliary_head": {
             **common,

@@ -11,6 +11,8 @@ from mdp_jax.training.state import PretrainState
 from mdp_jax.weights import layouts
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.torch_weights import to_torch
+from tests import tiny
+from tests.models import plain_parts
 from tests.weights import seeded_weights as weights
 
 PARTS = ("backbone", "decoder")
@@ -21,7 +23,7 @@ def their_state(variables, layout="mmseg", alone=False):
     ours = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     if alone:
         ours = {key: array for key, array in ours.items() if key.startswith("backbone.")}
-    modules = layouts.modules_for(layout, ours)
+    modules = layouts.modules_for(tiny.finetune_config(model__decoder__layout=layout).model, layout, alone)
     state = {layouts.rename(key, modules): array for key, array in ours.items()}
     extra = {"torchvision": "fc.weight" if alone else "aux_classifier.4.bias", "mmseg": "auxiliary_head.conv_seg.bias"}
     bn = layouts.rename("backbone.bn1.num_batches_tracked", modules)
@@ -123,6 +125,60 @@ def test_other_precisions_are_cast_and_said(tmp_path, seeded, new, dtype, note):
     assert any(note in line for line in report.lines())
 
 
+def test_the_decoder_of_another_architecture_is_left_out(tmp_path, new):
+    plus = weights.segmenter_variables(model__decoder__name="deeplabv3plus")
+    ours = to_torch(plus["params"]) | to_torch(plus["batch_stats"])
+    modules = layouts.modules_for(tiny.finetune_config(model__decoder__name="deeplabv3plus").model, "mmseg", False)
+    state = {layouts.rename(key, modules): array for key, array in ours.items()}
+    loaded, report = load(weights.write_file(tmp_path / "x.safetensors", state), new["mmseg"])
+    weights.assert_same_tree(loaded["params"]["decoder"], new["mmseg"]["params"]["decoder"])
+    weights.assert_same_tree(loaded["params"]["backbone"], plus["params"]["backbone"])
+    note = "decoder deeplabv3plus; config.model.decoder.name is deeplabv3"
+    assert statuses(report)["decode_head.c1_bottleneck.bn.bias"] == ("skipped", note)
+    again, _ = load(tmp_path / "x.safetensors", jax.tree.map(lambda leaf: jnp.asarray(leaf + 1), plus))
+    weights.assert_same_tree(again["params"]["decoder"], plus["params"]["decoder"])
+
+
+def test_a_network_without_batch_normalisation(tmp_path, monkeypatch):
+    plain_parts.register(monkeypatch)
+    new, parts = new_network(**plain_parts.OVERRIDES), (*PARTS, "classifier")
+    assert new["batch_stats"] == {}
+    config = tiny.finetune_config(**plain_parts.OVERRIDES)
+    modules = layouts.modules_for(config.model, "mmseg", False)
+    seeded = weights.segmenter_variables(**plain_parts.OVERRIDES)
+    state = {layouts.rename(key, modules): array for key, array in to_torch(seeded["params"]).items()}
+    path = weights.write_file(tmp_path / "x.safetensors", state)
+    params, batch_stats, report = load_init(path, new["params"], {}, parts)
+    weights.assert_same_tree(params, seeded["params"])
+    assert batch_stats == {}
+    assert {leaf.status for leaf in report.leaves} == {"loaded"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_values_that_are_no_weights_name_file_and_leaf(tmp_path, seeded, new, value):
+    """1e300 is finite in the file and infinite in the network."""
+    state = their_state(seeded["mmseg"])
+    key = "backbone.layer1.0.conv1.weight"
+    state[key] = state[key].astype(np.float64)
+    state[key][1, 0, 2, 2] = value
+    path = weights.write_file(tmp_path / "x.safetensors", state)
+    refused(path, new["mmseg"], key, f"holds {'inf' if value == 1e300 else value}", "1 of 144 values")
+
+
+def test_variances_below_0_are_refused_and_of_0_taken(tmp_path, seeded, new):
+    state = their_state(seeded["mmseg"])
+    state["backbone.bn1.running_var"] = np.float32([1, 0, -1e-3, -2])
+    path = weights.write_file(tmp_path / "x.safetensors", state)
+    refused(path, new["mmseg"], "backbone.bn1.running_var holds -0.001", "2 of 4 values", "variances from 0")
+    state["backbone.bn1.running_var"] = np.zeros(4, np.float32)
+    load(weights.write_file(path, state), new["mmseg"])
+
+
+def test_values_of_leaves_that_are_left_out_do_not_matter(tmp_path, seeded, new):
+    state = their_state(seeded["mmseg"]) | {"auxiliary_head.conv_seg.bias": np.float32([np.nan, 1, 2])}
+    load(weights.write_file(tmp_path / "x.safetensors", state), new["mmseg"])
+
+
 def refused(path, new, *words):
     with pytest.raises(UserError) as error:
         load(path, new)
@@ -181,3 +237,8 @@ def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new)
         weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(buffers)) == len(buffers)
+
+
+def test_a_file_of_a_classifier_and_nothing_else(tmp_path, new):
+    path = weights.write_file(tmp_path / "x.safetensors", {"fc.weight": np.zeros((3, 4), np.float32)})
+    refused(path, new["mmseg"], "leaves like fc.weight", "expected weights of a backbone")

@@ -25,19 +25,49 @@ BY_HAND = {
 }
 
 
+PLUS_BY_HAND = {
+    "backbone.stem.3.weight": "backbone.stem.3.weight",
+    "decoder.image_pool.bn.running_mean": "decode_head.image_pool.1.bn.running_mean",
+    "decoder.aspp_0.conv.weight": "decode_head.aspp_modules.0.conv.weight",
+    "decoder.aspp_1.depthwise_conv.conv.weight": "decode_head.aspp_modules.1.depthwise_conv.conv.weight",
+    "decoder.aspp_3.pointwise_conv.bn.bias": "decode_head.aspp_modules.3.pointwise_conv.bn.bias",
+    "decoder.bottleneck.conv.weight": "decode_head.bottleneck.conv.weight",
+    "decoder.c1_bottleneck.conv.weight": "decode_head.c1_bottleneck.conv.weight",
+    "decoder.sep_bottleneck_1.pointwise_conv.bn.weight": "decode_head.sep_bottleneck.1.pointwise_conv.bn.weight",
+    "classifier.conv.bias": "decode_head.conv_seg.bias",
+}
+
+
 @pytest.mark.parametrize("name", published.MMSEG)
 def test_every_leaf_of_the_published_models_has_its_place_and_comes_back(name):
     keys = published.keys(f"mmseg/{name}")
     found = layouts.find(empty(keys), name)
-    layouts.require_same(found, found.parts(), architecture.expected_shapes(found), name)
+    model = architecture.model_of(found)
+    assert model.backbone == published.MMSEG_BACKBONE_OF.get(name, name)
+    assert model.decoder.name == name.split("_")[0] or found.layout == layouts.ALONE
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), name)
     assert len(found.keys) + len(found.skipped) == len(keys)
     auxiliary = {key for key in keys if key.startswith("auxiliary_head.") and not key.endswith("tracked")}
     assert {leaf.key for leaf in found.skipped if not leaf.key.endswith("tracked")} == auxiliary
-    source = convert.Weights(found.layout, found.of_parts(convert.PARTS), found.keys, (), ())
+    source = convert.Weights(model, found.of_parts(convert.PARTS), found.keys, (), ())
     state, leaves = convert.to_layout(source, "mmseg")
     expected = {key: shape for key, shape in keys.items() if not key.startswith("auxiliary_head.")}
     assert {key: array.shape for key, array in state.items()} == expected
     assert {leaf.status for leaf in leaves} == {"loaded"}
+
+
+def test_names_by_hand_of_deeplabv3plus():
+    found = layouts.find(empty(published.keys("mmseg/deeplabv3plus_r50-d8")), "file")
+    assert {ours: found.keys[ours] for ours in PLUS_BY_HAND} == PLUS_BY_HAND
+
+
+def test_open_mmlabs_file_of_a_backbone_with_a_deep_stem():
+    """`open-mmlab://resnet50_v1c`, from which the published segmentors began: a classifier of whole images with it."""
+    keys = published.keys("mmseg/resnet50_v1c") | {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
+    found = layouts.find(empty(keys), "file")
+    assert architecture.model_of(found).backbone == "resnet50_v1c"
+    assert {leaf.key for leaf in found.skipped if "fc" in leaf.key} == {"fc.weight", "fc.bias"}
+    assert found.keys["backbone.stem.7.running_var"] == "stem.7.running_var"
 
 
 def test_names_by_hand():
@@ -56,12 +86,11 @@ def test_names_of_data_parallel_and_of_mmpretrain():
 
 
 def test_another_stem_is_another_architecture():
-    """ResNetV1c, as most published segmentors have: three convolutions instead of one."""
+    """A stem of another kind in place of the first convolution."""
     keys = published.keys("mmseg/deeplabv3_r50-d8")
-    stem = {f"backbone.stem.{i}.weight": (32, 3, 3, 3) for i in (0, 3, 6)}
-    state = empty({key: shape for key, shape in keys.items() if key != "backbone.conv1.weight"} | stem)
+    body = {key: shape for key, shape in keys.items() if key != "backbone.conv1.weight"}
     with pytest.raises(UserError, match=r"file: another architecture: backbone.conv1.weight is missing"):
-        architecture.expected_shapes(layouts.find(state, "file"))
+        architecture.model_of(layouts.find(empty(body | {"backbone.patch_embed.weight": (64, 3, 4, 4)}), "file"))
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +99,20 @@ def mmseg():
     pytest.importorskip("mmseg")
 
 
-def test_mmsegmentations_own_segmentor_loads_ours_and_gives_our_logits(mmseg, tmp_path):
+@pytest.mark.parametrize("name", published.MMSEG_SEGMENTORS)
+def test_mmsegmentations_own_segmentor_loads_ours_and_gives_our_logits(mmseg, tmp_path, name):
     import torch
     from mmengine.runner import load_checkpoint
 
-    model = network.segmenter(base.finetune().model, 19)
+    config = base.finetune().model
+    config.decoder.name, config.backbone = name.split("_")[0], published.MMSEG_BACKBONE_OF[name]
+    model = network.segmenter(config, 19)
     variables = weights.variables_of(model)
     state = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
-    source = convert.Weights("mmseg", state, {key: key for key in state}, (), ())
+    source = convert.Weights(config, state, {key: key for key in state}, (), ())
     files.write(tmp_path / "ours.pth", convert.to_layout(source, "mmseg")[0], meta={})
 
-    theirs = published.mmseg_model("deeplabv3_r50-d8").eval()
+    theirs = published.mmseg_model(name).eval()
     theirs.auxiliary_head = None
     load_checkpoint(theirs, str(tmp_path / "ours.pth"), map_location="cpu", strict=True)
     image = seeded.image("image", (1, 65, 80, 3)).astype(np.float32)
@@ -108,5 +140,5 @@ def test_mmsegmentations_own_backbone_loads_ours_and_gives_our_features(mmseg, t
     config.backbone = "resnet18"
     backbone = network.segmenter(config, 1).backbone
     ours = {name: tree["backbone"] for name, tree in variables.items()}
-    features = seeded.quick_jit(lambda v, x: backbone.apply(v, x, train=False))(ours, jnp.asarray(image))
+    features = seeded.quick_jit(lambda v, x: backbone.apply(v, x, train=False)[8])(ours, jnp.asarray(image))
     np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())

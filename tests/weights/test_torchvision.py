@@ -6,8 +6,8 @@ import pytest
 from configs import base
 from mdp_jax.commands import convert
 from mdp_jax.models import network
+from mdp_jax.models.backbones.resnet import ResNet
 from mdp_jax.models.layers import Dtypes
-from mdp_jax.models.resnet import ResNet
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.torch_weights import to_torch
@@ -42,9 +42,10 @@ def empty(shapes: dict) -> dict:
 def test_every_leaf_of_the_published_models_has_its_place(name):
     keys = published.keys(f"torchvision/{name}")
     found = layouts.find(empty(keys), name)
-    layouts.require_same(found, found.parts(), architecture.expected_shapes(found), name)
-    assert architecture.depth_of(found) == name.removeprefix("deeplabv3_")
-    assert found.layout == ("torchvision" if "deeplab" in name else "resnet")
+    model = architecture.model_of(found)
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), name)
+    assert model.backbone == name.removeprefix("deeplabv3_")
+    assert found.layout == ("torchvision" if "deeplab" in name else layouts.ALONE)
     assert len(found.keys) + len(found.skipped) == len(keys)
     reasons = {leaf.key: leaf.note for leaf in found.skipped if not leaf.key.endswith("tracked")}
     extra = "aux_classifier." if "deeplab" in name else "fc."
@@ -55,7 +56,7 @@ def test_every_leaf_of_the_published_models_has_its_place(name):
 def test_what_is_written_has_exactly_the_published_names_and_shapes(name):
     keys = published.keys(f"torchvision/{name}")
     found = layouts.find(empty(keys), name)
-    source = convert.Weights(found.layout, found.of_parts(convert.PARTS), found.keys, (), ())
+    source = convert.Weights(architecture.model_of(found), found.of_parts(convert.PARTS), found.keys, (), ())
     state, leaves = convert.to_layout(source, "torchvision")
     expected = {key: shape for key, shape in keys.items() if not key.startswith(("fc.", "aux_classifier."))}
     assert {key: array.shape for key, array in state.items()} == expected
@@ -95,7 +96,7 @@ def test_torchvisions_own_deeplab_loads_ours_and_gives_our_logits(torchvision, t
     model = network.segmenter(config, 21)
     variables = weights.variables_of(model)
     state = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
-    source = convert.Weights("torchvision", state, {key: key for key in state}, (), ())
+    source = convert.Weights(config, state, {key: key for key in state}, (), ())
     files.write(tmp_path / "ours.pth", convert.to_layout(source, "torchvision")[0])
 
     theirs = torchvision.models.segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21)

@@ -1,14 +1,17 @@
-"""ResNet-18/34/50/101 at output stride 8 or 16 (METHOD.md section 2): torchvision's and MMSegmentation's plain ResNet.
+"""ResNets at output stride 8 or 16 (METHOD.md section 2): torchvision's and MMSegmentation's plain ResNet, and its V1c.
 
 Parameters are named as there ("layer1"/"0"/"conv1"), so that a path joined by dots is the PyTorch key of a module.
 """
 
-from collections.abc import Callable
+import functools
 
 import flax.linen as nn
 import jax
 
-from mdp_jax.models.layers import CONVOLUTION, BatchNorm, Conv, Dtypes
+from mdp_jax.configs import ModelConfig
+from mdp_jax.errors import UserError
+from mdp_jax.models.entries import Backbone
+from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes
 
 # (stride, dilation) of layer1 to layer4. Where a stride is given up for dilation, the first block of the layer still
 # has the dilation of the layer before it.
@@ -72,24 +75,14 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
+V1C = "_v1c"  # what the names of those with a deep stem end in, as MMSegmentation's
+
 # Block and number of blocks of layer1 to layer4.
 DEPTHS = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
-}
-
-
-def _named(name: str) -> Callable:
-    return jax.checkpoint_policies.save_only_these_names(name)
-
-
-# What of a residual block is kept for the backward pass; the rest is computed again.
-REMATERIALISATIONS = {
-    "none": lambda block: block,
-    "elementwise": lambda block: nn.remat(block, static_argnums=(2,), policy=_named(CONVOLUTION)),
-    "blocks": lambda block: nn.remat(block, static_argnums=(2,)),
 }
 
 
@@ -113,12 +106,30 @@ class Layer(nn.Module):
         return x
 
 
-class ResNet(nn.Module):
-    """Images [B,H,W,3] to features [B,ceil(H/s),ceil(W/s),C] in `dtypes.compute`, s = `output_stride`.
+class DeepStem(nn.Module):
+    """Three 3x3 convolutions with batch normalisation and ReLU, the first with stride 2, in place of one of 7x7.
 
-    `depth` is a key of DEPTHS, `remat` one of REMATERIALISATIONS; `channels` are those of the stem, 64 in the published
-    networks, and double from layer to layer. C is 8 * channels for ResNet-18 and 34, 32 * channels for the others.
-    Feature i is centred on pixel s * i.
+    As in MMSegmentation's ResNetV1c: convolutions "0", "3" and "6", normalisations "1", "4" and "7".
+    """
+
+    features: int
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        half = max(self.features // 2, 1)
+        for i, (features, stride) in enumerate(((half, 2), (half, 1), (self.features, 1))):
+            x = Conv(features, 3, self.dtypes, stride=stride, name=str(3 * i))(x)
+            x = nn.relu(BatchNorm(self.dtypes, name=str(3 * i + 1))(x, train))
+        return x
+
+
+class ResNet(nn.Module):
+    """Images [B,H,W,3] to {stride: features [B,ceil(H/stride),ceil(W/stride),C]} in `dtypes.compute`.
+
+    The strides are 4, 8 and, where it is the output stride, 16. `depth` is a key of DEPTHS, `remat` one of
+    REMATERIALISATIONS; `channels` are those of the stem, 64 in the published networks (see `feature_channels`). Feature
+    i is centred on pixel stride * i.
     """
 
     depth: str
@@ -126,14 +137,60 @@ class ResNet(nn.Module):
     output_stride: int
     dtypes: Dtypes
     remat: str = "none"
+    deep_stem: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
         block, blocks = DEPTHS[self.depth]
-        x = Conv(self.channels, 7, self.dtypes, stride=2, name="conv1")(x)
-        x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
+        if self.deep_stem:
+            x = DeepStem(self.channels, self.dtypes, name="stem")(x, train)
+        else:
+            x = Conv(self.channels, 7, self.dtypes, stride=2, name="conv1")(x)
+            x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for i, (stride, dilation) in enumerate(LAYERS[self.output_stride]):
+        features, stride = {}, 4
+        for i, (layer_stride, dilation) in enumerate(LAYERS[self.output_stride]):
             planes, name = self.channels * 2**i, f"layer{i + 1}"
-            x = Layer(block, blocks[i], planes, stride, dilation, self.dtypes, self.remat, name=name)(x, train)
-        return x
+            x = Layer(block, blocks[i], planes, layer_stride, dilation, self.dtypes, self.remat, name=name)(x, train)
+            stride *= layer_stride
+            features[stride] = x
+        return features
+
+
+def stem_channels(width: float) -> int:
+    """The channels of the stem.
+
+    Raises:
+      UserError: there would be none.
+    """
+    channels = round(64 * width)
+    if channels < 1:
+        raise UserError(f"config.model.width={width}: expected at least {1 / 64}, one channel in the stem")
+    return channels
+
+
+def feature_channels(depth: str, width: float, output_stride: int) -> dict[int, int]:
+    """{stride: channels}: of the last layer of each stride; channels double from layer to layer."""
+    planes, stride, channels = stem_channels(width), 4, {}
+    expansion = 4 if DEPTHS[depth][0] is Bottleneck else 1
+    for i, (layer_stride, _) in enumerate(LAYERS[output_stride]):
+        stride *= layer_stride
+        channels[stride] = expansion * planes * 2**i
+    return channels
+
+
+def _make(depth: str, deep_stem: bool, model: ModelConfig, dtypes: Dtypes) -> ResNet:
+    return ResNet(depth, stem_channels(model.width), model.output_stride, dtypes, model.remat, deep_stem)
+
+
+def _entry(depth: str, deep_stem: bool = False) -> Backbone:
+    return Backbone(
+        make=functools.partial(_make, depth, deep_stem),
+        channels=functools.partial(feature_channels, depth),
+        output_strides=tuple(LAYERS),
+        normalisation="batch",
+        weight_names="mdp_jax.weights.names.resnet",
+    )
+
+
+BACKBONES = {name: _entry(name) for name in DEPTHS} | {name + V1C: _entry(name, deep_stem=True) for name in DEPTHS}

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdp_jax.models.backbones.resnet import ResNet
 from mdp_jax.models.layers import Dtypes
-from mdp_jax.models.resnet import ResNet
 from tests.models import seeded
 
 FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
@@ -19,9 +19,18 @@ def shapes(module, size=(1, 32, 32, 3)):
 def test_resnet50_equals_torchvisions(torch_outputs):
     model = ResNet("resnet50", 64, 8, FLOAT32)
     x = seeded.image("image", seeded.SIZE).astype(np.float32)
-    y = seeded.quick_jit(lambda v, x: model.apply(v, x, train=False))(seeded.variables(shapes(model)), x)
+    y = seeded.quick_jit(lambda v, x: model.apply(v, x, train=False)[8])(seeded.variables(shapes(model)), x)
     expected = torch_outputs("torchvision_resnet50")["eval"]
     np.testing.assert_allclose(y[..., ::64], expected, atol=3e-6 * np.abs(expected).max())
+
+
+def test_resnet50_with_a_deep_stem_equals_mmsegmentations(torch_outputs):
+    model = ResNet("resnet50", 64, 8, FLOAT32, deep_stem=True)
+    x = seeded.image("image", seeded.SIZE).astype(np.float32)
+    y = seeded.quick_jit(lambda v, x: model.apply(v, x, train=False))(seeded.variables(shapes(model)), x)
+    for stride, step in ((4, 16), (8, 64)):
+        expected = torch_outputs("mmseg_resnet50_v1c")[str(stride)]
+        np.testing.assert_allclose(y[stride][..., ::step], expected, atol=3e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
@@ -56,7 +65,7 @@ def test_feature_size_is_rounded_up(stride):
     for size in (1, stride, stride + 1, 3 * stride - 1):
         x = jnp.zeros((1, size, 33, 3))
         features, _ = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), x)
-        assert features.shape == (1, math.ceil(size / stride), math.ceil(33 / stride), 8)
+        assert features[stride].shape == (1, math.ceil(size / stride), math.ceil(33 / stride), 8)
 
 
 @pytest.mark.parametrize("stride", [8, 16])
@@ -69,7 +78,7 @@ def test_feature_i_is_centred_on_pixel_s_times_i(stride):
     )
     x = np.zeros((1, 8 * stride + 1, 8 * stride + 1, 3), np.float32)
     x[0, 4 * stride, 4 * stride] = 1.0
-    y = np.asarray(seeded.quick_jit(lambda v, x: model.apply(v, x, train=False))(variables, x))[0, :, :, 0]
+    y = np.asarray(seeded.quick_jit(lambda v, x: model.apply(v, x, train=False)[stride])(variables, x))[0, :, :, 0]
     assert y.shape == (9, 9)
     assert y.max() > 2 * y.min()
     np.testing.assert_allclose(y, y[::-1, ::-1], rtol=1e-4)
@@ -80,8 +89,8 @@ def test_dilation_takes_the_place_of_stride():
     x = seeded.image("image", seeded.SIZE).astype(np.float32)
     dense, sparse = ResNet("resnet50", 4, 8, FLOAT32), ResNet("resnet50", 4, 16, FLOAT32)
     variables = seeded.variables(shapes(dense))
-    y8 = seeded.quick_jit(lambda v, x: dense.apply(v, x, train=False))(variables, x)
-    y16 = seeded.quick_jit(lambda v, x: sparse.apply(v, x, train=False))(variables, x)
+    y8 = seeded.quick_jit(lambda v, x: dense.apply(v, x, train=False)[8])(variables, x)
+    y16 = seeded.quick_jit(lambda v, x: sparse.apply(v, x, train=False)[16])(variables, x)
     np.testing.assert_allclose(y8[:, ::2, ::2], y16, rtol=1e-4, atol=1e-4)
 
 
@@ -92,7 +101,7 @@ def test_computing_again_changes_no_value(remat):
     def loss(model, params, batch_stats):
         variables = {"params": params, "batch_stats": batch_stats}
         y, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
-        return jnp.mean(jnp.square(y)), updated
+        return jnp.mean(jnp.square(y[8])), updated
 
     kept = ResNet("resnet18", 4, 8, FLOAT32)
     variables = kept.init(jax.random.key(0), x, train=False)

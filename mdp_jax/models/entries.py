@@ -1,0 +1,83 @@
+"""What a backbone and a decoder say about themselves in the registry (models/registry.py)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import flax.linen as nn
+from jax.sharding import PartitionSpec
+
+from mdp_jax.configs import ModelConfig
+from mdp_jax.models.layers import Dtypes
+
+# (regex over the whole path of a parameter, such as "conv1/kernel", where it lies): each parameter matches exactly one.
+Rules = tuple[tuple[str, PartitionSpec], ...]
+Normalisation = Literal["batch", "none"]  # "batch": there are running statistics, collection "batch_stats"
+
+# Convolutions are split by output channels, whose number the config gives; vectors are whole on every device.
+CONVOLUTIONS_SPLIT: Rules = (
+    (r".*kernel", PartitionSpec(None, None, None, "fsdp")),
+    (r".*(bias|scale)", PartitionSpec()),
+)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone.
+
+    Attributes:
+      make: (config's `model`, dtypes) -> a module that is called with (images [B,H,W,3], train) and gives
+        {stride: features [B,ceil(H/stride),ceil(W/stride),channels]}; feature i is centred on pixel stride * i.
+      channels: (width, output stride) -> {stride: channels} of these features; 4 and the output stride are among the
+        strides.
+      output_strides: that are on offer.
+      normalisation: of the module.
+      sharding: over the axis "fsdp".
+      weight_names: the module that has the names of its published weights (see weights/names.py); empty: there are
+        none.
+    """
+
+    make: Callable[[ModelConfig, Dtypes], nn.Module]
+    channels: Callable[[float, int], dict[int, int]]
+    output_strides: tuple[int, ...]
+    normalisation: Normalisation
+    sharding: Rules = CONVOLUTIONS_SPLIT
+    weight_names: str = ""
+
+
+@dataclass(frozen=True)
+class DecoderNames:
+    """The names of a decoder and its classifier in files of another library.
+
+    Attributes:
+      modules: number of rates -> {our module: theirs}, with names such as "decoder.aspp_1" and "classifier.conv".
+      rates: their keys -> number of rates.
+      sized_by: our key, below the decoder, of the weights whose output channels are `decoder.channels`.
+    """
+
+    modules: Callable[[int], dict[str, str]]
+    rates: Callable[[Iterable[str]], int]
+    sized_by: str
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder.
+
+    Attributes:
+      make: (config's `model`, dtypes) -> a module that is called with ({stride: features}, train) and gives features
+        [B,h,w,decoder.channels]. Its `classifier_dropout` is the part of the dropout that belongs to the classifier.
+      reads: output stride -> strides of the features that it takes.
+      writes: output stride -> stride of the features that it gives.
+      normalisation: of the module.
+      sharding: over the axis "fsdp".
+      layouts: by name of a file format (weights/layouts.py), the values of `decoder.layout`; empty: there are none, and
+        `decoder.layout` means nothing.
+    """
+
+    make: Callable[[ModelConfig, Dtypes], nn.Module]
+    reads: Callable[[int], tuple[int, ...]]
+    writes: Callable[[int], int]
+    normalisation: Normalisation
+    sharding: Rules = CONVOLUTIONS_SPLIT
+    layouts: Mapping[str, DecoderNames] = field(default_factory=dict)

@@ -1,0 +1,70 @@
+"""Bilinear interpolation as PyTorch's, and the class of each pixel (METHOD.md section 6)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in float32
+
+
+def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Bilinear interpolation, as PyTorch's `F.interpolate(mode="bilinear", align_corners=False)`.
+
+    There is no antialiasing, also when shrinking.
+
+    Args:
+      logits: [B,h,w,C].
+      size: (H, W).
+
+    Returns:
+      [B,H,W,C] in float32 or wider.
+    """
+    rows, columns = (_interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
+    return _interpolated(logits, rows, columns)
+
+
+def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """The class of the greatest logit at each pixel of the logits brought to a size.
+
+    In bands of rows, one after another, where the logits of all pixels would be more than MOST_LOGITS numbers.
+
+    Args:
+      logits: [B,h,w,C].
+      size: (H, W).
+
+    Returns:
+      int32 [B,H,W].
+    """
+    height, width = size
+    bands = min(-(-len(logits) * height * width * logits.shape[-1] // MOST_LOGITS), height)
+    if bands <= 1:
+        return jnp.argmax(upsample(logits, size), axis=-1).astype(jnp.int32)
+    rows, columns = (_interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
+    # The last band is filled up with the last row.
+    places = np.minimum(np.arange(bands * -(-height // bands)), height - 1).reshape(bands, -1)
+
+    def of_band(rows: jax.Array) -> jax.Array:
+        return jnp.argmax(_interpolated(logits, rows, columns), axis=-1).astype(jnp.int32)
+
+    labels = jax.lax.map(of_band, jnp.asarray(rows[places]))  # [bands, B, rows of a band, W]
+    return jnp.moveaxis(labels, 0, 1).reshape(len(logits), -1, width)[:, :height]
+
+
+def _interpolated(logits: jax.Array, rows: jax.typing.ArrayLike, columns: jax.typing.ArrayLike) -> jax.Array:
+    """[B,h,w,C] by matrices [H,h] and [W,w] to [B,H,W,C], in float32 or wider."""
+    logits = logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
+    rows, columns = (jnp.asarray(matrix, logits.dtype) for matrix in (rows, columns))
+    highest = jax.lax.Precision.HIGHEST
+    logits = jnp.einsum("Hh,bhwc->bHwc", rows, logits, precision=highest)
+    return jnp.einsum("Ww,bHwc->bHWc", columns, logits, precision=highest)
+
+
+def _interpolation(n_in: int, n_out: int) -> np.ndarray:
+    """Matrix [n_out, n_in], float64, that interpolates linearly along an axis; rows sum to 1."""
+    position = np.maximum((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0.0)
+    low = np.floor(position).astype(int)
+    fraction = position - low
+    matrix = np.zeros((n_out, n_in))
+    matrix[np.arange(n_out), low] = 1.0 - fraction
+    matrix[np.arange(n_out), np.minimum(low + 1, n_in - 1)] += fraction
+    return matrix

@@ -1,0 +1,37 @@
+"""Names of ResNets: torchvision's, MMSegmentation's `ResNet` and `ResNetV1c`, and those of open-mmlab's files.
+
+The modules are named here as there.
+"""
+
+from collections.abc import Mapping
+
+from mdp_jax.errors import UserError
+from mdp_jax.models.backbones.resnet import DEPTHS, V1C, Bottleneck
+from mdp_jax.weights.names import Recognised
+
+ONLY_THEIRS = {"torchvision": ("fc.weight", "fc.bias")}  # MMSegmentation's ResNet is a backbone and nothing else
+
+_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+def modules(backbone: str, layout: str) -> dict[str, str]:
+    """Our modules below the backbone -> the library's, which are the same; torchvision has no deep stem."""
+    deep_stem = backbone.endswith(V1C)
+    if deep_stem and layout == "torchvision":
+        return {}
+    return {name: name for name in ("stem", *_LAYERS)} if deep_stem else {n: n for n in ("conv1", "bn1", *_LAYERS)}
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
+    """The ResNet with these blocks and this stem.
+
+    Raises:
+      UserError: there is none.
+    """
+    block = "bottlenecks" if "layer1.0.conv3.weight" in shapes else "basic blocks"
+    counts = tuple(len({key.split(".")[1] for key in shapes if key.startswith(f"{layer}.")}) for layer in _LAYERS)
+    for name, (kind, blocks) in DEPTHS.items():
+        if blocks == counts and (kind is Bottleneck) == (block == "bottlenecks"):
+            deep_stem = any(key.startswith("stem.") for key in shapes)
+            return Recognised(name + V1C, "stem.6.weight", 64) if deep_stem else Recognised(name, "conv1.weight", 64)
+    raise UserError(f"{where}: layers of {', '.join(map(str, counts))} {block}; expected those of {', '.join(DEPTHS)}")

@@ -1,0 +1,127 @@
+"""What the entries of the registry say about themselves is true, and networks of any of them can be made."""
+
+import dataclasses
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from mdp_jax.errors import UserError
+from mdp_jax.models import network
+from mdp_jax.models.registry import BACKBONES, DECODERS
+from tests.models import plain_parts, seeded
+
+SIZE = (2, 33, 40, 3)
+
+
+def pretraining(**values):
+    """The `model` of a small network."""
+    config = base.pretrain().model
+    config.width, config.decoder.channels, config.decoder.rates = 1 / 16, 32, (1, 2)
+    config.projection.channels, config.projection.dim = 8, 4
+    config.update_from_flattened_dict(values)
+    return config
+
+
+def with_decoder(name, **values):
+    layout = next(iter(DECODERS[name].layouts), "")
+    return pretraining(**{"decoder.name": name, "decoder.layout": layout, **values})
+
+
+def shapes(module):
+    image = jax.ShapeDtypeStruct(SIZE, jnp.float32)
+    return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, train=False), image)
+
+
+def size_at(stride):
+    return tuple(math.ceil(side / stride) for side in SIZE[1:3])
+
+
+def names_of(params):
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_give_the_features_that_they_declare(name):
+    entry = BACKBONES[name]
+    for output_stride in entry.output_strides:
+        model = pretraining(backbone=name, output_stride=output_stride)
+        features, variables = shapes(network.segmenter(model, 3).backbone)
+        channels = entry.channels(model.width, output_stride)
+        assert {4, output_stride} <= channels.keys()
+        assert {s: f.shape for s, f in features.items()} == {s: (2, *size_at(s), c) for s, c in channels.items()}
+        assert ("batch_stats" in variables) == (entry.normalisation == "batch")
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_decoders_write_where_they_say(name, output_stride):
+    model = with_decoder(name, output_stride=output_stride, backbone="resnet18")
+    stride = network.feature_stride(model)
+    assert stride == DECODERS[name].writes(output_stride)
+    for module, outputs in ((network.segmenter(model, 3), 3), (network.pixel_encoder(model), 4)):
+        y, variables = shapes(module)
+        assert y.shape == (2, *size_at(stride), outputs)
+        assert ("decoder" in variables["batch_stats"]) == (DECODERS[name].normalisation == "batch")
+
+
+def rules_of(params, model, head):
+    """Name of each parameter -> PartitionSpecs of the rules that match it."""
+    rules = network.sharding_rules(model, head)
+    return {name: [spec for pattern, spec in rules if re.fullmatch(pattern, name)] for name in names_of(params)}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_each_parameter_of_a_backbone_has_one_rule_of_sharding(name):
+    model = pretraining(backbone=name)
+    params = {"backbone": shapes(network.segmenter(model, 3).backbone)[1]["params"]}
+    assert {len(specs) for specs in rules_of(params, model, "classifier").values()} == {1}
+
+
+@pytest.mark.parametrize("head", ["projection", "classifier"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_sharding_splits_the_output_channels_of_kernels(name, head):
+    model = with_decoder(name, backbone="resnet18")
+    module = network.pixel_encoder(model) if head == "projection" else network.segmenter(model, 3)
+    params = shapes(module)[1]["params"]
+    for leaf, specs in rules_of(params, model, head).items():
+        whole = not leaf.endswith("kernel") or any(name in leaf for name in ("classifier", "c1_bottle", "depthwise"))
+        assert [tuple(spec) for spec in specs] == [() if whole else (None, None, None, "fsdp")], leaf
+
+
+def test_a_decoder_that_reads_what_the_backbone_has_not(monkeypatch):
+    plain_parts.register(monkeypatch)
+    entry = dataclasses.replace(DECODERS["plain"], reads=lambda output_stride: (2,))
+    monkeypatch.setitem(DECODERS, "plain", entry)
+    with pytest.raises(UserError, match=r"decoder\.name=plain: reads features at stride 2; .*=plain has those at 4, 8"):
+        network.segmenter(with_decoder("plain", backbone="plain"), 3)
+
+
+def test_a_layout_that_a_decoder_has_not():
+    model = pretraining(**{"decoder.name": "deeplabv3plus", "decoder.layout": "torchvision"})
+    with pytest.raises(UserError, match=r"config\.model\.decoder\.layout=torchvision: expected one of mmseg"):
+        network.segmenter(model, 3)
+
+
+def test_networks_without_batch_normalisation(monkeypatch):
+    """No collection, or one without the parts that have none; training runs and changes no statistics."""
+    plain_parts.register(monkeypatch)
+    model = with_decoder("plain", backbone="plain")
+    x = seeded.image("image", SIZE).astype(np.float32)
+    for head, module, parts in (
+        ("classifier", network.segmenter(model, 3), set()),
+        ("projection", network.pixel_encoder(model), {"projection"}),
+    ):
+        variables = jax.jit(lambda m=module: m.init(jax.random.key(0), x, train=False))()
+        assert set(variables.get("batch_stats", {})) == parts
+        assert {len(specs) for specs in rules_of(variables["params"], model, head).values()} == {1}
+        y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+        assert set(updated.get("batch_stats", {})) == parts
+        assert y.shape[:3] == (2, 5, 5) and np.isfinite(y).all()
+        variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+        assert module.apply(variables, x, train=False).shape == y.shape
