@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 
 
 def _shrink(config):

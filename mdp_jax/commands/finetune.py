@@ -67,7 +67,7 @@ def train(config, folder) -> dict:
     """Fine-tunes, from the beginning or from the newest checkpoint of the workdir, and evaluates.
 
     Args:
-      config: locked ConfigDict (configs/base.py, `finetune`).
+      config: locked ConfigDict (mdp_jax/configs.py, `finetune`).
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events,
         evaluation.json, report.html.
 

@@ -105,7 +105,7 @@ def train(config, folder) -> None:
     """Pretrains, from the beginning or from the newest checkpoint of the workdir.
 
     Args:
-      config: locked ConfigDict (configs/base.py, `pretrain`).
+      config: locked ConfigDict (mdp_jax/configs.py, `pretrain`).
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
 
     Raises:

@@ -156,7 +156,7 @@ class Classifier(nn.Module):
 
 
 def body(model_config) -> tuple[ResNet, Decoder]:
-    """Backbone and decoder of a config's `model` (configs/base.py)."""
+    """Backbone and decoder of a config's `model` (mdp_jax/configs.py)."""
     backbone = ResNet(model_config.backbone, round(64 * model_config.width), model_config.output_stride)
     decoder = model_config.decoder
     return backbone, Decoder(decoder.layout, backbone.channels_out, decoder.channels, tuple(decoder.rates))

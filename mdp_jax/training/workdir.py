@@ -39,7 +39,7 @@ def require_free_or_same(workdir, config: ConfigDict, label_space: LabelSpace) -
 
 
 def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[str, dict]) -> None:
-    """Checks that all processes of a run have the same config (FREE_ON_RESUME aside), label space and photos.
+    """Checks that all processes of a run have the same config (its free keys aside), label space and photos.
 
     Args:
       config: of the run.
@@ -190,7 +190,7 @@ def load_pretrained(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[Con
     Raises:
       UserError: not such a workdir, no checkpoint, or classes that disagree.
     """
-    return _load(pathlib.Path(workdir), configs.base().pretrain(), overrides, ("params", "batch_stats", "bank"))
+    return _load(pathlib.Path(workdir), overrides, ("params", "batch_stats", "bank"))
 
 
 def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[ConfigDict, tuple[str, ...], dict]:
@@ -209,7 +209,7 @@ def load_finetuned(workdir, overrides: list[tuple[str, str]] = ()) -> tuple[Conf
     folder = pathlib.Path(workdir)
     if is_pretraining(folder):
         raise UserError(f"{folder}: the workdir of mdp pretrain; expected one of mdp finetune")
-    config, label_space, variables = _load(folder, configs.base().finetune(), overrides, ("params", "batch_stats"))
+    config, label_space, variables = _load(folder, overrides, ("params", "batch_stats"))
     return config, label_space.datasets[0][1], variables
 
 
@@ -222,15 +222,12 @@ def load_weights(workdir) -> tuple[ConfigDict, LabelSpace, dict]:
     Raises:
       UserError: not such a workdir, no checkpoint, or classes that disagree.
     """
-    folder = pathlib.Path(workdir)
-    default = configs.base().pretrain() if is_pretraining(folder) else configs.base().finetune()
-    return _load(folder, default, [], ("params", "batch_stats"))
+    return _load(pathlib.Path(workdir), [], ("params", "batch_stats"))
 
 
-def _load(folder: pathlib.Path, default: ConfigDict, overrides, names: tuple[str, ...]):
-    """Config with the keys of `default`, label space, and the parts `names` of the newest good state of a workdir."""
-    config = configs.load_json(folder / "config.json")
-    configs.require_keys(config, default, folder / "config.json")
+def _load(folder: pathlib.Path, overrides, names: tuple[str, ...]):
+    """Complete config, label space, and the parts `names` of the newest good state of a workdir."""
+    config = configs.complete(configs.load_json(folder / "config.json"), f"{folder / 'config.json'}")
     for key, _ in overrides:
         if key.split(".")[0] not in _OF_READING:
             raise UserError(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.errors import UserError
 from mdp_jax.training import checks
 
