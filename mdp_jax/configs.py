@@ -9,6 +9,7 @@ workdir, a config file or a score, stays what it is.
 """
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,7 @@ class SourceConfig:
         kind = values.get("kind")
         if not isinstance(kind, str) or kind not in _kinds():
             raise UserError(f"{where}{name}.kind={kind!r:.80}: expected one of {', '.join(_kinds())}")
-        return _kinds()[kind].schema
+        return _kinds()[kind].config_type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,20 +266,6 @@ def shrink(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def source(kind: type[SourceConfig], /, **values: Any) -> ConfigDict:
-    """A dataset as the locked ConfigDict that users change.
-
-    Args:
-      kind: the dataclass of its kind.
-      **values: of its keys; the others have their defaults.
-
-    Raises:
-      UserError: a value of another type, naming it.
-    """
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-    return as_config_dict(schema.make(kind, defaults | values, f"dataset {values['name']!r:.80}: ")).lock()
-
-
 def loop_of(config: ConfigDict | PretrainConfig | FinetuneConfig, where: str = "config.") -> type:
     """PretrainConfig or FinetuneConfig, whichever a config is of.
 
@@ -340,17 +327,25 @@ def _kinds() -> Mapping[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """`configs.voc(...)` and so on: the function of a kind that makes a dataset's config."""
-    if not name.startswith("_") and name in _kinds():
-        return _kinds()[name].config
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """`configs.voc(...)` and so on: the function of a kind that makes a dataset's config; it checks the types."""
+    if name.startswith("_") or name not in _kinds():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    kind = _kinds()[name]
+
+    @functools.wraps(kind.config)
+    def dataset(*args: Any, **values: Any) -> ConfigDict:
+        made = kind.config(*args, **values)
+        schema.make(kind.config_type, made, f"dataset {made.name!r:.80}: ")
+        return made
+
+    return dataset
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_kinds()})
 
 
-# Interim, until data/kinds has the registry KINDS: its records have the fields `schema` and `config`.
+# Interim, until data/kinds has the registry KINDS: its records have the fields `config_type` and `config`.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -394,12 +389,12 @@ class SyntheticConfig(SourceConfig):
     size: tuple[int, int] = (96, 128)  # height, width in pixels
 
 
-def folder(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+def _folder(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
     """A dataset in the plain folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt."""
-    return source(FolderConfig, name=name, root=root, drop_classes=drop_classes, limit=limit)
+    return as_config_dict(FolderConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
 
 
-def voc(
+def _voc(
     name: str = "voc",
     root: str = "VOCdevkit/VOC2012",
     train_list: str = "train_aug",
@@ -407,37 +402,47 @@ def voc(
     limit: int = 0,
 ) -> ConfigDict:
     """PASCAL VOC 2012, the folder that holds JPEGImages: 20 classes of objects and the background."""
-    return source(VocConfig, name=name, root=root, train_list=train_list, drop_classes=drop_classes, limit=limit)
+    return as_config_dict(
+        VocConfig(name=name, root=root, train_list=train_list, drop_classes=drop_classes, limit=limit)
+    ).lock()
 
 
-def ade20k(
+def _ade20k(
     name: str = "ade20k", root: str = "ade/ADEChallengeData2016", drop_classes: tuple[str, ...] = (), limit: int = 0
 ) -> ConfigDict:
     """ADE20K as its scene parsing challenge of 2016 has it, the folder ADEChallengeData2016: 150 classes."""
-    return source(FolderConfig, kind="ade20k", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    return as_config_dict(
+        FolderConfig(kind="ade20k", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
 
 
-def coco_stuff(
+def _coco_stuff(
     name: str = "coco_stuff", root: str = "coco_stuff164k", drop_classes: tuple[str, ...] = (), limit: int = 0
 ) -> ConfigDict:
     """COCO-Stuff on all of COCO 2017 (164k), the folder that holds images and annotations: 171 classes."""
-    return source(FolderConfig, kind="coco_stuff", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    return as_config_dict(
+        FolderConfig(kind="coco_stuff", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
 
 
-def cityscapes(
+def _cityscapes(
     name: str = "cityscapes", root: str = "cityscapes", drop_classes: tuple[str, ...] = (), limit: int = 0
 ) -> ConfigDict:
     """Cityscapes with fine masks, the folder that holds leftImg8bit and gtFine: 19 classes."""
-    return source(FolderConfig, kind="cityscapes", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    return as_config_dict(
+        FolderConfig(kind="cityscapes", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
 
 
-def array_record(name: str, root: str = "", drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+def _array_record(name: str, root: str = "", drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
     """What `mdp data prepare` wrote; `root` is the folder with manifest.json, prepared/NAME unless given."""
     root = f"prepared/{name}" if root == "" else root
-    return source(FolderConfig, kind="array_record", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    return as_config_dict(
+        FolderConfig(kind="array_record", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
 
 
-def tfds(
+def _tfds(
     name: str,
     tfds_name: str = "",
     classes: tuple[str, ...] = (),
@@ -447,27 +452,27 @@ def tfds(
 ) -> ConfigDict:
     """A set of TensorFlow Datasets with photos and masks, prepared with file_format="array_record" under `root`."""
     own = {"tfds_name": tfds_name or name, "classes": classes}
-    return source(TfdsConfig, name=name, root=root, drop_classes=drop_classes, limit=limit, **own)
+    return as_config_dict(TfdsConfig(name=name, root=root, drop_classes=drop_classes, limit=limit, **own)).lock()
 
 
-def synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
+def _synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
     """A built-in drawn dataset; `name` is one of its taxonomies (see mdp_jax/data/drawn/scenes.py)."""
-    return source(SyntheticConfig, name=name, images=images, val_images=val_images, size=size)
+    return as_config_dict(SyntheticConfig(name=name, images=images, val_images=val_images, size=size)).lock()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    schema: type[SourceConfig]
+    config_type: type[SourceConfig]
     config: Any
 
 
 _INTERIM = {
-    "folder": _Kind(FolderConfig, folder),
-    "voc": _Kind(VocConfig, voc),
-    "ade20k": _Kind(FolderConfig, ade20k),
-    "coco_stuff": _Kind(FolderConfig, coco_stuff),
-    "cityscapes": _Kind(FolderConfig, cityscapes),
-    "array_record": _Kind(FolderConfig, array_record),
-    "tfds": _Kind(TfdsConfig, tfds),
-    "synthetic": _Kind(SyntheticConfig, synthetic),
+    "folder": _Kind(FolderConfig, _folder),
+    "voc": _Kind(VocConfig, _voc),
+    "ade20k": _Kind(FolderConfig, _ade20k),
+    "coco_stuff": _Kind(FolderConfig, _coco_stuff),
+    "cityscapes": _Kind(FolderConfig, _cityscapes),
+    "array_record": _Kind(FolderConfig, _array_record),
+    "tfds": _Kind(TfdsConfig, _tfds),
+    "synthetic": _Kind(SyntheticConfig, _synthetic),
 }

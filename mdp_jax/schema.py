@@ -32,13 +32,18 @@ def key(default: Any = dataclasses.MISSING, **facts: Any) -> Any:
 
 
 def as_config_dict(part: Any) -> ConfigDict:
-    """A typed config, or one part of it, as the ConfigDict that users change; not locked. None becomes an empty one."""
-    return ConfigDict({field.name: _untyped(getattr(part, field.name)) for field in dataclasses.fields(part)})
+    """A typed config, or one part of it, as the ConfigDict that users change; not locked. No group is an empty one."""
+    hints = _hints(type(part))
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    return ConfigDict(
+        {
+            name: ConfigDict() if value is None and _group(hints[name]) else _untyped(value)
+            for name, value in values.items()
+        }
+    )
 
 
 def _untyped(value: Any) -> Any:
-    if value is None:
-        return ConfigDict()
     if dataclasses.is_dataclass(value):
         return as_config_dict(value)
     return tuple(_untyped(item) for item in value) if isinstance(value, tuple) else value
