@@ -3,9 +3,11 @@
 import argparse
 import errno
 import importlib
+import io
 import sys
 import traceback
 
+from mdp_jax import runtime
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
 
 PARTS = {
@@ -65,6 +67,7 @@ def run(arguments: list[str]) -> int:
       PreemptedError: training was told to stop.
     """
     known, rest = _parser().parse_known_args(arguments)
+    runtime.prepare()
     module = importlib.import_module(f"mdp_jax.commands.{known.part}")
     parser = _OneLineParser(prog=f"mdp {known.part}", description=PARTS[known.part])
     module.add_arguments(parser)
@@ -77,6 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     Exit status: 0 done, 2 wrong use, bad data or a full disk, 3 non-finite loss, 143 told to stop, after a checkpoint.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter ends no run
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
@@ -108,3 +114,7 @@ def _leave(status: int, said: str = "") -> None:
     """Ends a process of several (distributed.py, `leave`), which says something first; one alone goes on."""
     if distributed := sys.modules.get("mdp_jax.distributed"):  # JAX is not imported for what does not need it
         distributed.leave(status, said)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,30 +7,17 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from mdp_jax import python_files
+from mdp_jax import python_files, schema
+from mdp_jax.configs import FinetuneConfig, PretrainConfig, complete, loop_of
 from mdp_jax.errors import UserError
 from mdp_jax.python_files import configs_parent
 
-_NO_CONFIGS = ("__init__.py", "base.py", "common.py")  # of the files in configs/: what others are made of
-# Values that say where and how a run goes on, not what it computes: they may differ when a workdir is resumed.
-FREE_ON_RESUME = (
-    "data_dir",
-    "data.cache",
-    "data.threads",
-    "data.check_files",
-    "data.on_bad_image",
-    "data.bad_image_share",
-    "devices",
-    "fsdp",
-    "log_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "keep_every",
-    "evaluate_every",
-)
+Config = ConfigDict | PretrainConfig | FinetuneConfig  # both forms
 
 
 def shipped(path: str) -> str:
@@ -39,7 +26,7 @@ def shipped(path: str) -> str:
 
 
 def load(path: str) -> ConfigDict:
-    """The config that `get_config()` of a Python file returns, locked.
+    """The config that `get_config()` of a Python file returns, complete and locked.
 
     Args:
       path: a file, as given or relative to the folder that holds the shipped `configs/`.
@@ -47,23 +34,19 @@ def load(path: str) -> ConfigDict:
     Raises:
       UserError: no such file, a file without `get_config`, an error in it, or a value of another type.
     """
-    file = pathlib.Path(path)
+    where, file = f"--config {path}", pathlib.Path(path)
     if not file.is_file():
         file = configs_parent() / path
     if not file.is_file() or file.suffix != ".py":
-        found = (p.relative_to(configs_parent()).as_posix() for p in (configs_parent() / "configs").rglob("*.py"))
-        known = sorted(path for path in found if pathlib.Path(path).name not in _NO_CONFIGS)
+        known = sorted(
+            found.relative_to(configs_parent()).as_posix() for found in (configs_parent() / "configs").rglob("*.py")
+        )
         near = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
-        raise UserError(f"--config {path}: no such Python file{python_files.nearest(near)}")
-    config = python_files.call(file, "get_config", f"--config {path}")
+        raise UserError(f"{where}: no such Python file{python_files.nearest(near)}")
+    config = python_files.call(file, "get_config", where)
     if not isinstance(config, ConfigDict):
-        raise UserError(f"--config {path}: get_config() returned {config!r:.50}; expected what configs/base.py makes")
-    return config.lock()
-
-
-def base():
-    """The module configs/base.py, which has a function for each loop and for each kind of dataset."""
-    return python_files.execute(configs_parent() / "configs" / "base.py")
+        raise UserError(f"{where}: get_config() returned {config!r:.50}; expected what mdp_jax.configs makes")
+    return complete(config, where)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,29 +94,38 @@ def _child(node, key: str):
     return None
 
 
-def _parse(key: str, text: str, old):
+def _parse(key: str, text: str, old: Any) -> Any:
     """`text` as a value of the type of `old`."""
-    expected = type(old).__name__
+    given, expected = f"--config.{key}={schema.shown(text)[1:-1]}", type(old).__name__
     if isinstance(old, str):
         return text
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        lowered = text.lower()
-        value = {"true": True, "false": False}.get(lowered, text)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if isinstance(old, float) or (isinstance(old, tuple) and old and isinstance(old[0], float)):
+        items = tuple(_float(item) if type(item) is int else item for item in items)
     if isinstance(old, tuple):
-        value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        if old and isinstance(old[0], float):
-            value = tuple(float(item) if type(item) is int else item for item in value)
-        if old and any(type(item) is not type(old[0]) for item in value):
-            raise UserError(f"--config.{key}={text}: expected {expected} of {type(old[0]).__name__}, like {old}")
+        if old and any(type(item) is not type(old[0]) for item in items):
+            raise UserError(f"{given}: expected {expected} of {type(old[0]).__name__}, like {old}")
+        value = items
+    elif not isinstance(value, list | tuple):
+        value = items[0]
     if type(value) is not type(old):
-        raise UserError(f"--config.{key}={text}: expected {expected}, like {old!r}")
-    if any(isinstance(item, float) and not math.isfinite(item) for item in (value if expected == "tuple" else [value])):
-        raise UserError(f"--config.{key}={text}: expected a finite number")
+        raise UserError(f"{given}: expected {expected}, like {old!r}")
+    if any(isinstance(item, float) and not math.isfinite(item) for item in items):
+        raise UserError(f"{given}: expected a finite number")
+    if any(type(item) is int and abs(item) > schema.LARGEST for item in items):
+        raise UserError(f"{given}: expected a whole number of at most 18 digits")
     return value
+
+
+def _float(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> ConfigDict:
@@ -152,8 +144,9 @@ def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> Con
         for part in parents:
             node = _child(node, part)
         if not isinstance(node, ConfigDict) or last not in node:
-            near = difflib.get_close_matches(key, _all_keys(config), n=1, cutoff=0.0)
-            raise UserError(f"--config.{key}: no such key{python_files.nearest(near)}")
+            raise UserError(
+                f"--config.{key}: no such key{python_files.nearest(schema.nearest(key, _all_keys(config)))}"
+            )
         if isinstance(node[last], ConfigDict):
             inside = ", ".join(f"{key}.{name}" for name in node[last])
             raise UserError(f"--config.{key}={text}: a group of values, set one of {inside}")
@@ -164,15 +157,9 @@ def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> Con
     return config
 
 
-def to_dict(config: ConfigDict) -> dict:
+def to_dict(config: Config) -> dict[str, Any]:
     """Plain dicts, lists and scalars: what `config.json` holds."""
-
-    def plain(value):
-        if isinstance(value, ConfigDict):
-            return {key: plain(value[key]) for key in value}
-        return [plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-    return plain(config)
+    return schema.plain(config)
 
 
 def from_dict(values: dict) -> ConfigDict:
@@ -192,71 +179,93 @@ def load_json(path: pathlib.Path) -> ConfigDict:
     """The config of a workdir's `config.json`.
 
     Raises:
-      UserError: the file is missing, or not a JSON object.
+      UserError: the file is missing, cannot be read, or is not the JSON object of a config.
     """
     try:
         values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune") from None
-    except ValueError as error:  # of the JSON, or of its encoding
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected the config of a run") from None
+    except (ValueError, RecursionError) as error:  # of the JSON, or of its encoding
         raise UserError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no JSON object; expected the config of a run")
-    return from_dict(values)
+    try:
+        return from_dict(values)
+    except ValueError as error:  # a key with a dot
+        raise UserError(f"{path}: {error}; expected the config of a run") from None
 
 
-def _flat(value, prefix: str = "") -> dict:
-    if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return {k: v for i, item in enumerate(value) for k, v in _flat(item, f"{prefix}{item.get('name', i)}.").items()}
-    return {prefix[:-1]: value}
+def free_keys(config: Config) -> set[str]:
+    """The dotted keys that say where and how a run goes on, not what it computes: those declared with `free`."""
+    values, loop = to_dict(config), loop_of(config)
+    return schema.flat(loop, values).keys() - schema.flat(loop, values, without=("free",)).keys()
 
 
-def require_keys(config: ConfigDict, expected: ConfigDict, where) -> None:
-    """Checks that a config read from a file has all keys of this version of the package.
+def identity(config: Config, places: bool = False) -> dict[str, Any]:
+    """{dotted key: value} of what a run computes.
+
+    Keys that are declared as `free` are left out, and so are those that have their value "as before": a key that came
+    later changes nothing of what was made without it.
 
     Args:
-      config: as read.
-      expected: of configs/base.py; of the keys of its datasets those are looked at that all kinds have.
-      where: the file.
-
-    Raises:
-      UserError: naming the first key that is missing.
+      config: complete, in either form.
+      places: keys that say where files lie are there too.
     """
-    have = _flat(to_dict(config))
-    for key in _flat(to_dict(expected)):
-        if key not in have and not any(name.startswith(f"{key}.") for name in have):
-            raise UserError(f"{where}: no {key} in it; expected the workdir of a run of this version of mdp_jax")
-    of_all_kinds = set(base().folder("", "")) & set(base().synthetic("", 0))
-    for dataset in config.sources if "sources" in config else (config.dataset,):
-        for key in sorted(of_all_kinds - set(dataset)):
-            raise UserError(
-                f"{where}: no {key} in dataset {dataset.name!r}; expected the workdir of a run of this version"
-            )
-
-
-def identity(config: ConfigDict) -> dict:
-    """{dotted key: value} of what a run computes: all values but those of FREE_ON_RESUME."""
-    return {key: value for key, value in _flat(to_dict(config)).items() if key not in FREE_ON_RESUME}
+    without = ("free",) if places else ("free", "place")
+    return schema.flat(loop_of(config), to_dict(config), without, all_keys=False)
 
 
 def _place(init: str | None) -> str | pathlib.Path | None:
     return init if init in (None, "scratch") else pathlib.Path(os.path.expanduser(init)).resolve()
 
 
-def require_same(old: ConfigDict, new: ConfigDict, workdir) -> None:
-    """Checks that a workdir is resumed with the config that it was started with, FREE_ON_RESUME aside.
+def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> None:
+    """Checks that a workdir is resumed with the config that it was started with.
+
+    Keys that are declared as `free` or `place` may differ.
+
+    Args:
+      old: of the workdir; of an earlier version, too.
+      new: of this run, complete, in either form.
+      workdir: the folder.
 
     Raises:
-      UserError: naming the first value that differs.
+      UserError: naming the first thing that differs, or what `old` lacks.
     """
-    before, now = identity(old), identity(new)
-    if _place(before.get("init")) == _place(now.get("init")):  # which may be named in several ways
-        before["init"] = now.get("init")
+    complete(old, f"{workdir}/config.json")
+    loop, other = loop_of(old), loop_of(new)
+    if loop is not other:
+        parts = {PretrainConfig: "mdp pretrain", FinetuneConfig: "mdp finetune"}
+        raise UserError(f"{workdir}: the workdir of {parts[loop]}, now of {parts[other]}; use another workdir")
+    before, now = (schema.flat(loop, to_dict(config), ("free", "place")) for config in (old, new))
+    if _place(before["init"]) == _place(now["init"]):  # which may be named in several ways
+        before["init"] = now["init"]
+    for difference in (_other_sets(old, new), *_other_values(before, now)):
+        if difference:
+            raise UserError(f"{workdir}: started {difference}; use another workdir or the config it was started with")
+
+
+def _other_sets(old: Config, new: Config) -> str:
+    """How the datasets differ by name, in words; "" where they do not."""
+    before, now = (
+        [source.name for source in (config.sources if hasattr(config, "sources") else (config.dataset,)) if source]
+        for config in (old, new)
+    )
+    return "" if before == now else f"with the sets {', '.join(before)}; now {', '.join(now)}"
+
+
+def _other_values(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """How values differ, in words; those of the same key one after the other."""
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise UserError(
-                f"{workdir}: started with config.{key}={before.get(key)!r}, now {now.get(key)!r}; "
-                "use another workdir or the config it was started with"
-            )
+        old, new = (values.get(key) for values in (before, now))
+        if old == new:
+            continue
+        if key == "steps":
+            yield f"as a run of {old} steps, now of {new} (config.steps)"
+        elif key.endswith(".drop_classes"):
+            names = (", ".join(classes) if classes else "none" for classes in (old, new))
+            yield "with config.{} leaving out the classes {}; now {}".format(key, *names)
+        else:
+            yield f"with config.{key}={schema.shown(old)}, now {schema.shown(new)}"

@@ -3,21 +3,25 @@
 Values follow METHOD.md sections 2 to 6 (docs/METHOD.md says which come from the paper, which from its authors and which
 are this project's own reading). A config file calls `pretrain()` or `finetune()` and sets what differs. What it gets is
 a locked ConfigDict, so that a misspelt key is an error. The package itself reads the typed form, or one part of it.
+
+A new key is one line here: `name: type = key(default, before=...)`, with its comment. What was made without it, a
+workdir, a config file or a score, stays what it is.
 """
 
 import dataclasses
-import typing
+import functools
+import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from mdp_jax import schema
+from mdp_jax.errors import UserError
+from mdp_jax.schema import as_config_dict, key
 
-def key(default: Any, before: Any) -> Any:
-    """A key that an earlier version did not have; `before` is the value with which a run is what it was without it."""
-    return dataclasses.field(default=default, metadata={"before": before})
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """What the datasets of all kinds have. A kind adds its own keys in its own file (data/kinds)."""
 
@@ -29,6 +33,14 @@ class SourceConfig:
     # This many training photos are set aside and take the place of the validation photos; 0 = none. To choose
     # settings on, so that the validation photos are looked at once.
     holdout: int = 0
+
+    @classmethod
+    def variant(cls, values: Mapping, where: str, name: str) -> type["SourceConfig"]:
+        """The dataclass of the kind that a dataset's values name (schema.py calls it)."""
+        kind = values.get("kind")
+        if not isinstance(kind, str) or kind not in _kinds():
+            raise UserError(f"{where}{name}.kind={kind!r:.80}: expected one of {', '.join(_kinds())}")
+        return _kinds()[kind].config_type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +63,11 @@ class DataConfig:
     photometric: PhotometricConfig = PhotometricConfig()
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of the channels R, G, B, on the 0..255 scale
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    cache: bool = False  # keep decoded photos in memory
-    threads: int = 2  # that read and augment
-    check_files: int = 5000  # photos of each dataset opened and checked before the run starts
-    on_bad_image: str = "stop"  # stop, or skip: another photo of the dataset takes the place of an unreadable one
-    bad_image_share: float = 0.01  # of the photos of a dataset; with more bad ones a run that skips them stops
+    cache: bool = key(False, free=True)  # keep decoded photos in memory
+    threads: int = key(2, free=True)  # that read and augment
+    check_files: int = key(5000, free=True)  # photos of each dataset opened and checked before the run starts
+    on_bad_image: str = key("stop", free=True)  # stop, or skip: another photo takes the place of an unreadable one
+    bad_image_share: float = key(0.01, free=True)  # of a dataset; with more bad photos a run that skips them stops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,15 +191,15 @@ class RunConfig:
     """What both loops have: where data lie, how often things happen, and the machine."""
 
     seed: int = 0
-    data_dir: str = ""
+    data_dir: str = key("", free=True)
     init: str = "scratch"  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
-    log_every: int = 50  # steps
-    checkpoint_every: int = 1000  # steps
-    keep_checkpoints: int = 2
-    keep_every: int = 0  # checkpoints of steps divisible by it stay for good; 0 = the newest ones alone
+    log_every: int = key(50, free=True)  # steps
+    checkpoint_every: int = key(1000, free=True)  # steps
+    keep_checkpoints: int = key(2, free=True)
+    keep_every: int = key(0, free=True)  # checkpoints of steps divisible by it stay for good; 0 = the newest ones alone
     accumulate: int = 1  # parts that the gradient of a batch is computed in, one after the other, to save memory
-    devices: int = 0  # number of devices of the mesh; 0 = all of all processes
-    fsdp: int = 1  # over so many devices are the kernels of convolutions and their momenta split
+    devices: int = key(0, free=True)  # number of devices of the mesh; 0 = all of all processes
+    fsdp: int = key(1, free=True)  # over so many devices are the kernels of convolutions and their momenta split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,21 +237,7 @@ class FinetuneConfig(RunConfig):
     optim: FinetuneOptimConfig = FinetuneOptimConfig()
     batch: int = 16
     steps: int = 20000
-    evaluate_every: int = 2000  # steps; 0 = at the end only
-
-
-def as_config_dict(part: Any) -> ConfigDict:
-    """A typed config, or one part of it, as the ConfigDict that users change; not locked."""
-    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    return ConfigDict({name: _untyped(value) for name, value in values.items()})
-
-
-def _untyped(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return as_config_dict(value)
-    if isinstance(value, tuple):
-        return tuple(_untyped(item) for item in value)
-    return value
+    evaluate_every: int = key(2000, free=True)  # steps; 0 = at the end only
 
 
 def pretrain() -> ConfigDict:
@@ -249,20 +247,234 @@ def pretrain() -> ConfigDict:
 
 def finetune() -> ConfigDict:
     """The config of `mdp finetune`, locked, with an empty dataset."""
-    config = as_config_dict(FinetuneConfig())
-    config.dataset = ConfigDict()
+    return as_config_dict(FinetuneConfig()).lock()
+
+
+def shrink(config: ConfigDict) -> ConfigDict:
+    """Sets, in place, the size that two CPU cores train in minutes; returns the config.
+
+    It is a quarter-width ResNet-18 with a small DeepLabV3 decoder, on photos with a short side of 96 pixels.
+
+    Args:
+      config: of either loop.
+    """
+    config.model.backbone = "resnet18"
+    config.model.width = 0.25
+    config.model.decoder.channels = 64
+    config.model.decoder.rates = (2, 4, 6)  # the feature map of a crop is 8 x 8
+    config.data.short_side = 96
+    config.data.crop = (64, 64)
+    config.data.cache = True
+    return config
+
+
+def loop_of(config: ConfigDict | PretrainConfig | FinetuneConfig, where: str = "config.") -> type:
+    """PretrainConfig or FinetuneConfig, whichever a config is of.
+
+    Args:
+      config: in either form.
+      where: what errors begin with.
+
+    Raises:
+      UserError: it is of neither.
+    """
+    if dataclasses.is_dataclass(config):
+        return type(config)
+    if "sources" in config:
+        return PretrainConfig
+    if "dataset" in config:
+        return FinetuneConfig
+    raise UserError(f"{where}sources: missing, and dataset too; expected the config of mdp pretrain or mdp finetune")
+
+
+def typed(config: ConfigDict, where: str = "config.") -> PretrainConfig | FinetuneConfig:
+    """The typed form of a complete config.
+
+    Args:
+      config: in either form.
+      where: what errors begin with, up to the dotted key.
+
+    Raises:
+      UserError: a key is missing or unknown, or a value is of another type; naming it.
+    """
+    if dataclasses.is_dataclass(config):
+        return config
+    return schema.make(loop_of(config, where), config, where)
+
+
+def complete(config: ConfigDict, where: str) -> ConfigDict:
+    """Gives a config, in place, the keys that came after it was written, with their values "as before"; locks it.
+
+    Args:
+      config: read from a file.
+      where: that file.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: a key is missing that every version had, one is there that this version does not have, or a value is
+        of another type; naming it.
+    """
+    begin = f"{where}: "
+    with config.unlocked():
+        schema.complete(loop_of(config, begin), config, begin)
+    typed(config, begin)
     return config.lock()
 
 
-def typed(config: ConfigDict) -> "PretrainConfig | FinetuneConfig":
-    """The typed form of a complete config of either loop."""
-    return _typed(PretrainConfig if "sources" in config else FinetuneConfig, config)
+def _kinds() -> Mapping[str, Any]:
+    """The dataset kinds by name: the one look-up upwards, since each kind declares its own keys in its own file."""
+    return getattr(importlib.import_module("mdp_jax.data.kinds"), "KINDS", None) or _INTERIM
 
 
-def _typed(kind, config):
-    hints = typing.get_type_hints(kind)
-    values = {
-        name: _typed(hints[name], config[name]) if dataclasses.is_dataclass(hints[name]) else config[name]
-        for name in (field.name for field in dataclasses.fields(kind))
-    }
-    return kind(**values)
+def __getattr__(name: str) -> Any:
+    """`configs.voc(...)` and so on: the function of a kind that makes a dataset's config; it checks the types."""
+    if name.startswith("_") or name not in _kinds():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    kind = _kinds()[name]
+
+    @functools.wraps(kind.config)
+    def dataset(*args: Any, **values: Any) -> ConfigDict:
+        made = kind.config(*args, **values)
+        schema.make(kind.config_type, made, f"dataset {made.name!r:.80}: ")
+        return made
+
+    return dataset
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_kinds()})
+
+
+# Interim, until data/kinds has the registry KINDS: its records have the fields `config_type` and `config`.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderConfig(SourceConfig):
+    """A dataset in the plain folder layout."""
+
+    kind: str = "folder"
+    root: str = key(place=True)  # joined to the config's data_dir unless absolute
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocConfig(FolderConfig):
+    """PASCAL VOC 2012."""
+
+    kind: str = "voc"
+    train_list: str = "train_aug"  # train: 1,464 photos; trainval: 2,913; train_aug: 10,582, with those of SBD
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsConfig(FolderConfig):
+    """A set of TensorFlow Datasets."""
+
+    kind: str = "tfds"
+    tfds_name: str = ""  # as tfds.builder takes it: NAME, NAME/CONFIG or NAME:VERSION
+    image_key: str = "image"
+    mask_key: str = "segmentation_mask"
+    train_split: str = "train"  # as TFDS writes splits, e.g. train[:90%]
+    val_split: str = "test"
+    classes: tuple[str, ...] = ()
+    label_offset: int = 0  # value of the first class in the masks
+    ignore: tuple[int, ...] = (255,)  # values in the masks that are no class
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SyntheticConfig(SourceConfig):
+    """A built-in drawn dataset."""
+
+    kind: str = "synthetic"
+    images: int = 0  # training scenes
+    val_images: int = 64  # validation scenes, disjoint from the training scenes
+    size: tuple[int, int] = (96, 128)  # height, width in pixels
+
+
+def _folder(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+    """A dataset in the plain folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt."""
+    return as_config_dict(FolderConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
+
+
+def _voc(
+    name: str = "voc",
+    root: str = "VOCdevkit/VOC2012",
+    train_list: str = "train_aug",
+    drop_classes: tuple[str, ...] = (),
+    limit: int = 0,
+) -> ConfigDict:
+    """PASCAL VOC 2012, the folder that holds JPEGImages: 20 classes of objects and the background."""
+    return as_config_dict(
+        VocConfig(name=name, root=root, train_list=train_list, drop_classes=drop_classes, limit=limit)
+    ).lock()
+
+
+def _ade20k(
+    name: str = "ade20k", root: str = "ade/ADEChallengeData2016", drop_classes: tuple[str, ...] = (), limit: int = 0
+) -> ConfigDict:
+    """ADE20K as its scene parsing challenge of 2016 has it, the folder ADEChallengeData2016: 150 classes."""
+    return as_config_dict(
+        FolderConfig(kind="ade20k", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
+
+
+def _coco_stuff(
+    name: str = "coco_stuff", root: str = "coco_stuff164k", drop_classes: tuple[str, ...] = (), limit: int = 0
+) -> ConfigDict:
+    """COCO-Stuff on all of COCO 2017 (164k), the folder that holds images and annotations: 171 classes."""
+    return as_config_dict(
+        FolderConfig(kind="coco_stuff", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
+
+
+def _cityscapes(
+    name: str = "cityscapes", root: str = "cityscapes", drop_classes: tuple[str, ...] = (), limit: int = 0
+) -> ConfigDict:
+    """Cityscapes with fine masks, the folder that holds leftImg8bit and gtFine: 19 classes."""
+    return as_config_dict(
+        FolderConfig(kind="cityscapes", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
+
+
+def _array_record(name: str, root: str = "", drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+    """What `mdp data prepare` wrote; `root` is the folder with manifest.json, prepared/NAME unless given."""
+    root = f"prepared/{name}" if root == "" else root
+    return as_config_dict(
+        FolderConfig(kind="array_record", name=name, root=root, drop_classes=drop_classes, limit=limit)
+    ).lock()
+
+
+def _tfds(
+    name: str,
+    tfds_name: str = "",
+    classes: tuple[str, ...] = (),
+    root: str = "",
+    drop_classes: tuple[str, ...] = (),
+    limit: int = 0,
+) -> ConfigDict:
+    """A set of TensorFlow Datasets with photos and masks, prepared with file_format="array_record" under `root`."""
+    own = {"tfds_name": tfds_name or name, "classes": classes}
+    return as_config_dict(TfdsConfig(name=name, root=root, drop_classes=drop_classes, limit=limit, **own)).lock()
+
+
+def _synthetic(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
+    """A built-in drawn dataset; `name` is one of its taxonomies (see mdp_jax/data/drawn/scenes.py)."""
+    return as_config_dict(SyntheticConfig(name=name, images=images, val_images=val_images, size=size)).lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    config_type: type[SourceConfig]
+    config: Any
+
+
+_INTERIM = {
+    "folder": _Kind(FolderConfig, _folder),
+    "voc": _Kind(VocConfig, _voc),
+    "ade20k": _Kind(FolderConfig, _ade20k),
+    "coco_stuff": _Kind(FolderConfig, _coco_stuff),
+    "cityscapes": _Kind(FolderConfig, _cityscapes),
+    "array_record": _Kind(FolderConfig, _array_record),
+    "tfds": _Kind(TfdsConfig, _tfds),
+    "synthetic": _Kind(SyntheticConfig, _synthetic),
+}

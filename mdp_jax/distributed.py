@@ -17,8 +17,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mdp_jax.errors import UserError
+from mdp_jax.runtime import has_tpu
 
-_GOOGLE = "0x1ae0"  # vendor of a PCI device
 _PATIENCE = 10  # seconds that process 0 gives the others to say what is wrong with them, before it takes them down
 # Which process this is, and of how many. Noted while all of them are there: JAX would start the devices to tell, and
 # wait for processes that may have gone.
@@ -73,14 +73,6 @@ def on_a_cluster(environment: Mapping[str, str]) -> bool:
         return False
     several_hosts = "," in environment.get("TPU_WORKER_HOSTNAMES", "")  # GKE
     return several_hosts or has_tpu(pathlib.Path("/"))
-
-
-def has_tpu(root: pathlib.Path) -> bool:
-    """Whether the machine whose files lie under `root` has a TPU."""
-    if any((root / "dev").glob("accel[0-9]*")):  # other makers' chips are in a folder /dev/accel
-        return True
-    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
-    return (root / "dev/vfio/0").exists() and any(file.read_text().strip() == _GOOGLE for file in vendors)
 
 
 def start(args: argparse.Namespace) -> None:

@@ -1,11 +1,18 @@
 """The errors that end a command with a message instead of a traceback."""
 
 
-class UserError(Exception):
+class _OneLine(Exception):
+    """An error whose message is one line, whatever the values in it hold."""
+
+    def __init__(self, message: object):
+        super().__init__("\\n".join(str(message).splitlines()))
+
+
+class UserError(_OneLine):
     """Wrong use or bad data: one line that names file, value and what was expected; exit status 2."""
 
 
-class PreemptedError(Exception):
+class PreemptedError(_OneLine):
     """The run was told to stop and has saved a checkpoint: one line that says where it goes on.
 
     Attributes:
@@ -17,5 +24,5 @@ class PreemptedError(Exception):
         self.status = status
 
 
-class NonFiniteError(Exception):
+class NonFiniteError(_OneLine):
     """A loss or gradient that is not finite: one line that names step and metric; exit status 3."""

@@ -4,37 +4,75 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import sys
 
 # Doubles the speed of convolutions on CPU. An unknown flag aborts the process, so it is set for the jaxlib series it
 # was seen to work on and nowhere else.
 _CPU_CONVOLUTION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _CPU_CONVOLUTION_VALUE = "-individual_convolution"
 _SEEN_ON_JAXLIB = "0.10."
+_GOOGLE = "0x1ae0"  # vendor of a PCI device
+_CUDA = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
-def _accelerator_possible() -> bool:
+def prepare() -> None:
+    """Sets the flag and the cache, never over a value of the user's own.
+
+    The command calls it, and so does every function of the Python API that uses JAX: before JAX starts its backend.
+    """
+    set_cpu_flag()
+    set_compilation_cache()
+
+
+def has_tpu(root: pathlib.Path) -> bool:
+    """Whether the machine whose files lie under `root` has a TPU."""
+    if any((root / "dev").glob("accel[0-9]*")):  # other makers' chips are in a folder /dev/accel
+        return True
+    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
+    return (root / "dev/vfio/0").exists() and any(file.read_text().strip() == _GOOGLE for file in vendors)
+
+
+def has_nvidia(root: pathlib.Path) -> bool:
+    """Whether the machine whose files lie under `root` has a GPU that CUDA can use."""
+    return any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists()  # dxg: Linux under Windows
+
+
+def _accelerator_possible(root: pathlib.Path) -> bool:
     """Whether JAX may start something else than the CPU: another backend may parse XLA_FLAGS with its own list."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms:
         return platforms != "cpu"
-    return any(importlib.util.find_spec(name) for name in ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin"))
+    cuda = any(importlib.util.find_spec(name) for name in _CUDA)
+    return bool((cuda and has_nvidia(root)) or (importlib.util.find_spec("libtpu") and has_tpu(root)))
 
 
-def set_cpu_flag() -> None:
-    """Adds the CPU convolution flag to XLA_FLAGS, never over a value of the user's own."""
+def set_cpu_flag(root: pathlib.Path = pathlib.Path("/")) -> None:
+    """Adds the CPU convolution flag to XLA_FLAGS where JAX will use the CPU, never over a value of the user's own.
+
+    Args:
+      root: where the files of the machine lie.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
     if (
         _CPU_CONVOLUTION_FLAG not in flags
         and importlib.metadata.version("jaxlib").startswith(_SEEN_ON_JAXLIB)
-        and not _accelerator_possible()
+        and not _accelerator_possible(root)
     ):
         os.environ["XLA_FLAGS"] = f"{flags} {_CPU_CONVOLUTION_FLAG}={_CPU_CONVOLUTION_VALUE}".strip()
 
 
 def set_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder unless JAX_COMPILATION_CACHE_DIR says otherwise."""
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "mdp_jax" / "xla"))
+    """Keeps compiled programs in the user's cache folder, if there is one, unless JAX was given another place."""
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    except RuntimeError:  # no home directory
+        return
+    place = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(cache) / "mdp_jax" / "xla"))
+    if "jax" in sys.modules:  # which read the variable when it was imported
+        import jax
+
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", place)
 
 
 def set_precision(model_config) -> None:

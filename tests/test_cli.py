@@ -1,6 +1,9 @@
 """The `mdp` command: help everywhere, exit statuses, one line for a user's mistake."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -71,3 +74,47 @@ def test_overrides_in_both_forms():
     rest, overrides = cli._split_overrides(["--config", "x.py", "--config.a.b=1", "--config.c", "-2", "--workdir", "w"])
     assert rest == ["--config", "x.py", "--workdir", "w"]
     assert overrides == [("a.b", "1"), ("c", "-2")]
+
+
+def ran(*words, cwd, **environment):
+    """A process of Python with these words."""
+    words = [sys.executable, *words]
+    return subprocess.run(words, cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["mdp_jax", "mdp_jax.cli"])
+def test_as_a_module(module, tmp_path, pytestconfig):
+    found = ran("-m", module, "--help", cwd=tmp_path, PYTHONPATH=str(pytestconfig.rootpath))
+    assert found.stdout.startswith("usage: mdp ") and not found.returncode
+
+
+def test_the_import_sets_nothing_and_a_machine_without_a_home_has_help(tmp_path, pytestconfig):
+    code = """
+import os, pwd, sys
+os.environ.pop("HOME", None)
+def nobody(uid):
+    raise KeyError(uid)
+pwd.getpwuid = nobody
+before = dict(os.environ)
+import mdp_jax, mdp_jax.configs, mdp_jax.config
+assert os.environ == before and "jax" not in sys.modules
+from mdp_jax import cli, runtime
+runtime.prepare()
+cli.main(["--help"])
+"""
+    found = ran("-c", code, cwd=tmp_path, PYTHONPATH=str(pytestconfig.rootpath), JAX_PLATFORMS="")
+    assert found.stdout.startswith("usage: mdp "), found.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_cannot_show_a_letter(encoding, tmp_path, pytestconfig):
+    words = ["-m", "mdp_jax", "pretrain", "--config", "\u5317\u4eac.py", "--workdir", "w"]
+    found = ran(*words, cwd=tmp_path, PYTHONPATH=str(pytestconfig.rootpath), PYTHONIOENCODING=encoding, PYTHONUTF8="1")
+    assert found.returncode == 2
+    assert found.stderr.startswith("mdp: --config \\u5317\\u4eac.py: no such Python file")
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_newline_in_a_value_is_no_second_line(capsys):
+    assert status(["pretrain", "--config", "a\nb.py", "--workdir", "w"]) == 2
+    assert capsys.readouterr().err.startswith("mdp: --config a\\nb.py: no such Python file")

@@ -5,8 +5,8 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
 from tests.data.official import make_ade20k, make_cityscapes, make_coco_stuff, make_voc
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from configs.pretrain import voc_ade
 from mdp_jax import config as configs
 from mdp_jax.planning import programs
 
@@ -20,7 +19,7 @@ def test_preset(name):
     expected, part = PRESETS[name]
     config = configs.load(f"configs/gpu/{name}.py")
     values = configs.identity(config)
-    plain = configs.identity(voc_ade.get_config())
+    plain = configs.identity(configs.load("configs/pretrain/voc_ade.py"))
     assert {key: value for key, value in values.items() if value != plain[key]} == expected
     programs.check(config, devices=1)
     assert config.batch == 256

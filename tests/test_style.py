@@ -36,7 +36,8 @@ FLOORS = (
     ("storage",),
     ("method",),
     ("config",),
-    ("configs", "python_files", "distributed", "runtime"),
+    ("configs",),
+    ("schema", "python_files", "distributed", "runtime"),
     ("errors",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

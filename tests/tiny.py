@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.configs import typed
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.objectives.objective import Functions, Setting

@@ -4,11 +4,11 @@ The compiler's own figure for an A100 is a peak of 14,720 MiB, 60 % of the card,
 workspace of their own (docs/scaling.md, "One GPU"). It was never run on such a card.
 """
 
-from configs.pretrain import voc_ade
+from mdp_jax.config import load
 
 
 def get_config():
-    config = voc_ade.get_config()
+    config = load("configs/pretrain/voc_ade.py")
     config.accumulate = 2  # parts of 128 photos of the batch of 256
     config.model.compute_dtype = "bfloat16"
     return config

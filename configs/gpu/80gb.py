@@ -4,10 +4,10 @@ The compiler's own figure for an A100 is a peak of 29,095 MiB, 36 % of the card,
 workspace of their own (docs/scaling.md, "One GPU"). It was never run on such a card.
 """
 
-from configs.pretrain import voc_ade
+from mdp_jax.config import load
 
 
 def get_config():
-    config = voc_ade.get_config()
+    config = load("configs/pretrain/voc_ade.py")
     config.model.compute_dtype = "bfloat16"
     return config

@@ -1,7 +1,9 @@
-"""Fine-tuning on 40 training photos of camvid11."""
+"""As camvid11.py, on 40 of its training photos."""
 
-from configs.mini.finetune import finetune
+from mdp_jax.config import load
 
 
 def get_config():
-    return finetune("camvid11", limit=40)
+    config = load("configs/mini/camvid11.py")
+    config.dataset.limit = 40
+    return config

@@ -1,10 +1,10 @@
 """As pretrain.py, with camvid11 among the sources and labelmefacade as the set that the pretraining never sees."""
 
-from configs import base
-from configs.mini import pretrain
+from mdp_jax import configs
+from mdp_jax.config import load
 
 
 def get_config():
-    config = pretrain.get_config()
-    config.sources = tuple(base.folder(name, root=name) for name in ("msrc_v2", "ccp", "camvid11"))
+    config = load("configs/mini/pretrain.py")
+    config.sources = tuple(configs.folder(name, root=name) for name in ("msrc_v2", "ccp", "camvid11"))
     return config

@@ -1,7 +1,10 @@
-"""Fine-tuning on 40 training photos of labelmefacade."""
+"""As camvid11.py, on 40 training photos of labelmefacade."""
 
-from configs.mini.finetune import finetune
+from mdp_jax import configs
+from mdp_jax.config import load
 
 
 def get_config():
-    return finetune("labelmefacade", limit=40)
+    config = load("configs/mini/camvid11.py")
+    config.dataset = configs.folder("labelmefacade", root="labelmefacade", limit=40)
+    return config

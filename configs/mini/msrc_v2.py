@@ -1,7 +1,10 @@
-"""Fine-tuning on all training photos of msrc_v2, which is one of the sources of the pretraining too."""
+"""As camvid11.py, on all training photos of msrc_v2, which is one of the sources of the pretraining too."""
 
-from configs.mini.finetune import finetune
+from mdp_jax import configs
+from mdp_jax.config import load
 
 
 def get_config():
-    return finetune("msrc_v2")
+    config = load("configs/mini/camvid11.py")
+    config.dataset = configs.folder("msrc_v2", root="msrc_v2")
+    return config

@@ -1,12 +1,11 @@
 """Pretraining on three small sets of real photos, on two CPU cores; --config.data_dir names their folder."""
 
-from configs import base
-from configs.mini import common
+from mdp_jax import configs
 
 
 def get_config():
-    config = common.shrink(base.pretrain())
-    config.sources = tuple(base.folder(name, root=name) for name in ("msrc_v2", "labelmefacade", "ccp"))
+    config = configs.shrink(configs.pretrain())
+    config.sources = tuple(configs.folder(name, root=name) for name in ("msrc_v2", "labelmefacade", "ccp"))
     config.model.projection.channels = 64
     config.model.projection.dim = 64
     config.method.encoder_momentum = 0.99

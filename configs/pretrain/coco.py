@@ -1,9 +1,9 @@
 """Pretraining on COCO-Stuff alone, which the authors compare with more datasets (METHOD.md section 7)."""
 
-from configs import base
+from mdp_jax import configs
 
 
 def get_config():
-    config = base.pretrain()
-    config.sources = (base.coco_stuff(),)
+    config = configs.pretrain()
+    config.sources = (configs.coco_stuff(),)
     return config

@@ -1,9 +1,9 @@
 """Pretraining on VOC alone, which the authors compare with more datasets (METHOD.md section 7)."""
 
-from configs import base
+from mdp_jax import configs
 
 
 def get_config():
-    config = base.pretrain()
-    config.sources = (base.voc(),)  # with the photos of SBD [ours]
+    config = configs.pretrain()
+    config.sources = (configs.voc(),)  # with the photos of SBD [ours]
     return config

@@ -1,9 +1,9 @@
 """Pretraining on VOC and ADE20K, the pair of most of the authors' comparisons (METHOD.md section 7)."""
 
-from configs import base
+from mdp_jax import configs
 
 
 def get_config():
-    config = base.pretrain()
-    config.sources = (base.voc(), base.ade20k())  # VOC with the photos of SBD [ours]
+    config = configs.pretrain()
+    config.sources = (configs.voc(), configs.ade20k())  # VOC with the photos of SBD [ours]
     return config

@@ -1,12 +1,11 @@
 """Fine-tuning on 25 scenes of the fourth built-in dataset, which the pretraining never saw."""
 
-from configs import base
-from configs.mini import common
+from mdp_jax import configs
 
 
 def get_config():
-    config = common.shrink(base.finetune())
-    config.dataset = base.synthetic("valley", images=25)
+    config = configs.shrink(configs.finetune())
+    config.dataset = configs.synthetic("valley", images=25)
     config.model.decoder.dropout = 0.0
     config.optim.weight_decay = 1e-4
     config.batch = 16

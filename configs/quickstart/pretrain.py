@@ -1,12 +1,11 @@
 """Pretraining on the three built-in drawn datasets, sized for a minute or two on two CPU cores."""
 
-from configs import base
-from configs.mini import common
+from mdp_jax import configs
 
 
 def get_config():
-    config = common.shrink(base.pretrain())
-    config.sources = tuple(base.synthetic(name, images=500) for name in ("harbor", "meadow", "town"))
+    config = configs.shrink(configs.pretrain())
+    config.sources = tuple(configs.synthetic(name, images=500) for name in ("harbor", "meadow", "town"))
     config.model.projection.channels = 64
     config.model.projection.dim = 64
     config.method.encoder_momentum = 0.99

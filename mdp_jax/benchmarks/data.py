@@ -20,8 +20,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax import checks, runtime
-from mdp_jax import config as configs
+from mdp_jax import checks, configs, runtime
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, results_per_second
 from mdp_jax.commands import data_selection as selection
@@ -76,8 +75,8 @@ def draw_folder(root: pathlib.Path, photos: int) -> None:
 
 def _drawn_config(folder: str) -> ConfigDict:
     """Fine-tuning with MMSegmentation's crop and scales, but every crop taken: the work that others do too."""
-    config = configs.base().finetune()
-    config.dataset = configs.base().folder("drawn", folder)
+    config = configs.finetune()
+    config.dataset = configs.folder("drawn", folder)
     config.data.category_ratio = 1.0
     config.devices = 1  # whatever there are: the batch is small
     config.lock()

@@ -6,6 +6,7 @@ import importlib
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
+from mdp_jax import configs as dataset_configs
 from mdp_jax.errors import UserError
 
 COMMANDS = {
@@ -14,7 +15,7 @@ COMMANDS = {
     "browse": "a contact sheet of what the network will see",
 }
 RAW_KINDS = ("voc", "ade20k", "coco_stuff", "cityscapes", "folder")  # directories of photos and masks
-KINDS = (*RAW_KINDS, "array_record", "tfds")  # each the name of a function of configs/base.py
+KINDS = (*RAW_KINDS, "array_record", "tfds")  # each the name of a function of mdp_jax/configs.py
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
 
 
 def dataset_config(args: argparse.Namespace, kinds: tuple[str, ...], overrides: list[tuple[str, str]]) -> ConfigDict:
-    """The locked config of the dataset that a command is given, as a function of configs/base.py makes it.
+    """The locked config of the dataset that a command is given, as a function of mdp_jax/configs.py makes it.
 
     Args:
       args: command; name; kind, or None where it is the name if that is a kind, otherwise folder; root, or None.
@@ -62,6 +63,6 @@ def dataset_config(args: argparse.Namespace, kinds: tuple[str, ...], overrides: 
     if kind not in kinds:
         raise UserError(f"dataset {args.name!r} is of kind {kind}; expected one of {', '.join(kinds)}")
     root = args.name if args.root is None and kind == "folder" else args.root
-    config = getattr(configs.base(), kind)(args.name, **({} if root is None else {"root": root}))
+    config = getattr(dataset_configs, kind)(args.name, **({} if root is None else {"root": root}))
     config.lock()
     return configs.apply_overrides(config, overrides)

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.commands import data as data_command
+from mdp_jax.configs import finetune
 from mdp_jax.errors import UserError
 
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="R", help="its folder, under D unless absolute (default: that of the kind)")
     parser.add_argument("--config", metavar="FILE", help="in place of NAME: a pretraining or fine-tuning config")
     parser.epilog = (
-        "Every value of the config, or of NAME's part of one (configs/base.py), can be set by --config.key=value."
+        "Every value of the config, or of NAME's part of one (mdp_jax/configs.py), can be set by --config.key=value."
     )
 
 
@@ -32,7 +33,7 @@ def config_of(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> Con
     if (args.name is None) == (args.config is None):
         raise UserError(f"mdp data {args.command}: expected NAME or --config FILE, one of them")
     if args.name is not None:
-        config = configs.base().finetune()
+        config = finetune()
         config.dataset = data_command.dataset_config(args, data_command.KINDS, overrides)
         config.data_dir = args.data_dir or ""
         config.lock()

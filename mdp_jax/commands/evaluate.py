@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     scores = {}
     for source, segmenter in zip(opened, segmenters, strict=True):
         scores[source.name] = _score(source, segmenter, config, run.variables, args.split, shown)
-    changed = {key: text for key, text in overrides if key not in configs.FREE_ON_RESUME}
+    changed = {key: text for key, text in overrides if key not in configs.free_keys(config)}
     write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
 
 

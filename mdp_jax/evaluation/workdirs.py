@@ -64,12 +64,10 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
       UserError: not such a workdir, no checkpoint, classes that disagree, or an override that cannot be.
     """
     folder = pathlib.Path(workdir)
-    config = config_files.load_json(folder / "config.json")
+    config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
     found = "sources" in config
     if pretraining is not None and found != pretraining:
         raise UserError(f"{folder}: the workdir of {_LOOPS[found][1]}; expected one of {_LOOPS[pretraining][1]}")
-    default = configs.pretrain() if found else configs.finetune()
-    config_files.require_keys(config, default, folder / "config.json")
     for key, _ in overrides:
         if key.split(".")[0] not in _OF_READING:
             raise UserError(

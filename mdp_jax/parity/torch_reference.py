@@ -94,7 +94,7 @@ def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> di
       labels: int64 [N, 2].
       weights: [N, 2] of the labels.
       bank: as it was before the step.
-      method: of a config (configs/base.py): temperature, sparse_coding, ...
+      method: of a config (mdp_jax/configs.py): temperature, sparse_coding, ...
 
     Returns:
       {"prototype": L, "sparse": L_csc, "total": L + alpha L_csc}, scalars.

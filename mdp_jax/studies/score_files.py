@@ -33,7 +33,7 @@ def _settings(runs: Iterable[Run]) -> dict[str, str]:
                 with pathlib.Path(init).open("rb") as file:
                     weights[init] = hashlib.file_digest(file, "sha256").hexdigest()
             init = weights[init]
-        text = json.dumps([run.part, configs.identity(config) | {"init": init}], sort_keys=True)
+        text = json.dumps([run.part, configs.identity(config, places=True) | {"init": init}], sort_keys=True)
         found[run.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
 

@@ -42,7 +42,7 @@ def require_free_or_same(workdir: str | os.PathLike, config: ConfigDict, label_s
 
 
 def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[str, dict]) -> None:
-    """Checks that all processes of a run have the same config (FREE_ON_RESUME aside), label space and photos.
+    """Checks that all processes of a run have the same config (its free keys aside), label space and photos.
 
     Args:
       config: of the run.

@@ -7,15 +7,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from configs import base
 from mdp_jax import cli
+from mdp_jax import configs as base
 from mdp_jax.benchmarks import data, measure
 from mdp_jax.data.batches import augment, pipeline
 from mdp_jax.data.sources import open_source
 
 TORCH = importlib.util.find_spec("torch") is not None
 PRETRAINING = """
-from configs import base
+from mdp_jax import configs as base
 
 def get_config():
     config = base.pretrain()

@@ -19,7 +19,7 @@ from tests.data import official
 from tests.data.fixtures import MemorySource, write_folder, write_jpeg, write_png
 
 CONFIG = """
-from configs import base
+from mdp_jax import configs as base
 
 
 def get_config():

@@ -12,8 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from configs import base
 from mdp_jax import cli
+from mdp_jax import configs as base
 from mdp_jax.commands import data_prepare as prepare_
 from mdp_jax.data.batches.pipeline import pretrain_batches
 from mdp_jax.data.kinds.array_record import ArrayRecordSource

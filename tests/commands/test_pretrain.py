@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.commands.pretrain import learning_rate
 
 

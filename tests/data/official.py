@@ -1,7 +1,7 @@
 """Tiny datasets in the official directories, as their releases and MMSegmentation lay them out.
 
-Each function writes one dataset at its usual place under `data_dir`, the one that configs/base.py has by default, and
-returns that place. Names, lists, suffixes, id gaps and forms of the PNGs are those of the releases.
+Each function writes one dataset at its usual place under `data_dir`, the one that mdp_jax/configs.py has by default,
+and returns that place. Names, lists, suffixes, id gaps and forms of the PNGs are those of the releases.
 """
 
 import pathlib

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data import images
 from mdp_jax.data.kinds.ade20k import Ade20kSource
 from mdp_jax.data.sources import check_source

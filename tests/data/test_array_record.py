@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.commands.data_prepare import prepare
 from mdp_jax.data.kinds.array_record import ArrayRecordSource
 from mdp_jax.data.kinds.folder import FolderSource

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data.batches.bad_images import SkippingSource, bad_images
 from mdp_jax.data.batches.pipeline import finetune_batches, pretrain_batches
 from mdp_jax.data.label_space import build

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data import images
 from mdp_jax.data.kinds.coco_stuff import CocoStuffSource
 from mdp_jax.errors import UserError

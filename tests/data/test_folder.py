@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data import images
 from mdp_jax.data.kinds.folder import FolderPhotos, FolderSource
 from mdp_jax.errors import UserError

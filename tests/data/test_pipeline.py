@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data.batches import mixture
 from mdp_jax.data.batches.pipeline import finetune_batches, pretrain_batches, pretrain_schedule
 from mdp_jax.data.label_space import LabelSpace, build

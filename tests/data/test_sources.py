@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data.drawn import scenes as synthetic
 from mdp_jax.data.kinds.folder import FolderSource
 from mdp_jax.data.sources import check_source, open_source, photos_of, require_photos

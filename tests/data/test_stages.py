@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data.batches import stages
 from mdp_jax.errors import UserError
 from tests.data.fixtures import numbered_source

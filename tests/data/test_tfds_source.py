@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.data.kinds.tfds import TfdsSource
 from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError

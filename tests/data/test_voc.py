@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data import images
 from mdp_jax.data.kinds.voc import VocSource
 from mdp_jax.data.sources import check_source

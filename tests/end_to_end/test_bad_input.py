@@ -11,7 +11,7 @@ from mdp_jax import cli
 from tests.data.fixtures import write_folder, write_jpeg, write_png
 
 CONFIG = """
-from configs import base
+from mdp_jax import configs as base
 
 
 def get_config():

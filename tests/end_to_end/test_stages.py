@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.models.backbones import resnet
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics

@@ -6,8 +6,8 @@ import cv2
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.data import images
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.storage.checkpoints import Checkpoints

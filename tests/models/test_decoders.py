@@ -55,7 +55,7 @@ def test_where_the_dropout_is(layout, classifier_dropout):
 
 def test_torchvision_segmenter_has_the_published_number_of_parameters():
     """42,004,074 are published for deeplabv3_resnet50; 2,365,205 of them are its auxiliary head's."""
-    from configs import base
+    from mdp_jax import configs as base
     from mdp_jax.models.network import segmenter
 
     config = base.finetune().model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.errors import UserError
 from mdp_jax.models import network, resizing
 from mdp_jax.models.network import pixel_encoder, segmenter, upsample

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
 from mdp_jax.models.registry import BACKBONES, DECODERS

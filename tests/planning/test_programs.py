@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.errors import UserError

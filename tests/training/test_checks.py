@@ -2,9 +2,9 @@
 
 import pytest
 
-from configs import base
 from mdp_jax import checks
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.errors import UserError
 
 PRETRAINING = [

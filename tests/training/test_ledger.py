@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.data.batches.bad_images import SkippingSource
 from mdp_jax.data.batches.pipeline import pretrain_batches
 from mdp_jax.data.label_space import LabelSpace, build

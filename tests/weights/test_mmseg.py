@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.commands import convert
 from mdp_jax.errors import UserError
 from mdp_jax.models import network

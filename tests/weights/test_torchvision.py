@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from mdp_jax import configs as base
 from mdp_jax.commands import convert
 from mdp_jax.models import network
 from mdp_jax.models.backbones.resnet import ResNet
