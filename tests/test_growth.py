@@ -10,7 +10,8 @@ from mdp_jax import config, configs
 from mdp_jax.configs import key
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
-from mdp_jax.studies import runs, score_files, suites
+from mdp_jax.evaluation import workdirs
+from mdp_jax.studies import runs, score_files, suite_files
 from mdp_jax.training import workdir
 from tests import earlier, tiny
 
@@ -89,21 +90,20 @@ def test_an_earlier_workdir_opens_and_goes_on(folder, name, add, monkeypatch):
     if add:
         add(monkeypatch)
     monkeypatch.chdir(folder)
-    opened, label_space, _ = workdir.load_weights(name)
-    assert opened.steps == 4
+    opened = workdirs.load(name)
+    assert opened.config.steps == opened.step == 4
     now = configs.complete(earlier.config_of(name), "now")
     workdir.require_free_or_same(folder / name, now, LabelSpace.load(folder / name / "label_space.json"))
-    assert label_space.rows() == LabelSpace.load(folder / name / "label_space.json").rows()
+    assert opened.label_space.rows() == LabelSpace.load(folder / name / "label_space.json").rows()
 
 
 @pytest.mark.parametrize("add", [None, *NEW_KEYS])
-@pytest.mark.parametrize("suite", ["mini_real", "mini_synthetic"])
+@pytest.mark.parametrize("suite", ["mini-real", "mini-synthetic"])
 def test_all_kept_scores_stay_valid(pytestconfig, suite, add, monkeypatch):
     if add:
         add(monkeypatch)
-    name = next(name for name in suites.SUITES if name.replace("-", "_") == suite)
-    file = pytestconfig.rootpath / "docs" / f"reproduce-{suite.replace('_', '-')}-scores.json"
-    every = runs.of_suite(suites.SUITES[name]())
+    file = pytestconfig.rootpath / "docs" / "results" / f"reproduce-{suite}-scores.json"
+    every = runs.of_suite(suite_files.load(suite))
     assert len(score_files.read([str(file)], every)) == len(json.loads(file.read_text())) == 151
 
 

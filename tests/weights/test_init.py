@@ -5,9 +5,9 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from mdp_jax.errors import UserError
-from mdp_jax.training import workdir
 from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.state import PretrainState
+from mdp_jax.training.transfer import transfer
 from mdp_jax.weights import layouts
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.torch_weights import to_torch
@@ -76,7 +76,7 @@ def test_backbone_and_decoder_of_a_file(tmp_path, seeded, new, layout):
 def test_the_backbone_alone(tmp_path, seeded, new, capsys):
     path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"], "torchvision", alone=True))
     before = new["mmseg"]
-    params, batch_stats = workdir.transfer(str(path), PARTS, before["params"], before["batch_stats"])
+    params, batch_stats = transfer(str(path), PARTS, before["params"], before["batch_stats"])
     weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
     weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
     weights.assert_same_tree(params["decoder"], before["params"]["decoder"])
@@ -216,9 +216,9 @@ def test_a_file_without_the_parts_asked_for(tmp_path, seeded, new):
 def test_files_that_are_none_end_in_one_line(tmp_path, name, new):
     (tmp_path / name).write_bytes(b"hello")
     with pytest.raises(UserError, match=name):
-        workdir.transfer(str(tmp_path / name), PARTS, new["mmseg"]["params"], new["mmseg"]["batch_stats"])
+        transfer(str(tmp_path / name), PARTS, new["mmseg"]["params"], new["mmseg"]["batch_stats"])
     with pytest.raises(UserError, match="no such file"):
-        workdir.transfer(str(tmp_path / "nowhere.pth"), PARTS, {}, {})
+        transfer(str(tmp_path / "nowhere.pth"), PARTS, {}, {})
 
 
 def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new):

@@ -3,13 +3,13 @@
 import numpy as np
 
 from mdp_jax import configs as base
-from mdp_jax.commands.pretrain import learning_rate
+from mdp_jax.training.programs import pretraining_schedule
 
 
 def rates(starts, warmup_epochs, steps):
     config = base.pretrain()
     config.batch, config.steps, config.optim.lr, config.optim.warmup_epochs = 64, steps, 4.0, warmup_epochs
-    schedule = learning_rate(config, samples=640, starts=starts)  # an epoch is 10 steps, the peak 1
+    schedule = pretraining_schedule(config, samples=640, starts=starts)  # an epoch is 10 steps, the peak 1
     return [float(schedule(step)) for step in range(steps + 1)]
 
 
