@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = 3
     except PreemptedError as error:
         print(f"mdp: {error}", file=sys.stderr)
-        status = 143
+        status = error.status
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             _leave(1, traceback.format_exc())

@@ -13,7 +13,15 @@ class UserError(_OneLine):
 
 
 class PreemptedError(_OneLine):
-    """The run was told to stop and has saved a checkpoint: one line that says where it goes on; exit status 143."""
+    """The run was told to stop and has saved a checkpoint: one line that says where it goes on.
+
+    Attributes:
+      status: exit status, 143 after SIGTERM, 130 after Ctrl-C.
+    """
+
+    def __init__(self, message: str, status: int = 143):
+        super().__init__(message)
+        self.status = status
 
 
 class NonFiniteError(_OneLine):
