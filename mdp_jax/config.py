@@ -38,9 +38,9 @@ def load(path: str) -> ConfigDict:
     if not file.is_file():
         file = configs_parent() / path
     if not file.is_file() or file.suffix != ".py":
-        known = sorted(
-            found.relative_to(configs_parent()).as_posix() for found in (configs_parent() / "configs").rglob("*.py")
-        )
+        every = (configs_parent() / "configs").rglob("*.py")
+        own = [found for found in every if "def get_config(" in found.read_text(encoding="utf-8")]
+        known = sorted(found.relative_to(configs_parent()).as_posix() for found in own)
         near = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
         raise UserError(f"{where}: no such Python file{python_files.nearest(near)}")
     config = python_files.call(file, "get_config", where)
