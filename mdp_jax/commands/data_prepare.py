@@ -14,9 +14,11 @@ from ml_collections import ConfigDict
 
 from mdp_jax.commands import data as data_command
 from mdp_jax.commands.arguments import whole_number
+from mdp_jax.data.doctor import findings
 from mdp_jax.data.doctor.scan import cores
+from mdp_jax.data.kinds import DEFAULT_KIND, KINDS
 from mdp_jax.data.prepared import archives, manifest, shards
-from mdp_jax.data.sources import SOURCES, require_photos
+from mdp_jax.data.sources import require_photos
 from mdp_jax.errors import UserError
 from mdp_jax.reporting import tables
 from mdp_jax.reporting.progress import Progress
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the dataset")
     parser.add_argument("--data_dir", required=True, metavar="D", help="folder of the datasets")
     parser.add_argument(
-        "--kind", choices=data_command.RAW_KINDS, help="layout of the release (default: NAME if it is one, else folder)"
+        "--kind",
+        choices=data_command.kinds_with_masks(),
+        help=f"layout of the release (default: NAME if it is one, else {DEFAULT_KIND})",
     )
     parser.add_argument("--root", metavar="R", help="folder of the release under D (default: where its kind lies)")
     parser.add_argument("--out", metavar="O", help="folder of the records (default: prepared/NAME under D)")
@@ -44,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard_mib", type=whole_number, default=64, metavar="S", help="size of a shard in MiB (default 64)"
     )
     parser.add_argument("--archive", nargs="+", default=[], metavar="FILE", help="zip or tar files to unpack first")
-    parser.epilog = "Values of the dataset can be set by --config.key=value, e.g. --config.train_list=train for voc."
+    parser.epilog = "Values of the dataset can be set by --config.key=value, as its kind has them."
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -60,15 +64,18 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if args.archive:
         _unpack(args.archive, data_dir, dataset.root)
     cv2.setNumThreads(0)  # samples are read in several threads
-    sources = {split: SOURCES[dataset.kind](dataset, args.data_dir, split) for split in args.splits.split(",")}
+    open_split = KINDS[dataset.kind].source
+    sources = {split: open_split(dataset, args.data_dir, split) for split in args.splits.split(",")}
     for split, source in sources.items():
         require_photos(source, split)
+        for line in findings.beside(f"{dataset.name} {split}", source):
+            _say(f"mdp: warning: {line}")
     found = prepare(dataset.name, dataset.kind, sources, folder, args.jobs, args.shard_mib * _MIB)
     tables.console().print(tables.for_terminal(_table(found, folder, time.monotonic() - started)))
 
 
 def _dataset(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
-    dataset = data_command.dataset_config(args, data_command.RAW_KINDS, overrides)
+    dataset = data_command.dataset_config(args, data_command.kinds_with_masks(), overrides)
     if not re.fullmatch(r"[A-Za-z]\w*", dataset.name, re.ASCII):
         raise UserError(f"dataset {dataset.name!r}: expected a name of letters, digits and _, a letter first")
     for key, nothing in _WHEN_READING.items():

@@ -16,10 +16,11 @@ from configs import base
 from mdp_jax import cli
 from mdp_jax.commands import data_prepare as prepare_
 from mdp_jax.data.batches.pipeline import pretrain_batches
+from mdp_jax.data.kinds import KINDS
 from mdp_jax.data.kinds.array_record import ArrayRecordSource
 from mdp_jax.data.kinds.folder import FolderSource
 from mdp_jax.data.label_space import build
-from mdp_jax.data.sources import SOURCES, open_source
+from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError
 from mdp_jax.storage.locks import locked
 from tests.data import official
@@ -103,7 +104,7 @@ def test_official_directories_are_the_same_samples(kind, tmp_path, capsys):
     getattr(official, f"make_{kind}")(tmp_path)
     assert status(["data", "prepare", kind, "--data_dir", tmp_path]) == 0
     for split in ("train", "val"):
-        raw = SOURCES[kind](getattr(base, kind)(), str(tmp_path), split)
+        raw = KINDS[kind].source(getattr(base, kind)(), str(tmp_path), split)
         prepared = ArrayRecordSource(base.array_record(kind), str(tmp_path), split)
         assert_same_samples(prepared, raw)
         np.testing.assert_equal(prepared.palette, raw.palette)
@@ -115,7 +116,7 @@ def test_an_official_archive_is_unpacked_first(tmp_path, capsys):
     archive = shutil.make_archive(tmp_path / root.name, "zip", root.parent, root.name)
     assert status(["data", "prepare", "ade20k", "--data_dir", data_dir, "--archive", archive]) == 0
     prepared = ArrayRecordSource(base.array_record("ade20k"), str(data_dir), "train")
-    assert_same_samples(prepared, SOURCES["ade20k"](base.ade20k(), str(raw_dir), "train"))
+    assert_same_samples(prepared, KINDS["ade20k"].source(base.ade20k(), str(raw_dir), "train"))
 
 
 def test_pretraining_batches_are_bit_equal(folder, tmp_path):

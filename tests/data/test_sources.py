@@ -1,5 +1,4 @@
 import itertools
-import pathlib
 import shutil
 import unicodedata
 
@@ -165,24 +164,28 @@ def test_photos_of_a_run(folder):
     assert renamed["count"] == 9 and renamed["names"] != whole["names"]
 
 
-def test_photos_of_a_run_whatever_form_of_unicode_a_file_system_keeps():
+def test_photos_of_a_run_whatever_form_of_unicode_a_file_system_keeps(tmp_path):
     forms = [unicodedata.normalize(form, "Stra\u00dfe-\u00e9.jpg") for form in ("NFC", "NFD")]
     assert forms[0] != forms[1]
-    found = [photos_of(MemoryFiles(form)) for form in forms]
+    for form in forms:
+        (tmp_path / form).write_bytes(b"a photo")
+    found = [photos_of(MemoryFiles(tmp_path / form)) for form in forms]
     assert found[0] == found[1]
 
 
 class MemoryFiles:
-    """A source of one photo with a file of a given name."""
+    """A source of one photo with a given file."""
 
-    def __init__(self, name):
-        self._name = name
+    content = ""
+
+    def __init__(self, path):
+        self._path = path
 
     def __len__(self):
         return 1
 
     def files(self, index):
-        return (pathlib.Path(self._name),)
+        return (self._path,)
 
 
 def test_no_other_photo_is_scored_in_place_of_a_bad_one(folder):
@@ -210,7 +213,8 @@ def test_cache_reads_each_sample_once(folder, monkeypatch):
 
 def test_check_opens_evenly_spaced_samples(folder, monkeypatch):
     read = []
-    monkeypatch.setattr(FolderSource, "__getitem__", lambda self, i: read.append(i) or {"image": None, "label": None})
+    sample = {"image": np.zeros((20, 24, 3), np.uint8), "label": np.zeros((20, 24), np.int16)}
+    monkeypatch.setattr(FolderSource, "__getitem__", lambda self, i: read.append(i) or sample)
     source = FolderSource(base.folder("mine", "set"), str(folder.parent), "train")
     for limit, expected in ((3, [0, 3, 6]), (9, list(range(9))), (5000, list(range(9))), (0, [])):
         read.clear()
