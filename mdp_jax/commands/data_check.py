@@ -10,6 +10,7 @@ import numpy as np
 
 from mdp_jax.commands import data_selection as selection
 from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.data import sources
 from mdp_jax.data.doctor import findings
 from mdp_jax.data.doctor.findings import Part
 from mdp_jax.data.doctor.parts import label_space_failure, open_parts
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     config = selection.config_of(args, overrides)
     asked = _splits(args.splits)
     needed = asked or (("train", "val") if "dataset" in config else ("train",))
-    datasets = selection.datasets_of(config)
+    datasets = sources.datasets_of(config)
     parts = open_parts(datasets, config.data, config.data_dir, config.seed, asked or ("train", "val"), needed)
     _look(parts, args.workers)
     found = _Report(parts, config.label_space if "sources" in config else "concatenated")

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.commands import data as data_command
+from mdp_jax.data import sources
 from mdp_jax.data.kinds import DEFAULT_KIND
 from mdp_jax.errors import UserError
 
@@ -43,11 +44,6 @@ def config_of(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> Con
     if args.data_dir is not None:
         overrides = [*overrides, ("data_dir", args.data_dir)]
     config = configs.apply_overrides(configs.load(args.config), overrides)
-    if not datasets_of(config):
+    if not sources.datasets_of(config):
         raise UserError(f"--config {args.config}: no sources in it; expected at least one dataset")
     return config
-
-
-def datasets_of(config: ConfigDict) -> tuple[ConfigDict, ...]:
-    """The datasets of a config of either loop."""
-    return (config.dataset,) if "dataset" in config else config.sources

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from mdp_jax.configs import DataConfig, SourceConfig
+from mdp_jax.configs import DataConfig, FinetuneConfig, PretrainConfig, SourceConfig
 from mdp_jax.data import images
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.doctor import findings, scan
@@ -145,6 +145,18 @@ def open_source(
     prepared = _Prepared(opened, split, chosen, drop_classes, data.short_side, data.cache, trains)
     # Never in a split that is evaluated: the scores would be those of other photos.
     return ON_BAD_IMAGE[data.on_bad_image](prepared, data.bad_image_share) if trains else prepared
+
+
+def datasets_of(config: PretrainConfig | FinetuneConfig) -> tuple[SourceConfig, ...]:
+    """The configs of the datasets of a run.
+
+    Args:
+      config: of either loop.
+
+    Returns:
+      In pretraining all sources, in fine-tuning the one dataset.
+    """
+    return (config.dataset,) if hasattr(config, "dataset") else tuple(config.sources)
 
 
 def require_photos(source: Source, split: str) -> None:
