@@ -76,13 +76,21 @@ def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.
     _require_sound(path, data)
     if not data.startswith(_JPEG) and _may_be_transparent(data):
         _require_opaque(path, _decode(path, data, cv2.IMREAD_UNCHANGED))
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | (0 if turn else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = _decode(path, data, flags)
+    image = _colours(path, data, 0 if turn else cv2.IMREAD_IGNORE_ORIENTATION)
     if image.dtype == np.uint16:
         return _scaled(image, _depth(data, image))
     if image.dtype != np.uint8:
         raise UserError(f"{path} has pixels of {image.dtype}; expected integers of 8 or 16 bits")
     return image
+
+
+def _colours(path: str | os.PathLike, data: bytes, flags: int = 0) -> np.ndarray:
+    """RGB [H, W, 3] in the depth of the file."""
+    flags |= cv2.IMREAD_ANYDEPTH
+    if data.startswith((_JPEG, _PNG)):
+        return _decode(path, data, cv2.IMREAD_COLOR_RGB | flags)
+    # OpenCV 5.0 mixes up the pixels of a TIFF of 16 bits that is asked for as RGB.
+    return cv2.cvtColor(_decode(path, data, cv2.IMREAD_COLOR | flags), cv2.COLOR_BGR2RGB)
 
 
 def _scaled(image: np.ndarray, depth: int) -> np.ndarray:
@@ -350,7 +358,7 @@ def facts(path: str | os.PathLike) -> Facts:
     data = _read(path)
     deep, depth = False, 8
     if not data.startswith(_JPEG) and not (data.startswith(_PNG) and data[24] <= 8):
-        image = _decode(path, data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+        image = _colours(path, data)
         deep = image.dtype == np.uint16
         depth = _depth(data, image) if deep else 8
     return Facts(_orientation(data), deep, depth, _damage(data))

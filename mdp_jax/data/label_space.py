@@ -166,10 +166,18 @@ def _quoted(name: str | None) -> str:
 
 
 def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
-    """The label space of sources (anything with `name` and `classes`), in their order; `kind` is one of KINDS.
+    """The label space of datasets, in their order.
 
-    UserError on two datasets of one name, on a class name twice in one dataset (where classes are merged: but for case
-    and the space around them), where no dataset has classes, and on more classes than int16 holds.
+    Args:
+      sources: anything with `name` and `classes`.
+      kind: one of KINDS.
+
+    Returns:
+      The label space.
+
+    Raises:
+      UserError: two datasets of one name; a class name twice in one dataset (where classes are merged: but for case and
+        the space around them); no class at all, a single one, or more than int16 holds.
     """
     datasets = tuple((source.name, tuple(source.classes)) for source in sources)
     repeated = _first_repeated(name for name, _ in datasets)
@@ -184,6 +192,11 @@ def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
             f"no labels in {', '.join(name for name, _ in datasets)}; expected a dataset with labels='masks'"
         )
     space = LabelSpace(datasets, kind)
+    if space.num_classes == 1:
+        raise UserError(
+            f"the only class is {space.global_names()[0]}, which is then always right; expected at least two: name the "
+            "background, too (255 in a mask is no class, but ignored)"
+        )
     if space.num_classes > _MAX_CLASSES:
         raise UserError(f"the datasets have {space.num_classes} classes together; expected at most {_MAX_CLASSES}")
     return space
