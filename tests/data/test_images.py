@@ -429,15 +429,15 @@ def test_a_size_that_the_bytes_cannot_hold_is_not_believed(monkeypatch, name):
         images.decode_photo("a", data)
 
 
-@pytest.mark.parametrize("shade", [0, 77, 255])
+@pytest.mark.parametrize("shade", [0, 77])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_photos_of_one_colour_are_read(shade, channels):
     """They are the smallest files for their size."""
-    flat = np.full((3000, 4000, channels), shade, np.uint8)
+    flat = np.full((1500, 2000, channels), shade, np.uint8)
     for suffix, parameters in ((".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]), (".jpg", [cv2.IMWRITE_JPEG_OPTIMIZE, 1])):
         for progressive in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[: 1 + (suffix == ".jpg")]:
             data = cv2.imencode(suffix, flat, parameters + progressive)[1].tobytes()
-            assert images.decode_photo("a", data).shape == (3000, 4000, 3)
+            assert images.decode_photo("a", data).shape == (1500, 2000, 3)
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".tif", ".webp", ".ppm", ".gif"])

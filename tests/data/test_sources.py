@@ -10,7 +10,7 @@ from mdp_jax.data.drawn import scenes as synthetic
 from mdp_jax.data.kinds.folder import FolderSource
 from mdp_jax.data.sources import check_source, open_source, photos_of, require_photos
 from mdp_jax.errors import UserError
-from tests.data.fixtures import write_folder, write_png
+from tests.data.fixtures import write_folder, write_jpeg, write_png
 
 
 @pytest.fixture
@@ -264,3 +264,63 @@ def test_real_photos(shared_data):
         sample = source[0]
         assert sample["image"].shape == (*sample["label"].shape, 3)
         assert -1 <= sample["label"].min() <= sample["label"].max() < classes
+
+
+def _said(folder, **changes) -> list[str]:
+    lines: list[str] = []
+    check_source(_open(folder, **changes), 5000, lines.append)
+    return lines
+
+
+def _fill_masks(folder, value, split="train"):
+    for file in (folder / "masks" / split).iterdir():
+        write_png(file, np.full((20, 24), value) if np.isscalar(value) else value)
+
+
+def test_a_run_on_masks_without_a_labelled_pixel_is_refused(folder):
+    _fill_masks(folder, 255)
+    with pytest.raises(UserError, match=r"dataset 'mine' train: no pixel of any class in 9 masks; expected labelled"):
+        check_source(_open(folder), 5000)
+    lines = []
+    check_source(_open(folder), 4, lines.append)  # others may have some
+    assert lines == ["dataset 'mine' train: no pixel of any class in 4 masks; expected labelled pixels"]
+    check_source(_open(folder), 0)
+
+
+def test_masks_of_0_and_255_are_spoken_of_before_a_run(folder, capsys):
+    both = np.zeros((20, 24))
+    both[:5] = 255
+    _fill_masks(folder, both)
+    check_source(_open(folder), 5000)
+    err = capsys.readouterr().err
+    assert "mdp: warning: dataset 'mine' train: the masks hold nothing but class 0 and ignored pixels; is 255" in err
+    assert "never seen: tree, road" in err
+
+
+def test_masks_of_one_class_and_classes_that_are_never_seen(folder):
+    _fill_masks(folder, 1)
+    lines = _said(folder)
+    assert "dataset 'mine' train: all labelled pixels of 9 masks are of one class, tree" in lines
+    assert "dataset 'mine' train: never seen: sky, road" in lines
+    assert _said(folder, drop_classes=("sky", "road")) != []
+
+
+def test_nothing_is_said_of_a_sound_dataset(folder):
+    assert _said(folder) == []
+
+
+def test_a_damaged_jpeg_is_counted_and_named(folder):
+    file = folder / "images" / "train" / "p3.jpg"
+    write_jpeg(file, np.random.default_rng(0).integers(0, 256, (20, 24, 3)))
+    data = file.read_bytes()
+    scan = data.index(b"\xff\xda") + 100
+    file.write_bytes(data[:scan] + data[scan + 200 :])
+    (line,) = _said(folder)
+    assert "1 of 9 photos are damaged JPEGs, p3.jpg for one (Corrupt JPEG data" in line
+
+
+def test_a_photo_that_short_side_makes_huge_is_named(tmp_path):
+    folder = write_folder(tmp_path / "set", photos=1, size=(4, 20_000))
+    for split in ("train", "val"):
+        with pytest.raises(UserError, match=r"dataset 'mine': p0\.jpg: a photo of 4 x 20000 .* becomes 480 x 2400000"):
+            _open(folder, split=split, short_side=480)[0]
