@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mdp_jax.data.files import read_bytes
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import write_json
 
@@ -95,11 +96,11 @@ class LabelSpace:
     @staticmethod
     def load(path: str | os.PathLike) -> "LabelSpace":
         """Reads what `save` wrote; UserError where the file is missing or is no label space."""
+        if not os.path.exists(path):
+            raise UserError(f"{path} is missing; expected the label space of a run")
         try:
-            rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; expected the label space of a run") from None
-        except ValueError as error:
+            rows = json.loads(read_bytes(path, "the label space of a run"))
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no JSON ({error}); expected the label space of a run") from None
         try:
             return LabelSpace.from_rows(rows)
@@ -114,10 +115,12 @@ class LabelSpace:
         """
         if not isinstance(rows, list):
             raise UserError(f"label space is a {type(rows).__name__}, expected a list of rows")
+        if not rows:
+            raise UserError("label space has no rows, expected one for each class")
         datasets: dict[str, list[str]] = {}
         previous = None
         for i, row in enumerate(rows):
-            if not isinstance(row, dict) or set(row) != _KEYS or not isinstance(row["class"], str):
+            if not isinstance(row, dict) or set(row) != _KEYS or not _is_text(row):
                 raise UserError(f"label space row {i} is {row!r}, expected dataset, class and global_id")
             if row["dataset"] != previous and row["dataset"] in datasets:
                 raise UserError(
@@ -150,6 +153,10 @@ class LabelSpace:
                     raise UserError(f"{where}: class {j} of dataset {name!r} is {found}, expected {expected}")
         if self.rows() != other.rows():
             raise UserError(f"{where}: the label space is {other.kind}, expected {self.kind}")
+
+
+def _is_text(row: dict) -> bool:
+    return isinstance(row["class"], str) and isinstance(row["dataset"], str)
 
 
 def _merged_name(label: str) -> str:

@@ -16,7 +16,8 @@ from mdp_jax.data.sources import check_source, open_source
 from tests.data import official
 from tests.data.fixtures import write_folder, write_png
 
-ON_DISK = tuple(name for name, kind in KINDS.items() if kind.has_masks_on_disk)
+MADE = {DEFAULT_KIND} | {name.removeprefix("make_") for name in dir(official) if name.startswith("make_")}
+ON_DISK = tuple(name for name, kind in KINDS.items() if kind.has_masks_on_disk and name in MADE)
 
 
 def _made(kind: str, data_dir):
