@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from configs import base
-from mdp_jax.data.prepared.preparation import prepare
 from mdp_jax.data.kinds.array_record import ArrayRecordSource
 from mdp_jax.data.kinds.folder import FolderSource
+from mdp_jax.data.prepared.preparation import prepare
 from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_folder

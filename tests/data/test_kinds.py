@@ -34,7 +34,7 @@ def test_a_kind_and_its_config(kind):
     values = {"name": "town", "root": "set", "images": 3}
     values = {key: value for key, value in values.items() if key in inspect.signature(record.config).parameters}
     config = record.config(**values)
-    assert config.is_locked and config.kind == kind and config == getattr(base, kind)(**values)
+    assert config.is_locked and config.kind == kind and config == getattr(base, kind, record.config)(**values)
     assert as_config_dict(record.config_type(**config.to_dict())).lock() == config
     assert all(key in config for key in record.places)
 
