@@ -122,6 +122,12 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
+def say(line: str) -> None:
+    """Prints a line on stderr, in one process of several."""
+    if is_main():
+        print(line, file=sys.stderr)
+
+
 def barrier(name: str) -> None:
     """Waits until every process has come here."""
     if jax.process_count() > 1:

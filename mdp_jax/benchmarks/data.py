@@ -23,7 +23,6 @@ from ml_collections import ConfigDict
 from mdp_jax import checks, configs, runtime
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, results_per_second
-from mdp_jax.commands import data_selection as selection
 from mdp_jax.data import images, sources
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data.batches import pipeline
@@ -108,7 +107,7 @@ def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
     (checks.pretraining if "sources" in config else checks.finetuning)(config, mesh.size)
     opened = [
         sources.open_source(dataset, config.data, config.data_dir, "train", config.seed)
-        for dataset in selection.datasets_of(config)
+        for dataset in sources.datasets_of(config)
     ]
     samples = _spread(opened)
     files = [source.files(i) for source, i in samples]

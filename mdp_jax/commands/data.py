@@ -2,11 +2,14 @@
 
 import argparse
 import importlib
+import inspect
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
-from mdp_jax import configs as dataset_configs
+from mdp_jax.data.kinds import DEFAULT_KIND, KINDS
+from mdp_jax.data.kinds.kind import RootedConfig
 from mdp_jax.errors import UserError
 
 COMMANDS = {
@@ -14,8 +17,6 @@ COMMANDS = {
     "check": "open every photo and mask once: sizes, ids, ignored pixels, classes, duplicates",
     "browse": "a contact sheet of what the network will see",
 }
-RAW_KINDS = ("voc", "ade20k", "coco_stuff", "cityscapes", "folder")  # directories of photos and masks
-KINDS = (*RAW_KINDS, "array_record", "tfds")  # each the name of a function of mdp_jax/configs.py
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,21 +49,36 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     return _module(args.command).run(args, overrides) or 0
 
 
-def dataset_config(args: argparse.Namespace, kinds: tuple[str, ...], overrides: list[tuple[str, str]]) -> ConfigDict:
-    """The locked config of the dataset that a command is given, as a function of mdp_jax/configs.py makes it.
+def kinds_with_root() -> tuple[str, ...]:
+    """The names of the kinds whose datasets lie in a folder."""
+    return tuple(name for name, kind in KINDS.items() if issubclass(kind.config_type, RootedConfig))
+
+
+def kinds_with_masks() -> tuple[str, ...]:
+    """The names of the kinds whose datasets are files of photos and masks."""
+    return tuple(name for name, kind in KINDS.items() if kind.has_masks_on_disk)
+
+
+def dataset_config(args: argparse.Namespace, kinds: Sequence[str], overrides: Sequence[tuple[str, str]]) -> ConfigDict:
+    """The locked config of the dataset that a command is given, as its kind makes it.
 
     Args:
-      args: command; name; kind, or None where it is the name if that is a kind, otherwise folder; root, or None.
+      args: command; name; kind, or None where it is the name if that is a kind, otherwise the default kind; root, or
+        None.
       kinds: those that the command takes.
       overrides: of the dataset's config, as (dotted key, text).
+
+    Returns:
+      The config.
 
     Raises:
       UserError: another kind, or an override that cannot be.
     """
-    kind = args.kind or (args.name if args.name in KINDS else "folder")
+    kind = args.kind or (args.name if args.name in kinds_with_root() else DEFAULT_KIND)
     if kind not in kinds:
         raise UserError(f"dataset {args.name!r} is of kind {kind}; expected one of {', '.join(kinds)}")
-    root = args.name if args.root is None and kind == "folder" else args.root
-    config = getattr(dataset_configs, kind)(args.name, **({} if root is None else {"root": root}))
-    config.lock()
-    return configs.apply_overrides(config, overrides)
+    make, root = KINDS[kind].config, args.root
+    if root is None and inspect.signature(make).parameters["root"].default is inspect.Parameter.empty:
+        root = args.name  # of a kind whose datasets have no usual place
+    config = make(args.name, **({} if root is None else {"root": root}))
+    return configs.apply_overrides(config, list(overrides))

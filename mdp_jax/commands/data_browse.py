@@ -5,10 +5,7 @@ import contextlib
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax import checks
@@ -17,7 +14,7 @@ from mdp_jax.commands.arguments import whole_number
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
-from mdp_jax.data.doctor.scan import cores
+from mdp_jax.data.doctor import examples
 from mdp_jax.errors import UserError
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import contact_sheet, runs
@@ -28,7 +25,6 @@ _COUNT = {"config": 16, "name": 4}  # samples of a config; photos of each class 
 _PAIRS = 4  # in one picture
 _PAGE = 1600  # width of that picture, in pixels
 _CLASSES = 8  # in one picture
-_BATCHES = 20  # that are searched for pairs of each kind
 _LOOKED_AT = 1000  # photos that are searched for classes, evenly spaced over the dataset
 _STRIPES = "Stripes are ignored pixels."
 
@@ -86,7 +82,7 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     key_view = OBJECTIVES[config.objective].two_views
     batches = pipeline.pretrain_batches(config, datasets, label_space, start_batch=0, key_view=key_view)
     with contextlib.closing(batches):
-        chosen = choose(batches, -(-count // 2), shares)
+        chosen = examples.pairs_of_each_kind(batches, -(-count // 2), shares)
     colours = contact_sheet.class_colours(datasets)[label_space.first_rows()]
     figures = []
     for start in range(0, len(chosen["mix_kind"]), _PAIRS):
@@ -101,42 +97,12 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     return Section("Pretraining", text, [runs.datasets_table(datasets, shares)], figures)
 
 
-def choose(batches: Iterator[dict], pairs: int, shares: dict) -> dict[str, np.ndarray]:
-    """The first pairs of each kind of mixing, in the order of the run, as a batch.
-
-    Args:
-      batches: of pipeline.pretrain_batches.
-      pairs: how many; so many of each kind as is its share, rounded, and one more pair where a kind would have none.
-      shares: of the kinds, as mixture.shares has them.
-
-    Returns:
-      A batch of these pairs; fewer where the first batches do not hold them.
-    """
-    share_of = {kind: shares[name] for kind, name in contact_sheet.KINDS.items() if shares[name] > 0}
-    missing = {kind: max(1, round(pairs * share)) for kind, share in share_of.items()}
-    found = []
-    for batch in itertools.islice(batches, _BATCHES):
-        numbers = []
-        for number, kind in enumerate(batch["mix_kind"].tolist()):
-            if missing[kind] > 0:
-                missing[kind] -= 1
-                numbers.append(number)
-        found.append(contact_sheet.choose_pairs(batch, numbers))
-        if not any(missing.values()):
-            break
-    return _joined(found)
-
-
-def _joined(batches: Sequence[dict]) -> dict[str, np.ndarray]:
-    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
-
-
 def _dataset_batches(config: ConfigDict, count: int) -> Section:
     """Samples of the first batches of a fine-tuning."""
     checks.finetuning(config, devices=1)
     source = sources.open_source(config.dataset, config.data, config.data_dir, "train", config.seed)
     with contextlib.closing(pipeline.finetune_batches(config, source, start_batch=0)) as batches:
-        found = _joined(list(itertools.islice(batches, math.ceil(count / config.batch))))
+        found = examples.joined(list(itertools.islice(batches, math.ceil(count / config.batch))))
     colours = contact_sheet.class_colours([source])
     figures = []
     for start in range(0, count, 2 * _PAIRS):
@@ -150,8 +116,14 @@ def _dataset_batches(config: ConfigDict, count: int) -> Section:
 def _classes_section(config: ConfigDict, split: str, count: int) -> Section:
     """Photos and masks of a dataset, for each class those in which it fills most of the photo."""
     source = sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
-    looked_at = np.unique(np.linspace(0, len(source) - 1, min(len(source), _LOOKED_AT)).astype(int))
-    best = largest(source, looked_at.tolist(), count)
+    looked_at = examples.spread(source, _LOOKED_AT)
+    with Progress(len(looked_at), unit="photo") as progress:
+
+        def report(done: int) -> None:
+            if progress.live or done == len(looked_at):
+                progress.update(done)
+
+        best = examples.photos_of_each_class(source, looked_at, count, report)
     colours = contact_sheet.class_colours([source])
     seen = [name for name in source.classes if best[name]]
     if not seen:
@@ -169,33 +141,3 @@ def _classes_section(config: ConfigDict, split: str, count: int) -> Section:
     if missing:
         text += f"\n\nIn none of them: {', '.join(missing)}."
     return Section(f"{source.name} {split}", text, [], figures)
-
-
-def largest(source, indices: Sequence[int], count: int) -> dict[str, list[int]]:
-    """The photos that each class fills most of.
-
-    Args:
-      source: of sources.open_source.
-      indices: photos that are looked at.
-      count: photos of each class, at most.
-
-    Returns:
-      class -> indices, the one with the greatest share first; none where no photo has the class.
-    """
-
-    def shares(index: int) -> np.ndarray:
-        label = source[index]["label"]
-        return np.bincount(label.ravel().astype(np.int64) + 1, minlength=len(source.classes) + 1)[1:] / label.size
-
-    with ThreadPoolExecutor(cores()) as pool, Progress(len(indices), unit="photo") as progress:
-        of_photos = []
-        for found in pool.map(shares, indices):
-            of_photos.append(found)
-            if progress.live or len(of_photos) == len(indices):
-                progress.update(len(of_photos))
-    table = np.stack(of_photos)
-    order = np.argsort(-table, axis=0, kind="stable")[:count]
-    return {
-        name: [indices[row] for row in order[:, column] if table[row, column] > 0]
-        for column, name in enumerate(source.classes)
-    }

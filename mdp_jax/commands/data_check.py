@@ -1,19 +1,19 @@
 """`mdp data check`: opens every photo and mask once, and says what training would meet."""
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mdp_jax.commands import data_selection as selection
 from mdp_jax.commands.arguments import json_file, whole_number
-from mdp_jax.data import label_space, sources
-from mdp_jax.data.batches.bad_images import most_skipped
+from mdp_jax.data import sources
 from mdp_jax.data.doctor import findings
 from mdp_jax.data.doctor.findings import Part
+from mdp_jax.data.doctor.parts import label_space_failure, open_parts
 from mdp_jax.data.doctor.scan import cores, scan
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.progress import Progress
@@ -21,7 +21,6 @@ from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
 
 SPLITS = ("train", "val", "test")
-_PLAIN_IDS = ("folder", "voc")  # kinds whose masks hold the class ids themselves
 _SHOWN = 3  # files of each kind of problem, and pairs of doubles
 
 
@@ -43,7 +42,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     path = json_file(args.json)
     config = selection.config_of(args, overrides)
-    parts = open_parts(config, _splits(args.splits))
+    asked = _splits(args.splits)
+    needed = asked or (("train", "val") if "dataset" in config else ("train",))
+    datasets = sources.datasets_of(config)
+    parts = open_parts(datasets, config.data, config.data_dir, config.seed, asked or ("train", "val"), needed)
     _look(parts, args.workers)
     found = _Report(parts, config.label_space if "sources" in config else "concatenated")
     found.print()
@@ -60,35 +62,6 @@ def _splits(text: str | None) -> tuple[str, ...]:
         if split not in SPLITS or splits.count(split) > 1:
             raise UserError(f"--splits {text}: {split!r}; expected some of {','.join(SPLITS)}, each once")
     return splits
-
-
-def open_parts(config: ConfigDict, splits: tuple[str, ...]) -> list[Part]:
-    """The splits of the datasets of a config, opened as training would, but for the sizes of the photos.
-
-    Args:
-      config: of either loop.
-      splits: names; when empty train and val, of which pretraining does not need val.
-
-    Returns:
-      A Part for each dataset and split. One that is not needed and cannot be opened is left out.
-    """
-    needed = splits or (("train", "val") if "dataset" in config else ("train",))
-    data = ConfigDict(config.data)
-    # Bad photos are to be found here, so none is skipped.
-    data.update(short_side=0, cache=False, on_bad_image="stop")
-    parts = []
-    for dataset in selection.datasets_of(config):
-        for split in splits or ("train", "val"):
-            part = Part(dataset.name, split, split in needed, dataset.kind in _PLAIN_IDS)
-            try:
-                part.source = sources.open_source(dataset, data, config.data_dir, split, config.seed)
-                if split == "train" and config.data.on_bad_image == "skip":
-                    part.skipped = most_skipped(len(part.source), config.data.bad_image_share)
-            except UserError as error:
-                part.refused = str(error)
-            if part.source is not None or part.needed:
-                parts.append(part)
-    return parts
 
 
 def _look(parts: Sequence[Part], workers: int) -> None:
@@ -116,9 +89,9 @@ class _Report:
         self.parts = parts
         self.looked_at = [part for part in parts if part.found]
         self.doubles = findings.doubles(parts)
-        self.clashes = _label_space_failure(parts, kind)
+        self.clashes = label_space_failure(parts, kind)
         self.failures = findings.failures(parts) + self.clashes
-        self.remarks = [line for part in self.looked_at for line in findings.remarks(part)]
+        self.remarks = [line for part in self.looked_at for line in _remarks(part)]
 
     def print(self) -> None:
         """Tables, problems and warnings, to stdout."""
@@ -155,23 +128,15 @@ class _Report:
         }
 
 
-def _label_space_failure(parts: Sequence[Part], kind: str) -> list[str]:
-    """Why the classes of the datasets that were opened cannot stand side by side, if they cannot."""
-    opened = [part.source for part in parts if part.source is not None and part.split == parts[0].split]
-    if not opened:
-        return []
-    try:
-        label_space.build(opened, kind)
-    except UserError as error:
-        return [str(error)]
-    return []
+def _remarks(part: Part) -> list[str]:
+    return findings.remarks(str(part), part.source, part.found, part.plain_ids)
 
 
 def _problem_lines(part: Part) -> list[str]:
     lines = []
     for problems in findings.problems_by_kind(part):
         lines.append(f"problem: {part}: {len(problems)} of {len(part.source)} photos:")
-        lines += [f"  {line}" for _, line in problems[:_SHOWN]]
+        lines += [f"  {problem.line}" for problem in problems[:_SHOWN]]
         lines += _rest(problems)
         hint = findings.look_into(part, problems)
         lines += [f"  perhaps: {hint}"] if hint else []
@@ -182,18 +147,14 @@ def _rest(items: Sequence) -> list[str]:
     return [f"  and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
 
 
-def _percent(part: int, whole: int) -> float | None:
-    return 100 * part / whole if whole else None
-
-
 def photos_table(parts: Sequence[Part]) -> Table:
     """A row for each part that was looked at."""
     rows = []
     for part in parts:
         found = part.found
         seen = f"{found.classes_seen.sum()} of {len(part.source.classes)}"
-        ignored = _percent(int(found.pixels[0]), int(found.pixels.sum()))
-        rows.append([part.dataset, part.split, len(part.source), len(found.problems), ignored, found.unlabelled, seen])
+        counts = [len(part.source), len(found.problems), found.percent_ignored, found.unlabelled]
+        rows.append([part.dataset, part.split, *counts, seen])
     columns = ["dataset", "split", "photos", "unusable", "ignored %", "unlabelled", "classes seen"]
     return Table(columns, rows, "Photos (of all pixels, the ignored ones in %; photos without any labelled pixel)")
 
@@ -201,19 +162,11 @@ def photos_table(parts: Sequence[Part]) -> Table:
 def sizes_table(parts: Sequence[Part]) -> Table:
     """Least, median and greatest height and width of the photos of each part."""
     rows = [
-        [part.dataset, part.split, side, *_range(part, axis).values()]
+        [part.dataset, part.split, side, *part.found.sides(axis)]
         for part in parts
         for axis, side in enumerate(("height", "width"))
     ]
     return Table(["dataset", "split", "side", "min", "median", "max"], rows, "Sizes in pixels")
-
-
-def _range(part: Part, axis: int) -> dict[str, int | None]:
-    """Least, median and greatest side of the readable photos; the median is the side of a photo."""
-    sides = sorted(size[axis] for size in part.found.sizes)
-    if not sides:
-        return {"min": None, "median": None, "max": None}
-    return {"min": sides[0], "median": sides[(len(sides) - 1) // 2], "max": sides[-1]}
 
 
 def class_tables(parts: Sequence[Part]) -> list[Table]:
@@ -223,17 +176,12 @@ def class_tables(parts: Sequence[Part]) -> list[Table]:
         splits = [part for part in parts if (part.dataset, part.source.classes) == (name, classes)]
         columns = ["id", "class"]
         columns += [f"{part.split} {what}" for part in splits for what in ("%", "photos")]
-        rows = [
-            [index, label, *(value for part in splits for value in _class_cells(part, index))]
-            for index, label in enumerate(classes)
-        ]
+        rows = []
+        for index, label in enumerate(classes):
+            shares = [(part.found.percent(index), int(part.found.photos[index + 1])) for part in splits]
+            rows.append([index, label, *itertools.chain.from_iterable(shares)])
         tables.append(Table(columns, rows, f"Classes of {name} (of its labelled pixels, in %)"))
     return tables
-
-
-def _class_cells(part: Part, index: int) -> tuple[float | None, int]:
-    pixels, photos = part.found.pixels[1:], part.found.photos[1:]
-    return _percent(int(pixels[index]), int(pixels.sum())), int(photos[index])
 
 
 def _part_json(part: Part) -> dict:
@@ -245,8 +193,8 @@ def _part_json(part: Part) -> dict:
         "photos": len(part.source),
         "unusable": len(found.problems),
         "unlabelled": found.unlabelled,
-        "height": _range(part, 0),
-        "width": _range(part, 1),
+        "height": found.sides(0)._asdict(),
+        "width": found.sides(1)._asdict(),
         "pixels": int(found.pixels.sum()),
         "ignored_pixels": int(found.pixels[0]),
         "classes": [
@@ -255,4 +203,6 @@ def _part_json(part: Part) -> dict:
         ],
         "never_seen": [labels[i] for i in np.flatnonzero(~found.classes_seen)],
         "problems": [{"photo": part.source.describe(index), "problem": line} for index, line in found.problems],
+        "passed_over": list(part.source.passed_over),
+        "damaged": [{"photo": part.source.describe(index), "damage": line} for index, line in found.damaged],
     }

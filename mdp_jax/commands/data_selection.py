@@ -7,6 +7,8 @@ from ml_collections import ConfigDict
 from mdp_jax import config as configs
 from mdp_jax.commands import data as data_command
 from mdp_jax.configs import finetune
+from mdp_jax.data import sources
+from mdp_jax.data.kinds import DEFAULT_KIND
 from mdp_jax.errors import UserError
 
 
@@ -14,9 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """NAME with its place, or --config."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of a dataset; also its kind, if it is one")
     parser.add_argument("--data_dir", metavar="D", help="folder of the datasets")
-    parser.add_argument(
-        "--kind", choices=data_command.KINDS, help="its form (default: NAME if it is one, otherwise folder)"
-    )
+    default = f"its form (default: NAME if it is one, otherwise {DEFAULT_KIND})"
+    parser.add_argument("--kind", choices=data_command.kinds_with_root(), help=default)
     parser.add_argument("--root", metavar="R", help="its folder, under D unless absolute (default: that of the kind)")
     parser.add_argument("--config", metavar="FILE", help="in place of NAME: a pretraining or fine-tuning config")
     parser.epilog = (
@@ -34,7 +35,7 @@ def config_of(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> Con
         raise UserError(f"mdp data {args.command}: expected NAME or --config FILE, one of them")
     if args.name is not None:
         config = finetune()
-        config.dataset = data_command.dataset_config(args, data_command.KINDS, overrides)
+        config.dataset = data_command.dataset_config(args, data_command.kinds_with_root(), overrides)
         config.data_dir = args.data_dir or ""
         config.lock()
         return config
@@ -44,11 +45,6 @@ def config_of(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> Con
     if args.data_dir is not None:
         overrides = [*overrides, ("data_dir", args.data_dir)]
     config = configs.apply_overrides(configs.load(args.config), overrides)
-    if not datasets_of(config):
+    if not sources.datasets_of(config):
         raise UserError(f"--config {args.config}: no sources in it; expected at least one dataset")
     return config
-
-
-def datasets_of(config: ConfigDict) -> tuple[ConfigDict, ...]:
-    """The datasets of a config of either loop."""
-    return (config.dataset,) if "dataset" in config else config.sources

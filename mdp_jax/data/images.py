@@ -1,56 +1,164 @@
 """Photos and masks: reading them from files, and resizing them."""
 
+import dataclasses
 import io
 import os
-import pathlib
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image
 
+from mdp_jax.data.files import read_bytes
 from mdp_jax.errors import UserError
 
 warnings.filterwarnings("ignore", "Corrupt EXIF data")  # such a photo is as it is stored
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the size is looked at here
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _JPEG_APP1, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", 0xE1, 0xDA, 0xD9
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of those that begin a segment, and the end
-_PALETTE = 3  # a PNG's colour type
+_JPEG_TABLES = (0xC4, 0xC8, 0xCC)  # among the numbers of frame headers
+_JPEG_HUFFMAN = range(0xC0, 0xC8)  # frame headers of scans whose pixels take a number of bits that has a lower bound
 _PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}  # by its colour type
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, likewise
+_PNG_HEADER = 33  # bytes to the end of the first chunk
+_PALETTE = 3  # a PNG's colour type
 _ORIENTATION = 0x0112  # EXIF
 _MOST_PIXELS = 1 << 27  # 384 MiB as RGB, in every thread that reads; some files of a few kB claim far more
+_MOST_ENLARGED = 1 << 25  # pixels of a photo that is made larger than it is
+_MOST_DEFLATED = 1032  # bytes that one byte of a PNG's compressed pixels can become
+_JPEG_PIXELS = 512  # that one byte of a JPEG can become: a block of 64 takes a bit at least
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners have
+_EXPECTED = "an image that can be read"
+# What Pillow raises for bytes that are no image, or a damaged one.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def read_photo(path: str | os.PathLike) -> np.ndarray:
-    """The photo as uint8 [H, W, 3], RGB; turned as its EXIF orientation says.
+    """The photo in a file.
 
-    UserError where the file is missing, truncated, huge or no image.
+    Grey photos get three equal channels. A photo of 16 bits is scaled to 8 by its depth: the bits that the file states
+    (sBIT of a PNG), or else the least of 8, 10, 12, 14 and 16 bits that hold its largest value.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      uint8 [H, W, 3], RGB; turned as its EXIF orientation says.
+
+    Raises:
+      UserError: the file is missing, no regular file, damaged, truncated, huge or no image; or its pixels are
+        transparent, or no integers of 8 or 16 bits.
     """
     return decode_photo(path, _read(path))
 
 
 def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.ndarray:
-    """As `read_photo`, of the bytes of a file; `path` is what an error calls it. `turn`: as EXIF says."""
-    return _decode(path, data, cv2.IMREAD_COLOR_RGB | (0 if turn else cv2.IMREAD_IGNORE_ORIENTATION))
+    """As `read_photo`, of the bytes of a file.
+
+    Args:
+      path: what an error calls it.
+      data: the bytes.
+      turn: whether it is turned as its EXIF orientation says.
+
+    Returns:
+      uint8 [H, W, 3], RGB.
+
+    Raises:
+      UserError: as `read_photo`.
+    """
+    _require_sound(path, data)
+    if not data.startswith(_JPEG) and _may_be_transparent(data):
+        _require_opaque(path, _decode(path, data, cv2.IMREAD_UNCHANGED))
+    image = _colours(path, data, 0 if turn else cv2.IMREAD_IGNORE_ORIENTATION)
+    if image.dtype == np.uint16:
+        return _scaled(image, _depth(data, image))
+    if image.dtype != np.uint8:
+        raise UserError(f"{path} has pixels of {image.dtype}; expected integers of 8 or 16 bits")
+    return image
+
+
+def _colours(path: str | os.PathLike, data: bytes, flags: int = 0) -> np.ndarray:
+    """RGB [H, W, 3] in the depth of the file."""
+    flags |= cv2.IMREAD_ANYDEPTH
+    if data.startswith((_JPEG, _PNG)):
+        return _decode(path, data, cv2.IMREAD_COLOR_RGB | flags)
+    # OpenCV 5.0 mixes up the pixels of a TIFF of 16 bits that is asked for as RGB.
+    return cv2.cvtColor(_decode(path, data, cv2.IMREAD_COLOR | flags), cv2.COLOR_BGR2RGB)
+
+
+def _scaled(image: np.ndarray, depth: int) -> np.ndarray:
+    """uint16 of so many bits -> uint8, rounded to the nearest."""
+    table = np.rint(np.arange(1 << 16) * (255 / ((1 << depth) - 1))).clip(0, 255).astype(np.uint8)
+    return table[image]
+
+
+def _depth(data: bytes, image: np.ndarray) -> int:
+    """How many bits of a photo of 16 bits are in use."""
+    stated = next((chunk.content(data) for chunk in _png_chunks(data) if chunk.kind == b"sBIT"), b"")
+    largest = int(image.max())
+    # The PNG specification wants the upper bits to be the significant ones, and some programs use the lower ones.
+    if stated and max(stated) <= 16 and largest >> max(stated):
+        return 16
+    return next(depth for depth in _DEPTHS if largest < 1 << depth and depth >= max(stated, default=0))
+
+
+def _may_be_transparent(data: bytes) -> bool:
+    if not data.startswith(_PNG):
+        return True
+    return data[25] in (4, 6) or any(chunk.kind == b"tRNS" for chunk in _png_chunks(data))
+
+
+def _require_opaque(path: str | os.PathLike, image: np.ndarray) -> None:
+    """UserError where pixels of an image as it is stored are transparent: their colours mean nothing."""
+    if image.ndim == 3 and image.shape[2] in (2, 4):
+        opaque = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1.0
+        transparent = np.count_nonzero(image[..., -1] != opaque)
+        if transparent:
+            found = f"{transparent} of {image[..., -1].size} pixels are transparent"
+            raise UserError(f"{path}: {found}; expected an opaque photo: flatten it onto a background")
 
 
 def read_mask(path: str | os.PathLike, palette: bool = False) -> np.ndarray:
-    """The values of an 8-bit mask of one channel as they are stored, uint8 [H, W].
+    """The values of an 8-bit mask of one channel as they are stored.
 
-    `palette`: the mask may be a palette PNG too, whose indices are the values.
+    OpenCV would turn a palette into colours and stretch the values of a PNG of 1, 2 or 4 bits over 0..255.
 
-    UserError where the file is missing, truncated, huge or no image, and where it is of another form: OpenCV would turn
-    a palette into colours and stretch the values of a PNG of 1, 2 or 4 bits over 0..255.
+    Args:
+      path: of the file.
+      palette: whether the mask may be a palette PNG too, whose indices are the values.
+
+    Returns:
+      uint8 [H, W].
+
+    Raises:
+      UserError: the file is missing, no regular file, damaged, truncated, huge, no image or of another form.
     """
     return decode_mask(path, _read(path), palette)
 
 
 def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> np.ndarray:
-    """As `read_mask`, of the bytes of a file; `path` is what an error calls it."""
-    png = data.startswith(_PNG) and len(data) > 25
+    """As `read_mask`, of the bytes of a file.
+
+    Args:
+      path: what an error calls it.
+      data: the bytes.
+      palette: as for `read_mask`.
+
+    Returns:
+      uint8 [H, W].
+
+    Raises:
+      UserError: as `read_mask`.
+    """
+    _require_sound(path, data)
+    png = data.startswith(_PNG)
     if png and palette and data[25] == _PALETTE:
         return _palette_indices(path, data)
     if png and (data[24], data[25]) != (8, 0):
@@ -65,53 +173,134 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
 
 
 def _read(path: str | os.PathLike) -> bytes:
-    try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); expected an image") from None
+    return read_bytes(path, "an image")
 
 
 def _decode(path: str | os.PathLike, data: bytes, flags: int) -> np.ndarray:
-    _require_sound(path, data)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # OpenCV's own limits, for formats whose size is not looked up here
         image = None
     if image is None:
-        raise UserError(f"{path} is unreadable ({len(data)} bytes); expected an image that OpenCV can decode")
+        raise _no_image(path, data)
     return image
+
+
+def _no_image(path: str | os.PathLike, data: bytes) -> UserError:
+    return UserError(f"{path} is unreadable ({len(data)} bytes); expected {_EXPECTED}")
 
 
 def _palette_indices(path: str | os.PathLike, data: bytes) -> np.ndarray:
     """The indices of a palette PNG, which OpenCV does not give out."""
-    _require_sound(path, data)
     try:
         return np.array(Image.open(io.BytesIO(data)))
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except _DAMAGED:
         raise UserError(f"{path} is unreadable ({len(data)} bytes); expected a PNG that Pillow can decode") from None
 
 
+class _Size(NamedTuple):
+    """What a header claims: height, width and bytes of a sample."""
+
+    height: int
+    width: int
+    sample: int = 1
+
+
 def _require_sound(path: str | os.PathLike, data: bytes) -> None:
-    """UserError where an image breaks off, or would fill the memory."""
+    """UserError where an image breaks off, is damaged, or would fill the memory."""
     if _truncated(data):
         raise UserError(f"{path} is truncated: its {len(data)} bytes lack the end of the image; expected a whole file")
-    height, width = _size(data)
-    if height * width > _MOST_PIXELS:
-        limit = f"at most {_MOST_PIXELS:,} in all"
-        raise UserError(f"{path} has {height} x {width} pixels (height x width) in {len(data)} bytes; expected {limit}")
+    size = _size(data)
+    if size is None:
+        raise _no_image(path, data)
+    pixels = size.height * size.width
+    if pixels * size.sample > _MOST_PIXELS:
+        limit = f"at most {_MOST_PIXELS // size.sample:,} in all"
+        raise UserError(
+            f"{path} has {size.height} x {size.width} pixels (height x width) in {len(data)} bytes; expected {limit}"
+        )
+    if data.startswith(_PNG):
+        _require_whole_png(path, data)
+    if pixels > _most_pixels(data):
+        claim = f"claims {size.height} x {size.width} pixels (height x width)"
+        raise UserError(f"{path} {claim}, which its {len(data)} bytes cannot hold; expected a whole file")
 
 
-def _size(data: bytes) -> tuple[int, int]:
-    """Height and width of a JPEG or PNG as its header says, without decoding it; 0, 0 where it does not say."""
-    if data.startswith(_PNG) and len(data) >= 24:
+def _require_whole_png(path: str | os.PathLike, data: bytes) -> None:
+    """UserError unless every chunk lies within the file and has its checksum: decoders skip some, or trust a length."""
+    for chunk in _png_chunks(data):
+        if chunk.end > len(data) or chunk.checksum(data) != zlib.crc32(
+            memoryview(data)[chunk.start - 4 : chunk.end - 4]
+        ):
+            raise UserError(
+                f"{path} is damaged: its {chunk.name} chunk has a wrong length or checksum; expected a whole PNG"
+            )
+    kinds = [chunk.kind for chunk in _png_chunks(data)]
+    if kinds[:1] != [b"IHDR"] or data[25] not in _PNG_SAMPLES or kinds[-1] != b"IEND":
+        raise _no_image(path, data)
+
+
+class _Chunk(NamedTuple):
+    """A chunk of a PNG: its kind, where its content starts, and where the chunk ends with its checksum."""
+
+    kind: bytes
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return repr(self.kind.decode("latin-1"))
+
+    def content(self, data: bytes) -> bytes:
+        return data[self.start : self.end - 4]
+
+    def checksum(self, data: bytes) -> int:
+        return int.from_bytes(data[self.end - 4 : self.end])
+
+
+def _png_chunks(data: bytes) -> Iterator[_Chunk]:
+    """The chunks of a PNG up to its end, and the first one that leads out of the file; nothing for other data."""
+    at = len(_PNG) if data.startswith(_PNG) else len(data)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        chunk = _Chunk(kind, at + 8, at + length + 12)
+        yield chunk
+        if kind == b"IEND":
+            return
+        at = chunk.end
+
+
+def _most_pixels(data: bytes) -> float:
+    """The number of pixels that the bytes of an image can hold at most; infinity where that is not known."""
+    if data.startswith(_PNG):
+        packed = sum(chunk.end - chunk.start - 4 for chunk in _png_chunks(data) if chunk.kind == b"IDAT")
+        return packed * _MOST_DEFLATED * 8 // (data[24] * _PNG_SAMPLES[data[25]])
+    frame = next((marker for marker, _ in _jpeg_markers(data) if _is_frame(marker)), 0)
+    return len(data) * _JPEG_PIXELS if frame in _JPEG_HUFFMAN else float("inf")
+
+
+def _size(data: bytes) -> _Size | None:
+    """The size of an image as its header says, without decoding it; None where nobody knows the format."""
+    if data.startswith(_PNG):
+        if len(data) < _PNG_HEADER:
+            return None
         width, height = struct.unpack(">II", data[16:24])
-        return height, width
+        return _Size(height, width, 2 if data[24] == 16 else 1)
     for marker, at in _jpeg_markers(data):
-        # A frame header; those three are tables.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 7 <= len(data):
+        if _is_frame(marker) and at + 7 <= len(data):
             height, width = struct.unpack(">HH", data[at + 3 : at + 7])
-            return height, width
-    return 0, 0
+            return _Size(height, width)
+    if data.startswith(_JPEG):
+        return _Size(0, 0)  # without a frame; the decoder says so
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            return _Size(header.height, header.width)
+    except _DAMAGED:
+        return None
+
+
+def _is_frame(marker: int) -> bool:
+    return 0xC0 <= marker <= 0xCF and marker not in _JPEG_TABLES
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
@@ -137,13 +326,76 @@ def _truncated(data: bytes) -> bool:
     return data.startswith(_PNG) and b"IEND" not in data
 
 
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a photo's file says that its pixels do not.
+
+    Attributes:
+      orientation: of its EXIF, 1 to 8; 1, as it is stored, also where the file does not say.
+      deep: whether a channel has 16 bits.
+      depth: bits of a channel that are in use: those by which a deep photo is scaled, or 8.
+      damage: what libjpeg warns of, in its words: it fills in the pixels that it cannot decode; "" for a sound photo.
+    """
+
+    orientation: int
+    deep: bool
+    depth: int
+    damage: str
+
+
+def facts(path: str | os.PathLike) -> Facts:
+    """Looks into the file of a photo that can be read.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      What it says.
+
+    Raises:
+      UserError: as `read_photo`.
+    """
+    data = _read(path)
+    deep, depth = False, 8
+    if not data.startswith(_JPEG) and not (data.startswith(_PNG) and data[24] <= 8):
+        image = _colours(path, data)
+        deep = image.dtype == np.uint16
+        depth = _depth(data, image) if deep else 8
+    return Facts(_orientation(data), deep, depth, _damage(data))
+
+
+def _damage(data: bytes) -> str:
+    if not data.startswith(_JPEG):
+        return ""
+    try:
+        # An eighth of the size: all bits are read, few pixels are computed.
+        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def orientation(path: str | os.PathLike) -> int:
-    """The EXIF orientation of a photo, 1 to 8; 1, as it is stored, also where the file does not say."""
+    """The EXIF orientation of a photo.
+
+    Args:
+      path: of its file.
+
+    Returns:
+      1 to 8; 1, as it is stored, also where the file does not say or cannot be read.
+    """
+    try:
+        return _orientation(_read(path))
+    except UserError:
+        return 1
+
+
+def _orientation(data: bytes) -> int:
     exif = Image.Exif()
     try:
-        exif.load(_exif(pathlib.Path(path).read_bytes()))
+        exif.load(_exif(data))
         found = exif.get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+    except _DAMAGED:
         return 1
     return found if found in range(1, 9) else 1
 
@@ -155,17 +407,20 @@ def _exif(data: bytes) -> bytes:
             break
         if marker == _JPEG_APP1 and data[at + 2 :].startswith(b"Exif"):
             return data[at + 2 : at + int.from_bytes(data[at : at + 2])]
-    at = len(_PNG) if data.startswith(_PNG) else len(data)
-    while at + 8 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        if kind == b"eXIf":
-            return data[at + 8 : at + 8 + length]
-        at += length + 12
-    return b""
+    return next((chunk.content(data) for chunk in _png_chunks(data) if chunk.kind == b"eXIf"), b"")
 
 
 def resize_photo(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [H, W, 3] -> [height, width, 3]; area averages when both sides shrink, bilinear otherwise."""
+    """Resizes a photo: area averages when both sides shrink, bilinear otherwise.
+
+    Args:
+      image: uint8 [H, W, 3].
+      height: of the result.
+      width: of the result.
+
+    Returns:
+      uint8 [height, width, 3]; the photo itself where nothing changes.
+    """
     if image.shape[:2] == (height, width):
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
@@ -173,15 +428,42 @@ def resize_photo(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
-    """int16 [H, W] -> [height, width], nearest neighbour on the pixel centres that `resize_photo` uses."""
+    """Resizes a label map: nearest neighbour on the pixel centres that `resize_photo` uses.
+
+    Args:
+      label: int16 [H, W].
+      height: of the result.
+      width: of the result.
+
+    Returns:
+      int16 [height, width]; the label map itself where nothing changes.
+    """
     if label.shape == (height, width):
         return label
     return cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width of a photo once its shorter side is `short_side` pixels, the other rounded; 0 = as it is."""
+    """The size of a photo once its shorter side has a given length.
+
+    Args:
+      height: of the photo.
+      width: of the photo.
+      short_side: in pixels; 0 = as it is.
+
+    Returns:
+      Height and width, the longer side rounded.
+
+    Raises:
+      UserError: the photo would be enlarged to more pixels than fit into memory.
+    """
     if short_side == 0:
         return height, width
     scale = short_side / min(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    if scale > 1 and size[0] * size[1] > _MOST_ENLARGED:
+        raise UserError(
+            f"a photo of {height} x {width} pixels (height x width) becomes {size[0]} x {size[1]} with "
+            f"data.short_side={short_side}; expected at most {_MOST_ENLARGED:,} pixels: crop the photo or lower it"
+        )
+    return size

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mdp_jax.data.files import read_bytes
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import write_json
 
@@ -95,11 +96,11 @@ class LabelSpace:
     @staticmethod
     def load(path: str | os.PathLike) -> "LabelSpace":
         """Reads what `save` wrote; UserError where the file is missing or is no label space."""
+        if not os.path.exists(path):
+            raise UserError(f"{path} is missing; expected the label space of a run")
         try:
-            rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; expected the label space of a run") from None
-        except ValueError as error:
+            rows = json.loads(read_bytes(path, "the label space of a run"))
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no JSON ({error}); expected the label space of a run") from None
         try:
             return LabelSpace.from_rows(rows)
@@ -114,10 +115,12 @@ class LabelSpace:
         """
         if not isinstance(rows, list):
             raise UserError(f"label space is a {type(rows).__name__}, expected a list of rows")
+        if not rows:
+            raise UserError("label space has no rows, expected one for each class")
         datasets: dict[str, list[str]] = {}
         previous = None
         for i, row in enumerate(rows):
-            if not isinstance(row, dict) or set(row) != _KEYS or not isinstance(row["class"], str):
+            if not isinstance(row, dict) or set(row) != _KEYS or not _is_text(row):
                 raise UserError(f"label space row {i} is {row!r}, expected dataset, class and global_id")
             if row["dataset"] != previous and row["dataset"] in datasets:
                 raise UserError(
@@ -152,6 +155,10 @@ class LabelSpace:
             raise UserError(f"{where}: the label space is {other.kind}, expected {self.kind}")
 
 
+def _is_text(row: dict) -> bool:
+    return isinstance(row["class"], str) and isinstance(row["dataset"], str)
+
+
 def _merged_name(label: str) -> str:
     return label.strip().casefold()
 
@@ -166,10 +173,18 @@ def _quoted(name: str | None) -> str:
 
 
 def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
-    """The label space of sources (anything with `name` and `classes`), in their order; `kind` is one of KINDS.
+    """The label space of datasets, in their order.
 
-    UserError on two datasets of one name, on a class name twice in one dataset (where classes are merged: but for case
-    and the space around them), where no dataset has classes, and on more classes than int16 holds.
+    Args:
+      sources: anything with `name` and `classes`.
+      kind: one of KINDS.
+
+    Returns:
+      The label space.
+
+    Raises:
+      UserError: two datasets of one name; a class name twice in one dataset (where classes are merged: but for case and
+        the space around them); no class at all, a single one, or more than int16 holds.
     """
     datasets = tuple((source.name, tuple(source.classes)) for source in sources)
     repeated = _first_repeated(name for name, _ in datasets)
@@ -184,6 +199,11 @@ def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
             f"no labels in {', '.join(name for name, _ in datasets)}; expected a dataset with labels='masks'"
         )
     space = LabelSpace(datasets, kind)
+    if space.num_classes == 1:
+        raise UserError(
+            f"the only class is {space.global_names()[0]}, which is then always right; expected at least two: name the "
+            "background, too (255 in a mask is no class, but ignored)"
+        )
     if space.num_classes > _MAX_CLASSES:
         raise UserError(f"the datasets have {space.num_classes} classes together; expected at most {_MAX_CLASSES}")
     return space

@@ -1,77 +1,27 @@
-"""Sources: one split of one dataset as a sequence of {"image": uint8 [H, W, 3] RGB, "label": int16 [H, W]} samples.
-
-A source has `name`, `classes`, `palette` (the set's own colours, uint8 RGB [C, 3], or None), `len`, `[i]` and
-`describe(i)`. Labels are local ids, -1 = ignore.
-"""
+"""Sources: one split of one dataset, opened as a config says: classes dropped, photos chosen, sizes, cache."""
 
 import hashlib
 import os
 import pathlib
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
+from mdp_jax.configs import DataConfig, FinetuneConfig, PretrainConfig, SourceConfig
 from mdp_jax.data import images
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
-from mdp_jax.data.drawn import scenes as synthetic
-from mdp_jax.data.kinds import listing
-from mdp_jax.data.kinds.ade20k import Ade20kSource
-from mdp_jax.data.kinds.array_record import ArrayRecordSource
-from mdp_jax.data.kinds.cityscapes import CityscapesSource
-from mdp_jax.data.kinds.coco_stuff import CocoStuffSource
-from mdp_jax.data.kinds.folder import FolderPhotos, FolderSource
-from mdp_jax.data.kinds.tfds import TfdsSource
-from mdp_jax.data.kinds.voc import VocSource
+from mdp_jax.data.doctor import findings, scan
+from mdp_jax.data.files import require_regular, unreadable
+from mdp_jax.data.kinds import KINDS, listing
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
 _HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every run
-
-
-class SyntheticSource:
-    """Drawn scenes of one taxonomy (mdp_jax/data/drawn/scenes.py), each drawn anew when it is asked for."""
-
-    def __init__(self, config: ConfigDict, data_dir: str, split: str):
-        """`config` as configs.base.synthetic makes it; `data_dir` is not used.
-
-        UserError on an unknown name or no images.
-        """
-        del data_dir
-        self.name = config.name
-        self.classes = synthetic.classes(config.name)
-        self.palette = None
-        key = "images" if split == "train" else "val_images"
-        if config[key] < 1:
-            raise UserError(f"synthetic dataset {config.name!r} has {key} = {config[key]}; expected at least 1")
-        self._split = split
-        self._length = config[key]
-        self._size = tuple(config.size)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        image, label = synthetic.draw(self.name, self._split, index, size=self._size)
-        return {"image": image, "label": label}
-
-    def describe(self, index: int) -> str:
-        """A file name for the scene."""
-        return f"{self.name}_{self._split}_{index:05d}.png"
-
-
-SOURCES = {
-    "folder": FolderSource,
-    "voc": VocSource,
-    "ade20k": Ade20kSource,
-    "coco_stuff": CocoStuffSource,
-    "cityscapes": CityscapesSource,
-    "array_record": ArrayRecordSource,
-    "tfds": TfdsSource,
-    "synthetic": SyntheticSource,
-}
-_PHOTOS = SOURCES | {"folder": FolderPhotos}  # of sets without labels; the other kinds' masks are read in vain
+_SAMPLES, _SAMPLE = 16, 64  # places of a file that its fingerprint looks at, and bytes of each
 
 
 class _Prepared:
@@ -79,7 +29,8 @@ class _Prepared:
 
     def __init__(
         self,
-        source,
+        source: Source,
+        split: str,
         chosen: np.ndarray,
         drop_classes: tuple[str, ...],
         short_side: int,
@@ -87,9 +38,12 @@ class _Prepared:
         resize_labels: bool,
     ):
         self.name = source.name
+        self.split = split
         self.classes = tuple(label for label in source.classes if label not in drop_classes)
         stays = [label not in drop_classes for label in source.classes]
         self.palette = None if source.palette is None else source.palette[stays]
+        self.passed_over = source.passed_over
+        self.content = source.content
         self._source = source
         self._chosen = chosen
         self._short_side = short_side
@@ -116,88 +70,112 @@ class _Prepared:
         return sample
 
     def describe(self, index: int) -> str:
+        """What messages call a sample."""
         return self._source.describe(int(self._chosen[index]))
 
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The files of the photo and of its mask; none where a sample comes from something else."""
-        return self._source.files(int(self._chosen[index])) if hasattr(self._source, "files") else ()
+        return self._source.files(int(self._chosen[index]))
 
     def _prepare(self, index: int) -> dict[str, np.ndarray]:
         sample = self._source[int(self._chosen[index])]
         image, label = sample["image"], sample["label"]
         if self._new_id is not None:
             label = self._new_id[label]
-        height, width = images.short_side_size(*image.shape[:2], self._short_side)
+        try:
+            height, width = images.short_side_size(*image.shape[:2], self._short_side)
+        except UserError as error:
+            raise UserError(f"dataset {self.name!r}: {self.describe(index)}: {error}") from None
         if self._resize_labels:
             label = images.resize_label(label, height, width)
         return {"image": images.resize_photo(image, height, width), "label": label}
 
 
 def open_source(
-    source_config: ConfigDict, data_config: ConfigDict, data_dir: str, split: str, seed: int, scored: bool = False
-) -> _Prepared:
-    """Opens the split 'train', 'val' or 'test' of a dataset; reads no photo yet.
+    source: SourceConfig, data: DataConfig, data_dir: str, split: str, seed: int, scored: bool = False
+) -> Source:
+    """Opens a split of a dataset; reads no photo yet.
 
     `drop_classes`: the remaining ids move together, dropped pixels become -1. `limit` (train alone): that many photos,
     chosen by the seed; those of a smaller limit are among those of a larger one. `short_side`: photos are resized to
     it, and so are the labels of the train split; those of the other splits keep the photo's own size, in which it is
     evaluated. `cache`: samples stay in memory, read-only, once they were asked for. `holdout`: that many training
     photos, the same whatever the seed, leave the split 'train' and are the split 'val'. `on_bad_image` (train alone):
-    what happens where a photo cannot be read (data/bad_images.py). `labels` "none" (train alone): no classes, and all
-    pixels are ignored; the kind `folder` then needs photos alone.
-
-    `scored`: the photos are to be evaluated, so those of the train split are read as those of the others are.
+    what happens where a photo cannot be read (data/batches/bad_images.py). `labels` "none" (train alone): no classes,
+    and all pixels are ignored; the masks need not exist where the kind can do without them.
 
     OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
 
-    UserError on an unknown kind or `labels`, unknown or all classes dropped, a limit, holdout or short side that cannot
-    be, a split without photos, and whatever the kind finds wrong.
+    Args:
+      source: config of the dataset.
+      data: how photos are read.
+      data_dir: folder of all datasets.
+      split: "train", "val" or "test".
+      seed: of the run.
+      scored: the photos are to be evaluated, so those of the train split are read as those of the others are.
+
+    Returns:
+      The source.
+
+    Raises:
+      UserError: an unknown kind or `labels`; unknown classes, or all of them, are dropped; a limit, holdout or short
+        side that cannot be; a split without photos; whatever the kind finds wrong.
     """
     cv2.setNumThreads(0)
-    if source_config.kind not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise UserError(f"dataset {source_config.name!r} is of kind {source_config.kind!r}; expected one of {known}")
-    if data_config.short_side < 0:
-        raise UserError(f"data.short_side is {data_config.short_side}; expected pixels, or 0 for photos as they are")
-    holdout = source_config.holdout if split in ("train", "val") else 0
-    if source_config.labels not in _OPEN:
-        known, found = ", ".join(_OPEN), source_config.labels
-        raise UserError(f"dataset {source_config.name!r} has labels={found!r}; expected one of {known}")
-    if source_config.labels == "none" and split != "train":
-        raise UserError(f"dataset {source_config.name!r}: labels='none', so there is no split {split!r} to score on")
-    source, drop_classes = _OPEN[source_config.labels](source_config, data_dir, "train" if holdout else split)
-    require_photos(source, "train" if holdout else split)
+    if source.kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise UserError(f"dataset {source.name!r} is of kind {source.kind!r}; expected one of {known}")
+    if data.short_side < 0:
+        raise UserError(f"data.short_side is {data.short_side}; expected pixels, or 0 for photos as they are")
+    holdout = source.holdout if split in ("train", "val") else 0
+    if source.labels not in _OPEN:
+        known, found = ", ".join(_OPEN), source.labels
+        raise UserError(f"dataset {source.name!r} has labels={found!r}; expected one of {known}")
+    if source.labels == "none" and split != "train":
+        raise UserError(f"dataset {source.name!r}: labels='none', so there is no split {split!r} to score on")
+    opened, drop_classes = _OPEN[source.labels](source, data_dir, "train" if holdout else split)
+    require_photos(opened, "train" if holdout else split)
     train = split == "train"
-    chosen = np.arange(len(source))
+    chosen = np.arange(len(opened))
     if holdout:
-        chosen = _hold_out(source, holdout, train)
-    if train and source_config.limit:
-        chosen = chosen[_choose(source.name, len(chosen), source_config.limit, seed)]
+        chosen = _hold_out(opened, holdout, train)
+    if train and source.limit:
+        chosen = chosen[_choose(opened.name, len(chosen), source.limit, seed)]
     trains = train and not scored
-    prepared = _Prepared(source, chosen, drop_classes, data_config.short_side, data_config.cache, trains)
+    prepared = _Prepared(opened, split, chosen, drop_classes, data.short_side, data.cache, trains)
     # Never in a split that is evaluated: the scores would be those of other photos.
-    return ON_BAD_IMAGE[data_config.on_bad_image](prepared, data_config.bad_image_share) if trains else prepared
+    return ON_BAD_IMAGE[data.on_bad_image](prepared, data.bad_image_share) if trains else prepared
 
 
-def photos_of(source) -> dict:
-    """What a checkpoint keeps of the photos that a run draws from: {"count", "names"}, a digest of their files' names.
+def datasets_of(config: PretrainConfig | FinetuneConfig) -> tuple[SourceConfig, ...]:
+    """The configs of the datasets of a run.
 
-    Samples that lie in other files have no names, and their digest is that of nothing.
+    Args:
+      config: of either loop.
+
+    Returns:
+      In pretraining all sources, in fine-tuning the one dataset.
     """
-    names = "\n".join(listing.composed(path.name) for i in range(len(source)) for path in source.files(i)[:1])
-    digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
-    return {"count": len(source), "names": digest}
+    return (config.dataset,) if hasattr(config, "dataset") else tuple(config.sources)
 
 
-def require_photos(source, split: str) -> None:
-    """UserError where a split has no photo at all."""
+def require_photos(source: Source, split: str) -> None:
+    """Checks that a split has photos.
+
+    Args:
+      source: the opened split.
+      split: its name, for the error.
+
+    Raises:
+      UserError: it has none.
+    """
     if not len(source):
         raise UserError(f"dataset {source.name!r}: no photo in its split {split!r}; expected at least one")
 
 
-def _open_labelled(config: ConfigDict, data_dir: str, split: str) -> tuple:
+def _open_labelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Source, tuple[str, ...]]:
     """A split with masks, and the classes of it that are dropped."""
-    source = SOURCES[config.kind](config, data_dir, split)
+    source = KINDS[config.kind].source(config, data_dir, split)
     drop_classes = tuple(config.drop_classes)
     for label in drop_classes:
         if label not in source.classes:
@@ -208,18 +186,19 @@ def _open_labelled(config: ConfigDict, data_dir: str, split: str) -> tuple:
     return source, drop_classes
 
 
-def _open_unlabelled(config: ConfigDict, data_dir: str, split: str) -> tuple:
+def _open_unlabelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Source, tuple[str, ...]]:
     """A split whose masks are not wanted, and all classes that it has all the same."""
     if config.drop_classes:
         raise UserError(f"dataset {config.name!r}: drop_classes with labels='none'; expected no classes to drop")
-    source = _PHOTOS[config.kind](config, data_dir, split)
+    kind = KINDS[config.kind]
+    source = (kind.photos_alone or kind.source)(config, data_dir, split)
     return source, source.classes
 
 
 _OPEN = {"masks": _open_labelled, "none": _open_unlabelled}
 
 
-def _hold_out(source, holdout: int, train: bool) -> np.ndarray:
+def _hold_out(source: Source, holdout: int, train: bool) -> np.ndarray:
     """The training photos that stay, or those that are set aside; they depend on the number of photos alone."""
     if not 1 <= holdout < len(source):
         raise UserError(
@@ -238,14 +217,75 @@ def _choose(name: str, count: int, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng((seed, _SUBSET)).permutation(count)[:limit])
 
 
-def check_source(source, limit: int) -> None:
-    """Opens up to `limit` evenly spaced samples, in threads; raises the first UserError in the order of the samples."""
+def check_source(source: Source, limit: int, say: Callable[[str], None] | None = None) -> None:
+    """Opens evenly spaced samples, in threads, and says on stderr what is likely to spoil a run.
+
+    Args:
+      source: of `open_source`.
+      limit: samples at most.
+      say: is given each line in place of stderr.
+
+    Raises:
+      UserError: the first sample, in their order, that cannot be used; or no sample at all has a labelled pixel.
+    """
     count = min(limit, len(source))
-    indices = np.arange(count) * len(source) // max(count, 1)
-
-    def open_one(index: int) -> None:
-        source[index]
-
+    indices = (np.arange(count) * len(source) // max(count, 1)).tolist()
+    found = scan.nothing(len(source.classes))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(open_one, indices.tolist()):
-            pass
+        for of_sample in pool.map(lambda index: scan.look(source, [index], compare=False), indices):
+            if of_sample.problems:
+                raise UserError(of_sample.problems[0].line)
+            found.add(of_sample)
+    where = f"dataset {source.name!r} {getattr(source, 'split', '')}".rstrip()
+    failure = findings.unlearnable(where, source.classes, found)
+    if failure and count == len(source):
+        raise UserError(failure)
+    lines = [failure] if failure else findings.remarks(where, source, found, plain_ids=False)
+    for line in lines:
+        (say or _to_stderr)(line)
+
+
+def _to_stderr(line: str) -> None:
+    print(f"mdp: warning: {line}", file=sys.stderr, flush=True)
+
+
+def photos_of(source: Source) -> dict:
+    """What a checkpoint keeps of the photos that a run draws from.
+
+    Args:
+      source: of `open_source`.
+
+    Returns:
+      {"count"; "names", a digest of the names of the photos' files; "content", a digest of the sizes of all files and
+      of some bytes of each}. Samples that lie in other files have no names, and their digest is that of nothing. Times
+      and folders have no part in it: a copy on another disk has the same photos.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    files = [source.files(i) for i in range(len(source))]
+    names = "\n".join(listing.composed(paths[0].name) for paths in files if paths)
+    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:  # they wait for the disk
+        samples = list(pool.map(_fingerprint, (path for paths in files for path in paths)))
+    content = hashlib.sha256(source.content.encode() + b"".join(samples)).hexdigest()
+    return {"count": len(source), "names": _digest(names), "content": content}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _fingerprint(path: pathlib.Path) -> bytes:
+    """A digest of a file's size and of bytes at evenly spaced places of it, the last ones among them."""
+    require_regular(path, "a photo or mask")
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            found = hashlib.sha256(str(size).encode())
+            last = max(0, size - _SAMPLE)
+            for place in sorted({last * k // (_SAMPLES - 1) for k in range(_SAMPLES)}):
+                file.seek(place)
+                found.update(file.read(_SAMPLE))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, "a photo or mask") from None
+    return found.digest()

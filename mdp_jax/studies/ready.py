@@ -83,7 +83,7 @@ def require_same_photos(photos: Photos, folder: pathlib.Path) -> None:
     except ValueError:
         raise UserError(f"{file}: not valid JSON; expected what mdp reproduce wrote: remove it") from None
     for key, now in photos.items():
-        if before.get(key, now) != now:
+        if any(now[what] != value for what, value in before.get(key, {}).items()):
             raise UserError(
                 f"{key}: {now['count']} photos, and the runs in {folder} began with other ones, "
                 f"{before[key]['count']}; expected the same photos, or another --workdir"

@@ -11,6 +11,8 @@ from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.training.state import Variables
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
+from mdp_jax.weights.layouts import require_sound
+from mdp_jax.weights.torch_weights import to_torch
 
 
 def require_leaves(have: dict, want: dict, where: str) -> None:
@@ -71,5 +73,7 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
         taken = {part: jax.device_get(have[part]) for part in parts if part in have}
         wanted = {part: ours[part] for part in parts if part in ours}
         require_leaves(taken, wanted, f"--init {init}")
+        for key, array in to_torch(taken).items():
+            require_sound(f"--init {init}", key, array)
         loaded.append(ours | jax.tree.map(lambda new, old: new.astype(old.dtype), taken, wanted))
     return Variables(*loaded)

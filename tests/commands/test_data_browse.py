@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mdp_jax import cli
-from mdp_jax.commands import data_browse as browse
+from mdp_jax.data.doctor import examples
 from tests.data import official
 from tests.data.fixtures import MemorySource, write_folder, write_png
 
@@ -77,7 +77,7 @@ def batches_of(kinds: list[list[int]]) -> list[dict]:
 def test_pairs_of_each_kind_in_the_order_of_the_run():
     shares = {"plain": 0.5, "region": 0.25, "pixel": 0.25}
     endless = iter(batches_of([[0, 0, 1], [0, 1, 0], [1, 2, 2], [2, 2, 2]]))
-    chosen = browse.choose(endless, 4, shares)
+    chosen = examples.pairs_of_each_kind(endless, 4, shares)
     assert chosen["mix_kind"].tolist() == [0, 0, 1, 2]
     assert chosen["dataset"].tolist() == [0, 1, 2, 3, 4, 5, 14, 15]
     assert chosen["image"][:, 0, 0, 0].tolist() == chosen["dataset"].tolist()
@@ -86,12 +86,9 @@ def test_pairs_of_each_kind_in_the_order_of_the_run():
 
 def test_every_kind_of_mixing_is_shown_once_and_none_that_does_not_exist():
     batches = batches_of([[0, 0, 2, 1, 0, 2]])
-    assert browse.choose(iter(batches), 1, {"plain": 0.8, "region": 0.1, "pixel": 0.1})["mix_kind"].tolist() == [
-        0,
-        2,
-        1,
-    ]
-    plain = browse.choose(iter(batches_of([[0, 0, 0]])), 2, {"plain": 1.0, "region": 0.0, "pixel": 0.0})
+    chosen = examples.pairs_of_each_kind(iter(batches), 1, {"plain": 0.8, "region": 0.1, "pixel": 0.1})
+    assert chosen["mix_kind"].tolist() == [0, 2, 1]
+    plain = examples.pairs_of_each_kind(iter(batches_of([[0, 0, 0]])), 2, {"plain": 1.0, "region": 0.0, "pixel": 0.0})
     assert plain["mix_kind"].tolist() == [0, 0]
 
 
@@ -100,7 +97,7 @@ def test_a_kind_that_does_not_come_is_not_waited_for_for_ever():
         while True:
             yield batches_of([[0, 0]])[0]
 
-    chosen = browse.choose(endless(), 4, {"plain": 0.75, "region": 0.25, "pixel": 0.0})
+    chosen = examples.pairs_of_each_kind(endless(), 4, {"plain": 0.75, "region": 0.25, "pixel": 0.0})
     assert chosen["mix_kind"].tolist() == [0, 0, 0]
 
 
@@ -111,9 +108,11 @@ def test_photos_that_a_class_fills_most_of():
     labels[3][:2] = 0
     labels[3][2:] = 1
     samples = [(np.zeros((4, 5, 3), np.uint8), label) for label in labels]
-    source = MemorySource("set", ("sky", "tree", "road"), samples)
-    assert browse.largest(source, [0, 1, 2, 3], 2) == {"sky": [2, 3], "tree": [3], "road": []}
-    assert browse.largest(source, [0, 3], 2) == {"sky": [3, 0], "tree": [3], "road": []}
+    source, done = MemorySource("set", ("sky", "tree", "road"), samples), []
+    best = examples.photos_of_each_class(source, [0, 1, 2, 3], 2, done.append)
+    assert best == {"sky": [2, 3], "tree": [3], "road": []} and done == [1, 2, 3, 4]
+    best = examples.photos_of_each_class(source, [0, 3], 2, done.append)
+    assert best == {"sky": [3, 0], "tree": [3], "road": []}
 
 
 def test_a_pretraining_config(capsys):

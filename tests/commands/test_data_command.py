@@ -43,7 +43,10 @@ def test_a_command_is_imported_when_it_is_used():
         ([], "the following arguments are required: COMMAND (see mdp data --help)"),
         (["prepar"], "invalid choice: 'prepar'"),
         (["prepare"], "the following arguments are required: NAME, --data_dir (see mdp data prepare --help)"),
-        (["prepare", "tfds", "--data_dir", "d"], "dataset 'tfds' is of kind tfds; expected one of voc, ade20k, coco_"),
+        (
+            ["prepare", "tfds", "--data_dir", "d"],
+            "dataset 'tfds' is of kind tfds; expected one of folder, voc, ade20k, ",
+        ),
         (["prepare", "voc", "--data_dir", "d", "--config.train_lst=x"], "no such key; the nearest is train_list"),
     ],
 )

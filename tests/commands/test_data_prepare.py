@@ -14,12 +14,13 @@ import pytest
 
 from mdp_jax import cli
 from mdp_jax import configs as base
-from mdp_jax.commands import data_prepare as prepare_
 from mdp_jax.data.batches.pipeline import pretrain_batches
+from mdp_jax.data.kinds import KINDS
 from mdp_jax.data.kinds.array_record import ArrayRecordSource
 from mdp_jax.data.kinds.folder import FolderSource
 from mdp_jax.data.label_space import build
-from mdp_jax.data.sources import SOURCES, open_source
+from mdp_jax.data.prepared import preparation
+from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError
 from mdp_jax.storage.locks import locked
 from tests.data import official
@@ -63,7 +64,7 @@ def prepare(data_dir, shards=1, jobs=2, name="set") -> dict:
     opened = sources(data_dir, name)
     files = {split: [source.files(i) for i in range(len(source))] for split, source in opened.items()}
     size = max(sum(p.stat().st_size + 2 * m.stat().st_size for p, m in rows) for rows in files.values())
-    return prepare_.prepare(name, "folder", opened, pathlib.Path(data_dir, "out"), jobs, -(-size // shards))
+    return preparation.prepare(name, "folder", opened, pathlib.Path(data_dir, "out"), jobs, -(-size // shards))
 
 
 def records(data_dir, split="train", name="set") -> ArrayRecordSource:
@@ -103,7 +104,7 @@ def test_official_directories_are_the_same_samples(kind, tmp_path, capsys):
     getattr(official, f"make_{kind}")(tmp_path)
     assert status(["data", "prepare", kind, "--data_dir", tmp_path]) == 0
     for split in ("train", "val"):
-        raw = SOURCES[kind](getattr(base, kind)(), str(tmp_path), split)
+        raw = KINDS[kind].source(getattr(base, kind)(), str(tmp_path), split)
         prepared = ArrayRecordSource(base.array_record(kind), str(tmp_path), split)
         assert_same_samples(prepared, raw)
         np.testing.assert_equal(prepared.palette, raw.palette)
@@ -115,12 +116,12 @@ def test_an_official_archive_is_unpacked_first(tmp_path, capsys):
     archive = shutil.make_archive(tmp_path / root.name, "zip", root.parent, root.name)
     assert status(["data", "prepare", "ade20k", "--data_dir", data_dir, "--archive", archive]) == 0
     prepared = ArrayRecordSource(base.array_record("ade20k"), str(data_dir), "train")
-    assert_same_samples(prepared, SOURCES["ade20k"](base.ade20k(), str(raw_dir), "train"))
+    assert_same_samples(prepared, KINDS["ade20k"].source(base.ade20k(), str(raw_dir), "train"))
 
 
 def test_pretraining_batches_are_bit_equal(folder, tmp_path):
     prepare(tmp_path, shards=3)
-    prepare_.prepare("other", "folder", sources(tmp_path, "other"), tmp_path / "prepared" / "other", 2, 1 << 20)
+    preparation.prepare("other", "folder", sources(tmp_path, "other"), tmp_path / "prepared" / "other", 2, 1 << 20)
     config = base.pretrain()
     config.data.crop, config.batch, config.seed = (16, 16), 8, 5
     batches = {}
@@ -344,10 +345,19 @@ def test_wrong_use(folder, tmp_path, monkeypatch, capsys, arguments, message):
     (tmp_path / "other" / "thesis.tex").write_text("mine")
     (tmp_path / "file").write_text("mine")
     (tmp_path / "second").mkdir()
-    keys = {"version": "1.0.0", "name": "other", "kind": "folder", "complete": True, "classes": [], "palette": None}
+    keys = {
+        "version": "1.0.0",
+        "name": "other",
+        "kind": "folder",
+        "complete": True,
+        "classes": ["sky"],
+        "palette": None,
+    }
     (tmp_path / "second" / "manifest.json").write_text(json.dumps(keys | {"splits": {}}))
     (tmp_path / "only_val").mkdir()
-    (tmp_path / "only_val" / "manifest.json").write_text(json.dumps(keys | {"name": "set", "splits": {"val": {}}}))
+    (tmp_path / "only_val" / "manifest.json").write_text(
+        json.dumps(keys | {"name": "set", "splits": {"val": {"records": 0, "bytes": 0, "shards": []}}})
+    )
     assert status(["data", "prepare", "set", "--data_dir", ".", *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err.splitlines()[-1]

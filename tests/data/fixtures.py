@@ -9,6 +9,8 @@ import numpy as np
 class MemorySource:
     """A source of given (image, label) pairs."""
 
+    palette, passed_over, content = None, (), ""
+
     def __init__(self, name: str, classes: tuple[str, ...], samples: list[tuple[np.ndarray, np.ndarray]]):
         self.name, self.classes, self._samples = name, classes, samples
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mdp_jax import configs as base
-from mdp_jax.commands.data_prepare import prepare
 from mdp_jax.data.kinds.array_record import ArrayRecordSource
 from mdp_jax.data.kinds.folder import FolderSource
+from mdp_jax.data.prepared.preparation import prepare
 from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_folder
@@ -79,7 +79,10 @@ def _flip(folder, at: int):
             r"manifest\.json is not a manifest; expected the keys class",
         ),
         (lambda f: _edit(f, complete=False), "set was not prepared to the end; start mdp data prepare again"),
-        (lambda f: _edit(f, splits={"val": {}}), "dataset 'set' has no split 'train'; it has val"),
+        (
+            lambda f: _edit(f, splits={"val": {"records": 0, "bytes": 0, "shards": []}}),
+            "dataset 'set' has no split 'train'; it has val",
+        ),
         (lambda f: (f / SHARD).unlink(), f"{SHARD} is missing; start mdp data prepare again"),
         (lambda f: (f / SHARD).write_bytes(b""), f"{SHARD} has 0 bytes, expected 131072; start mdp data prepare again"),
         (lambda f: (f / SHARD).write_bytes(bytes(131072)), "a shard of train is damaged"),

@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -281,7 +282,7 @@ def test_broken_palette_mask(tmp_path):
     whole = _palette_png()
     at = whole.index(b"IDAT") + 6
     (tmp_path / "a.png").write_bytes(whole[:at] + b"\xff\xff\xff" + whole[at + 3 :])
-    with pytest.raises(UserError, match=r"a\.png is unreadable \(\d+ bytes\)"):
+    with pytest.raises(UserError, match=r"a\.png is damaged: its 'IDAT' chunk"):
         images.read_mask(tmp_path / "a.png", palette=True)
     (tmp_path / "a.png").write_bytes(whole[:at])
     with pytest.raises(UserError, match=r"a\.png is truncated"):
@@ -294,3 +295,172 @@ def test_other_forms_are_refused_where_palettes_are_allowed(tmp_path):
         images.read_mask(tmp_path / "a.png", palette=True)
     write_png(tmp_path / "a.png", NOISE[..., 0])
     np.testing.assert_array_equal(images.read_mask(tmp_path / "a.png", palette=True), NOISE[..., 0], strict=True)
+
+
+DEEP = RNG.integers(0, 1 << 16, (12, 16, 3)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_a_photo_of_16_bits_is_scaled_by_its_depth(tmp_path, suffix, bits):
+    """12 bits in the lower ones of 16 used to lose the low byte: such photos were nearly black."""
+    deep = DEEP >> (16 - bits)
+    deep[0, 0] = (1 << bits) - 1
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), deep[..., ::-1])
+    found = images.read_photo(tmp_path / f"a{suffix}")
+    expected = np.rint(deep * (255 / ((1 << bits) - 1))).astype(np.uint8)
+    np.testing.assert_array_equal(found, expected, strict=True)
+    facts = images.facts(tmp_path / f"a{suffix}")
+    assert (facts.deep, facts.depth) == (True, bits)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_grey_photo_of_16_bits(tmp_path, suffix):
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), DEEP[..., 0])
+    expected = np.rint(DEEP[..., 0] / 257).astype(np.uint8)
+    np.testing.assert_array_equal(images.read_photo(tmp_path / f"a{suffix}"), np.stack([expected] * 3, -1))
+
+
+def _with_chunk(data: bytes, kind: bytes, content: bytes) -> bytes:
+    """A PNG with a chunk behind its header."""
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return data[:33] + chunk + data[33:]
+
+
+def test_a_depth_that_the_file_states(tmp_path):
+    dark = DEEP >> 8  # of a scene without light, in a file of 16 bits
+    data = cv2.imencode(".png", dark)[1].tobytes()
+    for stated, largest in ((16, 65535), (12, 4095)):
+        (tmp_path / "a.png").write_bytes(_with_chunk(data, b"sBIT", bytes([stated] * 3)))
+        expected = np.rint(dark[..., ::-1] * (255 / largest)).astype(np.uint8)
+        np.testing.assert_array_equal(images.read_photo(tmp_path / "a.png"), expected)
+    upper = (dark << 8) & 0xFFF0  # as the PNG specification wants 12 bits to be stored
+    (tmp_path / "a.png").write_bytes(_with_chunk(cv2.imencode(".png", upper)[1].tobytes(), b"sBIT", bytes([12] * 3)))
+    assert np.abs(images.read_photo(tmp_path / "a.png").astype(int) - (upper[..., ::-1] >> 8)).max() <= 1
+
+
+def test_a_photo_of_16_bits_is_turned_as_others_are(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(DEEP[..., 0]).save(tmp_path / "a.png", exif=exif)
+    assert images.read_photo(tmp_path / "a.png").shape == (16, 12, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_that_are_no_integers_of_8_or_16_bits(tmp_path, dtype):
+    Image.fromarray(DEEP[..., 0].astype(dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif (has pixels of \w+; expected integers of 8 or 16|is unreadable)"):
+        images.read_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_refused_and_opaque_ones_read(tmp_path, mode):
+    photo = Image.fromarray(NOISE).quantize(16) if mode == "P" else Image.fromarray(NOISE).convert(mode)
+    opaque = {"transparency": bytes([255] * 16)} if mode == "P" else {}
+    photo.save(tmp_path / "a.png", **opaque)
+    np.testing.assert_array_equal(images.read_photo(tmp_path / "a.png"), np.array(photo.convert("RGB")))
+    if mode == "P":
+        photo.save(tmp_path / "a.png", transparency=bytes([0] * 16))
+    else:
+        photo.putalpha(Image.fromarray(NOISE[..., 0]))
+        photo.save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: \d+ of 2000 pixels are transparent; expected an opaque photo"):
+        images.read_photo(tmp_path / "a.png")
+
+
+def test_a_photo_in_cmyk(tmp_path):
+    smooth = cv2.resize(NOISE[:4, :5], (50, 40))
+    Image.fromarray(smooth).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    expected = np.array(Image.open(tmp_path / "a.jpg").convert("RGB")).astype(int)
+    assert np.abs(images.read_photo(tmp_path / "a.jpg") - expected).max() <= 2
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """(kind, where it starts, where it ends) of the chunks of a PNG, with length and checksum."""
+    at, found = 8, []
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        found.append((data[at + 4 : at + 8], at, end))
+        at = end
+    return found
+
+
+@pytest.mark.parametrize("palette", [True, False])
+def test_one_flipped_bit_anywhere_in_a_png_is_found(palette):
+    picture = Image.fromarray(RNG.integers(0, 4, (9, 11)).astype(np.uint8))
+    if palette:
+        picture.putpalette(RNG.integers(0, 256, 768).tolist())
+    file = io.BytesIO()
+    picture.save(file, "png")
+    data = _with_chunk(file.getvalue(), b"tEXt", b"Comment\0hello")
+    whole = images.decode_mask("a.png", data, palette=True)
+    for bit in range(8 * 8, 8 * len(data)):
+        broken = bytearray(data)
+        broken[bit // 8] ^= 1 << bit % 8
+        try:
+            found = images.decode_mask("a.png", bytes(broken), palette=True)
+        except UserError:
+            continue
+        np.testing.assert_array_equal(found, whole)
+    for kind, start, _ in _chunks(data):
+        broken = bytearray(data)
+        broken[start + 8 - (kind == b"IEND")] ^= 1  # IEND has no content
+        with pytest.raises(UserError, match=r"a\.png (is (damaged|unreadable|truncated)|has 9 x 16777227 pixels)"):
+            images.decode_mask("a.png", bytes(broken), palette=True)
+
+
+@pytest.mark.parametrize("kind", [b"PLTE", b"IDAT", b"tEXt", b"iCCP", b"acTL"])
+def test_a_length_of_a_chunk_that_lies_is_not_believed(monkeypatch, kind):
+    """OpenCV took 4 GiB for 670 bytes."""
+    data = _with_chunk(_palette_png(), kind, b"123")
+    at = next(start for name, start, _ in _chunks(data) if name == kind)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    monkeypatch.setattr(Image, "open", None)
+    for length in (0x7FFFFFFF, 0xFFFFFFFF, 4, 1 << 24):
+        with pytest.raises(UserError, match=r"a\.png is damaged"):
+            images.decode_photo("a.png", data[:at] + struct.pack(">I", length) + data[at + 4 :])
+
+
+@pytest.mark.parametrize("name", [".png", ".jpg"])
+def test_a_size_that_the_bytes_cannot_hold_is_not_believed(monkeypatch, name):
+    data = _claiming(cv2.imencode(name, NOISE)[1].tobytes(), 10_000, 10_000)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(UserError, match=r"claims 10000 x 10000 pixels .*, which its \d+ bytes cannot hold"):
+        images.decode_photo("a", data)
+
+
+@pytest.mark.parametrize("shade", [0, 77])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_photos_of_one_colour_are_read(shade, channels):
+    """They are the smallest files for their size."""
+    flat = np.full((1500, 2000, channels), shade, np.uint8)
+    for suffix, parameters in ((".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]), (".jpg", [cv2.IMWRITE_JPEG_OPTIMIZE, 1])):
+        for progressive in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[: 1 + (suffix == ".jpg")]:
+            data = cv2.imencode(suffix, flat, parameters + progressive)[1].tobytes()
+            assert images.decode_photo("a", data).shape == (1500, 2000, 3)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".webp", ".ppm", ".gif"])
+def test_other_formats_are_read_and_their_size_is_looked_at(tmp_path, monkeypatch, suffix):
+    Image.fromarray(NOISE).save(tmp_path / f"a{suffix}")
+    assert images.read_photo(tmp_path / f"a{suffix}").shape == NOISE.shape
+    monkeypatch.setattr(images, "_MOST_PIXELS", 40 * 50 - 1)
+    with pytest.raises(UserError, match="has 40 x 50 pixels"):
+        images.read_photo(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("size", [(4, 20_000), (20_000, 4), (1, 10_000)])
+def test_a_short_side_that_would_fill_the_memory(size):
+    with pytest.raises(UserError, match=r"a photo of \d+ x \d+ pixels .* becomes .*data\.short_side=480"):
+        images.short_side_size(*size, 480)
+    assert images.short_side_size(3000, 20_000, 480) == (480, 3200)
+
+
+def test_what_libjpeg_warns_of(tmp_path):
+    data = cv2.imencode(".jpg", cv2.resize(NOISE, (500, 400)))[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert images.facts(tmp_path / "a.jpg").damage == ""
+    scan = data.index(b"\xff\xda") + 200
+    (tmp_path / "a.jpg").write_bytes(data[:scan] + data[scan + 500 :])
+    assert images.read_photo(tmp_path / "a.jpg").shape == (400, 500, 3)
+    assert "Corrupt JPEG data" in images.facts(tmp_path / "a.jpg").damage

@@ -123,3 +123,14 @@ def test_load_errors_name_the_file(tmp_path, content, message):
 def test_load_missing(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.json is missing"):
         LabelSpace.load(tmp_path / "nothing.json")
+
+
+def test_a_single_class_is_refused():
+    for sources, kind in (
+        ([MemorySource("a", ("thing",), [])], "concatenated"),
+        ([MemorySource("a", ("thing",), []), MemorySource("b", ("Thing",), [])], "merged"),
+        ([MemorySource("a", ("thing",), []), MemorySource("b", (), [])], "concatenated"),
+    ):
+        with pytest.raises(UserError, match=r"the only class is a/thing, which is then always right; expected"):
+            build(sources, kind)
+    assert build([MemorySource("a", ("thing",), []), MemorySource("b", ("thing",), [])]).num_classes == 2

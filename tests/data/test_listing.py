@@ -64,7 +64,7 @@ def test_a_name_that_is_no_utf8(tmp_path):
 
 
 def test_a_folder_in_place_of_a_list(tmp_path):
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); expected names"):
+    with pytest.raises(UserError, match=r"is a folder; expected a text file with names"):
         listing.lines(tmp_path, "names")
 
 

@@ -1,5 +1,4 @@
 import itertools
-import pathlib
 import shutil
 import unicodedata
 
@@ -11,7 +10,7 @@ from mdp_jax.data.drawn import scenes as synthetic
 from mdp_jax.data.kinds.folder import FolderSource
 from mdp_jax.data.sources import check_source, open_source, photos_of, require_photos
 from mdp_jax.errors import UserError
-from tests.data.fixtures import write_folder, write_png
+from tests.data.fixtures import write_folder, write_jpeg, write_png
 
 
 @pytest.fixture
@@ -165,24 +164,28 @@ def test_photos_of_a_run(folder):
     assert renamed["count"] == 9 and renamed["names"] != whole["names"]
 
 
-def test_photos_of_a_run_whatever_form_of_unicode_a_file_system_keeps():
+def test_photos_of_a_run_whatever_form_of_unicode_a_file_system_keeps(tmp_path):
     forms = [unicodedata.normalize(form, "Stra\u00dfe-\u00e9.jpg") for form in ("NFC", "NFD")]
     assert forms[0] != forms[1]
-    found = [photos_of(MemoryFiles(form)) for form in forms]
+    for form in forms:
+        (tmp_path / form).write_bytes(b"a photo")
+    found = [photos_of(MemoryFiles(tmp_path / form)) for form in forms]
     assert found[0] == found[1]
 
 
 class MemoryFiles:
-    """A source of one photo with a file of a given name."""
+    """A source of one photo with a given file."""
 
-    def __init__(self, name):
-        self._name = name
+    content = ""
+
+    def __init__(self, path):
+        self._path = path
 
     def __len__(self):
         return 1
 
     def files(self, index):
-        return (pathlib.Path(self._name),)
+        return (self._path,)
 
 
 def test_no_other_photo_is_scored_in_place_of_a_bad_one(folder):
@@ -210,7 +213,8 @@ def test_cache_reads_each_sample_once(folder, monkeypatch):
 
 def test_check_opens_evenly_spaced_samples(folder, monkeypatch):
     read = []
-    monkeypatch.setattr(FolderSource, "__getitem__", lambda self, i: read.append(i) or {"image": None, "label": None})
+    sample = {"image": np.zeros((20, 24, 3), np.uint8), "label": np.zeros((20, 24), np.int16)}
+    monkeypatch.setattr(FolderSource, "__getitem__", lambda self, i: read.append(i) or sample)
     source = FolderSource(base.folder("mine", "set"), str(folder.parent), "train")
     for limit, expected in ((3, [0, 3, 6]), (9, list(range(9))), (5000, list(range(9))), (0, [])):
         read.clear()
@@ -260,3 +264,63 @@ def test_real_photos(shared_data):
         sample = source[0]
         assert sample["image"].shape == (*sample["label"].shape, 3)
         assert -1 <= sample["label"].min() <= sample["label"].max() < classes
+
+
+def _said(folder, **changes) -> list[str]:
+    lines: list[str] = []
+    check_source(_open(folder, **changes), 5000, lines.append)
+    return lines
+
+
+def _fill_masks(folder, value, split="train"):
+    for file in (folder / "masks" / split).iterdir():
+        write_png(file, np.full((20, 24), value) if np.isscalar(value) else value)
+
+
+def test_a_run_on_masks_without_a_labelled_pixel_is_refused(folder):
+    _fill_masks(folder, 255)
+    with pytest.raises(UserError, match=r"dataset 'mine' train: no pixel of any class in 9 masks; expected labelled"):
+        check_source(_open(folder), 5000)
+    lines = []
+    check_source(_open(folder), 4, lines.append)  # others may have some
+    assert lines == ["dataset 'mine' train: no pixel of any class in 4 masks; expected labelled pixels"]
+    check_source(_open(folder), 0)
+
+
+def test_masks_of_0_and_255_are_spoken_of_before_a_run(folder, capsys):
+    both = np.zeros((20, 24))
+    both[:5] = 255
+    _fill_masks(folder, both)
+    check_source(_open(folder), 5000)
+    err = capsys.readouterr().err
+    assert "mdp: warning: dataset 'mine' train: the masks hold nothing but class 0 and ignored pixels; is 255" in err
+    assert "never seen: tree, road" in err
+
+
+def test_masks_of_one_class_and_classes_that_are_never_seen(folder):
+    _fill_masks(folder, 1)
+    lines = _said(folder)
+    assert "dataset 'mine' train: all labelled pixels of 9 masks are of one class, tree" in lines
+    assert "dataset 'mine' train: never seen: sky, road" in lines
+    assert _said(folder, drop_classes=("sky", "road")) != []
+
+
+def test_nothing_is_said_of_a_sound_dataset(folder):
+    assert _said(folder) == []
+
+
+def test_a_damaged_jpeg_is_counted_and_named(folder):
+    file = folder / "images" / "train" / "p3.jpg"
+    write_jpeg(file, np.random.default_rng(0).integers(0, 256, (20, 24, 3)))
+    data = file.read_bytes()
+    scan = data.index(b"\xff\xda") + 100
+    file.write_bytes(data[:scan] + data[scan + 200 :])
+    (line,) = _said(folder)
+    assert "1 of 9 photos are damaged JPEGs, p3.jpg for one (Corrupt JPEG data" in line
+
+
+def test_a_photo_that_short_side_makes_huge_is_named(tmp_path):
+    folder = write_folder(tmp_path / "set", photos=1, size=(4, 20_000))
+    for split in ("train", "val"):
+        with pytest.raises(UserError, match=r"dataset 'mine': p0\.jpg: a photo of 4 x 20000 .* becomes 480 x 2400000"):
+            _open(folder, split=split, short_side=480)[0]

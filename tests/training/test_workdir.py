@@ -1,5 +1,7 @@
 """The folder of a run: when it goes on, what is taken from another one, where it cannot be."""
 
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -65,10 +67,14 @@ def test_a_run_that_was_killed_while_it_made_its_folder_can_start(tmp_path, left
     [
         ({"count": 4, "names": "aa"}, "dataset 'first' has 4 photos, and had 3 when the run began; expected those"),
         ({"count": 3, "names": "bb"}, "dataset 'first' has photos of other names than when the run began"),
+        (
+            {"count": 3, "names": "aa", "content": "d"},
+            "dataset 'first' has photos whose files hold something else than when the run began",
+        ),
     ],
 )
 def test_going_on_with_other_photos(tmp_path, now, message):
-    meta = {"label_space": SPACE.rows(), "photos": {"first": {"count": 3, "names": "aa"}}}
+    meta = {"label_space": SPACE.rows(), "photos": {"first": {"count": 3, "names": "aa", "content": "c"}}}
     state = {"kernel": jax.numpy.ones(2)}
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, state, meta)
@@ -76,6 +82,12 @@ def test_going_on_with_other_photos(tmp_path, now, message):
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     with pytest.raises(UserError, match=message):
         workdir.restore(Checkpoints(tmp_path), state, shardings, SPACE, {"first": now})
+
+
+def test_a_checkpoint_that_knows_nothing_of_the_content():
+    """Those of earlier versions: names alone are compared."""
+    now = {"first": {"count": 3, "names": "aa", "content": "c"}}
+    workdir._require_same_photos({"first": {"count": 3, "names": "aa"}}, now, pathlib.Path("run"))
 
 
 def test_what_processes_must_agree_on(monkeypatch):

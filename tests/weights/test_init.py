@@ -5,7 +5,8 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from mdp_jax.errors import UserError
-from mdp_jax.training.pretraining import pretrain
+from mdp_jax.training.pretraining import start_from
+from mdp_jax.training.programs import Program
 from mdp_jax.training.state import PretrainState
 from mdp_jax.training.transfer import transfer
 from mdp_jax.weights import layouts
@@ -224,16 +225,22 @@ def test_files_that_are_none_end_in_one_line(tmp_path, name, new):
 def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new):
     """With memory of their own, which the first step is given."""
     path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"], "torchvision", alone=True))
-    f, g = new["mmseg"], new_network()
+    f = new["mmseg"]
+
+    def init(params, batch_stats):
+        momentum = {"momentum_params": params, "momentum_batch_stats": batch_stats}
+        return jax.tree.map(jnp.copy, momentum)
+
     state = PretrainState(
-        jnp.zeros((), jnp.int32), f["params"], f["batch_stats"], (), g["params"], g["batch_stats"], ()
+        jnp.zeros((), jnp.int32), f["params"], f["batch_stats"], (), init(f["params"], f["batch_stats"])
     )
-    places = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
-    state = pretrain.start_from(str(path), state, places)
-    for params in (state.params, state.momentum_params):
+    shardings = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
+    state = start_from(str(path), state, Program(None, None, shardings, None, None, init))
+    momentum_params, momentum_batch_stats = tiny.momentum(state)
+    for params in (state.params, momentum_params):
         weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
         weights.assert_same_tree(params["decoder"], f["params"]["decoder"])
-    for batch_stats in (state.batch_stats, state.momentum_batch_stats):
+    for batch_stats in (state.batch_stats, momentum_batch_stats):
         weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(buffers)) == len(buffers)

@@ -5,6 +5,7 @@ may be a view of them.
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +14,15 @@ from mdp_jax.data import images
 
 _LEVELS = np.arange(256)
 _TRIES = 10  # of torchvision's random resized crop and of MMSegmentation's category ratio
+
+
+class Box(NamedTuple):
+    """A box of pixels in a photo."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 def pretrain_view(
@@ -78,8 +88,8 @@ def finetune_view(
 
 def random_resized_box(
     height: int, width: int, rng: np.random.Generator, *, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """top, left, height, width of torchvision's RandomResizedCrop in a photo of `height` x `width` pixels.
+) -> Box:
+    """The box of torchvision's RandomResizedCrop in a photo of `height` x `width` pixels.
 
     Its area is a share from `scale` of the photo's, its width / height log-uniform in `ratio`. When ten draws do not
     fit the photo, the largest box of an allowed width / height in the photo's middle.
@@ -90,13 +100,13 @@ def random_resized_box(
         box_height, box_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < box_height <= height and 0 < box_width <= width:
             top = int(rng.integers(height - box_height + 1))
-            return top, int(rng.integers(width - box_width + 1)), box_height, box_width
+            return Box(top, int(rng.integers(width - box_width + 1)), box_height, box_width)
     box_height, box_width = height, width
     if width < ratio[0] * height:
         box_height = max(1, round(width / ratio[0]))
     elif width > ratio[1] * height:
         box_width = max(1, round(height * ratio[1]))
-    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+    return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
 
 
 def _extent(photo: int, crop: int, factor: float) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
 _SUBSTITUTES = 0x6F74686572  # keeps this seed apart from others; the same in every run
@@ -23,8 +24,13 @@ class SkippingSource:
     that this process met. What else the source has can be asked for here too.
     """
 
-    def __init__(self, source, share: float):
-        """`share` as for `most_skipped`."""
+    def __init__(self, source: Source, share: float):
+        """Wraps a source.
+
+        Args:
+          source: whose bad photos are skipped.
+          share: as for `most_skipped`.
+        """
         self._source = source
         self._share = share
         self._most = most_skipped(len(source), share)
@@ -71,7 +77,7 @@ class SkippingSource:
             )
 
 
-def _stop(source, share: float):
+def _stop(source: Source, share: float) -> Source:
     """The source as it is: its UserError names the photo and ends the run."""
     del share
     return source
@@ -80,6 +86,6 @@ def _stop(source, share: float):
 ON_BAD_IMAGE = {"stop": _stop, "skip": SkippingSource}
 
 
-def bad_images(source) -> int:
+def bad_images(source: Source) -> int:
     """How many photos of a source this process has met that are bad and skipped."""
     return len(source.bad) if isinstance(source, SkippingSource) else 0

@@ -21,9 +21,17 @@ _SCHEDULE, _PAIR = 1, 2  # keep the two uses of the seed apart
 
 
 def mixture_weights(lengths: Sequence[int], temperature: float) -> np.ndarray:
-    """w_d ~ n_d^(1/T), float64 [S] with sum 1, of datasets of n_d photos (METHOD.md section 4).
+    """w_d ~ n_d^(1/T) of datasets of n_d photos (METHOD.md section 4).
 
-    UserError where T is not positive or so small that a weight vanishes, and where a dataset is empty.
+    Args:
+      lengths: n_d, photos of each of S datasets.
+      temperature: T.
+
+    Returns:
+      float64 [S] with sum 1.
+
+    Raises:
+      UserError: T is not positive or so small that a weight vanishes, or a dataset is empty.
     """
     if not temperature > 0:
         raise UserError(f"mixture_temperature is {temperature}; expected a number above 0")
@@ -39,10 +47,21 @@ def mixture_weights(lengths: Sequence[int], temperature: float) -> np.ndarray:
 
 
 def pair_probabilities(weights: np.ndarray, region: float, pixel: float) -> np.ndarray:
-    """P(kind, d1, d2), float64 [3, S, S] with sum 1 (METHOD.md section 4).
+    """P(kind, d1, d2) (METHOD.md section 4).
 
     Plain: w_d1 w_d2. Mixed: w_d1 w_d2 / (1 - w_d1) for d2 != d1. Where one dataset has all the weight, every pair is
-    plain. UserError where the shares `region` and `pixel` are negative or above 1 together.
+    plain.
+
+    Args:
+      weights: float64 [S] with sum 1.
+      region: share of the region-mixed pairs.
+      pixel: share of the pixel-mixed pairs.
+
+    Returns:
+      float64 [3, S, S] with sum 1.
+
+    Raises:
+      UserError: the shares are negative or above 1 together.
     """
     if region < 0 or pixel < 0 or region + pixel > 1:
         raise UserError(f"mixing.region and .pixel are {region} and {pixel}; expected shares from 0 with a sum up to 1")
@@ -69,10 +88,20 @@ class Phase(NamedTuple):
 
 
 def phases(weights: Sequence[tuple[int, Sequence[float]]], region: float, pixel: float, mixed_from: int) -> list[Phase]:
-    """The phases of a run whose weights change at given pairs, and whose pairs are all plain before `mixed_from`.
+    """The phases of a run whose weights change at given pairs, and whose pairs are all plain before one pair.
 
-    `weights`: (first pair, weight of each dataset) in the order of the pairs, from pair 0 on; none negative, their sum
-    positive. `region`, `pixel`: the shares from pair `mixed_from` on.
+    Args:
+      weights: (first pair, weight of each dataset) in the order of the pairs, from pair 0 on; none negative, their sum
+        positive.
+      region: share of the region-mixed pairs from pair `mixed_from` on.
+      pixel: share of the pixel-mixed pairs, likewise.
+      mixed_from: number of the first pair that may be mixed.
+
+    Returns:
+      The phases in the order of their starts.
+
+    Raises:
+      UserError: the shares cannot be.
     """
     found = []
     for start in sorted({start for start, _ in weights} | {mixed_from}):
@@ -145,7 +174,12 @@ class Schedule:
     """
 
     def __init__(self, phases: Sequence[Phase], seed: int):
-        """`phases` in the order of their starts, the first of which is 0."""
+        """Makes the schedule.
+
+        Args:
+          phases: in the order of their starts, the first of which is 0.
+          seed: of the run.
+        """
         self.phases: list[_Cells] = []
         first_period, used = 0, np.zeros(phases[0].probabilities.shape[1], np.int64)
         for phase in phases:
@@ -171,9 +205,14 @@ class Schedule:
 
 
 def shares(schedule: Schedule, pairs: int = sys.maxsize) -> dict:
-    """The shares that result in the first `pairs` pairs of a run, those of whole periods.
+    """The shares that result in the first pairs of a run, those of whole periods.
 
-    "datasets" of the samples, a list of S; "plain", "region" and "pixel" of the pairs.
+    Args:
+      schedule: of the run.
+      pairs: how many.
+
+    Returns:
+      "datasets" of the samples, a list of S; "plain", "region" and "pixel" of the pairs.
     """
     ends = [phase.start for phase in schedule.phases[1:]] + [pairs]
     cells = sum(
@@ -185,31 +224,71 @@ def shares(schedule: Schedule, pairs: int = sys.maxsize) -> dict:
     return {"datasets": datasets.tolist(), "plain": plain, "region": region, "pixel": pixel}
 
 
-def pair_mixing(schedule: Schedule, pair: int, size: tuple[int, int], beta: float, seed: int) -> tuple:
-    """How pair j is mixed: kind, lam, box (y0, x0, y1, x1) in a view of `size` (height, width), from (seed, j) alone.
+class Region(NamedTuple):
+    """A box of pixels, half open: rows y0 to y1, columns x0 to x1."""
 
-    lam ~ Beta(beta, beta) for mixed pairs, 1 for plain ones; the box is empty, all 0, unless the pair is region-mixed.
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+
+class PairMixing(NamedTuple):
+    """How a pair is mixed.
+
+    Attributes:
+      kind: PLAIN, REGION or PIXEL.
+      lam: weight of a member itself; 1 for plain pairs.
+      box: of its partner's pixels; empty, all 0, unless the pair is region-mixed.
+    """
+
+    kind: int
+    lam: float
+    box: Region
+
+
+def pair_mixing(schedule: Schedule, pair: int, size: tuple[int, int], beta: float, seed: int) -> PairMixing:
+    """How a pair is mixed, from (seed, pair) alone; lam ~ Beta(beta, beta) for mixed pairs.
+
+    Args:
+      schedule: of the run.
+      pair: its number in the run.
+      size: height and width of the views.
+      beta: above 0.
+      seed: of the run.
+
+    Returns:
+      Kind, weight and box.
     """
     kind = schedule.kind(pair)
     if kind == PLAIN:
-        return kind, 1.0, (0, 0, 0, 0)
+        return PairMixing(kind, 1.0, Region(0, 0, 0, 0))
     rng = np.random.default_rng((seed, _PAIR, pair))
     lam = rng.beta(beta, beta)
     height, width = size
-    box = (0, 0, 0, 0)
+    box = Region(0, 0, 0, 0)
     if kind == REGION:
         box = region_box(rng.uniform(0, height), rng.uniform(0, width), lam, size)
-    return kind, lam, box
+    return PairMixing(kind, lam, box)
 
 
-def region_box(r_y: float, r_x: float, lam: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box of the region mixing, y0, x0, y1, x1 half open (METHOD.md section 4).
+def region_box(r_y: float, r_x: float, lam: float, size: tuple[int, int]) -> Region:
+    """The box of the region mixing (METHOD.md section 4).
 
     It starts at (r_y, r_x) and has sides H sqrt(1 - lam), W sqrt(1 - lam), each of the four truncated to whole pixels;
-    then it is clipped at the border of `size` (height, width).
+    then it is clipped at the border.
+
+    Args:
+      r_y: from 0 to H.
+      r_x: from 0 to W.
+      lam: from 0 to 1.
+      size: height H and width W of the views.
+
+    Returns:
+      The box.
     """
     height, width = size
     y0, x0 = int(r_y), int(r_x)
     y1 = min(y0 + int(height * math.sqrt(1 - lam)), height)
     x1 = min(x0 + int(width * math.sqrt(1 - lam)), width)
-    return y0, x0, y1, x1
+    return Region(y0, x0, y1, x1)

@@ -9,21 +9,32 @@ from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
-from ml_collections import ConfigDict
 
+from mdp_jax.configs import DataConfig, FinetuneConfig, FinetuneDataConfig, PretrainConfig, PretrainDataConfig
 from mdp_jax.data.batches import augment, mixture, stages
 from mdp_jax.data.batches.shuffle import ShuffledEpochs
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.label_space import LabelSpace, build
 
 _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
 
 
-def pretrain_schedule(config: ConfigDict, sources: Sequence) -> mixture.Schedule:
+def pretrain_schedule(config: PretrainConfig, sources: Sequence[Source]) -> mixture.Schedule:
     """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`.
 
     Datasets are drawn by config.mixture_weights, or else by their sizes, those outside of a stage of config.stages not
     at all, and from the steps of config.mixture_schedule on by its rows; pairs are mixed from step config.mixing.start
-    on. UserError where a stage has no step.
+    on.
+
+    Args:
+      config: of the run.
+      sources: its datasets.
+
+    Returns:
+      The schedule.
+
+    Raises:
+      UserError: a stage has no step.
     """
     weights = config.mixture_weights
     if not weights:
@@ -36,8 +47,8 @@ def pretrain_schedule(config: ConfigDict, sources: Sequence) -> mixture.Schedule
 
 
 def pretrain_batches(
-    config: ConfigDict,
-    sources: Sequence,
+    config: PretrainConfig,
+    sources: Sequence[Source],
     label_space: LabelSpace,
     *,
     start_batch: int,
@@ -58,7 +69,20 @@ def pretrain_batches(
       lam               float32 [P]: 1 in plain pairs
       box               int32 [P, 4]: y0, x0, y1, x1, half open; 0 unless the pair is region-mixed
 
-    The config's values are those that checks.py lets through; reading raises what the sources raise.
+    Args:
+      config: of the run, with the values that training/checks.py lets through.
+      sources: its datasets.
+      label_space: of them.
+      start_batch: number of the first batch.
+      key_view: whether samples have a second view.
+      process_index: of this process.
+      process_count: of all.
+
+    Returns:
+      An iterator of batches; reading raises what the sources raise.
+
+    Raises:
+      UserError: the label space is of other datasets.
     """
     build(sources, label_space.kind).require_same(label_space, "the label space given to the pipeline")
     schedule = pretrain_schedule(config, sources)
@@ -67,26 +91,34 @@ def pretrain_batches(
         for d, (source, ids) in enumerate(zip(sources, label_space.global_ids, strict=True))
     ]
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
-    distortion = {
-        name: getattr(config.data.photometric, name) for name in ("brightness", "contrast", "saturation", "hue")
-    }
+    distortion = _distortion(config.data)
     views = functools.partial(_views, view=pretrain_view(config.data), distortion=distortion, key_view=key_view)
     samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
     batches = samples.batch(share, drop_remainder=True)
-    batches = batches.map_with_index(functools.partial(_add_mixing, config=config, schedule=schedule))
+    size, beta = tuple(config.data.crop), config.mixing.beta
+    mixed = functools.partial(_add_mixing, schedule=schedule, size=size, beta=beta, seed=config.seed)
+    batches = batches.map_with_index(mixed)
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
 
 
 def finetune_batches(
-    config: ConfigDict, source, *, start_batch: int, process_index: int = 0, process_count: int = 1
+    config: FinetuneConfig, source: Source, *, start_batch: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches of one dataset (METHOD.md section 6); the first one is `start_batch`.
 
     A process gets its contiguous block of B samples of each global batch of config.batch:
     "image" uint8 [B, H, W, 3] RGB, "label" int16 [B, H, W], local id, -1 ignore.
 
-    The config's values are those that checks.py lets through; reading raises what the source raises.
+    Args:
+      config: of the run, with the values that training/checks.py lets through.
+      source: its dataset.
+      start_batch: number of the first batch.
+      process_index: of this process.
+      process_count: of all.
+
+    Returns:
+      An iterator of batches; reading raises what the source raises.
     """
     samples = _stream(source, config.seed, 0)
     view = functools.partial(_one_view, view=finetune_view(config.data))
@@ -95,15 +127,15 @@ def finetune_batches(
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
 
 
-def pretrain_view(data: ConfigDict) -> Callable:
-    """(image, label, generator) -> one view of the pretraining, by the config's `data` (data/augment.py)."""
+def pretrain_view(data: PretrainDataConfig) -> Callable:
+    """(image, label, generator) -> one view of the pretraining, by the config's `data` (batches/augment.py)."""
     return functools.partial(
         augment.pretrain_view, **_view_settings(data), scale=tuple(data.scale), ratio=tuple(data.ratio)
     )
 
 
-def finetune_view(data: ConfigDict) -> Callable:
-    """(image, label, generator) -> one training view of fine-tuning, by the config's `data` (data/augment.py)."""
+def finetune_view(data: FinetuneDataConfig) -> Callable:
+    """(image, label, generator) -> one training view of fine-tuning, by the config's `data` (batches/augment.py)."""
     return functools.partial(
         augment.finetune_view,
         **_view_settings(data),
@@ -113,8 +145,13 @@ def finetune_view(data: ConfigDict) -> Callable:
     )
 
 
-def _view_settings(data: ConfigDict) -> dict:
-    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": _strengths(data.photometric)}
+def _view_settings(data: DataConfig) -> dict:
+    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": _distortion(data)}
+
+
+def _distortion(data: DataConfig) -> dict[str, float]:
+    strengths = data.photometric
+    return {key: getattr(strengths, key) for key in ("brightness", "contrast", "saturation", "hue")}
 
 
 def _view_seed(seed: int) -> int:
@@ -122,7 +159,7 @@ def _view_seed(seed: int) -> int:
     return int(np.random.SeedSequence((seed, _VIEWS)).generate_state(1)[0])
 
 
-def _stream(source, seed: int, dataset: int) -> grain.MapDataset:
+def _stream(source: Source, seed: int, dataset: int) -> grain.MapDataset:
     """The source's samples, shuffled anew in each epoch, for ever."""
     order = ShuffledEpochs(len(source), (seed, _SHUFFLE, dataset))
     return grain.MapDataset.select_from_datasets([grain.MapDataset.source(source)], order)
@@ -153,16 +190,16 @@ def _one_view(sample: dict, rng: np.random.Generator, view) -> dict:
     return {"image": image, "label": label}
 
 
-def _add_mixing(block: int, batch: dict, config: ConfigDict, schedule: mixture.Schedule) -> dict:
+def _add_mixing(
+    block: int, batch: dict, schedule: mixture.Schedule, size: tuple[int, int], beta: float, seed: int
+) -> dict:
     """Adds kind, lam and box to the run's block number `block`, one process's share of a global batch."""
     pairs = len(batch["dataset"]) // 2
-    size, beta = tuple(config.data.crop), config.mixing.beta
-    rows = [mixture.pair_mixing(schedule, block * pairs + j, size, beta, config.seed) for j in range(pairs)]
-    kinds, lams, boxes = zip(*rows, strict=True)
+    rows = [mixture.pair_mixing(schedule, block * pairs + j, size, beta, seed) for j in range(pairs)]
     mixing = {
-        "mix_kind": np.array(kinds, np.int32),
-        "lam": np.array(lams, np.float32),
-        "box": np.array(boxes, np.int32),
+        "mix_kind": np.array([row.kind for row in rows], np.int32),
+        "lam": np.array([row.lam for row in rows], np.float32),
+        "box": np.array([row.box for row in rows], np.int32),
     }
     return {**batch, **mixing}
 
@@ -173,7 +210,3 @@ def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, cou
     iterator = iter(blocks[index::count].to_iter_dataset(options))
     iterator.set_state({"next_index": start})
     return iterator
-
-
-def _strengths(photometric) -> dict[str, float]:
-    return {name: getattr(photometric, name) for name in ("brightness", "contrast", "saturation", "hue")}

@@ -4,17 +4,25 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
-
+from mdp_jax.configs import PretrainConfig
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
 
-def total_steps(config: ConfigDict, samples: int) -> int:
-    """Length of the run in steps; an epoch is as many samples as all datasets hold together."""
+def total_steps(config: PretrainConfig, samples: int) -> int:
+    """Length of the run in steps; an epoch is as many samples as all datasets hold together.
+
+    Args:
+      config: of `mdp pretrain`.
+      samples: that all datasets hold together.
+
+    Returns:
+      Steps, at least 1.
+    """
     return config.steps or math.ceil(config.epochs * samples / config.batch)
 
 
-def starts(config: ConfigDict, sources: Sequence) -> tuple[int, ...]:
+def starts(config: PretrainConfig, sources: Sequence[Source]) -> tuple[int, ...]:
     """The steps at which the stages of a run begin; (0,) where all datasets are trained on jointly.
 
     Each stage takes a share of the steps that is proportional to the photos of its datasets.
@@ -22,6 +30,9 @@ def starts(config: ConfigDict, sources: Sequence) -> tuple[int, ...]:
     Args:
       config: of `mdp pretrain`, checked.
       sources: its datasets; `name` and `len` are looked at.
+
+    Returns:
+      The first step of each stage.
 
     Raises:
       UserError: the run is so short that a stage has no step.
@@ -40,11 +51,12 @@ def starts(config: ConfigDict, sources: Sequence) -> tuple[int, ...]:
     return found
 
 
-def weights(config: ConfigDict, sources: Sequence, joint: Sequence[float]) -> list[tuple[int, list[float]]]:
+def weights(config: PretrainConfig, sources: Sequence[Source], joint: Sequence[float]) -> list[tuple[int, list[float]]]:
     """The weights of the datasets in each stage: those of its own as in joint training, and 0 for all others.
 
     Args:
-      config, sources: as for `starts`.
+      config: as for `starts`.
+      sources: as for `starts`.
       joint: the weight of each dataset where all are trained on jointly.
 
     Returns:

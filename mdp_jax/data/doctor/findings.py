@@ -11,16 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdp_jax.data import images
-from mdp_jax.data.doctor.scan import Found
-from mdp_jax.data.kinds.classes import released
+from mdp_jax.data.doctor.scan import Found, Problem
+from mdp_jax.data.kinds import KINDS
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
 _LOOKED_INTO = 8  # masks of each kind of problem whose values are gathered
-_PALETTES = ("voc", "cityscapes")  # those of few colours: those of many have nearly every grey
-_BORDER = (224, 224, 192)  # of objects in VOC's masks, where they are colours
 _CHANCE = 3  # values that may be greys of a palette by chance
-# Files of photos that no layout reads.
-_NOT_READ = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".tif", ".tiff", ".webp")
 _GREYS = "all ids are greys of the colours of {}: colour masks turned to grey, where the palette's indices are wanted"
 
 
@@ -43,7 +40,7 @@ class Part:
     split: str
     needed: bool
     plain_ids: bool
-    source: object | None = None
+    source: Source | None = None
     refused: str = ""
     skipped: int = 0
     found: Found | None = None
@@ -66,14 +63,14 @@ class Doubles:
     photos: list[tuple[str, str]]
 
 
-def problems_by_kind(part: Part) -> list[list[tuple[int, str]]]:
+def problems_by_kind(part: Part) -> list[list[Problem]]:
     """The problems of a part's photos, those together that differ in file and numbers alone."""
-    kinds: dict[str, list[tuple[int, str]]] = {}
-    for index, line in part.found.problems:
-        words = line
-        for path in part.source.files(index):
+    kinds: dict[str, list[Problem]] = {}
+    for problem in part.found.problems:
+        words = problem.line
+        for path in part.source.files(problem.index):
             words = words.replace(str(path), "")
-        kinds.setdefault(re.sub(r"\d+", "", words), []).append((index, line))
+        kinds.setdefault(re.sub(r"\d+", "", words), []).append(problem)
     return list(kinds.values())
 
 
@@ -109,52 +106,96 @@ def failures(parts: Sequence[Part]) -> list[str]:
         if len(problems) > part.skipped:
             of = f"{len(problems)} of {len(part.source)} photos of {part} cannot be used"
             of += f", {part.skipped} at most are skipped" if part.skipped else ""
-            reasons.append(f"{of}; the first: {problems[0][1]}")
-        if part.source.classes and not part.found.pixels[1:].any() and part.found.sizes:
-            reasons.append(f"{part}: no pixel of any class in {len(part.found.sizes)} masks; expected labelled pixels")
+            reasons.append(f"{of}; the first: {problems[0].line}")
+        failure = unlearnable(str(part), part.source.classes, part.found)
+        reasons += [failure] if failure else []
     return reasons
 
 
-def remarks(part: Part) -> list[str]:
-    """What training would not fail on, but is likely to be wrong with a part that was looked at."""
-    found, lines = part.found, []
-    never = [name for name, seen in zip(part.source.classes, found.classes_seen, strict=True) if not seen]
-    if never and len(never) < len(part.source.classes):
+def unlearnable(where: str, classes: Sequence[str], found: Found) -> str:
+    """Why nothing can be learnt from the photos that were looked at; "" where something can.
+
+    Args:
+      where: what the line calls them.
+      classes: of the dataset; none where it has no labels.
+      found: in them.
+
+    Returns:
+      A line, or "".
+    """
+    if not classes or not found.sizes or found.pixels[1:].any():
+        return ""
+    return f"{where}: no pixel of any class in {len(found.sizes)} masks; expected labelled pixels"
+
+
+def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[str]:
+    """What training would not fail on, but is likely to be wrong with photos that were looked at.
+
+    Args:
+      where: what the lines call them.
+      source: of the photos.
+      found: in all of them, or in some.
+      plain_ids: whether the masks hold the class ids themselves.
+
+    Returns:
+      Lines.
+    """
+    classes, photos, lines = source.classes, len(found.sizes), []
+    seen = np.flatnonzero(found.classes_seen)
+    never = [name for name, there in zip(classes, found.classes_seen, strict=True) if not there]
+    if never and len(seen):
         more = f" and {len(never) - 10} more" if len(never) > 10 else ""
-        lines.append(f"{part}: never seen: {', '.join(never[:10])}{more}")
-    if 0 < found.unlabelled < len(found.sizes):
-        lines.append(f"{part}: {found.unlabelled} of {len(found.sizes)} masks have no pixel of any class")
-    if found.turned and part.source.classes:
+        looked_at = "" if photos >= len(source) else f" in {photos} of {len(source)} photos"
+        lines.append(f"{where}: never seen{looked_at}: {', '.join(never[:10])}{more}")
+    if 0 < found.unlabelled < photos:
+        lines.append(f"{where}: {found.unlabelled} of {photos} masks have no pixel of any class")
+    if found.turned and classes:
         lines.append(
-            f"{part}: {found.turned} of {len(found.sizes)} photos are turned or mirrored, as their EXIF orientation "
+            f"{where}: {found.turned} of {photos} photos are turned or mirrored, as their EXIF orientation "
             "says, and masks are not; were they drawn on the photos as people see them?"
         )
-    values = np.flatnonzero(found.classes_seen)
-    if values.tolist() == [0] and found.photos[0] and len(part.source.classes) > 1:
-        lines.append(f"{part}: the masks hold nothing but class 0 and ignored pixels; is 255 meant to be a class?")
-    palette = _grey_colours(values)
-    if palette and part.plain_ids:
-        lines.append(f"{part}: {_GREYS.format(palette)}")
-    return lines + [f"{part}: {line}" for line in _passed_over(part)]
+    if seen.tolist() == [0] and found.photos[0] and len(classes) > 1:
+        lines.append(f"{where}: the masks hold nothing but class 0 and ignored pixels; is 255 meant to be a class?")
+    elif len(seen) == 1 and photos > 1:
+        lines.append(f"{where}: all labelled pixels of {photos} masks are of one class, {classes[seen[0]]}")
+    palette = _grey_colours(seen)
+    if palette and plain_ids:
+        lines.append(f"{where}: {_GREYS.format(palette)}")
+    if found.depths:
+        bits = " and ".join(str(depth) for depth in sorted(found.depths))
+        several = "; expected one depth for all: convert them to 8 bits" if len(found.depths) > 1 else ""
+        lines.append(f"{where}: {found.depths.total()} photos of 16 bits are scaled to 8 from {bits} bits{several}")
+    if found.damaged:
+        first = found.damaged[0]
+        named = f"{source.describe(first.index)} for one ({first.line})"
+        count = f"{len(found.damaged)} of {photos} photos are damaged JPEGs"
+        lines.append(f"{where}: {count}, {named}; some of their pixels are made up")
+    return lines + beside(where, source)
 
 
-def _passed_over(part: Part) -> list[str]:
-    """The folders of a part's photos that hold photos of other formats."""
-    lines = []
-    for folder in sorted({path.parent for i in range(len(part.source)) for path in part.source.files(i)[:1]}):
-        others = sorted(path for path in folder.iterdir() if path.suffix.lower() in _NOT_READ)
-        if others:
-            lines.append(f"{len(others)} files are passed over, {others[0]} for one; photos are read as JPEG or PNG")
-    return lines
+def beside(where: str, source: Source) -> list[str]:
+    """Which image files lie beside those that samples are made of.
+
+    Args:
+      where: what the line calls the source.
+      source: that was opened; no photo is read.
+
+    Returns:
+      A line, or none.
+    """
+    if not source.passed_over:
+        return []
+    named = f"{len(source.passed_over)} files are passed over, {source.passed_over[0]} for one"
+    return [f"{where}: {named}; photos are read as JPEG or PNG, masks as PNG, from the folders of the split alone"]
 
 
-def look_into(part: Part, problems: Sequence[tuple[int, str]]) -> str:
+def look_into(part: Part, problems: Sequence[Problem]) -> str:
     """What masks with one kind of problem have in common, from the values in some of them; may be ""."""
     if not part.plain_ids:
         return ""
     values: set[int] = set()
-    for index, _ in problems[:_LOOKED_INTO]:
-        for path in part.source.files(index)[1:]:
+    for problem in problems[:_LOOKED_INTO]:
+        for path in part.source.files(problem.index)[1:]:
             with contextlib.suppress(UserError):
                 values |= set(np.unique(images.read_mask(path)).tolist())
     return explain(np.array(sorted(values - {255}), np.int64), len(part.source.classes))
@@ -176,14 +217,17 @@ def explain(values: np.ndarray, num_classes: int) -> str:
 
 
 @functools.cache
-def _possible_greys(palette: str) -> frozenset[int]:
-    """What the colours of a published palette, black and VOC's border become in grey; libraries round differently."""
-    colours = np.vstack([released(palette).palette, [_BORDER, (0, 0, 0)]])
-    greys = colours @ np.array([0.299, 0.587, 0.114])
-    return frozenset(np.floor(greys).astype(int).tolist() + np.rint(greys).astype(int).tolist())
+def _possible_greys() -> dict[str, frozenset[int]]:
+    """For each kind of few mask colours, what they and black become in grey; libraries round differently."""
+    found = {}
+    for name, kind in KINDS.items():
+        if kind.mask_colours:
+            greys = np.vstack([kind.mask_colours(), [(0, 0, 0)]]) @ np.array([0.299, 0.587, 0.114])
+            found[name] = frozenset(np.floor(greys).astype(int).tolist() + np.rint(greys).astype(int).tolist())
+    return found
 
 
 def _grey_colours(values: np.ndarray) -> str:
-    """The published palette whose colours in grey are all these values, if there are several; otherwise ""."""
+    """The kind whose mask colours in grey are all these values, if there are several; otherwise ""."""
     several = len(values) > _CHANCE
-    return next((name for name in _PALETTES if several and set(values.tolist()) <= _possible_greys(name)), "")
+    return next((name for name, greys in _possible_greys().items() if several and set(values.tolist()) <= greys), "")

@@ -1,17 +1,42 @@
 """Opening every photo and mask of a source once: what is in them, and what is wrong with them."""
 
+import collections
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from mdp_jax.data import images
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
 _BLOCK = 16  # photos that a thread looks at between two reports
+
+
+class Problem(NamedTuple):
+    """A photo and what is wrong with it, in one line."""
+
+    index: int
+    line: str
+
+
+class Digest(NamedTuple):
+    """A photo and a digest of its pixels."""
+
+    index: int
+    digest: bytes
+
+
+class Sides(NamedTuple):
+    """Least, median and greatest length of one side of the photos, in pixels; None where there is no photo."""
+
+    min: int | None
+    median: int | None
+    max: int | None
 
 
 @dataclass
@@ -23,9 +48,11 @@ class Found:
       photos: int64 [C + 1], how many photos hold such a pixel.
       sizes: (height, width) of every photo that could be read, in their order.
       unlabelled: how many of them have no pixel of any class.
-      digests: (index, digest of the photo's pixels) of every photo that could be read.
       turned: how many of them were turned or mirrored as their EXIF orientation says; no mask is.
-      problems: (index, the UserError's line) of every photo that could not be read.
+      depths: bits of a channel -> how many of them; only those of more than 8 bits in their file.
+      damaged: those of which libjpeg warns, and its words.
+      digests: of those whose pixels were compared.
+      problems: the photos that could not be read, with the UserError's line.
     """
 
     pixels: np.ndarray
@@ -33,13 +60,37 @@ class Found:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     unlabelled: int = 0
     turned: int = 0
-    digests: list[tuple[int, bytes]] = field(default_factory=list)
-    problems: list[tuple[int, str]] = field(default_factory=list)
+    depths: collections.Counter[int] = field(default_factory=collections.Counter)
+    damaged: list[Problem] = field(default_factory=list)
+    digests: list[Digest] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     @property
     def classes_seen(self) -> np.ndarray:
-        """bool [C]."""
+        """Of which classes there are pixels, bool [C]."""
         return self.photos[1:] > 0
+
+    def percent(self, index: int) -> float | None:
+        """The share of a class in the labelled pixels, in %; None where no pixel is labelled.
+
+        Args:
+          index: id of the class.
+        """
+        return _percent(self.pixels[index + 1], self.pixels[1:].sum())
+
+    @property
+    def percent_ignored(self) -> float | None:
+        """The share of ignored pixels in all pixels, in %; None where there is no pixel."""
+        return _percent(self.pixels[0], self.pixels.sum())
+
+    def sides(self, axis: int) -> Sides:
+        """The heights or widths of the photos; the median is the side of a photo.
+
+        Args:
+          axis: 0 for heights, 1 for widths.
+        """
+        sides = sorted(size[axis] for size in self.sizes)
+        return Sides(sides[0], sides[(len(sides) - 1) // 2], sides[-1]) if sides else Sides(None, None, None)
 
     def add(self, other: "Found") -> None:
         """Takes in what was found in photos that come after these."""
@@ -48,8 +99,14 @@ class Found:
         self.unlabelled += other.unlabelled
         self.turned += other.turned
         self.sizes += other.sizes
+        self.depths += other.depths
+        self.damaged += other.damaged
         self.digests += other.digests
         self.problems += other.problems
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * int(part) / int(whole) if whole else None
 
 
 def nothing(num_classes: int) -> Found:
@@ -57,13 +114,16 @@ def nothing(num_classes: int) -> Found:
     return Found(np.zeros(num_classes + 1, np.int64), np.zeros(num_classes + 1, np.int64))
 
 
-def scan(source, workers: int, report: Callable[[int], None]) -> Found:
+def scan(source: Source, workers: int, report: Callable[[int], None]) -> Found:
     """Opens each sample of a source once, in threads: they wait for files and for OpenCV, and rarely for each other.
 
     Args:
-      source: as mdp_jax/data/sources.py has it; a UserError of source[i] is a problem of photo i and stops nothing.
+      source: a UserError of source[i] is a problem of photo i and stops nothing.
       workers: threads.
       report: called with the number of photos done since the last call.
+
+    Returns:
+      What was found.
     """
     found = nothing(len(source.classes))
     starts = range(0, len(source), _BLOCK)
@@ -78,28 +138,49 @@ def scan(source, workers: int, report: Callable[[int], None]) -> Found:
     return found
 
 
-def look(source, indices: range) -> Found:
-    """What is in some samples of a source."""
+def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
+    """Looks at some samples of a source.
+
+    Args:
+      source: as for `scan`.
+      indices: of the samples.
+      compare: whether digests of the photos' pixels are wanted.
+
+    Returns:
+      What was found.
+    """
     found = nothing(len(source.classes))
     for index in indices:
         try:
             sample = source[index]
+            facts = [images.facts(path) for path in source.files(index)[:1]]
         except UserError as error:
-            found.problems.append((index, str(error)))
+            found.problems.append(Problem(index, str(error)))
             continue
         # As int64, since bincount would convert int16 while it keeps all other threads waiting.
         counts = np.bincount(sample["label"].ravel().astype(np.int64) + 1, minlength=len(found.pixels))
         found.pixels += counts
         found.photos += counts > 0
         found.unlabelled += not counts[1:].any()
-        found.turned += any(images.orientation(path) != 1 for path in source.files(index)[:1])
+        for fact in facts:
+            found.turned += fact.orientation != 1
+            found.depths.update([fact.depth] if fact.deep else [])
+            found.damaged += [Problem(index, fact.damage)] if fact.damage else []
         found.sizes.append(sample["label"].shape)
-        found.digests.append((index, digest(sample["image"])))
+        if compare:
+            found.digests.append(Digest(index, digest(sample["image"])))
     return found
 
 
 def digest(image: np.ndarray) -> bytes:
-    """Bytes that two photos share if and only if their sizes and pixels are the same, however their files hold them."""
+    """A digest of a photo's pixels.
+
+    Args:
+      image: uint8 [H, W, 3].
+
+    Returns:
+      Bytes that two photos share if and only if their sizes and pixels are the same, however their files hold them.
+    """
     height, width, _ = image.shape
     return hashlib.sha1(np.ascontiguousarray(image), usedforsecurity=False).digest() + f"{height}x{width}".encode()
 

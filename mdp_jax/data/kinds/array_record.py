@@ -1,39 +1,57 @@
 """The kind `array_record`: the shards that `mdp data prepare` wrote, read at random without TensorFlow."""
 
-import os
+import dataclasses
+import hashlib
 import pathlib
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax.configs import as_config_dict
 from mdp_jax.data import images
+from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import numbered
 from mdp_jax.data.kinds.files import label_of
+from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.data.prepared import manifest
 from mdp_jax.errors import UserError
 
 _AGAIN = "start mdp data prepare again, it makes anew what is damaged"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArrayRecordConfig(RootedConfig):
+    """The keys of such a dataset."""
+
+    kind: str = "array_record"
+
+
 class ArrayRecordSource:
     """The samples of one split, in the order and with the bits of the directories that they were made of.
 
-    `name`; `classes` and `palette`, uint8 RGB [C, 3] or None, as the manifest has them; source[i] = {"image": uint8
-    [H, W, 3] RGB, "label": int16 [H, W], class id, -1 ignored}. Reading a sample raises UserError where the shard is
-    damaged, and where photo or mask are not what prepare writes. The checksums of whole shards are looked at by prepare
-    when it is started again; here each record has one of its own.
+    A Source (kinds/kind.py) with the classes and the palette of the manifest. Reading a sample raises UserError where
+    the shard is damaged, and where photo or mask are not what prepare writes. The checksums of whole shards are looked
+    at by prepare when it is started again; here each record has one of its own.
     """
 
-    def __init__(self, config: ConfigDict, data_dir: str, split: str):
-        """`config` as configs.base.array_record makes it; its root is joined to `data_dir` unless absolute.
+    passed_over = ()
 
-        UserError where the folder is not prepared to the end, has no such split, or a shard that is missing or of
-        another size or number of records than the manifest says.
+    def __init__(self, config: ArrayRecordConfig, data_dir: str, split: str):
+        """Opens one split; reads no photo yet.
+
+        Args:
+          config: of the dataset; its root is joined to `data_dir` unless absolute.
+          data_dir: of the run.
+          split: of the manifest.
+
+        Raises:
+          UserError: the folder is not prepared to the end, has no such split, or a shard that is missing or of another
+            size or number of records than the manifest says.
         """
         from array_record.python import array_record_data_source
         from tensorflow_datasets.proto import tf_example_pb2
 
-        self._root = pathlib.Path(os.path.expanduser(data_dir), os.path.expanduser(config.root))
+        self._root = listing.folder_of(config.root, data_dir, config.name)
         found = manifest.read_complete(self._root)
         if split not in found["splits"]:
             raise UserError(f"{self._root} of dataset {config.name!r} has no split {split!r}; it has {_list(found)}")
@@ -42,6 +60,7 @@ class ArrayRecordSource:
         self.classes = self._table.names
         self.palette = None if found["palette"] is None else np.array(found["palette"], np.uint8)
         shards = found["splits"][split]["shards"]
+        self.content = hashlib.sha256(" ".join(shard["sha256"] for shard in shards).encode()).hexdigest()
         for shard in shards:
             _require_size(self._root / shard["file"], shard["bytes"])
         try:
@@ -69,6 +88,10 @@ class ArrayRecordSource:
         """What the source of the records called the sample."""
         return self._read(index)["file_name"].decode()
 
+    def files(self, index: int) -> tuple[pathlib.Path, ...]:
+        """None: the samples share their files."""
+        return ()
+
     def _read(self, index: int) -> dict[str, bytes]:
         try:
             record = self._records[index]
@@ -91,3 +114,12 @@ def _require_size(path: pathlib.Path, expected: int) -> None:
         raise UserError(f"{path} is missing; {_AGAIN}")
     if path.stat().st_size != expected:
         raise UserError(f"{path} has {path.stat().st_size} bytes, expected {expected}; {_AGAIN}")
+
+
+def config(name: str, root: str = "", drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+    """What `mdp data prepare` wrote; `root` is the folder with manifest.json, prepared/NAME unless given."""
+    root = root or f"prepared/{name}"
+    return as_config_dict(ArrayRecordConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
+
+
+KIND = Kind(config=config, config_type=ArrayRecordConfig, source=ArrayRecordSource)

@@ -13,26 +13,38 @@ from mdp_jax.errors import UserError
 
 
 class FileSource:
-    """One split of a dataset, a photo and a mask for each sample.
+    """One split of a dataset, a photo and a mask for each sample; a Source (kinds/kind.py).
 
-    `name`; `classes`; `palette`, uint8 RGB [C, 3] or None; source[i] = {"image": uint8 [H, W, 3] RGB, "label": int16
-    [H, W], class id, -1 ignored}. Reading a sample raises UserError where a file is unreadable, truncated or huge,
-    where mask and photo differ in size, and where the mask holds an id that it must not hold.
+    Reading a sample raises UserError where a file is unreadable, truncated or huge, where mask and photo differ in
+    size, and where the mask holds an id that it must not hold.
     """
 
+    content = ""
+
     def __init__(
-        self, name: str, table: ClassTable, pairs: Sequence[tuple[str, str]], palette_masks: bool, ids_of: str
+        self,
+        name: str,
+        table: ClassTable,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        palette_masks: bool,
+        ids_of: str,
+        passed_over: Sequence[str],
     ):
-        """Args:
-        name: of the dataset.
-        table: its classes.
-        pairs: (photo, mask), paths of the samples in order.
-        palette_masks: masks may be palette PNGs, whose indices are the ids.
-        ids_of: who says which ids a mask may hold, for errors.
+        """Makes the source of pairs of files; opens none of them.
+
+        Args:
+          name: of the dataset.
+          table: its classes.
+          pairs: (photo, mask), paths of the samples in order.
+          palette_masks: masks may be palette PNGs, whose indices are the ids.
+          ids_of: who says which ids a mask may hold, for errors.
+          passed_over: image files beside them, of which no sample is made.
         """
         self.name = name
         self.classes = table.names
         self.palette = table.palette
+        self.passed_over = passed_over
         self._table = table
         self._pairs = pairs
         self._palette_masks = palette_masks
@@ -51,17 +63,62 @@ class FileSource:
         """The photo's file name."""
         return os.path.basename(self._pairs[index][0])
 
-    def files(self, index: int) -> tuple[pathlib.Path, pathlib.Path]:
+    def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The files of the photo and of its mask."""
         photo, mask = self._pairs[index]
         return pathlib.Path(photo), pathlib.Path(mask)
 
 
-def label_of(image: np.ndarray, mask: np.ndarray, table: ClassTable, where: str, ids_of: str) -> np.ndarray:
-    """The label, int16 [H, W], of a photo, uint8 [H, W, 3], and its mask, uint8 [H, W], with the ids of a table.
+class PhotoSource:
+    """Photos of one split without labels; a Source (kinds/kind.py) whose pixels are all ignored."""
 
-    `where` and `ids_of` are what errors call the mask and who says which ids it may hold. UserError where mask and
-    photo differ in size, and where the mask holds an id that it must not hold.
+    classes: tuple[str, ...] = ()
+    palette = None
+    content = ""
+
+    def __init__(self, name: str, photos: Sequence[str], passed_over: Sequence[str]):
+        """Makes the source of files; opens none of them.
+
+        Args:
+          name: of the dataset.
+          photos: paths of the samples in order.
+          passed_over: image files beside them, of which no sample is made.
+        """
+        self.name = name
+        self.passed_over = passed_over
+        self._photos = photos
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        image = images.read_photo(self._photos[index])
+        return {"image": image, "label": np.full(image.shape[:2], -1, np.int16)}
+
+    def describe(self, index: int) -> str:
+        """The photo's file name."""
+        return os.path.basename(self._photos[index])
+
+    def files(self, index: int) -> tuple[pathlib.Path, ...]:
+        """The file of the photo."""
+        return (pathlib.Path(self._photos[index]),)
+
+
+def label_of(image: np.ndarray, mask: np.ndarray, table: ClassTable, where: str, ids_of: str) -> np.ndarray:
+    """The label of a photo and its mask.
+
+    Args:
+      image: uint8 [H, W, 3].
+      mask: uint8 [H, W], with the ids of the table.
+      table: which id stands for which class.
+      where: what errors call the mask.
+      ids_of: who says which ids a mask may hold, for errors.
+
+    Returns:
+      int16 [H, W], class id, -1 ignored.
+
+    Raises:
+      UserError: mask and photo differ in size, or the mask holds an id that it must not hold.
     """
     if mask.shape != image.shape[:2]:
         found, expected = (f"{height} x {width}" for height, width in (mask.shape, image.shape[:2]))

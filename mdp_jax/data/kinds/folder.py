@@ -1,29 +1,43 @@
 """The plain folder layout: images/{split}/*.jpg, masks/{split}/*.png, classes.txt, 255 = ignore."""
 
-import os
+import dataclasses
+import itertools
 import pathlib
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.data import images
+from mdp_jax.configs import as_config_dict
 from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import IGNORE, numbered
-from mdp_jax.data.kinds.files import FileSource
+from mdp_jax.data.kinds.files import FileSource, PhotoSource
+from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.errors import UserError
 
 _PHOTOS = (".jpg", ".jpeg", ".png")
 _MASKS = (".png",)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderConfig(RootedConfig):
+    """The keys of such a dataset."""
+
+    kind: str = "folder"
+
+
 class FolderSource(FileSource):
     """Photos and masks of one split, in the order of their names; the classes are the lines of classes.txt."""
 
-    def __init__(self, config: ConfigDict, data_dir: str, split: str):
-        """`config` as configs.base.folder makes it; its root is joined to `data_dir` unless absolute.
+    def __init__(self, config: FolderConfig, data_dir: str, split: str):
+        """Opens one split; reads no photo yet.
 
-        UserError where the folder, a split or classes.txt is missing or empty, where a photo has no mask or a mask no
-        photo, and where classes.txt has empty, equal or more than 255 names.
+        Args:
+          config: of the dataset; its root is joined to `data_dir` unless absolute.
+          data_dir: of the run.
+          split: name of the folders in images/ and masks/.
+
+        Raises:
+          UserError: the folder, a split or classes.txt is missing or empty; a photo has no mask or a mask no photo;
+            classes.txt has empty, equal or more than 255 names.
         """
         root = listing.root_of(config, data_dir, ("images", "masks", "classes.txt"))
         table = numbered(_read_classes(root / "classes.txt"))
@@ -31,37 +45,33 @@ class FolderSource(FileSource):
         pairs = listing.paired(
             listing.files(photos, _PHOTOS), listing.files(masks, _MASKS), f"{photos}/*.jpg", f"{masks}/*.png"
         )
-        super().__init__(config.name, table, pairs, palette_masks=False, ids_of="the lines of classes.txt")
+        super().__init__(
+            config.name,
+            table,
+            pairs,
+            palette_masks=False,
+            ids_of="the lines of classes.txt",
+            passed_over=listing.passed_over((photos, masks), itertools.chain.from_iterable(pairs)),
+        )
 
 
-class FolderPhotos:
+class FolderPhotos(PhotoSource):
     """Photos of one split without labels, in the order of their names; of the layout there need be no more."""
 
-    def __init__(self, config: ConfigDict, data_dir: str, split: str):
-        """`config` as configs.base.folder makes it; its root is joined to `data_dir` unless absolute.
+    def __init__(self, config: FolderConfig, data_dir: str, split: str):
+        """Opens one split; reads no photo yet.
 
-        UserError where the folder or the split is missing or has no photos.
+        Args:
+          config: of the dataset; its root is joined to `data_dir` unless absolute.
+          data_dir: of the run.
+          split: name of the folder in images/.
+
+        Raises:
+          UserError: the folder or the split is missing or has no photos.
         """
-        root = listing.root_of(config, data_dir, ("images",))
-        self.name = config.name
-        self.classes: tuple[str, ...] = ()
-        self.palette = None
-        self._photos = [photo for _, photo in sorted(listing.files(root / "images" / split, _PHOTOS).items())]
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        image = images.read_photo(self._photos[index])
-        return {"image": image, "label": np.full(image.shape[:2], -1, np.int16)}
-
-    def describe(self, index: int) -> str:
-        """The photo's file name."""
-        return os.path.basename(self._photos[index])
-
-    def files(self, index: int) -> tuple[pathlib.Path]:
-        """The file of the photo."""
-        return (pathlib.Path(self._photos[index]),)
+        folder = listing.root_of(config, data_dir, ("images",)) / "images" / split
+        photos = [photo for _, photo in sorted(listing.files(folder, _PHOTOS).items())]
+        super().__init__(config.name, photos, listing.passed_over((folder,), photos))
 
 
 def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
@@ -76,3 +86,18 @@ def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
         if name in names[:i]:
             raise UserError(f"{path} line {i + 1} repeats class {name!r}; expected each class name once")
     return names
+
+
+def config(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
+    """A dataset in the plain folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt."""
+    return as_config_dict(FolderConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
+
+
+KIND = Kind(
+    config=config,
+    config_type=FolderConfig,
+    source=FolderSource,
+    photos_alone=FolderPhotos,
+    has_masks_on_disk=True,
+    plain_ids=True,
+)

@@ -3,50 +3,102 @@
 import os
 import pathlib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ml_collections import ConfigDict
-
+from mdp_jax.configs import SourceConfig
+from mdp_jax.data.files import read_bytes, shown, unreadable
+from mdp_jax.data.kinds.kind import RootedConfig
 from mdp_jax.errors import UserError
 
 _SHOWN = 8  # entries of a directory that an error lists
+_CITIES = "expected one for each city"
+# Ends of names of pictures, whether a kind reads them or not.
+_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl")
+_IMAGES += (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
 
-def root_of(config: ConfigDict, data_dir: str, entries: Sequence[str]) -> pathlib.Path:
+def folder_of(root: str, data_dir: str, name: str) -> pathlib.Path:
+    """The folder of a dataset; it need not exist.
+
+    Args:
+      root: of the dataset's config.
+      data_dir: of the run, to which `root` is joined unless absolute.
+      name: of the dataset, for errors.
+
+    Returns:
+      The path, with ~ expanded.
+
+    Raises:
+      UserError: `root` or `data_dir` is no path.
+    """
+    for key, value in (("root", root), ("data_dir", data_dir)):
+        if not isinstance(value, str):
+            raise UserError(f"dataset {name!r} has {key} = {value!r}; expected the path of a folder, in quotes")
+        if "\0" in value:
+            raise UserError(f"dataset {name!r} has {key} = {value!r}; expected a path without NUL bytes")
+    return pathlib.Path(os.path.expanduser(data_dir), os.path.expanduser(root))
+
+
+def root_of(config: RootedConfig, data_dir: str, entries: Sequence[str]) -> pathlib.Path:
     """The folder of a dataset: its `root`, joined to `data_dir` unless absolute.
 
-    UserError where it is no folder, or lacks one of the files and folders that are expected in it; it says what is
-    there instead.
+    Args:
+      config: of the dataset.
+      data_dir: of the run.
+      entries: files and folders that are expected in it.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UserError: it is no folder, or lacks an entry; the error says what is there instead.
     """
-    root = pathlib.Path(os.path.expanduser(data_dir), os.path.expanduser(config.root))
+    root = folder_of(config.root, data_dir, config.name)
     expected = f"expected {_and(entries)} in it"
-    if not root.is_dir():
-        raise UserError(f"{root} of dataset {config.name!r} is no folder; {expected}; {found_at(root)}")
+    if not os.path.isdir(root):
+        raise UserError(f"{shown(root)} of dataset {config.name!r} is no folder; {expected}; {found_at(root)}")
     for entry in entries:
-        if not (root / entry).exists():
+        if not os.path.exists(root / entry):
             raise UserError(f"{root} of dataset {config.name!r} has no {entry}; {expected}; {found_at(root)}")
     return root
 
 
-def split_of(config: ConfigDict, split: str, names: Mapping[str, str]) -> str:
-    """The name that a dataset itself has for a split; UserError where it has none."""
+def split_of(config: SourceConfig, split: str, names: Mapping[str, str]) -> str:
+    """The name that a dataset itself has for a split.
+
+    Args:
+      config: of the dataset.
+      split: "train", "val" or "test".
+      names: split -> the dataset's own name.
+
+    Returns:
+      The dataset's own name.
+
+    Raises:
+      UserError: the dataset has no such split.
+    """
     if split not in names:
         raise UserError(f"dataset {config.name!r} has no labelled split {split!r}; expected {' or '.join(names)}")
     return names[split]
 
 
 def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """The files of a folder whose names end with one of the suffixes, in any case: name without suffix -> path.
+    """The files of a folder whose names end with one of the suffixes, in any case; hidden files are not ours.
 
-    Hidden files are not ours. Names are in composed form (NFC). UserError where the folder is none, where it has no
-    such file, where a name is no UTF-8, and where two files have one name without suffix.
+    Args:
+      folder: that is listed; its sub-folders are not.
+      suffixes: with their dots.
+
+    Returns:
+      Name without suffix, in composed form (NFC) -> path.
+
+    Raises:
+      UserError: the folder is none or has no such file, a name is no UTF-8, or two files have one name without suffix.
     """
     expected = f"expected files {', '.join(suffixes)} in it"
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; {expected}; {found_at(folder)}")
     found: dict[str, str] = {}
     lowered = tuple(suffix.lower() for suffix in suffixes)
-    for name in sorted(os.listdir(folder)):
+    for name in _entries(folder, expected):
         if name.startswith(".") or not name.lower().endswith(lowered):
             continue
         _require_text(folder, name)
@@ -58,6 +110,40 @@ def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     if not found:
         raise UserError(f"{folder} has no such file: {expected}; {found_at(folder)}")
     return found
+
+
+def _entries(folder: pathlib.Path, expected: str) -> list[str]:
+    """The names in a folder, sorted."""
+    if not os.path.isdir(folder):
+        raise UserError(f"{shown(folder)} is no folder; {expected}; {found_at(folder)}")
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise unreadable(folder, error, f"a folder; {expected}") from None
+
+
+def passed_over(folders: Iterable[pathlib.Path], taken: Iterable[str], known: tuple[str, ...] = ()) -> list[str]:
+    """The image files in folders and their sub-folders of which no sample is made.
+
+    Args:
+      folders: of photos and masks.
+      taken: paths of the files that samples are made of.
+      known: ends of names that a release has beside its photos and masks.
+
+    Returns:
+      Their paths, sorted. Hidden files and folders are not looked at.
+    """
+    ours, found = set(taken), []
+    for top in folders:
+        for folder, inside, names in os.walk(top):
+            inside[:] = [name for name in inside if not name.startswith(".")]
+            paths = (f"{folder}{os.sep}{name}" for name in names if _is_image(name) and not name.endswith(known))
+            found += [path for path in paths if path not in ours]
+    return sorted(found)
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _IMAGES
 
 
 def _require_text(folder: pathlib.Path, name: str) -> None:
@@ -74,20 +160,40 @@ def composed(name: str) -> str:
 
 
 def folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders in a folder, in the order of their names; UserError where there are none."""
-    found = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    """The folders in a folder.
+
+    Args:
+      folder: that is listed.
+
+    Returns:
+      Their paths, in the order of their names.
+
+    Raises:
+      UserError: there are none.
+    """
+    names = _entries(folder, _CITIES) if os.path.isdir(folder) else []
+    found = [folder / name for name in names if os.path.isdir(folder / name)]
     if not found:
-        raise UserError(f"{folder} holds no folder; expected one for each city; {found_at(folder)}")
+        raise UserError(f"{folder} holds no folder; {_CITIES}; {found_at(folder)}")
     return found
 
 
 def paired(
     photos: Mapping[str, str], masks: Mapping[str, str], photo_place: str, mask_place: str
 ) -> list[tuple[str, str]]:
-    """(photo, mask) of every name, in the order of the names.
+    """(photo, mask) of every name.
 
-    `photo_place` and `mask_place` are paths with * for the name, for errors. UserError where a photo has no mask or a
-    mask no photo.
+    Args:
+      photos: name -> path.
+      masks: name -> path.
+      photo_place: a path with * for the name, for errors.
+      mask_place: likewise.
+
+    Returns:
+      Pairs of paths, in the order of the names.
+
+    Raises:
+      UserError: a photo has no mask, or a mask no photo.
     """
     for here, there, kind, place in ((photos, masks, "mask", mask_place), (masks, photos, "photo", photo_place)):
         alone = sorted(here.keys() - there.keys())
@@ -104,10 +210,20 @@ def listed(
     masks: Mapping[str, str],
     places: tuple[str, str],
 ) -> list[tuple[str, str]]:
-    """(photo, mask) of the names in a list file, in its order.
+    """(photo, mask) of the names in a list file.
 
-    `names`: (line, name); `places`: paths of a photo and a mask with * for the name, for errors. UserError where the
-    list names a photo or mask that is missing, or a name twice.
+    Args:
+      file: the list.
+      names: (line, name) of it.
+      photos: name -> path.
+      masks: name -> path.
+      places: paths of a photo and a mask with * for the name, for errors.
+
+    Returns:
+      Pairs of paths, in the order of the list.
+
+    Raises:
+      UserError: the list names a photo or mask that is missing, or a name twice.
     """
     lines: dict[str, int] = {}
     names = [(line, composed(name)) for line, name in names]
@@ -125,22 +241,31 @@ def listed(
 
 
 def lines(path: pathlib.Path, expected: str) -> list[str]:
-    """The lines of a text file, stripped; UserError where it is missing or not UTF-8, saying what was `expected`."""
+    """The lines of a text file.
+
+    Args:
+      path: of the file.
+      expected: what it should hold, for errors.
+
+    Returns:
+      Its lines, stripped.
+
+    Raises:
+      UserError: it is missing, no regular file, or not UTF-8.
+    """
+    if not os.path.exists(path):
+        raise UserError(f"{shown(path)} is missing; expected {expected}; {found_at(path)}")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # "-sig": some editors begin a file with a mark
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; expected {expected}; {found_at(path)}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); expected {expected}") from None
+        text = read_bytes(path, f"a text file with {expected}").decode("utf-8-sig")  # some editors begin it with a mark
     except ValueError:
         raise UserError(f"{path} is not UTF-8 text; expected {expected}") from None
     return [line.strip() for line in text.splitlines()]
 
 
 def found_at(path: pathlib.Path) -> str:
-    """What is in a folder, or in the first one above it that exists."""
+    """What is in a folder, or in the first one above it that exists, in words."""
     path = path.absolute()
-    while not path.is_dir():
+    while not os.path.isdir(path):
         path = path.parent
     try:
         entries = sorted(os.listdir(path))

@@ -1,42 +1,70 @@
 """The kind `tfds`: a set of TensorFlow Datasets that has photos and masks, prepared as ArrayRecords; no TensorFlow."""
 
-import os
+import dataclasses
+import pathlib
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax.configs import as_config_dict
 from mdp_jax.data import images
+from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import NO_CLASS, ClassTable
 from mdp_jax.data.kinds.files import label_of
+from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsConfig(RootedConfig):
+    """The keys of such a dataset."""
+
+    kind: str = "tfds"
+    tfds_name: str  # as tfds.builder takes it: NAME, NAME/CONFIG or NAME:VERSION
+    image_key: str = "image"
+    mask_key: str = "segmentation_mask"
+    train_split: str = "train"  # as TFDS writes splits, e.g. train[:90%]
+    val_split: str = "test"
+    classes: tuple[str, ...] = ()
+    label_offset: int = 0  # value of the first class in the masks
+    ignore: tuple[int, ...] = (255,)  # values in the masks that are no class
 
 
 class TfdsSource:
     """The samples of one split.
 
-    `name`; `classes`, as the config names them; source[i] = {"image": uint8 [H, W, 3] RGB, "label": int16 [H, W], the
-    mask's value less `label_offset`, -1 where the mask holds one of `ignore`}. Photos are not turned as their EXIF
-    orientation says, since TensorFlow does not do so either. Reading a sample raises UserError where the record is
-    damaged, where mask and photo differ in size, and where a mask's value is no class.
+    A Source (kinds/kind.py) with the classes that the config names; labels are the mask's values less `label_offset`,
+    -1 where the mask holds one of `ignore`. Photos are not turned as their EXIF orientation says, since TensorFlow does
+    not do so either. Reading a sample raises UserError where the record is damaged, where mask and photo differ in
+    size, and where a mask's value is no class.
     """
 
-    def __init__(self, config: ConfigDict, data_dir: str, split: str):
-        """`config` as configs.base.tfds makes it; its root is joined to `data_dir` unless absolute.
+    palette = None
+    passed_over = ()
+    content = ""
 
-        UserError where the config has no classes or no such split, and where the set is not there, not prepared as
-        ArrayRecords or without such photos and masks.
+    def __init__(self, config: TfdsConfig, data_dir: str, split: str):
+        """Opens one split; reads no photo yet.
+
+        Args:
+          config: of the dataset; its root is joined to `data_dir` unless absolute.
+          data_dir: of the run.
+          split: "train" or "val".
+
+        Raises:
+          UserError: the config has no classes or no such split, or the set is not there, not prepared as ArrayRecords
+            or without such photos and masks.
         """
         self.name = config.name
         self._table = _table(config)
         self.classes = self._table.names
-        self.palette = None
         self._keys = (config.image_key, config.mask_key)
         self._where = f"dataset {config.name!r}"
         names = {"train": config.train_split, "val": config.val_split}
         if split not in names:
             raise UserError(f"{self._where} has no split {split!r}; expected {' or '.join(names)}")
-        folder = os.path.join(os.path.expanduser(data_dir), os.path.expanduser(config.root))
-        self._records = self._open(config.tfds_name, folder, names[split])
+        folder = listing.folder_of(config.root, data_dir, config.name)
+        self._records = self._open(config.tfds_name, str(folder), names[split])
         self._split = names[split]
 
     def _open(self, tfds_name: str, folder: str, split: str):
@@ -78,8 +106,12 @@ class TfdsSource:
         """Split and number of the record: sets have no common key for a file name."""
         return f"{self._split}[{index}]"
 
+    def files(self, index: int) -> tuple[pathlib.Path, ...]:
+        """None: the samples share their files."""
+        return ()
 
-def _table(config: ConfigDict) -> ClassTable:
+
+def _table(config: TfdsConfig) -> ClassTable:
     """The classes of a config; UserError where they do not fit into the 256 values of a mask."""
     names, offset, ignore = tuple(config.classes), config.label_offset, tuple(config.ignore)
     if not names or len(set(names)) != len(names):
@@ -99,3 +131,21 @@ def _table(config: ConfigDict) -> ClassTable:
 def _line(error: Exception) -> str:
     """The beginning of what TFDS says, which may be a list of all its sets."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def config(
+    name: str,
+    tfds_name: str = "",
+    classes: tuple[str, ...] = (),
+    root: str = "",
+    drop_classes: tuple[str, ...] = (),
+    limit: int = 0,
+) -> ConfigDict:
+    """A set of TensorFlow Datasets with photos and masks, prepared with file_format="array_record" under `root`."""
+    found = TfdsConfig(
+        name=name, tfds_name=tfds_name or name, classes=classes, root=root, drop_classes=drop_classes, limit=limit
+    )
+    return as_config_dict(found).lock()
+
+
+KIND = Kind(config=config, config_type=TfdsConfig, source=TfdsSource)

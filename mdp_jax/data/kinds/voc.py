@@ -1,12 +1,16 @@
 """PASCAL VOC 2012: 20 classes of objects and the background; 255 is their border. With the masks of SBD, if wanted."""
 
+import dataclasses
 import pathlib
 
+import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax.configs import as_config_dict
 from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import released
 from mdp_jax.data.kinds.files import FileSource
+from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.errors import UserError
 
 _PHOTOS, _MASKS, _SBD_MASKS = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
@@ -20,6 +24,15 @@ _SBD_LISTS = {
     "trainaug": [("trainaug", _SBD_MASKS)],
 }
 TRAIN_LISTS = ("train", "trainval", "train_aug")
+_BORDER = (224, 224, 192)  # of objects in the masks, where they are colours
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocConfig(RootedConfig):
+    """The keys of such a dataset."""
+
+    kind: str = "voc"
+    train_list: str = "train_aug"  # train: 1,464 photos; trainval: 2,913; train_aug: 10,582, with those of SBD
 
 
 class VocSource(FileSource):
@@ -29,11 +42,17 @@ class VocSource(FileSource):
     SegmentationClassAug; or, where there is no aug.txt, train_aug.txt or trainaug.txt with all masks from there.
     """
 
-    def __init__(self, config: ConfigDict, data_dir: str, split: str):
-        """`config` as configs.base.voc makes it; its root is joined to `data_dir` unless absolute.
+    def __init__(self, config: VocConfig, data_dir: str, split: str):
+        """Opens one split; reads no photo yet.
 
-        UserError where a directory or list is missing, where a list names a missing file or a photo twice, where a list
-        of SBD names photos for validation, and on a split without masks.
+        Args:
+          config: of the dataset; its root is joined to `data_dir` unless absolute.
+          data_dir: of the run.
+          split: "train" or "val".
+
+        Raises:
+          UserError: a directory or list is missing; a list names a missing file or a photo twice; a list of SBD names
+            photos for validation; or the split has no masks.
         """
         root = listing.root_of(config, data_dir, (_PHOTOS, _MASKS, str(_LISTS)))
         if config.train_list not in TRAIN_LISTS:
@@ -44,12 +63,22 @@ class VocSource(FileSource):
         parts = _with_sbd(lists) if name == "train_aug" else _OWN_LISTS[name]
         photos = listing.files(root / _PHOTOS, (".jpg",))
         pairs: list[tuple[str, str]] = []
+        named = _named(lists)
+        known = list(photos.values())  # most of them have boxes alone
         for part, folder in parts:
             masks = listing.files(root / folder, (".png",))
             places = (f"{root / _PHOTOS}/*.jpg", f"{root / folder}/*.png")
             file = lists / f"{part}.txt"
             pairs += listing.listed(file, _names(file), photos, masks, places)
-        super().__init__(config.name, released("voc"), pairs, palette_masks=True, ids_of="VOC 2012")
+            known += [path for stem, path in masks.items() if stem in named]
+        super().__init__(
+            config.name,
+            released("voc"),
+            pairs,
+            palette_masks=True,
+            ids_of="VOC 2012",
+            passed_over=listing.passed_over((root / _PHOTOS, *(root / folder for _, folder in parts)), known),
+        )
 
 
 def _with_sbd(lists: pathlib.Path) -> list[tuple[str, str]]:
@@ -78,7 +107,39 @@ def _require_apart(file: pathlib.Path, other: pathlib.Path) -> None:
         )
 
 
+def _named(lists: pathlib.Path) -> set[str]:
+    """The names in all lists together."""
+    return {listing.composed(name) for file in sorted(lists.glob("*.txt")) for _, name in _names(file)}
+
+
 def _names(file: pathlib.Path) -> list[tuple[int, str]]:
     """(line, name) of a list, whose lines hold a name or the paths of photo and mask; empty ones are left out."""
     lines = listing.lines(file, "a name of a photo on each line")
     return [(i, pathlib.PurePath(line.split()[0]).stem) for i, line in enumerate(lines, start=1) if line]
+
+
+def _mask_colours() -> np.ndarray:
+    return np.vstack([released("voc").palette, [_BORDER]])
+
+
+def config(
+    name: str = "voc",
+    root: str = "VOCdevkit/VOC2012",
+    train_list: str = "train_aug",
+    drop_classes: tuple[str, ...] = (),
+    limit: int = 0,
+) -> ConfigDict:
+    """PASCAL VOC 2012, the folder that holds JPEGImages: 20 classes of objects and the background."""
+    found = VocConfig(name=name, root=root, train_list=train_list, drop_classes=drop_classes, limit=limit)
+    return as_config_dict(found).lock()
+
+
+KIND = Kind(
+    config=config,
+    config_type=VocConfig,
+    source=VocSource,
+    has_masks_on_disk=True,
+    plain_ids=True,
+    mask_colours=_mask_colours,
+    official_archives={"VOCtrainval_11-May-2012.tar": "../.."},  # holds VOCdevkit/VOC2012
+)

@@ -10,21 +10,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mdp_jax.data.files import require_regular
+from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 
 _HEADROOM = 64 << 20  # bytes that are left free
 # What reading a damaged archive raises, of either kind and each compression.
 _DAMAGED = (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
-# Where the official archives belong, from the root of their dataset; others go to the folder of all datasets.
-_PLACES = {
-    "VOCtrainval_11-May-2012.tar": "../..",  # holds VOCdevkit/VOC2012
-    "ADEChallengeData2016.zip": "..",
-    "train2017.zip": "images",
-    "val2017.zip": "images",
-    "stuffthingmaps_trainval2017.zip": "annotations",
-    "leftImg8bit_trainvaltest.zip": "",
-    "gtFine_trainvaltest.zip": "",
-}
 
 
 @dataclass(frozen=True)
@@ -82,17 +74,19 @@ def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callabl
 
 
 def _place(path: pathlib.Path, data_dir: pathlib.Path, root: str) -> pathlib.Path:
-    """The folder that an archive goes to."""
-    if path.name not in _PLACES:
+    """The folder that an archive goes to: an official one from the root of its dataset, others that of all datasets."""
+    places = {name: place for kind in KINDS.values() for name, place in kind.official_archives.items()}
+    if path.name not in places:
         return data_dir
-    place = os.path.normpath(os.path.join(root, _PLACES[path.name]))
+    place = os.path.normpath(os.path.join(root, places[path.name]))
     if place.split(os.sep)[0] == "..":
-        levels = _PLACES[path.name].count("..")
+        levels = places[path.name].count("..")
         raise UserError(f"--root {root}: expected at least {levels} folders, one in the other, for --archive {path}")
     return data_dir / place
 
 
 def _open(path: pathlib.Path) -> zipfile.ZipFile | tarfile.TarFile:
+    require_regular(path, "a zip or tar file", f"--archive {path}")
     try:
         # A tar first: the end of one may be that of a zip in it.
         if not tarfile.is_tarfile(path) and zipfile.is_zipfile(path):

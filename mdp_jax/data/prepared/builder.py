@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import manifest
 
 # Masks of few flat regions: the fastest setting that is also about the smallest.
@@ -27,12 +28,14 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version(manifest.VERSION)
 
-    def __init__(self, name: str, sources: Mapping[str, object], shards: Mapping[str, int], data_dir: str):
-        """Args:
-        name: of the dataset, a word that TFDS takes.
-        sources: split -> source of data/files.py.
-        shards: split -> number of shards.
-        data_dir: where `download_and_prepare` of TFDS would write, in NAME/VERSION.
+    def __init__(self, name: str, sources: Mapping[str, Source], shards: Mapping[str, int], data_dir: str):
+        """Makes the builder; writes nothing.
+
+        Args:
+          name: of the dataset, a word that TFDS takes.
+          sources: split -> source of its kind.
+          shards: split -> number of shards.
+          data_dir: where `download_and_prepare` of TFDS would write, in NAME/VERSION.
         """
         self.name = name
         self.sources = dict(sources)

@@ -6,35 +6,88 @@ the files; "source" is a digest of the names, sizes and times of the files that 
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Callable, Mapping
 
+from mdp_jax.data.files import read_bytes
 from mdp_jax.errors import UserError
 
 FILE = "manifest.json"
 VERSION = "1.0.0"  # of what the records hold; records of another version are made anew
-_KEYS = {"version", "name", "kind", "complete", "classes", "palette", "splits"}
 
 
 def read(folder: pathlib.Path) -> dict:
     """The manifest of a folder.
 
+    Args:
+      folder: of the records.
+
+    Returns:
+      What the file holds.
+
     Raises:
       UserError: there is none, or it is not one.
     """
     path = folder / FILE
+    if not os.path.exists(path):
+        raise UserError(f"{path} is missing; expected a folder made by mdp data prepare")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; expected a folder made by mdp data prepare") from None
-    except (OSError, ValueError) as error:
+        found = json.loads(read_bytes(path, "a manifest"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); run mdp data prepare again") from None
-    if not isinstance(found, dict) or not found.keys() >= _KEYS:
+    if not isinstance(found, dict) or not found.keys() >= _KEYS.keys():
         raise UserError(f"{path} is not a manifest; expected the keys {', '.join(sorted(_KEYS))}")
+    wrong = next((key for key, is_good in _KEYS.items() if not is_good(found[key])), None)
+    if not wrong and found["palette"] is not None and len(found["palette"]) != len(found["classes"]):
+        wrong = "palette"
+    if wrong:
+        raise UserError(f"{path}: {wrong} is {found[wrong]!r:.100}; run mdp data prepare again")
     return found
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_palette(value: object) -> bool:
+    def is_colour(row: object) -> bool:
+        return isinstance(row, list) and len(row) == 3 and all(type(x) is int and 0 <= x <= 255 for x in row)
+
+    return value is None or (isinstance(value, list) and all(map(is_colour, value)))
+
+
+def _is_splits(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        _has(split, _SPLIT) and all(_has(shard, _SHARD) for shard in split["shards"]) for split in value.values()
+    )
+
+
+def _has(value: object, types: Mapping[str, type]) -> bool:
+    return isinstance(value, dict) and all(type(value.get(key)) is kind for key, kind in types.items())
+
+
+_SHARD = {"file": str, "records": int, "bytes": int, "sha256": str, "source": str}
+_SPLIT = {"records": int, "bytes": int, "shards": list}
+_KEYS: dict[str, Callable[[object], bool]] = {
+    "version": lambda value: isinstance(value, str),
+    "name": lambda value: isinstance(value, str),
+    "kind": lambda value: isinstance(value, str),
+    "complete": lambda value: isinstance(value, bool),
+    "classes": lambda value: _is_strings(value) and 0 < len(value) <= 255 and len(set(value)) == len(value),
+    "palette": _is_palette,
+    "splits": _is_splits,
+}
 
 
 def read_complete(folder: pathlib.Path) -> dict:
     """The manifest of a folder whose preparation came to its end.
+
+    Args:
+      folder: of the records.
+
+    Returns:
+      What the file holds.
 
     Raises:
       UserError: there is none, it is not one or of another version, or the preparation was broken off.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from array_record.python import array_record_module
 
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import builder as segmentation
 from mdp_jax.data.prepared import manifest
 from mdp_jax.errors import UserError
@@ -41,7 +42,20 @@ class Shard:
     bytes: int
 
 
-def plan(name: str, kind: str, sources: Mapping[str, object], shard_bytes: int, data_dir: str) -> tuple:
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written.
+
+    Attributes:
+      builder: of the records.
+      shards: in the order of the splits and samples.
+    """
+
+    builder: segmentation.SegmentationBuilder
+    shards: list[Shard]
+
+
+def plan(name: str, kind: str, sources: Mapping[str, Source], shard_bytes: int, data_dir: str) -> Plan:
     """The builder of a dataset and its shards.
 
     Args:
@@ -52,7 +66,7 @@ def plan(name: str, kind: str, sources: Mapping[str, object], shard_bytes: int, 
       data_dir: of the builder.
 
     Returns:
-      SegmentationBuilder; list of Shard, in the order of the splits and samples.
+      The plan.
 
     Raises:
       UserError: a file of a source is missing.
@@ -70,10 +84,10 @@ def plan(name: str, kind: str, sources: Mapping[str, object], shard_bytes: int, 
             digest = hashlib.sha256(repr(depends).encode()).hexdigest()
             file = segmentation.shard_name(name, split, k, counts[split])
             shards.append(Shard(file, split, indices, digest, sum(sizes[split][part])))
-    return builder, shards
+    return Plan(builder, shards)
 
 
-def _stat(source, index: int) -> tuple:
+def _stat(source: Source, index: int) -> tuple:
     row = []
     for path in source.files(index):
         try:
@@ -92,6 +106,9 @@ def kept(shards: list[Shard], earlier: dict | None, folder: pathlib.Path, jobs: 
       earlier: manifest of the earlier run, or None.
       folder: of the shards.
       jobs: threads that compute checksums.
+
+    Returns:
+      Only shards that are there.
     """
     entries = {e["file"]: e for split in (earlier["splits"].values() if earlier else ()) for e in split["shards"]}
     same = [entries[s.file] for s in shards if s.file in entries and entries[s.file]["source"] == s.source]
@@ -111,7 +128,13 @@ def _sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(builder, shards: list[Shard], folder: pathlib.Path, jobs: int, on_finished: Callable[[dict], None]) -> None:
+def write(
+    builder: segmentation.SegmentationBuilder,
+    shards: list[Shard],
+    folder: pathlib.Path,
+    jobs: int,
+    on_finished: Callable[[dict], None],
+) -> None:
     """Writes shards, each whole or not at all.
 
     Args:
@@ -163,7 +186,13 @@ def _write_one(builder, shard: Shard, folder: pathlib.Path, stop: threading.Even
 
 
 def remove_others(name: str, shards: list[Shard], folder: pathlib.Path) -> None:
-    """Removes the shards of a dataset that are none of these: those of an earlier plan, and half-written ones."""
+    """Removes the shards of a dataset that are none of these: those of an earlier plan, and half-written ones.
+
+    Args:
+      name: of the dataset.
+      shards: that stay.
+      folder: of the shards.
+    """
     ours = {shard.file for shard in shards}
     for path in folder.glob(f"{name}-*.array_record-*"):
         if path.name not in ours:
@@ -178,6 +207,9 @@ def manifest_of(identity: dict, shards: list[Shard], done: dict[str, dict], comp
       shards: that are to be there.
       done: file -> entry of those that are.
       complete: whether nothing more is to come.
+
+    Returns:
+      The manifest, as manifest.py describes it.
     """
     splits: dict[str, dict] = {shard.split: {"records": 0, "bytes": 0, "shards": []} for shard in shards}
     for shard in shards:

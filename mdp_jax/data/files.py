@@ -1,0 +1,90 @@
+"""Reading files that a user names: regular files alone, of a bounded size, with one clear line where that fails."""
+
+import os
+import pathlib
+import stat
+
+from mdp_jax.errors import UserError
+
+_MOST_BYTES = 1 << 30  # of a file that is read as a whole; no photo within the limits of images.py comes near
+_FORMS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def require_regular(path: str | os.PathLike, expected: str, where: str | None = None) -> os.stat_result:
+    """Checks that a path names a regular file: reading a FIFO or a device may wait for ever.
+
+    Args:
+      path: of the file.
+      expected: what the file should be, for the error.
+      where: what the error calls the file, if not its path.
+
+    Returns:
+      What the system says about the file.
+
+    Raises:
+      UserError: there is no such file, it cannot be looked at, or it is of another form.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise unreadable(where or path, error, expected) from None
+    form = next((words for is_form, words in _FORMS if is_form(found.st_mode)), None)
+    if form:
+        raise UserError(f"{shown(where or path)} is {form}; expected {expected}")
+    return found
+
+
+def read_bytes(path: str | os.PathLike, expected: str) -> bytes:
+    """The content of a regular file.
+
+    Args:
+      path: of the file.
+      expected: what the file should be, for the error.
+
+    Returns:
+      All its bytes.
+
+    Raises:
+      UserError: the file is missing, unreadable, of another form, or larger than anything that is read as a whole.
+    """
+    size = require_regular(path, expected).st_size
+    if size > _MOST_BYTES:
+        raise UserError(f"{shown(path)} has {size:,} bytes; expected {expected} of at most {_MOST_BYTES:,}")
+    try:
+        return pathlib.Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, expected) from None
+
+
+def unreadable(path: str | os.PathLike, error: Exception, expected: str) -> UserError:
+    """The error for a path that the system does not take.
+
+    Args:
+      path: as it was given.
+      error: what was raised, an OSError or the ValueError of a path with a NUL byte.
+      expected: what the file should be.
+
+    Returns:
+      A UserError to be raised.
+    """
+    reason = getattr(error, "strerror", None) or str(error)
+    return UserError(f"{shown(path)} cannot be read ({reason}); expected {expected}")
+
+
+def shown(path: str | os.PathLike) -> str:
+    """A path on one line of a message: its end alone where it is long, control characters escaped.
+
+    Args:
+      path: as it was given.
+
+    Returns:
+      Printable text.
+    """
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(path))
+    return text if len(text) <= 1000 else f"...{text[-200:]}"

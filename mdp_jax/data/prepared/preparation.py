@@ -1,0 +1,94 @@
+"""Making the records of a dataset, or going on where an earlier run was stopped."""
+
+import pathlib
+import sys
+from collections.abc import Collection, Mapping
+
+from mdp_jax.data.kinds.kind import Source
+from mdp_jax.data.prepared import archives, manifest, shards
+from mdp_jax.errors import UserError
+from mdp_jax.reporting.progress import Progress
+from mdp_jax.storage.json_files import PARTIAL, write_json
+from mdp_jax.storage.locks import locked
+
+_LOCK, _HOLDERS = ".lock", "another mdp data prepare"
+
+
+def prepare(
+    name: str, kind: str, sources: Mapping[str, Source], folder: pathlib.Path, jobs: int, shard_bytes: int
+) -> dict:
+    """Writes the records of a dataset into a folder, with progress on stderr.
+
+    Args:
+      name: of the dataset.
+      kind: of the sources.
+      sources: split -> source of its kind.
+      folder: new, empty, or of an earlier run, which goes on.
+      jobs: threads.
+      shard_bytes: about as large may a shard be.
+
+    Returns:
+      The manifest, as it is in the folder (mdp_jax/data/prepared/manifest.py).
+
+    Raises:
+      UserError: a bad sample, a folder with other things in it or in use, or no space; what is whole stays for the
+        next run.
+    """
+    earlier = _earlier(folder, name, kind, sources)
+    plan = shards.plan(name, kind, sources, shard_bytes, str(folder))
+    builder, planned = plan.builder, plan.shards
+    done = shards.kept(planned, earlier, folder, jobs)
+    missing = [shard for shard in planned if shard.file not in done]
+    if earlier:
+        print(f"{folder}: {len(done)} of {len(planned)} shards are there and whole", file=sys.stderr, flush=True)
+    archives.require_space(folder, sum(shard.bytes for shard in missing), f"preparing {name}")
+    identity = {"name": name, "kind": kind, **_classes(next(iter(sources.values())))}
+
+    def record(complete: bool) -> dict:
+        found = shards.manifest_of(identity, planned, done, complete)
+        write_json(folder / manifest.FILE, found)
+        return found
+
+    before = sum(entry["records"] for entry in done.values())
+    total = before + sum(len(shard.indices) for shard in missing)
+    try:
+        with locked(folder, _LOCK, "--out", _HOLDERS), Progress(total, before, unit="photo") as progress:
+            record(complete=False)
+
+            def on_finished(entry: dict) -> None:
+                done[entry["file"]] = entry
+                record(complete=False)
+                progress.update(sum(entry["records"] for entry in done.values()))
+
+            shards.write(builder, missing, folder, jobs, on_finished)
+            shards.remove_others(name, planned, folder)
+            builder.write_metadata(folder, shards.manifest_of(identity, planned, done, complete=True)["splits"])
+            return record(complete=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); what is whole is kept") from None
+
+
+def _classes(source: Source) -> dict:
+    return {
+        "classes": list(source.classes),
+        "palette": None if source.palette is None else source.palette.tolist(),
+    }
+
+
+def _earlier(folder: pathlib.Path, name: str, kind: str, splits: Collection[str]) -> dict | None:
+    """The manifest of an earlier run on the folder, or None where it is new or empty."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}: a file; expected a folder")
+    if not folder.is_dir() or all(path.suffix == PARTIAL or path.name == _LOCK for path in folder.iterdir()):
+        return None
+    if not (folder / manifest.FILE).exists():
+        raise UserError(
+            f"--out {folder}: not empty and without {manifest.FILE}; expected a new folder or a prepared one"
+        )
+    found = manifest.read(folder)
+    if (found["name"], found["kind"]) != (name, kind):
+        raise UserError(f"--out {folder}: holds {found['name']} of kind {found['kind']}; expected another folder")
+    for split in found["splits"]:
+        if split not in splits:
+            raise UserError(f"--out {folder}: holds the split {split}, too; expected it in --splits, or another folder")
+    return found
