@@ -14,6 +14,7 @@ PARTS = {
     "data": "prepare, check and browse datasets before a run",
     "pretrain": "pretrain one network on several datasets whose classes do not agree",
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
+    "adopt": "a segmenter of a new set in seconds, without a training step",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",

@@ -92,7 +92,7 @@ class FinetuneDataConfig(DataConfig):
 class DecoderConfig:
     """What stands between backbone and head (METHOD.md sections 2 and 6)."""
 
-    # deeplabv3; or deeplabv3plus, which joins features of stride 4 and gives features of stride 4.
+    # deeplabv3; deeplabv3plus, which joins features of stride 4 and gives features of stride 4; or identity: none.
     name: str = key("deeplabv3", before="deeplabv3")
     layout: str = "mmseg"  # of deeplabv3: mmseg or torchvision, its two published shapes; of deeplabv3plus: mmseg
     channels: int = 512
@@ -300,6 +300,14 @@ def typed(config: ConfigDict, where: str = "config.") -> PretrainConfig | Finetu
     if dataclasses.is_dataclass(config):
         return config
     return schema.make(loop_of(config, where), config, where)
+
+
+def typed_finetune(config: ConfigDict) -> FinetuneConfig:
+    """`typed`, of a fine-tuning config."""
+    found = typed(config)
+    if not isinstance(found, FinetuneConfig):
+        raise UserError("config.dataset: missing, as in a config of mdp pretrain; expected one of mdp finetune")
+    return found
 
 
 def complete(config: ConfigDict, where: str) -> ConfigDict:

@@ -148,6 +148,18 @@ class Network:
 
         return self._each(photos, features)
 
+    def features_as_they_are(self, photo: np.ndarray, layer: str) -> np.ndarray:
+        """The features of one photo that has its size already.
+
+        Args:
+          photo: uint8 [H, W, 3].
+          layer: see `embed`.
+
+        Returns:
+          float32 [h, w, D].
+        """
+        return np.asarray(self._features(self.variables, (_one(photo, "the photo")[None],), layer))[0]
+
     @property
     def prototypes(self) -> np.ndarray:
         """The prototypes of `classes`, float32 [C, D], unit rows; a row of a class never seen is NaN.
