@@ -16,6 +16,7 @@ from mdp_jax.evaluation import inference
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting import runs
+from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, programs, sharding, workdir
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import FinetuneState
@@ -43,6 +44,8 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
+    runtime.prepare()
+    folder = expanded(folder)
     with Stop() as stop, workdir.held(folder):
         return _finetune(config, folder, stop)
 

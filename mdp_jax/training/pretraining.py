@@ -15,6 +15,7 @@ from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import runs
 from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, programs, sharding, workdir
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.programs import Program
@@ -53,6 +54,8 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
+    runtime.prepare()
+    folder = expanded(folder)
     with Stop() as stop, workdir.held(folder):
         _pretrain(config, folder, stop)
 
