@@ -1,4 +1,4 @@
-"""What is known of an objective, a backbone, a decoder or a dataset kind stands in its own file (docs/architecture.md)."""
+"""An objective, a backbone, a decoder or a dataset kind is named in its own room alone (docs/architecture.md)."""
 
 import ast
 import pathlib
