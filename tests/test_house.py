@@ -31,16 +31,10 @@ OTHER_MEANINGS = {
     ("commands/reproduce.py", "mdp"): "the command",
     ("studies/experiments.py", "mdp"): "what a suite calls the config as it is",
     ("data/prepared/builder.py", "array_record"): "the file format of TensorFlow Datasets",
-    ("benchmarks/loss.py", "mdp"): "the loss that is measured is that of this objective",
-    ("commands/plan.py", "mdp"): "the loss whose memory is planned is that of this objective",
 }
 
-# (file, module): users of what one objective has beside its record.
-OTHER_IMPORTS = {
-    ("benchmarks/loss.py", "mdp_jax.objectives.mdp"),
-    ("planning/loss_memory.py", "mdp_jax.objectives.mdp"),
-    ("checks.py", "mdp_jax.objectives.mdp"),
-}
+# (file, module): users of what one entry has beside its record.
+OTHER_IMPORTS: set[tuple[str, str]] = set()
 
 # Names that are no words of English and no names of libraries: they may not stand in a comment or message either.
 UNMISTAKABLE = re.compile(r".*([0-9]|_to_|_head|_stuff|cityscapes|_v1c).*")
