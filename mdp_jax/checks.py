@@ -7,7 +7,7 @@ from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
-from mdp_jax.objectives.mdp import MOMENTUM_VIEWS
+from mdp_jax.objectives.momentum import MOMENTUM_VIEWS
 from mdp_jax.objectives.registry import OBJECTIVES
 
 MAX_SEED = 2**32 - 1  # what grain takes

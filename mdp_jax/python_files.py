@@ -79,6 +79,8 @@ def _importable(file: pathlib.Path) -> Iterator[None]:
     What was importable before goes before both. They are forgotten since another file, in another folder, may have
     other modules of the same names beside it.
     """
+    # Of several folders `configs` the one that was imported first need not be that of this file.
+    others = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "configs"}
     path, finder, known = list(sys.path), _Finder(), set(sys.modules)
     beside = str(file.parent)
     sys.path.append(beside)
@@ -94,6 +96,7 @@ def _importable(file: pathlib.Path) -> Iterator[None]:
             module, (parent, _, own) = sys.modules.pop(name), name.rpartition(".")
             if parent in known and vars(sys.modules[parent]).get(own) is module:
                 delattr(sys.modules[parent], own)
+        sys.modules.update(others)
 
 
 def _lies_in(name: str, folder: str) -> bool:

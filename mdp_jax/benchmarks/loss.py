@@ -22,7 +22,7 @@ from mdp_jax.benchmarks.step import random_bank
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import prototype_loss
 from mdp_jax.method.prototypes import Bank, update_bank
-from mdp_jax.objectives.mdp import loss_options
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs
 from mdp_jax.reporting.progress import Progress
 
@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
       UserError: a wrong config, or datasets that are not there where no number of classes is given.
     """
     config = config_of(args, overrides, _default_config())
-    if not programs.is_pretraining(config) or config.objective != "mdp":
+    if not programs.is_pretraining(config) or OBJECTIVES[config.objective].loss_options is None:
         given = f"--config {args.config}" if args.config else f"config.objective={config.objective}"
         raise UserError(f"{given}: no prototype loss in it; expected objective mdp of mdp pretrain")
     checks.pretraining(config, 1)
@@ -112,7 +112,8 @@ def _torch():
 def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:
     """The loss of all pixels and its gradient with respect to their embeddings."""
     chunk = loss_memory.chunk(config, 1) // config.batch
-    loss = functools.partial(prototype_loss, options=loss_options(config.method), chunk=chunk)
+    options = OBJECTIVES[config.objective].loss_options(config.method)
+    loss = functools.partial(prototype_loss, options=options, chunk=chunk)
     value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
     arrays = jax.device_put(inputs)
     calls = {"ours": lambda: jax.block_until_ready(value_and_gradient(*arrays))}

@@ -11,6 +11,7 @@ from mdp_jax import runtime
 from mdp_jax.commands.arguments import json_file, whole_number
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs, steps, topologies
 from mdp_jax.planning.collectives import KINDS
 from mdp_jax.reporting.tables import Table, console, for_terminal
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     config = configs.apply_overrides(configs.load(args.config), overrides)
     path = json_file(args.json)
-    if args.part == "loss" and (not programs.is_pretraining(config) or config.objective != "mdp"):
+    prototypes = programs.is_pretraining(config) and OBJECTIVES[config.objective].loss_options is not None
+    if args.part == "loss" and not prototypes:
         raise UserError(f"--part loss: {args.config} has no prototype loss; expected a config of mdp pretrain")
     for name in args.topology:
         topologies.chips(name)

@@ -27,8 +27,6 @@ from mdp_jax.objectives.objective import (
 )
 from mdp_jax.objectives.parts import Mean
 
-MOMENTUM_VIEWS = ("clean", "mixed")
-
 
 def loss_options(method: MethodConfig) -> losses.LossOptions:
     """The static values of the prototype loss from a config's `method`."""
@@ -170,5 +168,6 @@ MDP = Objective(
     unlabelled=True,
     shardings=(*SHARDINGS, (r"bank/(vectors|images_seen)", PartitionSpec())),
     scorer=scorer,
+    loss_options=loss_options,
     bank=bank,
 )

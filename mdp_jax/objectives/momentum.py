@@ -15,6 +15,9 @@ from mdp_jax.objectives.parts import cut, join
 SHARDINGS = ((r"momentum_batch_stats/.*", PartitionSpec()),)
 
 
+MOMENTUM_VIEWS = ("clean", "mixed")  # what the momentum encoder may be shown
+
+
 class Embedded(NamedTuple):
     """What the momentum encoder makes of a view.
 

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec
 
 from mdp_jax.configs import MethodConfig, ModelConfig, PretrainConfig, PretrainModelConfig
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method.losses import LossOptions
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network
@@ -132,6 +133,7 @@ class Objective:
       shardings: (regex over paths in the memory, where such a leaf lies); each leaf is matched by one.
       scorer: (model, method, C, global ids of a dataset) -> its logits for the classes of that dataset alone; None for
         an objective without classes.
+      loss_options: of the prototype loss for a config's `method`; None for an objective without that loss.
       bank: the prototypes in its memory, as it is in a state or as nested dicts from a checkpoint; None for an
         objective without them.
     """
@@ -144,6 +146,7 @@ class Objective:
     label_spaces: tuple[str, ...] = ("concatenated", "merged")
     shardings: tuple[tuple[str, PartitionSpec], ...] = ()
     scorer: Callable[[ModelConfig, MethodConfig, int, np.ndarray], Logits] | None = None
+    loss_options: Callable[[MethodConfig], LossOptions] | None = None
     bank: Callable[[dict], Bank] | None = None
 
 

@@ -11,7 +11,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.losses import prototype_loss
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
-from mdp_jax.objectives.mdp import loss_options
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import topologies
 from mdp_jax.planning.compiling import compile_for
 from mdp_jax.planning.memory import MIB, Exhausted, excess
@@ -44,8 +44,10 @@ def lower(config: ConfigDict, devices: list, classes: int) -> jax.stages.Lowered
     images, pixels, dim = config.batch, feature_pixels(config), config.model.projection.dim
     own = chunk(config, len(devices)) * len(devices) // images
 
+    options = OBJECTIVES[config.objective].loss_options(config.method)
+
     def loss(embeddings, labels, weights, bank):
-        return prototype_loss(embeddings, labels, weights, bank, loss_options(config.method), own)
+        return prototype_loss(embeddings, labels, weights, bank, options, own)
 
     def array(place, dtype, *shape):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=place)

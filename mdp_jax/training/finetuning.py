@@ -46,11 +46,11 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
     """
     runtime.prepare()
     folder = expanded(folder)
-    with Stop() as stop, workdir.held(folder):
-        return _finetune(config, folder, stop)
+    with Stop() as stop, workdir.Held(folder) as hold:
+        return _finetune(config, folder, stop, hold)
 
 
-def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dict:
+def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: workdir.Held) -> dict:
     runtime.set_precision(untyped.model)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.finetuning(untyped, mesh.size)
@@ -71,6 +71,7 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dic
         found = transfer(config.init, config.transfer, state.params, state.batch_stats)
         state = state.replace(params=found.params, batch_stats=found.batch_stats)
         state = jax.device_put(state, program.shardings)
+    hold.keep()
     folder = workdir.start(folder, untyped, label_space)
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)

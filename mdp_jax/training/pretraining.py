@@ -56,11 +56,11 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
     """
     runtime.prepare()
     folder = expanded(folder)
-    with Stop() as stop, workdir.held(folder):
-        _pretrain(config, folder, stop)
+    with Stop() as stop, workdir.Held(folder) as hold:
+        _pretrain(config, folder, stop, hold)
 
 
-def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> None:
+def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: workdir.Held) -> None:
     runtime.set_precision(untyped.model)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
@@ -79,6 +79,7 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> Non
     state = program.make()
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state = start_from(config.init, state, program)
+    hold.keep()
     folder = workdir.start(folder, untyped, label_space)
     checkpoints = workdir.checkpoints(folder, config)
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)

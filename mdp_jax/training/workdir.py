@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -82,33 +81,52 @@ def has_checkpoints(workdir: str | os.PathLike) -> bool:
     return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
 
 
-@contextlib.contextmanager
-def held(workdir: str | os.PathLike) -> Iterator[None]:
-    """Keeps a workdir for one run at a time; of several processes the main one keeps it.
+class Held:
+    """Keeps a workdir for one run at a time, while it is entered; of several processes the main one keeps it.
 
-    Where nothing was written, the folder is left as it was found.
-
-    Raises:
-      UserError: a path of which checkpoints could not be read again, or a run is under way in it.
+    A folder that is there is kept at once, another one from `keep` on. Where nothing was written, the folder is left
+    as it was found.
     """
-    require_plain(workdir, "--workdir")
-    if not distributed.is_main():
-        yield
-        return
-    folder = pathlib.Path(workdir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--workdir {folder}: a file; expected a folder")
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    had_lock = (folder / LOCK).exists()
-    try:
-        with locked(folder, LOCK, "--workdir", "another run of mdp; wait for it, or choose another folder"):
-            yield
-    finally:
+
+    def __init__(self, workdir: str | os.PathLike):
+        """Looks at the path.
+
+        Args:
+          workdir: of the run.
+
+        Raises:
+          UserError: a file, or a path of which checkpoints could not be read again.
+        """
+        require_plain(workdir, "--workdir")
+        self._folder = pathlib.Path(workdir)
+        if self._folder.exists() and not self._folder.is_dir():
+            raise UserError(f"--workdir {self._folder}: a file; expected a folder")
+        self._had_lock = (self._folder / LOCK).exists()
+        self._kept = contextlib.ExitStack()
+        self._keeps = False
+
+    def __enter__(self) -> "Held":
+        if self._folder.is_dir():
+            self.keep()
+        return self
+
+    def keep(self) -> None:
+        """Keeps the folder, and makes it where it is missing.
+
+        Raises:
+          UserError: a run is under way in it, or it cannot be made.
+        """
+        if self._keeps or not distributed.is_main():
+            return
+        holders = "another run of mdp; wait for it, or choose another folder"
+        self._kept.enter_context(locked(self._folder, LOCK, "--workdir", holders))
+        self._keeps = True
+
+    def __exit__(self, *exception: object) -> None:
+        self._kept.close()
         with contextlib.suppress(OSError):
-            if not had_lock and not (folder / "config.json").exists():
-                (folder / LOCK).unlink()
-                for path in made:
-                    path.rmdir()
+            if self._keeps and not self._had_lock and not (self._folder / "config.json").exists():
+                (self._folder / LOCK).unlink()
 
 
 def checkpoints(workdir: pathlib.Path, config: RunConfig) -> Checkpoints:

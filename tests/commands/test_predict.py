@@ -9,7 +9,9 @@ import pytest
 from mdp_jax import cli
 from mdp_jax.commands import predict
 from mdp_jax.data import images
+from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import workdirs
 from tests.evaluation import finetuned
 
 
@@ -118,9 +120,9 @@ def test_an_output_folder_that_is_a_file_is_one_line(made, tmp_path, capsys):
 
 
 def test_more_classes_than_a_label_png_tells_apart(made, tmp_path, monkeypatch):
-    photos, run, config, _ = made
-    many = tuple(map(str, range(256)))
-    monkeypatch.setattr(predict.workdir, "load_finetuned", lambda folder, overrides: (config, many, {}))
+    photos, run, _, _ = made
+    many = workdirs.load(run)._replace(label_space=LabelSpace((("many", tuple(map(str, range(256)))),)))
+    monkeypatch.setattr(predict.workdirs, "load", lambda *args, **kwargs: many)
     with pytest.raises(UserError, match="256 classes; expected at most 255"):
         cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path / "out"), str(photos / "a.png")])
     assert not (tmp_path / "out").exists()

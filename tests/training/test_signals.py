@@ -12,18 +12,17 @@ from mdp_jax.training.signals import STATUS, Stop, StoppedError
 
 # A process that says when it is ready, and then is in one call that lasts, as a long step is. SAVING, COUNT of signals.
 LONG_STEP = """
-import os, signal, sys, time
+import ctypes, os, signal, sys, time
 from mdp_jax.training.signals import Stop
 with Stop() as stop:
     stop.saving({saving})
     print("ready", flush=True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [])
     deadline = time.monotonic() + 60
     while not stop.noted and time.monotonic() < deadline:
         time.sleep(0.01)
     print("noted", flush=True)
-    import ctypes
-    ctypes.PyDLL(None).sleep(60)  # holds Python: no handler of Python's would run
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # as in a library that never returns
+    ctypes.CDLL(None).sleep(60)
 """
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mdp_jax.configs import FinetuneDataConfig, PhotometricConfig, PretrainDataConfig
 from mdp_jax.data import images
 
 _LEVELS = np.arange(256)
@@ -29,60 +30,65 @@ def pretrain_view(
     image: np.ndarray,
     label: np.ndarray,
     rng: np.random.Generator,
-    *,
-    crop: tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    flip: float,
-    distortion: dict[str, float],
+    data: PretrainDataConfig,
+    strengths: PhotometricConfig | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One view of the pretraining (METHOD.md section 5): random resized crop, flip, photometric distortion.
 
-    `crop` height, width of the view; the rest as `random_resized_box`, `random_flip` and `photometric` take it.
-    Returns uint8 [crop, 3] and int16 [crop].
+    Args:
+      image: uint8 [H, W, 3].
+      label: int16 [H, W].
+      rng: that everything is drawn from.
+      data: of the config.
+      strengths: of the distortion; None for those of `data`.
+
+    Returns:
+      uint8 [crop, 3] and int16 [crop].
     """
-    top, left, height, width = random_resized_box(*label.shape, rng, scale=scale, ratio=ratio)
+    top, left, height, width = random_resized_box(*label.shape, rng, scale=data.scale, ratio=data.ratio)
     rows, columns = slice(top, top + height), slice(left, left + width)
-    image = images.resize_photo(image[rows, columns], *crop)
-    label = images.resize_label(label[rows, columns], *crop)
-    image, label = random_flip(image, label, rng, flip)
-    return photometric(image, rng, **distortion), label
+    image = images.resize_photo(image[rows, columns], *data.crop)
+    label = images.resize_label(label[rows, columns], *data.crop)
+    image, label = random_flip(image, label, rng, data.flip)
+    return photometric(image, rng, strengths or data.photometric), label
 
 
 def finetune_view(
-    image: np.ndarray,
-    label: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    crop: tuple[int, int],
-    scale: tuple[float, float],
-    category_ratio: float,
-    flip: float,
-    distortion: dict[str, float],
-    fill: tuple[int, int, int],
+    image: np.ndarray, label: np.ndarray, rng: np.random.Generator, data: FinetuneDataConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """One training view of MMSegmentation (METHOD.md section 6): random scale and crop, flip, distortion, padding.
 
-    The photo is scaled by a factor drawn from `scale`, and a crop of `crop` (height, width) is taken from it, as
-    `choose_box` places it. Only the crop's own pixels are resized: it is cut out of the unscaled photo in whole pixels,
-    so that the factor is exact to half a source pixel over the crop. What the scaled photo lacks of the crop is added
-    at the bottom and the right, `fill` (RGB) in the photo and -1 in the label. A crop that is enlarged is distorted
-    before, any other one after it is resized. Returns uint8 [crop, 3], int16 [crop].
+    The photo is scaled by a factor drawn from `data.scale`, and a crop of `data.crop` is taken from it, as `choose_box`
+    places it. Only the crop's own pixels are resized: it is cut out of the unscaled photo in whole pixels, so that the
+    factor is exact to half a source pixel over the crop. What the scaled photo lacks of the crop is added at the bottom
+    and the right, `data.mean` in the photo and -1 in the label. A crop that is enlarged is distorted before, any other
+    one after it is resized.
+
+    Args:
+      image: uint8 [H, W, 3].
+      label: int16 [H, W].
+      rng: that everything is drawn from.
+      data: of the config.
+
+    Returns:
+      uint8 [crop, 3] and int16 [crop].
     """
-    factor = rng.uniform(*scale)
+    crop = tuple(data.crop)
+    factor = rng.uniform(*data.scale)
     height, new_height = _extent(label.shape[0], crop[0], factor)
     width, new_width = _extent(label.shape[1], crop[1], factor)
-    top, left = choose_box(label, (height, width), rng, category_ratio)
+    top, left = choose_box(label, (height, width), rng, data.category_ratio)
     rows, columns = slice(top, top + height), slice(left, left + width)
-    image, label = random_flip(image[rows, columns], label[rows, columns], rng, flip)
+    image, label = random_flip(image[rows, columns], label[rows, columns], rng, data.flip)
     # The distortion of single pixels takes most of the time, so it is done where they are fewer.
     enlarged = new_height * new_width > height * width
     if enlarged:
-        image = photometric(image, rng, **distortion)
+        image = photometric(image, rng, data.photometric)
     # Bilinear also where the photo shrinks, as MMSegmentation does it: to half its size at most, with its own settings.
     image = cv2.resize(image, (new_width, new_height))
     if not enlarged:
-        image = photometric(image, rng, **distortion)
+        image = photometric(image, rng, data.photometric)
+    fill = tuple(round(value) for value in data.mean)
     return pad(image, images.resize_label(label, new_height, new_width), crop, fill)
 
 
@@ -157,15 +163,7 @@ def pad(
     return image, cv2.copyMakeBorder(label, 0, below, 0, right, cv2.BORDER_CONSTANT, value=-1)
 
 
-def photometric(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    brightness: float,
-    contrast: float,
-    saturation: float,
-    hue: float,
-) -> np.ndarray:
+def photometric(image: np.ndarray, rng: np.random.Generator, strengths: PhotometricConfig) -> np.ndarray:
     """MMSegmentation's PhotoMetricDistortion of a uint8 [H, W, 3] RGB photo.
 
     Each with probability 1/2, in this order: brightness (adds up to +-`brightness` on the 0..255 scale), contrast
@@ -176,9 +174,9 @@ def photometric(
     def draw(neutral: float, strength: float) -> float:
         return rng.uniform(neutral - strength, neutral + strength) if rng.random() < 0.5 else neutral
 
-    shift, gain = draw(0.0, brightness), draw(1.0, contrast)
+    shift, gain = draw(0.0, strengths.brightness), draw(1.0, strengths.contrast)
     contrast_first = rng.random() < 0.5
-    saturation_gain, turn = draw(1.0, saturation), round(draw(0.0, hue))
+    saturation_gain, turn = draw(1.0, strengths.saturation), round(draw(0.0, strengths.hue))
     first_gain, last_gain = (gain, 1.0) if contrast_first else (1.0, gain)
     # What has been drawn to change nothing is left out: every pass over the photo costs as much as resizing it.
     if shift != 0.0 or first_gain != 1.0:

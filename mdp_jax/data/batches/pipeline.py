@@ -5,17 +5,24 @@ begins at, and whatever the number of threads and processes.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
 
-from mdp_jax.configs import DataConfig, FinetuneConfig, FinetuneDataConfig, PretrainConfig, PretrainDataConfig
+from mdp_jax.configs import (
+    FinetuneConfig,
+    FinetuneDataConfig,
+    PhotometricConfig,
+    PretrainConfig,
+    PretrainDataConfig,
+)
 from mdp_jax.data.batches import augment, mixture, stages
 from mdp_jax.data.batches.shuffle import ShuffledEpochs
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.label_space import LabelSpace, build
 
+_NO_DISTORTION = PhotometricConfig(0.0, 0.0, 0.0, 0.0)
 _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
 
 
@@ -91,8 +98,7 @@ def pretrain_batches(
         for d, (source, ids) in enumerate(zip(sources, label_space.global_ids, strict=True))
     ]
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
-    distortion = _distortion(config.data)
-    views = functools.partial(_views, view=pretrain_view(config.data), distortion=distortion, key_view=key_view)
+    views = functools.partial(_views, data=config.data, key_view=key_view)
     samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
     batches = samples.batch(share, drop_remainder=True)
@@ -121,37 +127,9 @@ def finetune_batches(
       An iterator of batches; reading raises what the source raises.
     """
     samples = _stream(source, config.seed, 0)
-    view = functools.partial(_one_view, view=finetune_view(config.data))
-    samples = samples.random_map(view, seed=_view_seed(config.seed))
+    samples = samples.random_map(functools.partial(_one_view, data=config.data), seed=_view_seed(config.seed))
     batches = samples.batch(config.batch // process_count, drop_remainder=True)
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
-
-
-def pretrain_view(data: PretrainDataConfig) -> Callable:
-    """(image, label, generator) -> one view of the pretraining, by the config's `data` (batches/augment.py)."""
-    return functools.partial(
-        augment.pretrain_view, **_view_settings(data), scale=tuple(data.scale), ratio=tuple(data.ratio)
-    )
-
-
-def finetune_view(data: FinetuneDataConfig) -> Callable:
-    """(image, label, generator) -> one training view of fine-tuning, by the config's `data` (batches/augment.py)."""
-    return functools.partial(
-        augment.finetune_view,
-        **_view_settings(data),
-        scale=tuple(data.scale),
-        category_ratio=data.category_ratio,
-        fill=tuple(round(value) for value in data.mean),
-    )
-
-
-def _view_settings(data: DataConfig) -> dict:
-    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": _distortion(data)}
-
-
-def _distortion(data: DataConfig) -> dict[str, float]:
-    strengths = data.photometric
-    return {key: getattr(strengths, key) for key in ("brightness", "contrast", "saturation", "hue")}
 
 
 def _view_seed(seed: int) -> int:
@@ -170,14 +148,14 @@ def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
     return {**sample, "dataset": np.int32(dataset), "ids": ids}
 
 
-def _views(sample: dict, rng: np.random.Generator, view, distortion: dict[str, float], key_view: bool) -> dict:
+def _views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key_view: bool) -> dict:
     photo = sample["image"], sample["label"]
     if key_view and len(sample["ids"]) == 1:
         # The pixels of an unlabelled photo are labelled by their own embeddings in the key view (METHOD.md section 7).
-        image, label = view(*photo, rng, distortion=dict.fromkeys(distortion, 0.0))
-        found = [(augment.photometric(image, rng, **distortion), label) for _ in range(2)]
+        image, label = augment.pretrain_view(*photo, rng, data, _NO_DISTORTION)
+        found = [(augment.photometric(image, rng, data.photometric), label) for _ in range(2)]
     else:
-        found = [view(*photo, rng) for _ in range(1 + key_view)]
+        found = [augment.pretrain_view(*photo, rng, data) for _ in range(1 + key_view)]
     views = {"dataset": sample["dataset"]}
     for prefix, (image, label) in zip(("", "key_"), found, strict=False):
         # Label -1 takes the last of the ids.
@@ -185,8 +163,8 @@ def _views(sample: dict, rng: np.random.Generator, view, distortion: dict[str, f
     return views
 
 
-def _one_view(sample: dict, rng: np.random.Generator, view) -> dict:
-    image, label = view(sample["image"], sample["label"], rng)
+def _one_view(sample: dict, rng: np.random.Generator, data: FinetuneDataConfig) -> dict:
+    image, label = augment.finetune_view(sample["image"], sample["label"], rng, data)
     return {"image": image, "label": label}
 
 
