@@ -10,3 +10,4 @@ DECODERS: dict[str, Decoder] = {
     "deeplabv3plus": deeplabv3plus.DECODER,
     "identity": identity.DECODER,
 }
+NO_DECODER = "identity"  # the head stands on the backbone

@@ -22,6 +22,7 @@ from mdp_jax.evaluation import discriminant, loaded, workdirs
 from mdp_jax.evaluation.discriminant import Statistics
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.evaluation.scoring import score
+from mdp_jax.models.registry import NO_DECODER
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import workdir
 from mdp_jax.training.state import FinetuneState
@@ -116,8 +117,8 @@ def adopt(
     if not shrinkage > 0:
         raise UserError(f"--shrinkage {shrinkage}: expected more than 0")
     folder = expanded(folder)
-    with workdir.held(folder):
-        return _adopt(checkpoint, config, folder, layer, head, shrinkage, frequencies)
+    with workdir.Held(folder) as hold:
+        return _adopt(checkpoint, config, folder, layer, head, shrinkage, frequencies, hold)
 
 
 def _adopt(
@@ -128,6 +129,7 @@ def _adopt(
     head: str,
     shrinkage: float,
     frequencies: bool,
+    hold: workdir.Held,
 ) -> Adopted:
     if (folder / "config.json").exists():
         raise UserError(f"--workdir {folder}: holds a run; expected a new folder")
@@ -144,6 +146,7 @@ def _adopt(
     adopted = _config_of(config, net, data, layer, os.fspath(checkpoint))
     workdir.require_free_or_same(folder, adopted, label_space)
     state = _state_of(net, linear, layer)
+    hold.keep()
     workdir.start(folder, adopted, label_space)
     checkpoints = workdir.checkpoints(folder, configs.typed_finetune(adopted))
     meta = {
@@ -165,7 +168,7 @@ _TEMPERATURE = configs.MethodConfig().temperature
 def _config_of(config: ConfigDict, net: loaded.Network, data: configs.DataConfig, layer: str, init: str) -> ConfigDict:
     """The fine-tuning config whose network is the adopted one."""
     made = config.copy_and_resolve_references()
-    decoder = net.model.decoder if layer == "decoder" else configs.DecoderConfig(name="identity")
+    decoder = net.model.decoder if layer == "decoder" else configs.DecoderConfig(name=NO_DECODER)
     model = {field.name: getattr(net.model, field.name) for field in dataclasses.fields(configs.ModelConfig)}
     with made.unlocked():
         made.init = init
