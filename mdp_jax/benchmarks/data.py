@@ -102,7 +102,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
 
 
 def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     mesh = sharding.make_mesh(config.devices)  # starts JAX, whose own threads stay on all cores
     (checks.pretraining if "sources" in config else checks.finetuning)(config, mesh.size)
     opened = [

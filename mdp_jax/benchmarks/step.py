@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
 
 
 def _mesh(config: ConfigDict) -> jax.sharding.Mesh:
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     mesh = sharding.make_mesh(config.devices, config.fsdp)
     programs.check(config, mesh.size)
     return mesh

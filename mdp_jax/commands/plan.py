@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     jax.config.update("jax_platforms", "cpu")
     # A program for devices that are not here can be written to the cache, and not be read from it.
     jax.config.update("jax_enable_compilation_cache", False)
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     cases = _cases(args, config)
     rows = PARTS[args.part](cases, args.quick)
     console().print(for_terminal(_table(rows)))

@@ -48,7 +48,7 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
 
 
 def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dict:
-    runtime.set_precision(untyped.model)
+    runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.finetuning(untyped, mesh.size)
     config = configs.typed(untyped)

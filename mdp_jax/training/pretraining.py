@@ -58,7 +58,7 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
 
 
 def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> None:
-    runtime.set_precision(untyped.model)
+    runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
     config = configs.typed(untyped)
