@@ -76,7 +76,9 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     config = config_files.apply_overrides(config, list(overrides))
     checks.reading(config)
     label_space = LabelSpace.load(folder / "label_space.json")
-    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)  # float64 weights would be read as float32, and fail their checksums
+    runtime.set_precision(
+        config.model.compute_dtype, config.model.param_dtype
+    )  # float64 weights would be read as float32, and fail their checksums
     saved = checkpoints.load(folder)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
     variables = {name: saved.state[name] for name in ("params", "batch_stats", "memory") if name in saved.state}
