@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax.configs import as_config_dict
 from mdp_jax.data.kinds import listing
-from mdp_jax.data.kinds.classes import numbered, released
+from mdp_jax.data.kinds.classes import colours, numbered, released
 from mdp_jax.data.kinds.files import FileSource
 from mdp_jax.data.kinds.kind import Kind, RootedConfig
 
@@ -93,6 +93,6 @@ KIND = Kind(
     config_type=CityscapesConfig,
     source=CityscapesSource,
     has_masks_on_disk=True,
-    mask_colours=lambda: released("cityscapes").palette,
+    mask_colours=lambda: colours("cityscapes"),
     official_archives={"leftImg8bit_trainvaltest.zip": "", "gtFine_trainvaltest.zip": ""},
 )

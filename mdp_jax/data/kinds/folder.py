@@ -56,7 +56,7 @@ class FolderSource(FileSource):
 
 
 class FolderPhotos(PhotoSource):
-    """Photos of one split without labels, in the order of their names; of the layout there need be no more."""
+    """Photos of one split without labels, in the order of their names; masks and classes.txt need not exist."""
 
     def __init__(self, config: FolderConfig, data_dir: str, split: str):
         """Opens one split; reads no photo yet.

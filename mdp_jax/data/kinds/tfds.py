@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -33,14 +35,14 @@ class TfdsConfig(RootedConfig):
 class TfdsSource:
     """The samples of one split.
 
-    A Source (kinds/kind.py) with the classes that the config names; labels are the mask's values less `label_offset`,
-    -1 where the mask holds one of `ignore`. Photos are not turned as their EXIF orientation says, since TensorFlow does
-    not do so either. Reading a sample raises UserError where the record is damaged, where mask and photo differ in
-    size, and where a mask's value is no class.
+    A Source (kinds/kind.py) with the classes that the config names. Labels are the mask's values minus `label_offset`,
+    -1 where the mask holds one of `ignore`. Photos are not turned by their EXIF orientation, since TensorFlow does not
+    turn them either. Reading a sample raises UserError where the record is damaged, where mask and photo differ in
+    size, and where a mask's value is not a class.
     """
 
-    palette = None
-    passed_over = ()
+    palette: np.ndarray | None = None
+    passed_over: Sequence[str] = ()
     content = ""
 
     def __init__(self, config: TfdsConfig, data_dir: str, split: str):
@@ -52,8 +54,8 @@ class TfdsSource:
           split: "train" or "val".
 
         Raises:
-          UserError: the config has no classes or no such split, or the set is not there, not prepared as ArrayRecords
-            or without such photos and masks.
+          UserError: the config has no classes or no such split, or the set is missing, not prepared as ArrayRecords or
+            has no such photos and masks.
         """
         self.name = config.name
         self._table = _table(config)
@@ -67,7 +69,7 @@ class TfdsSource:
         self._records = self._open(config.tfds_name, str(folder), names[split])
         self._split = names[split]
 
-    def _open(self, tfds_name: str, folder: str, split: str):
+    def _open(self, tfds_name: str, folder: str, split: str) -> Sequence[Any]:
         import tensorflow_datasets as tfds
 
         asked = f"tfds.builder({tfds_name!r}, data_dir={folder!r}, file_format='array_record')"
