@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         segmenters = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
     else:
         datasets, segmenters = [config.dataset], [network.segmenter(config.model, len(run.classes))]
-    shown = views.of_arguments(args, config)
+    shown = views.of_arguments(args, config.data)
     opened = [
         sources.open_source(d, config.data, config.data_dir, args.split, config.seed, scored=True) for d in datasets
     ]

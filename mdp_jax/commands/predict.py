@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             pass
     run = workdirs.load(args.checkpoint, overrides, pretraining=False)
     config, classes = run.config, run.classes
-    shown = views.of_arguments(args, config)
+    shown = views.of_arguments(args, config.data)
     if len(classes) > MOST_CLASSES:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
