@@ -6,6 +6,7 @@ import importlib
 import io
 import sys
 import traceback
+from typing import NoReturn
 
 from mdp_jax import runtime
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
@@ -29,7 +30,7 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
@@ -50,8 +51,8 @@ def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]
         if not word.startswith("--config."):
             others.append(word)
             continue
-        key, equals, value = word.removeprefix("--config.").partition("=")
-        value = value if equals else next(words, None)
+        key, equals, text = word.removeprefix("--config.").partition("=")
+        value = text if equals else next(words, None)
         if value is None:
             raise UserError(f"{word}: expected a value, as in {word}=VALUE")
         overrides.append((key, value))

@@ -130,11 +130,9 @@ def _alone(ours: _Side, theirs: _Side | None, seconds: float, progress: Progress
     rows = []
     for done, name in enumerate(ours.parts):
         progress.update(done)
-        rates = [
-            None if side is None or name not in side.parts else side.parts[name].rate(seconds)
-            for side in (ours, theirs)
-        ]
-        rows.append(Row(f"data: {name}", *rates))
+        own = ours.parts[name].rate(seconds)
+        other = theirs.parts[name].rate(seconds) if theirs and name in theirs.parts else None
+        rows.append(Row(f"data: {name}", own, other))
     progress.update(len(ours.parts))
     return rows
 
@@ -143,8 +141,10 @@ def _together(ours: _Side, theirs: _Side | None, seconds: float, batch: int) -> 
     streams = {name: side.stream for name, side in (("ours", ours), ("theirs", theirs)) if side}
     rates = results_per_second(streams, seconds)
     cases = ("data: all together", "data: all together, by processor time")
-    pairs = [[None if name not in rates else batch * rates[name][k] for name in ("ours", "theirs")] for k in range(2)]
-    return [Row(case, *pair) for case, pair in zip(cases, pairs, strict=True)]
+    return [
+        Row(case, batch * rates["ours"][k], batch * rates["theirs"][k] if "theirs" in rates else None)
+        for k, case in enumerate(cases)
+    ]
 
 
 def _spread(opened: list) -> list[tuple]:
@@ -165,7 +165,7 @@ def _views(config: ConfigDict) -> int:
     return 1 + ("sources" in config and OBJECTIVES[config.objective].two_views)
 
 
-def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: list) -> _Side:
+def _ours(config: ConfigDict, opened: list, mesh: jax.sharding.Mesh, samples: list[tuple], files: list) -> _Side:
     """Each part of the pipeline by itself, a photo or a batch at a time, and all of it."""
     if "sources" in config:
         view, space = pipeline.pretrain_view(config.data), label_spaces.build(opened, config.label_space)

@@ -130,9 +130,9 @@ def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> 
     if not programs.is_pretraining(config):
         return view("")
     own = view("") | {
-        "mix_kind": np.int32([1, 0, 2, 0])[np.arange(pairs) % 4],
+        "mix_kind": np.array([1, 0, 2, 0], np.int32)[np.arange(pairs) % 4],
         "lam": rng.random(pairs, dtype=np.float32),
-        "box": np.tile(np.int32([height // 4, width // 4, height, width // 2]), (pairs, 1)),
+        "box": np.tile(np.array([height // 4, width // 4, height, width // 2], np.int32), (pairs, 1)),
         "dataset": np.zeros(config.batch, np.int32),
     }
     return own | view("key_") if OBJECTIVES[config.objective].two_views else own
@@ -144,16 +144,18 @@ def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
     return Bank(vectors, jnp.ones(classes, jnp.int32))
 
 
-def _ours(config: ConfigDict, space: LabelSpace, mesh, batch: dict, bank: Bank | None) -> Callable[[], object]:
+def _ours(
+    config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch: dict, bank: Bank | None
+) -> Callable[[], object]:
     if programs.is_pretraining(config):
-        program = training.pretraining(configs.typed(config), mesh, space, _SAMPLES)
+        program = training.pretraining(configs.typed_pretrain(config), mesh, space, _SAMPLES)
         state = program.make()
         if OBJECTIVES[config.objective].bank:
             empty, shardings = state.memory["bank"], program.shardings.memory["bank"]
             bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, empty)
             state = state.replace(memory=state.memory | {"bank": jax.device_put(bank, shardings)})
     else:
-        program = training.finetuning(configs.typed(config), mesh, space.num_classes)
+        program = training.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
         state = program.make()
     step = program.step
     batch = sharding.to_devices(batch, mesh)
@@ -189,8 +191,11 @@ def _theirs(config: ConfigDict, space: LabelSpace, batch: dict, bank: Bank | Non
     from mdp_jax.parity import torch_speed
 
     device = torch_speed.device_beside(jax.default_backend())
+    assert device is not None  # `comparable` said so
     torch_speed.use_all_threads()
+    loop: torch_speed.Pretraining | torch_speed.Finetuning
     if programs.is_pretraining(config):
+        assert bank is not None  # its network has a projection
         own_bank = torch_speed.make_bank(np.array(bank.vectors), np.array(bank.images_seen), device)
         loop = torch_speed.Pretraining(config, own_bank, device)
     else:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import types
 
 from rich.table import Table
 from rich.text import Text
@@ -36,13 +37,14 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     console().print(table(rows))
     for number, cause in enumerate(_causes(rows), start=1):
         print(f"[{number}] {cause}")
-    write_json(path, [row.columns() for row in rows])
+    if path:
+        write_json(path, [row.columns() for row in rows])
     wrong = sum(not row.ok for row in rows)
-    print(f"{len(rows)} rows, {wrong} out of tolerance ({path})")
+    print(f"{len(rows)} rows, {wrong} out of tolerance" + (f" ({path})" if path else ""))
     return 1 if wrong else 0
 
 
-def _comparison():
+def _comparison() -> types.ModuleType:
     try:
         importlib.import_module("mdp_jax.parity.comparison_torch")
     except ModuleNotFoundError as error:
@@ -56,7 +58,7 @@ def _causes(rows: list) -> list[str]:
     return list(dict.fromkeys(row.cause for row in rows if row.cause))
 
 
-def _cell(value) -> Text:
+def _cell(value: str | float | bool | None) -> Text:
     if isinstance(value, bool):
         return Text("yes" if value else "NO", style="" if value else "bold red")
     if value is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
@@ -116,14 +117,14 @@ def from_workdir(folder: str) -> Weights:
         if key not in state
     ]
     notes = [_network_note(config)]
-    classes = ()
+    classes: tuple[str, ...] = ()
     if "dataset" in config:
         classes = label_space.datasets[0][1]
         notes.append(f"classes in order: {', '.join(classes)}")
     return Weights(config.model, state, {key: key for key in state}, skipped, notes, classes)
 
 
-def _network_note(config) -> str:
+def _network_note(config: ConfigDict) -> str:
     model, decoder = config.model, config.model.decoder
     return (
         f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g} at output stride "
@@ -173,9 +174,11 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
       UserError: backbone or decoder have no names in that layout.
     """
     modules = layouts.modules_for(weights.model, layout, weights.alone)
-    state, leaves = {}, []
+    state: dict[str, np.ndarray] = {}
+    leaves = []
     for ours in sorted(weights.state, key=_natural):
         theirs, array = layouts.rename(ours, modules), weights.state[ours]
+        assert theirs is not None, ours  # the layout has names for all parts
         state[theirs] = array
         leaves.append(Leaf(weights.names[ours], array.shape, "loaded", theirs))
         if theirs.endswith(".running_var"):
@@ -187,8 +190,9 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
 def _missing(weights: Weights, modules: dict, state: dict, layout: str) -> list[tuple[str, str]]:
     """What the other library's model has beside the state dict."""
     if weights.alone:
-        only_theirs = names_of(weights.model.backbone).ONLY_THEIRS
-        return [(key, "classifier of whole images") for key in only_theirs.get(layout, ())]
+        names = names_of(weights.model.backbone)
+        only_theirs = names.ONLY_THEIRS.get(layout, ()) if names else ()
+        return [(key, "classifier of whole images") for key in only_theirs]
     keys = [f"{modules['classifier.conv']}.{leaf}" for leaf in ("weight", "bias")]
     return [(key, "classifier of pixels; IN has none") for key in keys if key not in state]
 

@@ -3,7 +3,9 @@
 import argparse
 import importlib
 import inspect
+import types
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -29,14 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_when_used(parser: argparse.ArgumentParser, name: str) -> None:
     parse = parser.parse_known_args
 
-    def add_and_parse(*args, **kwargs):
+    def add_and_parse(*args: Any, **kwargs: Any) -> Any:
         _module(name).add_arguments(parser)
         return parse(*args, **kwargs)
 
-    parser.parse_known_args = add_and_parse
+    # The class of the parser is that of the one above it, which the caller makes.
+    parser.parse_known_args = add_and_parse  # type: ignore[method-assign]
 
 
-def _module(name: str):
+def _module(name: str) -> types.ModuleType:
     return importlib.import_module(f"mdp_jax.commands.data_{name}")
 
 

@@ -2,12 +2,16 @@
 
 import argparse
 import pathlib
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.data import sources
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
-from mdp_jax.evaluation.inference import Evaluator
+from mdp_jax.evaluation.inference import Evaluator, Segmenter
 from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.models import network
@@ -50,7 +54,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if run.pretraining:
         of_name = {source.name: source for source in config.sources}
         datasets = [of_name[name] for name, _ in run.label_space.datasets]
-        segmenters = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
+        segmenters: list[Segmenter] = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
     else:
         datasets, segmenters = [config.dataset], [network.segmenter(config.model, len(run.classes))]
     shown = views.of_arguments(args, config.data)
@@ -66,7 +70,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
 
 
-def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> dict:
+def _score(
+    source: Source, segmenter: Segmenter, config: ConfigDict, variables: dict, split: str, shown: views.Views
+) -> dict:
     """The scores of one dataset, printed as a table."""
     evaluator = Evaluator(
         segmenter,
@@ -83,7 +89,7 @@ def _score(source, segmenter, config, variables: dict, split: str, shown: views.
     return scores
 
 
-def require_classes(source, classes: tuple[str, ...], where: str) -> None:
+def require_classes(source: Source, classes: tuple[str, ...], where: str) -> None:
     """Checks that a source has the classes that a network was trained on.
 
     Raises:
@@ -95,7 +101,7 @@ def require_classes(source, classes: tuple[str, ...], where: str) -> None:
             raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
 
 
-def _report_to(progress: Progress, photos: int):
+def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:
     """A callback for Evaluator that updates a bar every time, but prints no more than ten lines to a file."""
     tenths = 0
 

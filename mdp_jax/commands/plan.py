@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands.arguments import json_file, whole_number
-from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.planning import loss_memory, programs, steps, topologies
 from mdp_jax.planning.collectives import KINDS
@@ -86,8 +85,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         print(f"columns as rows: {path}")
 
 
-def _cases(args: argparse.Namespace, config: ConfigDict) -> list[tuple[str, ConfigDict, LabelSpace]]:
-    """(topology, config with the global batch, label space) of each column, checked."""
+def _cases(args: argparse.Namespace, config: ConfigDict) -> list[programs.Case]:
+    """What each column is of, checked."""
     spaces = [programs.label_space(config, classes) for classes in args.classes or [None]]
     cases = []
     for topology in args.topology:
@@ -96,7 +95,7 @@ def _cases(args: argparse.Namespace, config: ConfigDict) -> list[tuple[str, Conf
         for batch, space in itertools.product(batches, spaces):
             case = programs.with_batch(config, batch)
             programs.check(case, chips)
-            cases.append((topology, case, space))
+            cases.append(programs.Case(topology, case, space))
     return cases
 
 

@@ -64,8 +64,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     with Progress(len(args.images), unit="photo") as progress:
         for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
             image = images.read_photo(photo)
-            size = images.short_side_size(*image.shape[:2], config.data.short_side)
-            label = predictor(run.variables, images.resize_photo(image, *size), image.shape[:2])
+            height, width, _ = image.shape
+            size = images.short_side_size(height, width, config.data.short_side)
+            label = predictor(run.variables, images.resize_photo(image, *size), (height, width))
             write_picture(label_file, label.astype(np.uint8))
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes)[:MOST_PIXELS, :MOST_PIXELS]

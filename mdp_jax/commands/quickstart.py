@@ -79,7 +79,7 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
     history = {name: read_metrics(folder_of) for name, (_, folder_of) in best.items()}
     mean_iou = {name: runs.series(rows, "val_mIoU")["val_mIoU"] for name, rows in history.items()}
     losses = {name: runs.series(rows, "loss")["loss"] for name, rows in history.items()}
-    predictors, photos = {}, None
+    predictors: dict[str, runs.Label] = {}
     for name in ("scratch", "pretrained"):
         run = workdirs.load(best[name][1])
         config, normalise = run.config, Normalise.of(run.config.data, run.config.model.compute_dtype)
@@ -89,7 +89,9 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
     grid = figures.prediction_grid(runs.prediction_rows(photos, predictors), photos.classes)
     pretrained = workdirs.load(folder / "pretrain")
     label_space = pretrained.label_space
-    bank = OBJECTIVES[pretrained.config.objective].bank(pretrained.variables["memory"])
+    bank_of = OBJECTIVES[pretrained.config.objective].bank
+    assert bank_of is not None  # the quickstart's objective has prototypes
+    bank = bank_of(pretrained.variables["memory"])
     pretraining = runs.series(read_metrics(folder / "pretrain"), "loss", "prototype_loss")
     return [
         Section(

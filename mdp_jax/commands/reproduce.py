@@ -90,7 +90,8 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     own = scores_of([run for run in all_seeds if run.name not in names], folder)
     if docs:
         score_files.require_kept(
-            pages.docs_file(docs, suite.name, "-scores.json"), {*known, *own, *((run.cell, run.seed) for run in chosen)}
+            pages.docs_file(docs, suite.name, "-scores.json"),
+            {*known, *own, *((run.cell, run.seed) for run in chosen if run.cell)},
         )
     try:
         failures = _carry_out(chosen, args, folder) if not args.results else {}
@@ -153,7 +154,7 @@ def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:
     caption = f"{len(chosen)} runs"
     hours = [_hours(suite, run) for run in chosen]
     if suite.hours:
-        caption += f", {sum(hours):.0f} hours of one {suite.device}"
+        caption += f", {sum(hour for hour in hours if hour is not None):.0f} hours of one {suite.device}"
     rows = [[run.name, run.part, of] for run, of in zip(chosen, hours, strict=True)]
     console(stderr=True).print(for_terminal(Table(["run", "part", "device hours"], rows, caption)))
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -132,7 +133,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        def note(number, frame):
+        def note(number: int, frame: types.FrameType | None) -> None:
             del frame
             self._signal = self._signal or number
 

@@ -38,6 +38,9 @@ Ablations are measured in the same way, and nothing is claimed of them. All runs
 _SCORES = "mIoU by pretraining and target; lines: means over the seeds that are there, numbers: these seeds."
 
 
+Rows = list[list[str | int | float | None]]
+
+
 def markdown_table(table: Table) -> str:
     """A table in Markdown, without its caption; numbers to the right."""
 
@@ -55,16 +58,16 @@ def _side(cells: tuple[Cell, ...]) -> str:
 
 def outcomes_table(outcomes: Sequence[Outcome], caption: str = "") -> Table:
     """One row for each claim or ablation."""
-    rows = []
+    rows: Rows = []
     for outcome in outcomes:
-        row = [outcome.contrast.key, *outcome.found, len(outcome.seeds), outcome.verdict]
-        rows.append([*row, len(outcome.missing) or None])
+        count, missing = len(outcome.seeds), len(outcome.missing) or None
+        rows.append([outcome.contrast.key, *outcome.found, count, outcome.verdict, missing])
     return Table(["claim", "difference", "low", "high", "seeds", "verdict", "missing"], rows, caption)
 
 
 def outcome_table(outcome: Outcome) -> Table:
     """Both sides and the difference for each seed, and their means."""
-    rows = [
+    rows: Rows = [
         [str(seed), *values]
         for seed, *values in zip(outcome.seeds, outcome.left, outcome.right, outcome.differences, strict=True)
     ]
@@ -76,7 +79,8 @@ def outcome_table(outcome: Outcome) -> Table:
 
 def scores_table(results: Results, caption: str = "") -> Table:
     """Mean, standard deviation and number of runs of every pretraining on every target that it was fine-tuned on."""
-    suite, rows = results.suite, []
+    suite = results.suite
+    rows: Rows = []
     for target in suite.targets:
         for row in suite.pretrainings:
             cell = (row.name, target.name)
@@ -99,14 +103,14 @@ def claims_of(suite: Suite) -> str:
 
     parts = [f"## {suite.name}\n\n{suite.what}"]
     for heading, contrasts in (("Claims", suite.claims), ("Ablations", suite.ablations)):
-        rows = [
+        rows: Rows = [
             [row.key, row.sentence, _side(row.left), _side(row.right), row.kind, len(suite.seeds_of(row))]
             for row in contrasts
         ]
         if rows or heading == "Claims":
             table = Table(["key", "sentence", "left", "right", "kind", "seeds"], rows)
             parts += [f"### {heading}\n\n{markdown_table(table)}", *_notes(contrasts)]
-    pretrainings = [
+    pretrainings: Rows = [
         [row.name, row.what, code(row.config), values(row.overrides), row.init or "–", row.seeds]
         for row in suite.pretrainings
     ]

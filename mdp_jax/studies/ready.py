@@ -28,7 +28,9 @@ def require_ready(runs: Iterable[Run]) -> Photos:
     Raises:
       UserError: naming the first value or folder that cannot be.
     """
-    checked, opened, by_name, photos = set(), set(), {}, {}
+    checked, opened = set(), set()
+    by_name: dict[str, tuple[Run, ConfigDict]] = {}
+    photos: dict[str, Mapping[str, int | str]] = {}
     for run in runs:
         config = run.resolved()
         by_name[run.name] = (run, config)

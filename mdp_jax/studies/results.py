@@ -50,10 +50,12 @@ def scores_of(runs: Sequence[Run], folder: pathlib.Path, unusable: dict[str, str
     Raises:
       UserError: scores that cannot be used.
     """
-    found = {}
+    found: dict[tuple[Cell, int], float] = {}
     for run in runs:
+        if run.cell is None:
+            continue
         try:
-            value = score(run, folder) if run.cell else None
+            value = score(run, folder)
         except UserError as error:
             if unusable is None:
                 raise
@@ -147,7 +149,7 @@ def collect(
     scores = dict(scores_of([run for run in runs if run.name not in failed], folder))
     own, known = len(scores), known or {}
     for run in runs:
-        if (run.cell, run.seed) in known:
+        if run.cell and (run.cell, run.seed) in known:
             scores.setdefault((run.cell, run.seed), known[run.cell, run.seed])
     missing = tuple(run.name for run in runs if run.cell and (run.cell, run.seed) not in scores)
     outcomes = tuple(judge(suite, contrast, scores, most) for contrast in suite.contrasts)

@@ -47,8 +47,8 @@ def write(file: pathlib.Path, runs: Sequence[Run], scores: Scores) -> None:
       scores: of its fine-tunings.
     """
     settings = _settings(runs)
-    there = [run for run in runs if (run.cell, run.seed) in scores]
-    rows = [(*run.cell, run.seed, float(scores[run.cell, run.seed]), settings[run.name]) for run in there]
+    there = [(run.cell, run) for run in runs if run.cell and (run.cell, run.seed) in scores]
+    rows = [(*cell, run.seed, float(scores[cell, run.seed]), settings[run.name]) for cell, run in there]
     write_json(file, [dict(zip(_KEYS, row, strict=True)) for row in rows])
 
 
@@ -125,7 +125,7 @@ def _rows(file: pathlib.Path) -> list[dict]:
     return rows
 
 
-def _is_row(row) -> bool:
+def _is_row(row: object) -> bool:
     if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in _KEYS.items()):
         return False
     return 0 <= row["mIoU"] <= 100  # which NaN is not

@@ -63,4 +63,4 @@ def verdict(kind: str, found: Interval) -> str | None:
     """
     if kind == MEASURED:
         return None
-    return UNDECIDED if found.low is None else _RULES[kind](found.low, found.high)
+    return UNDECIDED if found.low is None or found.high is None else _RULES[kind](found.low, found.high)

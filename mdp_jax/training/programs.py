@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import optax
 from jax.sharding import Mesh
 
@@ -39,7 +40,7 @@ class Program(NamedTuple):
     network: Network
     make: Callable[[], Any]
     shardings: Any
-    step: Callable[[Any, dict], tuple[Any, dict]]
+    step: jax.stages.Wrapped
     schedule: optax.Schedule
     init_memory: Callable[[dict, dict], dict] | None = None
 

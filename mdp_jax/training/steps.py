@@ -38,7 +38,7 @@ def traced_once(step: Callable) -> Callable:
     return wrapped
 
 
-def jitted(step: Callable, shardings: Any, mesh: Mesh) -> Callable:
+def jitted(step: Callable, shardings: Any, mesh: Mesh) -> jax.stages.Wrapped:
     """Jits a step (state, batch) -> (state, metrics); the state is donated and keeps its shardings.
 
     Args:

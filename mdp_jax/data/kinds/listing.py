@@ -13,9 +13,9 @@ from mdp_jax.errors import UserError
 _SHOWN = 8  # entries of a directory that an error lists
 _CITIES = "expected one for each city"
 # Ends of names of pictures, whether a kind reads them or not.
-_IMAGES = frozenset(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .jxl .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
+_OF_JPEG = (".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl")
+_OF_NETPBM = (".pbm", ".pgm", ".pnm", ".ppm")
+_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".png", ".tif", ".tiff", ".webp", *_OF_JPEG, *_OF_NETPBM)
 
 
 def folder_of(root: str, data_dir: str, name: str) -> pathlib.Path:
