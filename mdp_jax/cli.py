@@ -60,10 +60,16 @@ def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one part; returns its exit status.
+    """Runs one part.
+
+    Args:
+      arguments: words of the command line, without `mdp`.
+
+    Returns:
+      Exit status.
 
     Raises:
-      UserError: wrong use or bad data.
+      UserError: an argument is wrong, or data are bad.
       NonFiniteError: training stopped on a value that is not finite.
       PreemptedError: training was told to stop.
     """
@@ -80,6 +86,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mdp` command.
 
     Exit status: 0 done, 2 wrong use, bad data or a full disk, 3 non-finite loss, 143 told to stop, after a checkpoint.
+
+    Args:
+      arguments: words of the command line, without `mdp`; those of this process where None.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter ends no run

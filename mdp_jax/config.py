@@ -186,7 +186,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: dict) -> ConfigDict:
-    """The locked ConfigDict of a `config.json`."""
+    """Makes the locked ConfigDict of a `config.json`.
+
+    Args:
+      values: what the file holds.
+    """
 
     def rich(value: Any) -> Any:
         if isinstance(value, dict):
@@ -227,7 +231,11 @@ def load_json(path: pathlib.Path) -> ConfigDict:
 
 
 def free_keys(config: Config) -> set[str]:
-    """The dotted keys that do not change what a run computes: those declared with `free`."""
+    """The dotted keys that do not change what a run computes: those declared with `free`.
+
+    Args:
+      config: complete, in either form.
+    """
     values, loop = to_dict(config), loop_of(config)
     return schema.flat(loop, values).keys() - schema.flat(loop, values, without=("free",)).keys()
 

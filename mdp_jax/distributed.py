@@ -182,7 +182,11 @@ def total(counts: np.ndarray) -> np.ndarray:
 
 
 def from_main(value: int) -> int:
-    """The value (of 32 bits) that process 0 has."""
+    """Gives every process the value of process 0.
+
+    Args:
+      value: of this process, of 32 bits.
+    """
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -59,7 +59,12 @@ class _Side(NamedTuple):
 
 
 def draw_folder(root: pathlib.Path, photos: int) -> None:
-    """Writes a dataset in the folder layout: drawn scenes of SIZE as JPEG photos, and PNG masks as VOC's are packed."""
+    """Writes a dataset in the folder layout: drawn scenes of SIZE as JPEG photos, and PNG masks packed like VOC's.
+
+    Args:
+      root: a new folder.
+      photos: number of scenes.
+    """
     (root / "images" / "train").mkdir(parents=True)
     (root / "masks" / "train").mkdir(parents=True)
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in synthetic.classes(DRAWN)))

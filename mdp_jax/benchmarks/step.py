@@ -117,7 +117,15 @@ def _name(config: ConfigDict) -> str:
 
 
 def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> dict[str, np.ndarray]:
-    """A batch as data/pipeline.py gives it, of noise; a quarter of the pairs mixed by region, a quarter by pixel."""
+    """Makes a batch of noise like those of data/batches/pipeline.py.
+
+    A quarter of the pairs is mixed by region, a quarter by pixel.
+
+    Args:
+      rng: source of all random numbers.
+      config: of either loop; `batch`, `data.crop` and the objective are read.
+      classes: C.
+    """
     size, pairs = (config.batch, *config.data.crop), config.batch // 2
     height, width = config.data.crop
 
@@ -139,7 +147,13 @@ def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> 
 
 
 def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
-    """A bank of `classes` unit vectors of `dim`, all of them seen: on an empty one the loss has nothing to do."""
+    """Makes a bank in which all classes are seen; with an empty bank the loss has nothing to compute.
+
+    Args:
+      rng: source of all random numbers.
+      classes: C.
+      dim: D.
+    """
     vectors = normalise(jnp.asarray(rng.standard_normal((classes, dim), dtype=np.float32)))
     return Bank(vectors, jnp.ones(classes, jnp.int32))
 
@@ -169,7 +183,12 @@ def _ours(
 
 
 def comparable(config: ConfigDict, devices: int) -> bool:
-    """Whether PyTorch is here and its side does the same work, on one device of the kind that JAX uses."""
+    """Whether PyTorch is installed and its side does the same work, on one device of the kind that JAX uses.
+
+    Args:
+      config: of either loop.
+      devices: number of devices of JAX's side.
+    """
     if not importlib.util.find_spec("torch") or devices > 1:
         return False
     from mdp_jax.parity import torch_speed

@@ -17,14 +17,21 @@ _TEXT = ("what", "note")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp compare`."""
+    """Adds the arguments of `mdp compare` to a parser."""
     parser.add_argument("--json", default="compare.json", metavar="FILE", help="the same rows (default compare.json)")
     parser.add_argument("--all", action="store_true", help="a row for each parameter instead of each block")
     parser.epilog = "Both sides compute on the CPU. Exit status 1 where a row is out of tolerance."
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Prints the table and writes it as JSON; returns 1 where a row is out of tolerance, otherwise 0.
+    """Prints the table and writes it as JSON.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: none are accepted.
+
+    Returns:
+      Exit status: 1 where a row is out of tolerance, otherwise 0.
 
     Raises:
       UserError: PyTorch is not installed, a config value is given, or the JSON file cannot be written.
@@ -67,7 +74,11 @@ def _cell(value: str | float | bool | None) -> Text:
 
 
 def table(rows: list) -> Table:
-    """The rows (comparison.Row) to print with rich; causes of known gaps are footnotes by their number."""
+    """Makes the table to print with rich; causes of known gaps are numbered footnotes.
+
+    Args:
+      rows: of comparison.Row, at least one.
+    """
     shown = Table(box=None, padding=(0, 1, 0, 0))
     for name in rows[0].columns():
         if name in _TEXT:

@@ -25,7 +25,7 @@ _SHOWN = 3  # files of each kind of problem, and pairs of doubles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp data check`."""
+    """Adds the arguments of `mdp data check` to a parser."""
     selection.add_arguments(parser)
     parser.add_argument("--splits", metavar="A,B", help="to be looked at (default train,val)")
     parser.add_argument("--json", metavar="FILE", help="write all that was found, every file with a problem by name")
@@ -35,10 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Looks at every photo, prints tables, warnings and problems, and writes the JSON.
+    """Opens every photo, prints tables, warnings and problems, and writes the JSON.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
 
     Raises:
-      UserError: wrong use; or training would fail on the data: why, after all has been printed.
+      UserError: an argument is wrong; or, after everything is printed, training would fail on the data.
     """
     path = json_file(args.json)
     config = selection.config_of(args, overrides)

@@ -21,7 +21,7 @@ from mdp_jax.reporting.tables import console, for_terminal, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp evaluate`."""
+    """Adds the arguments of `mdp evaluate` to a parser."""
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -42,11 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Scores a workdir's newest checkpoint, prints a table for each dataset and writes them as JSON.
+    """Scores a workdir's newest checkpoint, prints a table for each dataset and writes the scores as JSON.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text; only keys that say how photos are read.
 
     Raises:
-        UserError: no such workdir, a config value that was fixed by the training, views that cannot be, bad data, or
-            classes that are not those of the network.
+      UserError: there is no such workdir, training fixed a config value, views are impossible, data are bad, or the
+        classes are not those of the network.
     """
     run = workdirs.load(args.checkpoint, overrides)
     config = run.config
@@ -92,8 +96,13 @@ def _score(
 def require_classes(source: Source, classes: tuple[str, ...], where: str) -> None:
     """Checks that a source has the classes that a network was trained on.
 
+    Args:
+      source: the photos.
+      classes: of the network.
+      where: the workdir, for the error.
+
     Raises:
-        UserError: naming the first class that differs.
+      UserError: a class differs. The message names the first.
     """
     for index in range(max(len(source.classes), len(classes))):
         ours, theirs = (names[index] if index < len(names) else None for names in (source.classes, classes))
@@ -102,7 +111,7 @@ def require_classes(source: Source, classes: tuple[str, ...], where: str) -> Non
 
 
 def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:
-    """A callback for Evaluator that updates a bar every time, but prints no more than ten lines to a file."""
+    """A callback for Evaluator that updates a bar every time, but prints at most ten lines to a file."""
     tenths = 0
 
     def report(done: int) -> None:

@@ -20,7 +20,7 @@ _OTHER_KINDS = {steps.column(kind) for kind in KINDS if kind != "all-reduce"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp plan`."""
+    """Adds the arguments of `mdp plan` to a parser."""
     parser.add_argument(
         "--config", required=True, help="Python file with get_config(), of mdp pretrain or mdp finetune"
     )
@@ -58,9 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Prints a column for each topology, batch and number of classes, and writes them as JSON rows.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
+
     Raises:
-      UserError: no such topology, no libtpu, a config value or a batch that cannot work, datasets that are not here
-        where no number of classes is given, or a JSON file that cannot be written.
+      UserError: there is no such topology or no libtpu, a config value or a batch cannot work, datasets are missing and
+        no number of classes is given, or the JSON file cannot be written.
     """
     config = configs.apply_overrides(configs.load(args.config), overrides)
     path = json_file(args.json)

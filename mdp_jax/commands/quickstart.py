@@ -25,7 +25,7 @@ LEARNING_RATES = (0.1, 0.2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp quickstart`."""
+    """Adds the arguments of `mdp quickstart` to a parser."""
     parser.add_argument("--workdir", default="runs/quickstart", help="folder of all its runs (default runs/quickstart)")
     parser.epilog = (
         "Values set by --config.key=value hold for the pretraining and every fine-tuning; both must have them."
@@ -37,8 +37,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
     Both initial states get the same number of steps, and each the better of the same two learning rates.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text, of both loops.
+
     Raises:
-      UserError: a config value that only one of the loops has or that cannot be, or a workdir of something else.
+      UserError: only one of the loops has a config value, a value is impossible, or the workdir has something else.
     """
     began = time.perf_counter()
     folder = pathlib.Path(args.workdir)

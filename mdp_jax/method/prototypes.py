@@ -36,7 +36,12 @@ def empty_bank(num_classes: int, dim: int, dtype: DTypeLike = jnp.float32) -> Ba
 
 
 def normalise(x: jax.Array, eps: float = 1e-12) -> jax.Array:
-    """x / max(|x|, eps) over the last axis, any shape and float dtype; the gradient is finite at x = 0."""
+    """Computes x / max(|x|, eps) over the last axis; the gradient is finite at x = 0.
+
+    Args:
+      x: any shape and float dtype.
+      eps: smallest norm.
+    """
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x / jnp.sqrt(jnp.maximum(square, eps * eps))
 

@@ -188,7 +188,11 @@ def _label(random: np.random.RandomState, classes: np.ndarray) -> np.ndarray:
 
 
 def pretrain_batch(number: int) -> dict:
-    """A batch as `pretrain_batches` of mdp_jax/data/batches/pipeline.py gives them."""
+    """Makes a batch like those of `pretrain_batches` (data/batches/pipeline.py).
+
+    Args:
+      number: of the step.
+    """
     random, pairs = _random(f"batch {number}"), BATCH // 2
     kind = (np.arange(pairs) + number) % 3
     dataset = random.randint(0, 3, BATCH)
@@ -210,7 +214,11 @@ def pretrain_batch(number: int) -> dict:
 
 
 def finetune_batch(number: int) -> dict:
-    """A batch as `finetune_batches` of mdp_jax/data/batches/pipeline.py gives them."""
+    """Makes a batch like those of `finetune_batches` (data/batches/pipeline.py).
+
+    Args:
+      number: of the step.
+    """
     random = _random(f"finetune batch {number}")
     classes = np.arange(FINETUNE_CLASSES)
     return {
@@ -284,7 +292,14 @@ LABEL_MAPS = (
 
 
 def label_maps(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Truth (255 = ignore) and prediction, int [4, 20, 30], half of it right, for one of LABEL_MAPS."""
+    """Draws truth (255 = ignore) and prediction, half of which is right.
+
+    Args:
+      kind: one of LABEL_MAPS.
+
+    Returns:
+      Two arrays, int [4, 20, 30].
+    """
     random, num_classes, absent = _random(kind), EVALUATION_CLASSES, 3
     truth, prediction = random.randint(0, num_classes, (2, 4, 20, 30))
     prediction = np.where(random.uniform(size=truth.shape) < 0.5, truth, prediction)

@@ -56,7 +56,14 @@ def two_step_average(embeddings: Tensor, labels: Tensor, num_classes: int) -> di
 
 @torch.no_grad()
 def update_bank(bank: Bank, embeddings: Tensor, labels: Tensor, m_proto: float) -> Bank:
-    """Section 3: the bank after the batch; arguments as of `two_step_average`."""
+    """Section 3: the bank after the batch.
+
+    Args:
+      bank: before the batch.
+      embeddings: [B, D, h, w] unit vectors.
+      labels: int [B, h, w].
+      m_proto: weight of the old prototype, in [0, 1].
+    """
     vectors, images_seen = bank.vectors.clone(), bank.images_seen.clone()
     for c, (mean, images) in two_step_average(embeddings, labels, len(vectors)).items():
         if bank.images_seen[c] > 0:
@@ -154,7 +161,13 @@ def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method: Metho
 
 
 def cosine_with_warmup(peak: float, warmup: int, steps: int) -> list[float]:
-    """Section 5: the learning rate of every step, by torch's own schedulers; at least two steps of warm-up, or none."""
+    """Section 5: the learning rate of every step, by torch's own schedulers.
+
+    Args:
+      peak: the largest learning rate.
+      warmup: number of steps of the warm-up: 0, or at least 2.
+      steps: number of steps of the whole run.
+    """
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warmup)
     if warmup:
@@ -172,7 +185,14 @@ def cosine_with_warmup(peak: float, warmup: int, steps: int) -> list[float]:
 
 
 def poly_lr(lr: float, lr_min: float, power: float, steps: int) -> list[float]:
-    """Section 6: the learning rate of every step, by the recursion of MMEngine's PolyLR (begin 0, end `steps`)."""
+    """Section 6: the learning rate of every step, by the recursion of MMEngine's PolyLR (begin 0, end `steps`).
+
+    Args:
+      lr: the first learning rate.
+      lr_min: the last learning rate.
+      power: of the decay.
+      steps: number of steps of the whole run.
+    """
     rates = [lr]
     for i in range(1, steps):
         rates.append((rates[-1] - lr_min) * (1 - 1 / (steps - i)) ** power + lr_min)
@@ -212,7 +232,13 @@ def normalise_image(image: Tensor, data: DataConfig, dtype: torch.dtype) -> Tens
 
 
 def take_step(optimizer: torch.optim.SGD, loss: Tensor, lr: float) -> None:
-    """Gradient of the loss, then one step of the optimizer."""
+    """Computes the gradient of the loss, then takes one step of the optimizer.
+
+    Args:
+      optimizer: of the run.
+      loss: a scalar.
+      lr: learning rate of this step.
+    """
     optimizer.zero_grad()
     loss.backward()
     for group in optimizer.param_groups:
@@ -291,8 +317,14 @@ class Finetuning:
 def intersect_and_union(prediction: Tensor, label: Tensor, num_classes: int, ignore: int = 255) -> dict[str, Tensor]:
     """Section 6: pixels of each class in both maps, in either, and in each, as MMSegmentation's IoUMetric counts them.
 
-    Pixels whose truth is `ignore` are dropped from both maps; then each of the counts is a histogram with one bin for
-    each class, which passes over ids that are no class.
+    Pixels whose truth is `ignore` are dropped from both maps. Then each count is a histogram with one bin for each
+    class; ids that are no class are not counted.
+
+    Args:
+      prediction: int, any shape.
+      label: int, the same shape.
+      num_classes: C.
+      ignore: id of ignored pixels in the label.
 
     Returns:
       {"intersect", "union", "prediction", "label"}, float64 [C].

@@ -20,7 +20,14 @@ from mdp_jax.parity.torch_reference import Bank
 
 
 def device_beside(jax_platform: str) -> str | None:
-    """The name of PyTorch's device of the kind that JAX uses ("cpu", "gpu"), or None where it has none."""
+    """Names PyTorch's device of the kind that JAX uses.
+
+    Args:
+      jax_platform: "cpu", "gpu" or another.
+
+    Returns:
+      "cpu", "cuda", or None where PyTorch has no such device.
+    """
     if jax_platform == "gpu":
         return "cuda" if torch.cuda.is_available() else None
     return "cpu" if jax_platform == "cpu" else None
@@ -33,18 +40,33 @@ def use_all_threads() -> None:
 
 
 def wait(device: str) -> None:
-    """Returns when all that was asked of a device is done."""
+    """Waits until a device has finished its work.
+
+    Args:
+      device: of PyTorch.
+    """
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def tensors(arrays: dict[str, np.ndarray], device: str) -> dict[str, Tensor]:
-    """NumPy arrays on a device."""
+    """Copies NumPy arrays to a device.
+
+    Args:
+      arrays: by name.
+      device: of PyTorch.
+    """
     return {name: torch.tensor(array, device=device) for name, array in arrays.items()}
 
 
 def make_bank(vectors: np.ndarray, images_seen: np.ndarray, device: str) -> Bank:
-    """The bank of [C, D] and int [C] on a device, in float32."""
+    """Makes a bank on a device, in float32.
+
+    Args:
+      vectors: [C, D].
+      images_seen: int [C].
+      device: of PyTorch.
+    """
     return Bank(torch.tensor(vectors, dtype=torch.float32, device=device), torch.tensor(images_seen, device=device))
 
 
@@ -83,7 +105,14 @@ def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method: Metho
 
 @torch.no_grad()
 def update_bank(bank: Bank, embeddings: Tensor, labels: Tensor, m_proto: float) -> Bank:
-    """The bank after a batch (METHOD.md section 3): embeddings [B, N, D] unit vectors, labels int [B, N]."""
+    """Computes the bank after a batch (METHOD.md section 3).
+
+    Args:
+      bank: before the batch.
+      embeddings: [B, N, D] unit vectors.
+      labels: int [B, N].
+      m_proto: weight of the old prototype, in [0, 1].
+    """
     classes, (images, _, dim) = len(bank.vectors), embeddings.shape
     rows = torch.arange(images, device=labels.device)[:, None] * (classes + 1)
     ids = (torch.where(labels < 0, classes, labels) + rows).flatten()  # ignored pixels in a row of their own

@@ -55,7 +55,7 @@ def _split(name: str) -> tuple[Generation, str]:
 
 
 def generation(name: str) -> str:
-    """`v5e` of `v5e:4x4`."""
+    """The generation of a topology, such as `v5e` of `v5e:4x4`."""
     return name.partition(":")[0]
 
 

@@ -24,7 +24,11 @@ class Interval(NamedTuple):
 
 
 def interval(differences: Sequence[float]) -> Interval:
-    """Mean and two-sided 95 % Student interval: mean -+ t(n - 1) s / sqrt(n), s with n - 1 degrees of freedom."""
+    """Computes mean and two-sided 95 % Student interval: mean -+ t(n - 1) s / sqrt(n), s with n - 1 degrees of freedom.
+
+    Args:
+      differences: n of them, one for each seed.
+    """
     count = len(differences)
     if not count:
         return Interval(None, None, None)

@@ -119,7 +119,14 @@ def _require_size(path: pathlib.Path, expected: int) -> None:
 
 
 def config(name: str, root: str = "", drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
-    """What `mdp data prepare` wrote; `root` is the folder with manifest.json, prepared/NAME unless given."""
+    """Makes the config of a dataset that `mdp data prepare` wrote.
+
+    Args:
+      name: of the dataset.
+      root: the folder with manifest.json, joined to the run's data_dir unless absolute; "" = prepared/NAME.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     root = root or f"prepared/{name}"
     return as_config_dict(ArrayRecordConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
 

@@ -83,7 +83,14 @@ def _ending(found: dict[str, str], end: str) -> dict[str, str]:
 def config(
     name: str = "cityscapes", root: str = "cityscapes", drop_classes: tuple[str, ...] = (), limit: int = 0
 ) -> ConfigDict:
-    """Cityscapes with fine masks, the folder that holds leftImg8bit and gtFine: 19 classes."""
+    """Makes the config of Cityscapes with fine masks: 19 classes.
+
+    Args:
+      name: of the dataset.
+      root: the folder that holds leftImg8bit and gtFine, joined to the run's data_dir unless absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = CityscapesConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)
     return as_config_dict(found).lock()
 

@@ -68,7 +68,14 @@ class SyntheticSource:
 
 
 def config(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
-    """A built-in drawn dataset; `name` is one of its taxonomies (mdp_jax/data/drawn/scenes.py)."""
+    """Makes the config of a built-in drawn dataset.
+
+    Args:
+      name: of a taxonomy (mdp_jax/data/drawn/scenes.py).
+      images: number of training scenes.
+      val_images: number of validation scenes.
+      size: height and width in pixels.
+    """
     return as_config_dict(SyntheticConfig(name=name, images=images, val_images=val_images, size=size)).lock()
 
 

@@ -143,7 +143,17 @@ def config(
     drop_classes: tuple[str, ...] = (),
     limit: int = 0,
 ) -> ConfigDict:
-    """A set of TensorFlow Datasets with photos and masks, prepared with file_format="array_record" under `root`."""
+    """Makes the config of a set of TensorFlow Datasets that has photos and masks.
+
+    Args:
+      name: of the dataset.
+      tfds_name: NAME, NAME/CONFIG or NAME:VERSION of the set; "" = `name`.
+      classes: names of its classes, in the order of their values in the masks.
+      root: the folder in which it was prepared with file_format="array_record", joined to the run's data_dir unless
+        absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = TfdsConfig(
         name=name, tfds_name=tfds_name or name, classes=classes, root=root, drop_classes=drop_classes, limit=limit
     )

@@ -129,7 +129,15 @@ def config(
     drop_classes: tuple[str, ...] = (),
     limit: int = 0,
 ) -> ConfigDict:
-    """PASCAL VOC 2012, the folder that holds JPEGImages: 20 classes of objects and the background."""
+    """Makes the config of PASCAL VOC 2012: 20 classes of objects and the background.
+
+    Args:
+      name: of the dataset.
+      root: the folder that holds JPEGImages, joined to the run's data_dir unless absolute.
+      train_list: "train", "trainval", or "train_aug" with the masks of SBD.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = VocConfig(name=name, root=root, train_list=train_list, drop_classes=drop_classes, limit=limit)
     return as_config_dict(found).lock()
 
