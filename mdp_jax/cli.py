@@ -6,6 +6,7 @@ import importlib
 import io
 import sys
 import traceback
+from typing import NoReturn
 
 from mdp_jax import runtime
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
@@ -30,7 +31,7 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
@@ -51,8 +52,8 @@ def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]
         if not word.startswith("--config."):
             others.append(word)
             continue
-        key, equals, value = word.removeprefix("--config.").partition("=")
-        value = value if equals else next(words, None)
+        key, equals, text = word.removeprefix("--config.").partition("=")
+        value = text if equals else next(words, None)
         if value is None:
             raise UserError(f"{word}: expected a value, as in {word}=VALUE")
         overrides.append((key, value))
@@ -60,10 +61,16 @@ def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one part; returns its exit status.
+    """Runs one part.
+
+    Args:
+      arguments: words of the command line, without `mdp`.
+
+    Returns:
+      Exit status.
 
     Raises:
-      UserError: wrong use or bad data.
+      UserError: an argument is wrong, or data are bad.
       NonFiniteError: training stopped on a value that is not finite.
       PreemptedError: training was told to stop.
     """
@@ -80,6 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mdp` command.
 
     Exit status: 0 done, 2 wrong use, bad data or a full disk, 3 non-finite loss, 143 told to stop, after a checkpoint.
+
+    Args:
+      arguments: words of the command line, without `mdp`; those of this process where None.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter ends no run

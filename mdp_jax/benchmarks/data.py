@@ -59,7 +59,12 @@ class _Side(NamedTuple):
 
 
 def draw_folder(root: pathlib.Path, photos: int) -> None:
-    """Writes a dataset in the folder layout: drawn scenes of SIZE as JPEG photos, and PNG masks as VOC's are packed."""
+    """Writes a dataset in the folder layout: drawn scenes of SIZE as JPEG photos, and PNG masks packed like VOC's.
+
+    Args:
+      root: a new folder.
+      photos: number of scenes.
+    """
     (root / "images" / "train").mkdir(parents=True)
     (root / "masks" / "train").mkdir(parents=True)
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in synthetic.classes(DRAWN)))
@@ -102,7 +107,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
 
 
 def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     mesh = sharding.make_mesh(config.devices)  # starts JAX, whose own threads stay on all cores
     (checks.pretraining if "sources" in config else checks.finetuning)(config, mesh.size)
     opened = [
@@ -130,11 +135,9 @@ def _alone(ours: _Side, theirs: _Side | None, seconds: float, progress: Progress
     rows = []
     for done, name in enumerate(ours.parts):
         progress.update(done)
-        rates = [
-            None if side is None or name not in side.parts else side.parts[name].rate(seconds)
-            for side in (ours, theirs)
-        ]
-        rows.append(Row(f"data: {name}", *rates))
+        own = ours.parts[name].rate(seconds)
+        other = theirs.parts[name].rate(seconds) if theirs and name in theirs.parts else None
+        rows.append(Row(f"data: {name}", own, other))
     progress.update(len(ours.parts))
     return rows
 
@@ -143,8 +146,10 @@ def _together(ours: _Side, theirs: _Side | None, seconds: float, batch: int) -> 
     streams = {name: side.stream for name, side in (("ours", ours), ("theirs", theirs)) if side}
     rates = results_per_second(streams, seconds)
     cases = ("data: all together", "data: all together, by processor time")
-    pairs = [[None if name not in rates else batch * rates[name][k] for name in ("ours", "theirs")] for k in range(2)]
-    return [Row(case, *pair) for case, pair in zip(cases, pairs, strict=True)]
+    return [
+        Row(case, batch * rates["ours"][k], batch * rates["theirs"][k] if "theirs" in rates else None)
+        for k, case in enumerate(cases)
+    ]
 
 
 def _spread(opened: list) -> list[tuple]:
@@ -165,8 +170,9 @@ def _views(config: ConfigDict) -> int:
     return 1 + ("sources" in config and OBJECTIVES[config.objective].two_views)
 
 
-def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: list) -> _Side:
+def _ours(config: ConfigDict, opened: list, mesh: jax.sharding.Mesh, samples: list[tuple], files: list) -> _Side:
     """Each part of the pipeline by itself, a photo or a batch at a time, and all of it."""
+    view: Callable
     if "sources" in config:
         view, space = augment.pretrain_view, label_spaces.build(opened, config.label_space)
         start = functools.partial(pipeline.pretrain_batches, config, opened, space, key_view=_views(config) == 2)

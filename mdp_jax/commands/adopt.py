@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Adopts a set, prints what it was made from and says where the workdir is."""
     config = configs.apply_overrides(configs.load(args.config), overrides)
     found = adopt(args.checkpoint, config, args.workdir, args.layer, args.head, args.shrinkage, not args.no_frequencies)
-    rows = [
+    rows: list[list[str | int | float | None]] = [
         [name, int(photos), float(weight)]
         for name, photos, weight in zip(found.classes, found.photos, found.weight, strict=True)
     ]

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import types
 
 from rich.table import Table
 from rich.text import Text
@@ -16,14 +17,21 @@ _TEXT = ("what", "note")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp compare`."""
+    """Adds the arguments of `mdp compare` to a parser."""
     parser.add_argument("--json", default="compare.json", metavar="FILE", help="the same rows (default compare.json)")
     parser.add_argument("--all", action="store_true", help="a row for each parameter instead of each block")
     parser.epilog = "Both sides compute on the CPU. Exit status 1 where a row is out of tolerance."
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Prints the table and writes it as JSON; returns 1 where a row is out of tolerance, otherwise 0.
+    """Prints the table and writes it as JSON.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: none are accepted.
+
+    Returns:
+      Exit status: 1 where a row is out of tolerance, otherwise 0.
 
     Raises:
       UserError: PyTorch is not installed, a config value is given, or the JSON file cannot be written.
@@ -36,13 +44,14 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     console().print(table(rows))
     for number, cause in enumerate(_causes(rows), start=1):
         print(f"[{number}] {cause}")
-    write_json(path, [row.columns() for row in rows])
+    if path:
+        write_json(path, [row.columns() for row in rows])
     wrong = sum(not row.ok for row in rows)
-    print(f"{len(rows)} rows, {wrong} out of tolerance ({path})")
+    print(f"{len(rows)} rows, {wrong} out of tolerance" + (f" ({path})" if path else ""))
     return 1 if wrong else 0
 
 
-def _comparison():
+def _comparison() -> types.ModuleType:
     try:
         importlib.import_module("mdp_jax.parity.comparison_torch")
     except ModuleNotFoundError as error:
@@ -56,7 +65,7 @@ def _causes(rows: list) -> list[str]:
     return list(dict.fromkeys(row.cause for row in rows if row.cause))
 
 
-def _cell(value) -> Text:
+def _cell(value: str | float | bool | None) -> Text:
     if isinstance(value, bool):
         return Text("yes" if value else "NO", style="" if value else "bold red")
     if value is None:
@@ -65,7 +74,11 @@ def _cell(value) -> Text:
 
 
 def table(rows: list) -> Table:
-    """The rows (comparison.Row) to print with rich; causes of known gaps are footnotes by their number."""
+    """Makes the table to print with rich; causes of known gaps are numbered footnotes.
+
+    Args:
+      rows: of comparison.Row, at least one.
+    """
     shown = Table(box=None, padding=(0, 1, 0, 0))
     for name in rows[0].columns():
         if name in _TEXT:

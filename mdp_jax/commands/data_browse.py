@@ -30,7 +30,7 @@ _STRIPES = "Stripes are ignored pixels."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp data browse`."""
+    """Adds the arguments of `mdp data browse` to a parser."""
     selection.add_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), help="of NAME (default train)")
     parser.add_argument(
@@ -47,8 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Writes DIR/X.png and DIR/X.html; X is the last part of NAME, or the config's file name.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
+
     Raises:
-      UserError: wrong use, a wrong config, or bad data.
+      UserError: an argument or the config is wrong, or data are bad.
     """
     count = _COUNT["name" if args.config is None else "config"] if args.count is None else args.count
     if args.config is not None and args.split is not None:

@@ -2,12 +2,16 @@
 
 import argparse
 import pathlib
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.data import sources
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
-from mdp_jax.evaluation.inference import Evaluator
+from mdp_jax.evaluation.inference import Evaluator, Segmenter
 from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.models import network
@@ -17,7 +21,7 @@ from mdp_jax.reporting.tables import console, for_terminal, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp evaluate`."""
+    """Adds the arguments of `mdp evaluate` to a parser."""
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -38,11 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Scores a workdir's newest checkpoint, prints a table for each dataset and writes them as JSON.
+    """Scores a workdir's newest checkpoint, prints a table for each dataset and writes the scores as JSON.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text; only keys that say how photos are read.
 
     Raises:
-        UserError: no such workdir, a config value that was fixed by the training, views that cannot be, bad data, or
-            classes that are not those of the network.
+      UserError: there is no such workdir, training fixed a config value, views are impossible, data are bad, or the
+        classes are not those of the network.
     """
     run = workdirs.load(args.checkpoint, overrides)
     config = run.config
@@ -50,10 +58,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if run.pretraining:
         of_name = {source.name: source for source in config.sources}
         datasets = [of_name[name] for name, _ in run.label_space.datasets]
-        segmenters = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
+        segmenters: list[Segmenter] = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
     else:
         datasets, segmenters = [config.dataset], [network.segmenter(config.model, len(run.classes))]
-    shown = views.of_arguments(args, config)
+    shown = views.of_arguments(args, config.data)
     opened = [
         sources.open_source(d, config.data, config.data_dir, args.split, config.seed, scored=True) for d in datasets
     ]
@@ -66,7 +74,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
 
 
-def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> dict:
+def _score(
+    source: Source, segmenter: Segmenter, config: ConfigDict, variables: dict, split: str, shown: views.Views
+) -> dict:
     """The scores of one dataset, printed as a table."""
     evaluator = Evaluator(
         segmenter,
@@ -83,11 +93,16 @@ def _score(source, segmenter, config, variables: dict, split: str, shown: views.
     return scores
 
 
-def require_classes(source, classes: tuple[str, ...], where: str) -> None:
+def require_classes(source: Source, classes: tuple[str, ...], where: str) -> None:
     """Checks that a source has the classes that a network was trained on.
 
+    Args:
+      source: the photos.
+      classes: of the network.
+      where: the workdir, for the error.
+
     Raises:
-        UserError: naming the first class that differs.
+      UserError: a class differs. The message names the first.
     """
     for index in range(max(len(source.classes), len(classes))):
         ours, theirs = (names[index] if index < len(names) else None for names in (source.classes, classes))
@@ -95,8 +110,8 @@ def require_classes(source, classes: tuple[str, ...], where: str) -> None:
             raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
 
 
-def _report_to(progress: Progress, photos: int):
-    """A callback for Evaluator that updates a bar every time, but prints no more than ten lines to a file."""
+def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:
+    """A callback for Evaluator that updates a bar every time, but prints at most ten lines to a file."""
     tenths = 0
 
     def report(done: int) -> None:

@@ -23,7 +23,7 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp predict`."""
+    """Adds the arguments of `mdp predict` to a parser."""
     parser.add_argument("--checkpoint", required=True, help="workdir of mdp finetune")
     parser.add_argument(
         "--out", required=True, help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo"
@@ -39,9 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Labels photos with a workdir's newest checkpoint. All photos are read once before anything is written.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text; only keys that say how photos are read.
+
     Raises:
-        UserError: no such workdir, views that cannot be, a photo that cannot be read or is too large, two of one name,
-            or an output that would replace one.
+      UserError: there is no such workdir, views are impossible, a photo cannot be read or is too large, two photos have
+        the same name, or an output would replace a photo.
     """
     outputs = plan_outputs(args.images, args.out)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             pass
     run = workdirs.load(args.checkpoint, overrides, pretraining=False)
     config, classes = run.config, run.classes
-    shown = views.of_arguments(args, config)
+    shown = views.of_arguments(args, config.data)
     if len(classes) > MOST_CLASSES:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
@@ -64,8 +68,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     with Progress(len(args.images), unit="photo") as progress:
         for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
             image = images.read_photo(photo)
-            size = images.short_side_size(*image.shape[:2], config.data.short_side)
-            label = predictor(run.variables, images.resize_photo(image, *size), image.shape[:2])
+            height, width, _ = image.shape
+            size = images.short_side_size(height, width, config.data.short_side)
+            label = predictor(run.variables, images.resize_photo(image, *size), (height, width))
             write_picture(label_file, label.astype(np.uint8))
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes)[:MOST_PIXELS, :MOST_PIXELS]
@@ -82,10 +87,14 @@ def _require_readable(photo: str) -> None:
 
 
 def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """The label PNG and overlay JPEG of every photo.
+    """Names the label PNG and the overlay JPEG of every photo.
+
+    Args:
+      photos: paths.
+      out: folder of the outputs.
 
     Raises:
-        UserError: a folder, two photos of one name, or a photo that an output would replace.
+      UserError: a photo is a folder, two photos have the same name, or an output would replace a photo.
     """
     given = {pathlib.Path(photo).resolve() for photo in photos}
     taken: dict[str, str] = {}

@@ -9,5 +9,10 @@ add_arguments = configs.add_run_arguments
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Runs the part with parsed arguments and config overrides."""
+    """Runs the part.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
+    """
     pretrain(configs.of_arguments(args, overrides), args.workdir)

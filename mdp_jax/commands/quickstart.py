@@ -25,7 +25,7 @@ LEARNING_RATES = (0.1, 0.2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp quickstart`."""
+    """Adds the arguments of `mdp quickstart` to a parser."""
     parser.add_argument("--workdir", default="runs/quickstart", help="folder of all its runs (default runs/quickstart)")
     parser.epilog = (
         "Values set by --config.key=value hold for the pretraining and every fine-tuning; both must have them."
@@ -37,8 +37,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
     Both initial states get the same number of steps, and each the better of the same two learning rates.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text, of both loops.
+
     Raises:
-      UserError: a config value that only one of the loops has or that cannot be, or a workdir of something else.
+      UserError: only one of the loops has a config value, a value is impossible, or the workdir has something else.
     """
     began = time.perf_counter()
     folder = pathlib.Path(args.workdir)
@@ -79,7 +83,7 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
     history = {name: read_metrics(folder_of) for name, (_, folder_of) in best.items()}
     mean_iou = {name: runs.series(rows, "val_mIoU")["val_mIoU"] for name, rows in history.items()}
     losses = {name: runs.series(rows, "loss")["loss"] for name, rows in history.items()}
-    predictors, photos = {}, None
+    predictors: dict[str, runs.Label] = {}
     for name in ("scratch", "pretrained"):
         run = workdirs.load(best[name][1])
         config, normalise = run.config, Normalise.of(run.config.data, run.config.model.compute_dtype)
@@ -89,7 +93,9 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
     grid = figures.prediction_grid(runs.prediction_rows(photos, predictors), photos.classes)
     pretrained = workdirs.load(folder / "pretrain")
     label_space = pretrained.label_space
-    bank = OBJECTIVES[pretrained.config.objective].bank(pretrained.variables["memory"])
+    bank_of = OBJECTIVES[pretrained.config.objective].bank
+    assert bank_of is not None  # the quickstart's objective has prototypes
+    bank = bank_of(pretrained.variables["memory"])
     pretraining = runs.series(read_metrics(folder / "pretrain"), "loss", "prototype_loss")
     return [
         Section(

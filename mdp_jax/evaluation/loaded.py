@@ -5,13 +5,14 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax import runtime
-from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, typed
+from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, PretrainConfig, typed
 from mdp_jax.data import images as photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
@@ -77,7 +78,7 @@ class Network:
 
             def scores(variables: dict, seen: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
                 def logits_of(images: jax.Array) -> jax.Array:
-                    return scorer.apply(variables, normalise(images), train=False)
+                    return cast(jax.Array, scorer.apply(variables, normalise(images), train=False))
 
                 return jax.nn.softmax(class_scores(logits_of, WHOLE, seen, size), axis=-1)
 
@@ -188,8 +189,8 @@ class Network:
             return np.asarray(self._each(_one(photos, "the photo")[None], function))[0]
         if photos.ndim != 4 or photos.shape[-1] != 3 or photos.dtype != np.uint8 or 0 in photos.shape:
             raise UserError(f"photos of shape {photos.shape} and type {photos.dtype}: {_EXPECTED}")
-        size = photos.shape[1:3]
-        seen = photos_of.short_side_size(*size, self.data.short_side)
+        size = (photos.shape[1], photos.shape[2])
+        seen = photos_of.short_side_size(size[0], size[1], self.data.short_side)
         together = max(1, inference.PIXELS // max(size[0] * size[1], seen[0] * seen[1]))
         found = []
         for start in range(0, len(photos), together):
@@ -254,7 +255,7 @@ def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
     names = [name for name, _ in run.label_space.datasets]
     if dataset and dataset not in names:
         raise UserError(f"dataset={dataset!r}: {folder} was trained on {', '.join(names)}; expected one of them")
-    if not run.pretraining:
+    if not isinstance(config, PretrainConfig):
         segmenter = network.segmenter(config.model, len(run.classes))
         return Network(config.model, config.data, segmenter, segmenter, run.variables, run.classes, names)
     objective, count = OBJECTIVES[config.objective], run.label_space.num_classes
@@ -263,10 +264,11 @@ def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
     if dataset:
         index = names.index(dataset)
         ids, labels = np.array(run.label_space.global_ids[index], int), run.label_space.datasets[index][1]
-    if objective.head == "projection":
-        module = network.pixel_encoder(config.model)
-    else:
-        module = network.segmenter(config.model, count)
+    module: Module = (
+        network.pixel_encoder(config.model)
+        if objective.head == "projection"
+        else network.segmenter(config.model, count)
+    )
     prototypes = None
     if objective.bank is not None:
         bank = objective.bank(run.variables["memory"])

@@ -1,4 +1,4 @@
-"""The workdir of a run that is there: its config, its classes and its newest good weights."""
+"""Loads the workdir of a run: its config, its classes and its newest good weights."""
 
 import os
 import pathlib
@@ -25,8 +25,8 @@ class Workdir(NamedTuple):
     Attributes:
       folder: the workdir.
       config: of the run, with the overrides.
-      label_space: of its datasets, those without labels left out.
-      step: steps taken by the checkpoint.
+      label_space: of its labelled datasets.
+      step: number of steps of the checkpoint.
       variables: {"params", "batch_stats"}, and "memory" of a pretraining, as nested dicts on the first device.
     """
 
@@ -48,20 +48,27 @@ class Workdir(NamedTuple):
 
 
 def is_pretraining(workdir: str | os.PathLike) -> bool:
-    """Whether a workdir is of `mdp pretrain`; UserError where there is no config.json in it."""
+    """Whether a workdir is of `mdp pretrain`.
+
+    Args:
+      workdir: of either loop.
+
+    Raises:
+      UserError: its config.json cannot be read.
+    """
     return "sources" in config_files.load_json(pathlib.Path(workdir) / "config.json")
 
 
 def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: bool | None = None) -> Workdir:
-    """Config, label space and newest good weights of a workdir.
+    """Loads config, label space and newest good weights of a workdir.
 
     Args:
       workdir: of either loop.
-      overrides: of its config, as (dotted key, text); those of reading photos alone.
-      pretraining: which of the loops it has to be of; None = either.
+      overrides: pairs of a dotted key and a text; only keys that say how photos are read.
+      pretraining: whether it must be a workdir of pretraining, or must not; None = either.
 
     Raises:
-      UserError: not such a workdir, no checkpoint, classes that disagree, or an override that cannot be.
+      UserError: it is not such a workdir, has no checkpoint, its classes disagree, or an override is impossible.
     """
     folder = pathlib.Path(workdir)
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
@@ -76,7 +83,8 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     config = config_files.apply_overrides(config, list(overrides))
     checks.reading(config)
     label_space = LabelSpace.load(folder / "label_space.json")
-    runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
+    # Otherwise float64 weights would be read as float32, and fail their checksums.
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     saved = checkpoints.load(folder)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
     variables = {name: saved.state[name] for name in ("params", "batch_stats", "memory") if name in saved.state}

@@ -9,7 +9,11 @@ from mdp_jax.objectives.objective import Functions, Setting
 
 
 def functions(setting: Setting) -> Functions:
-    """Those of the method without sparse coding."""
+    """Makes the method without sparse coding.
+
+    Args:
+      setting: of the objective.
+    """
     method = dataclasses.replace(setting.method, sparse_coding="off")
     return mdp.functions(dataclasses.replace(setting, method=method))
 

@@ -54,7 +54,8 @@ def colorize(label: np.ndarray, num_classes: int, colours: np.ndarray | None = N
 
     `colours`: uint8 RGB [num_classes,3], in place of `palette(num_classes)`.
     """
-    rows, columns = np.indices(label.shape, sparse=True)
+    height, width = label.shape
+    rows, columns = np.ogrid[:height, :width]
     stripes = _IGNORE[((rows + columns) // 5) % 2]
     colours = palette(num_classes) if colours is None else colours
     return np.where((label < 0)[..., None], stripes, colours[np.clip(label, 0, num_classes - 1)])

@@ -1,6 +1,6 @@
 """Pictures of what a network is shown: the samples of a batch with their labels, and where each mixed pixel is from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import jax
@@ -10,13 +10,14 @@ import numpy as np
 from mdp_jax.method import mixing
 from mdp_jax.reporting import figures
 from mdp_jax.reporting.colors import palette
+from mdp_jax.reporting.protocols import Classes, Photos
 
 KINDS = {mixing.PLAIN: "plain", mixing.REGION: "region", mixing.PIXEL: "pixel"}
 PAGE = 1050  # width that a picture keeps to where it can, in pixels
 _OF_PAIRS = ("mix_kind", "lam", "box")  # what a batch holds once for each pair
 
 
-def class_colours(sources: Sequence) -> np.ndarray:
+def class_colours(sources: Sequence[Photos]) -> np.ndarray:
     """The colours of all classes of some sources, one source after the other, uint8 RGB [C, 3].
 
     A source with a `palette` keeps it; the classes of the others have colours that are far from each other.
@@ -29,12 +30,12 @@ def class_colours(sources: Sequence) -> np.ndarray:
 
 def choose_pairs(batch: Mapping[str, np.ndarray], numbers: Sequence[int]) -> dict[str, np.ndarray]:
     """The pairs of a pretraining batch with these numbers, in this order, as a batch."""
-    numbers = np.asarray(numbers, np.int64)
-    members = (2 * numbers[:, None] + np.arange(2)).ravel()
-    return {key: array[numbers if key in _OF_PAIRS else members] for key, array in batch.items()}
+    chosen = np.asarray(numbers, np.int64)
+    members = (2 * chosen[:, None] + np.arange(2)).ravel()
+    return {key: array[chosen if key in _OF_PAIRS else members] for key, array in batch.items()}
 
 
-def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, page: int = PAGE) -> bytes:
+def pairs(batch: Mapping[str, np.ndarray], label_space: Classes, colours: np.ndarray, page: int = PAGE) -> bytes:
     """Pairs of a pretraining batch: the query view, what mixing makes of it, the key view, and the labels of each.
 
     One row tells the dataset that each pixel is from; a pixel of two datasets has a blend of their two colours, and the
@@ -55,7 +56,7 @@ def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, pag
     origin, origin_names, origin_colours = _origins(batch, names, label_space.num_classes)
     white = np.full(batch["image"].shape[1:], 255, np.uint8)
     second = [label if kind == mixing.PIXEL else white for label, kind in zip(labels[..., 1], kinds, strict=True)]
-    rows = {
+    rows: dict[str, Iterable[np.ndarray]] = {
         "query view": batch["image"],
         "mixed": mixed.round().astype(np.uint8),
         "label": labels[..., 0],
@@ -148,7 +149,7 @@ def examples(
 def stacked(pictures: Sequence[bytes]) -> bytes:
     """PNGs below each other as one, white where one is narrower."""
     arrays = [
-        cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        cv2.cvtColor(np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
         for png in pictures
     ]
     width = max(array.shape[1] for array in arrays)

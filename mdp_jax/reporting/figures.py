@@ -2,11 +2,13 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mdp_jax.reporting.colors import colorize, legend, palette, pixels, sheet, text_style, text_width
@@ -38,7 +40,8 @@ def curves(
     Args:
         series: name -> (step, value) in order; values that are not finite leave a gap. With several of them a legend
             has the names.
-        y_label, x_label: what the axes show, with units.
+        y_label: what the vertical axis shows, with its unit.
+        x_label: what the horizontal axis shows, with its unit.
         title: above the axes; may be empty.
 
     Returns:
@@ -152,7 +155,7 @@ def prediction_grid(
 
 
 def batch_preview(
-    rows: Mapping[str, Sequence[np.ndarray]],
+    rows: Mapping[str, Iterable[np.ndarray]],
     titles: Sequence[str],
     classes: Sequence[str],
     colours: np.ndarray | None = None,
@@ -181,7 +184,7 @@ def _cosines(vectors: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return np.where(both[:, None] & both[None, :], unit @ unit.T, np.nan)
 
 
-def _mark_datasets(axes, datasets: Sequence[tuple[str, Sequence[str]]], cell: float) -> float:
+def _mark_datasets(axes: Axes, datasets: Sequence[tuple[str, Sequence[str]]], cell: float) -> float:
     """Lines between the datasets, their names above and to the right; returns the longest name's width in inches."""
     edges = np.cumsum([0] + [len(names) for _, names in datasets]) - 0.5
     widths = [text_width(name, 13) / _DPI for name, _ in datasets]
@@ -191,8 +194,11 @@ def _mark_datasets(axes, datasets: Sequence[tuple[str, Sequence[str]]], cell: fl
         axes.axvline(edge, color="black", linewidth=1.2)
     offset = edges[-1] + 0.08 / cell
     for (name, _), low, high in zip(datasets, edges[:-1], edges[1:], strict=True):
-        middle, style = (low + high) / 2, {"fontsize": 9.5, "fontweight": "bold", "parse_math": False}
-        slant = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if narrow else {"ha": "center"}
+        middle = (low + high) / 2
+        style: dict[str, Any] = {"fontsize": 9.5, "fontweight": "bold", "parse_math": False}
+        slant: dict[str, Any] = (
+            {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if narrow else {"ha": "center"}
+        )
         axes.text(middle, -0.5 - 0.08 / cell, name, va="bottom", **slant, **style)
         axes.text(offset, middle, name, ha="left", va="center", **style)
     return max(widths)

@@ -21,12 +21,14 @@ class Progress:
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Args:
-        total: steps of the whole run.
-        start: steps taken before this process.
-        unit: word before the count.
-        console: where to write; stderr where None.
-        clock: seconds.
+        """Makes the bar; it is shown when the context is entered.
+
+        Args:
+          total: number of steps of the whole run.
+          start: number of steps taken before this process.
+          unit: word before the count.
+          console: where to write; stderr where None.
+          clock: gives seconds.
         """
         self._total, self._unit, self._clock = total, unit, clock
         self._console = console or rich.console.Console(stderr=True)
@@ -50,7 +52,7 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
     def update(

@@ -1,11 +1,15 @@
 """What a run tells at its beginning, and the report.html in its workdir at its end."""
 
+import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import rich.console
 
+from mdp_jax.method.prototypes import Bank
 from mdp_jax.reporting import contact_sheet, figures
+from mdp_jax.reporting.protocols import Classes, Photos
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, for_terminal, scores_table
 from mdp_jax.storage.metrics_file import read_metrics
@@ -15,7 +19,10 @@ PREVIEW_PHOTOS = 6
 CLOSE = 0.95  # cosine from which the summary counts two prototypes as close
 
 
-def datasets_table(datasets, shares: dict) -> Table:
+Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> label map
+
+
+def datasets_table(datasets: Sequence[Photos], shares: dict) -> Table:
     """Photos and classes of each dataset and its share of the samples (data/mixture.py, `shares`)."""
     rows = [
         [source.name, len(source), len(source.classes), 100 * share]
@@ -25,7 +32,7 @@ def datasets_table(datasets, shares: dict) -> Table:
     return Table(["dataset", "photos", "classes", "samples (%)"], rows, f"Pairs: {pairs}")
 
 
-def print_datasets(datasets, shares: dict, steps: int, batch: int, warmup_epochs: float) -> None:
+def print_datasets(datasets: Sequence[Photos], shares: dict, steps: int, batch: int, warmup_epochs: float) -> None:
     """Prints what a pretraining run is about to do; `warmup_epochs` as in the config, 0 where stages have their own."""
     samples = sum(len(source) for source in datasets)
     console = rich.console.Console(stderr=True)
@@ -50,7 +57,7 @@ def _dataset_series(rows: list[dict], names: list[str]) -> dict:
     }
 
 
-def preview(batch: dict, label_space, datasets) -> bytes:
+def preview(batch: dict, label_space: Classes, datasets: Sequence[Photos]) -> bytes:
     """A picture of the first pairs of a pretraining batch."""
     first = contact_sheet.choose_pairs(batch, range(min(PREVIEW_PAIRS, len(batch["mix_kind"]))))
     colours = contact_sheet.class_colours(datasets)[label_space.first_rows()]
@@ -67,7 +74,7 @@ def effective_dimension(vectors: np.ndarray) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
-def bank_summary(bank, label_space) -> Table:
+def bank_summary(bank: Bank, label_space: Classes) -> Table:
     """How full and how crowded the bank is: cosines between the prototypes of different seen classes."""
     seen = np.asarray(bank.images_seen) > 0
     vectors = np.asarray(bank.vectors, np.float64)[seen]
@@ -88,7 +95,7 @@ def bank_summary(bank, label_space) -> Table:
     return Table(["prototype bank", ""], rows)
 
 
-def related_classes(bank, label_space, shown: int = 5) -> Table:
+def related_classes(bank: Bank, label_space: Classes, shown: int = 5) -> Table:
     """Of each seen class the seen classes whose prototypes are nearest, and the nearest ones of other datasets.
 
     Sparse coding (METHOD.md section 4) takes pixels nearer to the nearest classes of either kind.
@@ -109,7 +116,7 @@ def related_classes(bank, label_space, shown: int = 5) -> Table:
     return Table(["dataset", "class", "nearest classes (cosine)", "nearest classes of other datasets"], rows)
 
 
-def heatmap(bank, label_space) -> Figure:
+def heatmap(bank: Bank, label_space: Classes) -> Figure:
     """The similarities of all prototypes, as a figure of a report."""
     picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), label_space.blocks())
     return Figure(
@@ -117,7 +124,14 @@ def heatmap(bank, label_space) -> Figure:
     )
 
 
-def pretrain_sections(folder, label_space, bank, datasets, tables: list[Table], batch: dict) -> list[Section]:
+def pretrain_sections(
+    folder: str | os.PathLike,
+    label_space: Classes,
+    bank: Bank | None,
+    datasets: Sequence[Photos],
+    tables: list[Table],
+    batch: dict,
+) -> list[Section]:
     """The sections of a pretraining run: data with their tables, curves, and the bank where the objective has one."""
     rows = read_metrics(folder)
     names = [name for name, _ in label_space.datasets]
@@ -153,7 +167,7 @@ def pretrain_sections(folder, label_space, bank, datasets, tables: list[Table], 
     return sections
 
 
-def write_page(folder, title: str, sections: list[Section]) -> pathlib.Path:
+def write_page(folder: str | os.PathLike, title: str, sections: list[Section]) -> pathlib.Path:
     """Writes report.html into a folder and says where it is."""
     file = pathlib.Path(folder) / "report.html"
     file.write_text(html(title, sections), encoding="utf-8")
@@ -161,7 +175,7 @@ def write_page(folder, title: str, sections: list[Section]) -> pathlib.Path:
     return file
 
 
-def prediction_rows(photos, networks: dict, count: int = PREVIEW_PHOTOS) -> list[tuple]:
+def prediction_rows(photos: Photos, networks: Mapping[str, Label], count: int = PREVIEW_PHOTOS) -> list[tuple]:
     """Rows for `figures.prediction_grid` from photos spread evenly over a source.
 
     Args:
@@ -172,14 +186,15 @@ def prediction_rows(photos, networks: dict, count: int = PREVIEW_PHOTOS) -> list
     rows = []
     for index in np.unique(np.linspace(0, len(photos) - 1, count).round().astype(int)):
         sample = photos[int(index)]
-        size = sample["label"].shape
+        height, width = sample["label"].shape
+        size = (height, width)
         rows.append(
             (sample["image"], sample["label"], {name: label(sample["image"], size) for name, label in networks.items()})
         )
     return rows
 
 
-def finetune_sections(folder, photos, predict, scores: dict) -> list[Section]:
+def finetune_sections(folder: str | os.PathLike, photos: Photos, predict: Label, scores: dict) -> list[Section]:
     """The sections of a fine-tuning run: scores, pictures, curves.
 
     Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import rich.box
 import rich.console
@@ -66,7 +67,7 @@ def for_terminal(table: Table, gaps_before: Sequence[int] = ()) -> rich.console.
         numbers = table.is_number(number)
         # Where the terminal is too narrow, text goes on in a second line and numbers stay whole.
         whole = max(map(len, [name, *(text_of(row[number]) for row in table.rows)])) if numbers else None
-        side = "right" if numbers else "left"
+        side: Literal["right", "left"] = "right" if numbers else "left"
         shown.add_column(rich.text.Text(name), justify=side, no_wrap=numbers, min_width=whole, overflow="fold")
     for number, row in enumerate(table.rows):
         if number in gaps_before:

@@ -136,13 +136,13 @@ class Checkpoints:
     next batch, and the checksums of state and meta. With several processes each must make every call.
     """
 
-    def __init__(self, workdir: str | os.PathLike, keep: int = 1, keep_every: int = 0):
+    def __init__(self, workdir: str | os.PathLike, keep: int = 1, keep_every: int = 0) -> None:
         """Opens the folder, and makes it where it is missing.
 
         Args:
-          workdir: of a run.
+          workdir: the workdir of a run.
           keep: how many of the newest checkpoints stay.
-          keep_every: those of steps divisible by it stay too; 0 = no others.
+          keep_every: checkpoints of steps that are divisible by it stay too; 0 = no others.
         """
         self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
         self._manager = _manager(self.folder, max_to_keep=keep, keep_period=keep_every or None, create=True)
@@ -219,18 +219,19 @@ class Checkpoints:
             self._excepthook(failed)
 
     def restore(self, target: Any, say: Callable[[str], None] = print) -> Saved | None:
-        """The newest checkpoint that can be read and whose checksums agree; newer ones go when the next one is saved.
+        """Restores the newest checkpoint that can be read and whose checksums agree.
+
+        Newer, damaged checkpoints are deleted when the next one is saved.
 
         Args:
           target: pytree of ShapeDtypeStruct with shardings, on any number of devices and processes.
-          say: is told by process 0, in one line each, which checkpoints were skipped and why.
+          say: called in process 0 with one line for each checkpoint that was skipped, with the reason.
 
         Returns:
-          The checkpoint, its state as `target`; None where there is no checkpoint at all.
+          The checkpoint, with a state like `target`; None where there is no checkpoint at all.
 
         Raises:
-          UserError: there are checkpoints and none of them can be used, the newest is of another version, or of another
-            network.
+          UserError: no checkpoint of several can be read, or the newest one has another version or another network.
         """
         step = distributed.from_main(_newest_good(self.folder, say).step if distributed.is_main() else 0)
         steps = sorted(self._manager.all_steps())
@@ -265,16 +266,17 @@ class Checkpoints:
 
 
 def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Saved:
-    """State and meta of the newest good checkpoint of a workdir, as nested dicts of arrays on the first device.
-
-    With several processes each reads by itself.
+    """Loads the newest good checkpoint of a workdir. With several processes each reads by itself.
 
     Args:
-      workdir: of a run.
-      say: is told, in one line each, which checkpoints were skipped and why.
+      workdir: the workdir of a run.
+      say: called with one line for each checkpoint that was skipped, with the reason.
+
+    Returns:
+      The checkpoint; its state is nested dicts of arrays on the first device.
 
     Raises:
-      UserError: no such workdir, no checkpoint in it that can be read, or one of another version.
+      UserError: there is no such workdir, it has no checkpoint that can be read, or the newest has another version.
     """
     folder = pathlib.Path(workdir).resolve() / "checkpoints"
     require_plain(folder.parent, "the workdir")

@@ -3,19 +3,32 @@
 import contextlib
 import json
 import pathlib
+from typing import Any
 
 from mdp_jax.errors import UserError
 
 PARTIAL = ".partial"  # suffix of a file that is being written
 
 
-def write_json(path: pathlib.Path, values) -> None:
-    """`write_text` of values as JSON."""
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes values as JSON, by `write_text`.
+
+    Args:
+      path: the file.
+      values: JSON values.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is whole, or what it was before, whatever happens in between.
+    """Writes a file so that it is either complete or as it was before, whatever happens in between.
+
+    Args:
+      path: the file.
+      text: what it holds then, in UTF-8.
 
     Raises:
       UserError: the file cannot be written.

@@ -6,7 +6,14 @@ import pathlib
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
-    """The rows of a workdir's metrics.jsonl, in order; a half-written last line is left out."""
+    """Reads the rows of a workdir's metrics.jsonl, in order.
+
+    Args:
+      workdir: the workdir of a run.
+
+    Returns:
+      {name of a metric: value} of each row; a half-written last line is left out.
+    """
     file = pathlib.Path(workdir) / "metrics.jsonl"
     rows = []
     for line in file.read_text().splitlines() if file.exists() else []:

@@ -19,7 +19,7 @@ _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
 
 
-def _axes_of_rows(names: Sequence[str], panels: int, width: float):
+def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple[Figure, np.ndarray]:
     """A figure with a row for each name, read from top to bottom, and axes of `width` inches that share the names."""
     longest = max(len(line) for name in names for line in name.split("\n"))
     figure = Figure(figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=_DPI, layout="constrained")
@@ -63,7 +63,7 @@ def intervals(suite: Suite, outcomes: Sequence[Outcome], title: str) -> bytes:
         if outcome.contrast.kind == EQUIVALENT:
             axes.fill_betweenx([row - 0.4, row + 0.4], -MARGIN, MARGIN, color="0.88", linewidth=0, zorder=0.5)
         axes.scatter(outcome.differences, [row + 0.22] * len(outcome.seeds), s=9, color="0.2", alpha=0.6, linewidth=0)
-        if low is not None:
+        if low is not None and high is not None:
             axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
             for end, border, arrow in ((low, left, "<"), (high, right, ">")):
                 if not left <= end <= right:

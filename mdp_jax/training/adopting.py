@@ -135,6 +135,8 @@ def _adopt(
         raise UserError(f"--workdir {folder}: holds a run; expected a new folder")
     net = loaded.load(checkpoint)
     own = configs.typed_finetune(config)
+    if own.dataset is None:
+        raise UserError("config.dataset: empty; expected a dataset")
     data = dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std)
     source = sources.open_source(own.dataset, data, own.data_dir, "train", own.seed, scored=True)
     label_space = label_spaces.build([source])

@@ -40,7 +40,7 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
       The scores on the validation photos (evaluation/metrics.py).
 
     Raises:
-      UserError: wrong config, bad data, or weights of another architecture.
+      UserError: the config is wrong, data are bad, or the weights have another architecture.
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
@@ -51,10 +51,11 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
 
 
 def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: workdir.Held) -> dict:
-    runtime.set_precision(untyped.model)
+    runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.finetuning(untyped, mesh.size)
-    config = configs.typed(untyped)
+    config = configs.typed_finetune(untyped)
+    assert config.dataset is not None  # the checks refuse it
     dataset, photos = (
         sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
         for split in ("train", "val")

@@ -1,15 +1,16 @@
-"""The one training loop: batches through a step, and what happens after every so many steps."""
+"""The one training loop: it puts batches through a step, and calls hooks after a number of steps."""
 
 import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from jax.sharding import Mesh
 
-from mdp_jax.configs import RunConfig
+from mdp_jax.configs import FinetuneConfig, PretrainConfig
+from mdp_jax.data.batches.pipeline import Batches
 from mdp_jax.errors import PreemptedError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import sharding
@@ -20,14 +21,14 @@ from mdp_jax.training.signals import Stop, StoppedError
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """What a kind of training puts into the loop. With several processes each makes all calls.
+    """The functions of one kind of training that the loop calls. With several processes each makes all calls.
 
     Attributes:
-      meta: step -> JSON values that a checkpoint of it has with the state.
+      meta: step -> JSON values that its checkpoint has besides the state.
       taken: called with every batch, NumPy arrays of this process.
-      row: called where metrics are logged or saved; numbers that the row of metrics.jsonl has with them.
-      validate: state -> {name: number}, logged; None for none.
-      validate_every: steps; 0 = after the last one alone.
+      row: () -> numbers that a row of metrics.jsonl has besides the metrics; called before a row is written.
+      validate: state -> {name: number}, which are logged; None where there is no validation.
+      validate_every: steps; 0 = only after the last step.
     """
 
     meta: Callable[[int], dict]
@@ -39,11 +40,11 @@ class Hooks:
 
 def train(
     state: Any,
-    batches: Iterator[dict],
+    batches: Batches,
     program: Program,
     mesh: Mesh,
     steps: int,
-    config: RunConfig,
+    config: PretrainConfig | FinetuneConfig,
     folder: pathlib.Path,
     checkpoints: Checkpoints,
     hooks: Hooks,
@@ -52,15 +53,15 @@ def train(
     """Takes the steps that are left.
 
     Args:
-      state: to go on from; it is donated.
-      batches: from the first step that is left on; closed at the end.
+      state: the state to go on from; it is donated.
+      batches: begin with that of the first step that is left; closed at the end.
       program: of the run.
       mesh: of the run.
-      steps: of the whole run.
-      config: how often things happen, and the batch.
-      folder: workdir.
+      steps: number of steps of the whole run.
+      config: `batch`, `log_every` and `checkpoint_every` are read.
+      folder: the workdir.
       checkpoints: of the workdir; closed at the end.
-      hooks: what else happens.
+      hooks: functions of this kind of training.
       stop: entered by the caller.
 
     Returns:
@@ -87,13 +88,13 @@ def train(
                 monitor.record(step, metrics)
                 last, stopped = step == steps, stop.reached(step)
                 due = last or (hooks.validate_every and step % hooks.validate_every == 0)
-                validate = hooks.validate is not None and due and (last or not stopped)
+                validate = hooks.validate if due and (last or not stopped) else None
                 save = stopped or last or step % config.checkpoint_every == 0
                 if save or validate or step % config.log_every == 0:
                     monitor.flush(hooks.row())
                 if validate:
                     try:
-                        monitor.write(step, hooks.validate(state))
+                        monitor.write(step, validate(state))
                     except StoppedError:
                         save = stopped = True
                     monitor.pause()

@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.jsonl, TensorBoard, the progress bar; and the check for finite values."""
+"""Writes metrics.jsonl, TensorBoard's events and the progress bar of a run, and checks that values are finite."""
 
 import contextlib
 import json
@@ -42,7 +42,12 @@ class Board:
     """
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
-        """Begins a file; values of `first_step` and later that lie in earlier files are out of date."""
+        """Begins a file.
+
+        Args:
+          workdir: of the run.
+          first_step: values of this step and later ones in earlier files are out of date.
+        """
         self._writer: EventsWriter | None = None
         with self._writing():
             self._writer = EventsWriter(str(workdir / "events"))
@@ -50,14 +55,20 @@ class Board:
             self._writer.write_event(Event(step=first_step, wall_time=time.time(), session_log=restart))
 
     def add(self, name: str, value: float, step: int) -> None:
-        """Adds a number to the file."""
+        """Adds a number to the file.
+
+        Args:
+          name: of the curve.
+          value: finite.
+          step: steps taken.
+        """
         with self._writing():
             if self._writer is not None:
                 event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
                 self._writer.write_event(event)
 
     def flush(self) -> None:
-        """Brings what was added to the disk."""
+        """Writes what was added to the disk."""
         with self._writing():
             if self._writer is not None:
                 self._writer.flush()
@@ -78,19 +89,19 @@ class Board:
 
 
 class Monitor:
-    """Collects the metrics of every step on the device and looks at them every `log_every` steps.
+    """Collects the metrics of every step on the device, and reads them when `flush` is called.
 
-    Looking at a value waits for the device, so nothing is looked at in between; then every step since is checked.
+    Reading a value waits for the device, so nothing is read in between; `flush` checks every step since the last time.
     """
 
     def __init__(
         self, workdir: str | os.PathLike, start_step: int, steps: int, batch: int, schedule: Callable[[int], float]
     ):
-        """Opens the files of a workdir; rows of steps after `start_step` are dropped, they will come again.
+        """Opens the files of a workdir; rows of steps after `start_step` are dropped, since they will come again.
 
         Args:
           workdir: of the run.
-          start_step: steps already taken.
+          start_step: number of steps already taken.
           steps: length of the whole run.
           batch: images in each step.
           schedule: learning rate by the number of steps taken.
@@ -122,7 +133,12 @@ class Monitor:
         self._waited += seconds
 
     def record(self, step: int, metrics: dict) -> None:
-        """Keeps the metrics (arrays on the device) of the step that made `step` steps."""
+        """Stores the metrics of a step.
+
+        Args:
+          step: number of steps taken.
+          metrics: arrays on the device.
+        """
         self._pending.append((step, metrics))
         # The host runs ahead of the device by a few steps and no more: each one holds a batch in device memory.
         if len(self._pending) > STEPS_AHEAD:
@@ -132,7 +148,7 @@ class Monitor:
         """Writes the mean of the metrics since the last time as one row.
 
         Args:
-          also: numbers that the row has beside them, as they are.
+          also: numbers that the row has besides the metrics.
 
         Raises:
           NonFiniteError: a loss or gradient norm among them is not finite; the row is not written.
@@ -157,7 +173,12 @@ class Monitor:
         self._since, self._waited = time.perf_counter(), 0.0
 
     def write(self, step: int, values: dict) -> None:
-        """Appends one row of numbers, or lists of numbers, to metrics.jsonl and to TensorBoard."""
+        """Appends one row to metrics.jsonl and to TensorBoard.
+
+        Args:
+          step: number of steps taken.
+          values: {name: number or array of numbers}.
+        """
         if not self._main:
             return
         with self._file.open("a") as file:
@@ -176,8 +197,8 @@ class Monitor:
 
 def _mean(values: list) -> np.ndarray:
     """The mean over steps; of counts the last value; NaN entries (nothing measured) are left out."""
-    values = np.asarray(values)
-    if np.issubdtype(values.dtype, np.integer):
-        return values[-1]
-    count = np.sum(~np.isnan(values), axis=0)
-    return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)
+    of_steps = np.asarray(values)
+    if np.issubdtype(of_steps.dtype, np.integer):
+        return of_steps[-1]
+    count = np.sum(~np.isnan(of_steps), axis=0)
+    return np.where(count > 0, np.nansum(of_steps, axis=0) / np.maximum(count, 1), np.nan)

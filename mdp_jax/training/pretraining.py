@@ -1,6 +1,7 @@
 """Pretraining: one network, several datasets, one prototype per class of each (METHOD.md sections 2 to 5)."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 
@@ -25,21 +26,25 @@ from mdp_jax.training.transfer import transfer
 
 
 def start_from(init: str, state: PretrainState, program: Program) -> PretrainState:
-    """The state of step 0 with backbone and decoder of a workdir or a file, in both encoders (METHOD.md section 1).
+    """Gives both encoders of a new state the backbone and decoder of a workdir or a file (METHOD.md section 1).
 
     Args:
-      init: what `transfer` takes.
+      init: a workdir or a file of weights, as for `transfer`.
       state: from scratch.
       program: of the run.
 
+    Returns:
+      The new state.
+
     Raises:
-      UserError: nothing there to start from, or another architecture.
+      UserError: there are no weights, or they have another architecture.
     """
+    assert program.init_memory is not None  # it is a pretraining
     found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
     params = jax.device_put(found.params, program.shardings.params)
     batch_stats = jax.device_put(found.batch_stats, program.shardings.batch_stats)
     memory = jax.jit(program.init_memory, out_shardings=program.shardings.memory)(params, batch_stats)
-    return state.replace(params=params, batch_stats=batch_stats, memory=memory)
+    return dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
 
 
 def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
@@ -50,7 +55,7 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
 
     Raises:
-      UserError: wrong config, bad data, or weights of another architecture.
+      UserError: the config is wrong, data are bad, or the weights have another architecture.
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
@@ -61,10 +66,10 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
 
 
 def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: workdir.Held) -> None:
-    runtime.set_precision(untyped.model)
+    runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
-    config = configs.typed(untyped)
+    config = configs.typed_pretrain(untyped)
     objective = OBJECTIVES[config.objective]
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets, config.label_space)

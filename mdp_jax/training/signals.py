@@ -1,4 +1,4 @@
-"""Being told to stop: by Ctrl-C, or by SIGTERM, with which TPU VMs, GKE and Slurm announce that they take a machine."""
+"""Stops a run on Ctrl-C, or on SIGTERM, with which TPU VMs, GKE and Slurm announce that they take a machine away."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ from types import TracebackType
 import jax
 from jax.experimental import multihost_utils
 
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status of a process that a signal ended
+STATUS: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status of a process that a signal ended
 
 
 class StoppedError(Exception):
-    """Work that the run can do without was left, because the run was told to stop."""
+    """Work that a run does not need was left, because the run was told to stop."""
 
 
 class Stop:
@@ -30,6 +30,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
+        """Makes it; signals are noticed when it is entered."""
         self.noted = 0
         self._saving = False
         self._alone = jax.process_count() == 1
@@ -58,15 +59,23 @@ class Stop:
             self._entered = False
 
     def saving(self, steps: bool) -> None:
-        """Says whether there are steps that the first signal should save."""
+        """Says whether the first signal lets the run save its steps.
+
+        Args:
+          steps: whether there are steps to save.
+        """
         self._saving = steps
 
     def reached(self, step: int) -> bool:
-        """Whether the run is to be saved and left after this step; every process must ask after every step."""
+        """Whether the run must save and stop after this step; every process must ask after every step.
+
+        Args:
+          step: number of steps taken.
+        """
         return bool(self.noted) if self._alone else multihost_utils.reached_preemption_sync_point(step)
 
     def check(self) -> None:
-        """Leaves work that the run can do without.
+        """Leaves work that the run does not need.
 
         Raises:
           StoppedError: the run was told to stop. Never with several processes, which would not leave it together.
@@ -92,6 +101,6 @@ class Stop:
 
 
 def _say(text: str) -> None:
-    """Writes a line to stderr past everything that may be in the middle of writing there."""
+    """Writes a line to stderr, whatever else is being written there."""
     cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar has hidden
     os.write(2, f"{cursor}\nmdp: {text}\n".encode())

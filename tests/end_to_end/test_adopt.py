@@ -98,7 +98,7 @@ def test_a_finetuned_network_can_be_adopted_from(folder):
         ({"shrinkage": 0.0}, "--shrinkage 0.0: expected more than 0"),
         ({"checkpoint": "nowhere"}, "nowhere: no such file or folder"),
         ({"folder": "finetuned"}, "--workdir finetuned: holds a run; expected a new folder"),
-        ({"config": tiny.pretrain_config()}, "config.dataset: missing, as in a config of mdp pretrain"),
+        ({"config": tiny.pretrain_config()}, "the config of another part of mdp; expected the config of mdp finetune"),
     ],
 )
 def test_what_cannot_be(folder, values, message):

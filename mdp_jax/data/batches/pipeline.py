@@ -5,7 +5,8 @@ begins at, and whatever the number of threads and processes.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 import grain
 import numpy as np
@@ -23,15 +24,28 @@ from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.label_space import LabelSpace, build
 
 _NO_DISTORTION = PhotometricConfig(0.0, 0.0, 0.0, 0.0)
+
+
+class Batches(Protocol):
+    """An iterator of batches, to be closed after its last use: it has threads."""
+
+    def __iter__(self) -> "Batches": ...
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+
+    def close(self) -> None:
+        """Ends the threads."""
+
+
 _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
 
 
 def pretrain_schedule(config: PretrainConfig, sources: Sequence[Source]) -> mixture.Schedule:
-    """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`.
+    """Makes the schedule by which `pretrain_batches` draws pairs from the sources.
 
-    Datasets are drawn by config.mixture_weights, or else by their sizes, those outside of a stage of config.stages not
-    at all, and from the steps of config.mixture_schedule on by its rows; pairs are mixed from step config.mixing.start
-    on.
+    Datasets are drawn by config.mixture_weights, or else by their sizes; datasets outside of a stage of config.stages
+    are not drawn in it. From its steps on, a row of config.mixture_schedule replaces these weights. Pairs are mixed
+    from step config.mixing.start on.
 
     Args:
       config: of the run.
@@ -43,9 +57,10 @@ def pretrain_schedule(config: PretrainConfig, sources: Sequence[Source]) -> mixt
     Raises:
       UserError: a stage has no step.
     """
-    weights = config.mixture_weights
+    weights: Sequence[float] = config.mixture_weights
     if not weights:
-        weights = mixture.mixture_weights([len(source) for source in sources], config.mixture_temperature)
+        lengths = [len(source) for source in sources]
+        weights = mixture.mixture_weights(lengths, config.mixture_temperature).tolist()
     pairs = config.batch // 2  # of a step
     rows = dict(stages.weights(config, sources, weights)) | {step: row for step, *row in config.mixture_schedule}
     starts = sorted((step * pairs, row) for step, row in rows.items())
@@ -62,8 +77,8 @@ def pretrain_batches(
     key_view: bool = True,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches of pairs of samples, each with two views (METHOD.md section 4); the first one is `start_batch`.
+) -> Batches:
+    """Makes endless batches of pairs of samples, each with two views (METHOD.md section 4).
 
     A process gets its contiguous block of each global batch of config.batch samples: B of them, P = B / 2 pairs, whose
     members are 2j and 2j + 1.
@@ -77,7 +92,7 @@ def pretrain_batches(
       box               int32 [P, 4]: y0, x0, y1, x1, half open; 0 unless the pair is region-mixed
 
     Args:
-      config: of the run, with the values that training/checks.py lets through.
+      config: of the run; checks.py has accepted it.
       sources: its datasets.
       label_space: of them.
       start_batch: number of the first batch.
@@ -102,22 +117,23 @@ def pretrain_batches(
     samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
     batches = samples.batch(share, drop_remainder=True)
-    size, beta = tuple(config.data.crop), config.mixing.beta
-    mixed = functools.partial(_add_mixing, schedule=schedule, size=size, beta=beta, seed=config.seed)
+    mixed = functools.partial(
+        _add_mixing, schedule=schedule, size=config.data.crop, beta=config.mixing.beta, seed=config.seed
+    )
     batches = batches.map_with_index(mixed)
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
 
 
 def finetune_batches(
     config: FinetuneConfig, source: Source, *, start_batch: int, process_index: int = 0, process_count: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches of one dataset (METHOD.md section 6); the first one is `start_batch`.
+) -> Batches:
+    """Makes endless batches of one dataset (METHOD.md section 6).
 
     A process gets its contiguous block of B samples of each global batch of config.batch:
     "image" uint8 [B, H, W, 3] RGB, "label" int16 [B, H, W], local id, -1 ignore.
 
     Args:
-      config: of the run, with the values that training/checks.py lets through.
+      config: of the run; checks.py has accepted it.
       source: its dataset.
       start_batch: number of the first batch.
       process_index: of this process.
@@ -182,9 +198,9 @@ def _add_mixing(
     return {**batch, **mixing}
 
 
-def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, count: int) -> Iterator:
+def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, count: int) -> Batches:
     """A process's block of each global batch, from batch `start` on; every thread makes whole blocks."""
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     iterator = iter(blocks[index::count].to_iter_dataset(options))
     iterator.set_state({"next_index": start})
-    return iterator
+    return cast(Batches, iterator)

@@ -1,4 +1,4 @@
-"""Opening every photo and mask of a source once: what is in them, and what is wrong with them."""
+"""Opens every photo and mask of a source once, and finds what is in them and what is wrong with them."""
 
 import collections
 import hashlib
@@ -18,16 +18,26 @@ _BLOCK = 16  # photos that a thread looks at between two reports
 
 
 class Problem(NamedTuple):
-    """A photo and what is wrong with it, in one line."""
+    """A photo that has a problem.
 
-    index: int
+    Attributes:
+      photo: its index.
+      line: what is wrong with it.
+    """
+
+    photo: int
     line: str
 
 
 class Digest(NamedTuple):
-    """A photo and a digest of its pixels."""
+    """A digest of a photo's pixels.
 
-    index: int
+    Attributes:
+      photo: its index.
+      digest: of its pixels.
+    """
+
+    photo: int
     digest: bytes
 
 
@@ -48,10 +58,10 @@ class Found:
       photos: int64 [C + 1], how many photos hold such a pixel.
       sizes: (height, width) of every photo that could be read, in their order.
       unlabelled: how many of them have no pixel of any class.
-      turned: how many of them were turned or mirrored as their EXIF orientation says; no mask is.
-      depths: bits of a channel -> how many of them; only those of more than 8 bits in their file.
-      damaged: those of which libjpeg warns, and its words.
-      digests: of those whose pixels were compared.
+      turned: how many of them were turned or mirrored by their EXIF orientation; no mask is.
+      depths: bits of a channel -> number of photos; only photos of more than 8 bits.
+      damaged: photos that libjpeg warns of, with its words.
+      digests: of the photos whose pixels were compared.
       problems: the photos that could not be read, with the UserError's line.
     """
 
@@ -67,7 +77,7 @@ class Found:
 
     @property
     def classes_seen(self) -> np.ndarray:
-        """Of which classes there are pixels, bool [C]."""
+        """Which classes have pixels, bool [C]."""
         return self.photos[1:] > 0
 
     def percent(self, index: int) -> float | None:
@@ -93,7 +103,11 @@ class Found:
         return Sides(sides[0], sides[(len(sides) - 1) // 2], sides[-1]) if sides else Sides(None, None, None)
 
     def add(self, other: "Found") -> None:
-        """Takes in what was found in photos that come after these."""
+        """Adds what was found in photos that come after these.
+
+        Args:
+          other: of the same classes.
+        """
         self.pixels += other.pixels
         self.photos += other.photos
         self.unlabelled += other.unlabelled
@@ -110,7 +124,11 @@ def _percent(part: int, whole: int) -> float | None:
 
 
 def nothing(num_classes: int) -> Found:
-    """A Found of no photos."""
+    """What is found in no photos.
+
+    Args:
+      num_classes: C.
+    """
     return Found(np.zeros(num_classes + 1, np.int64), np.zeros(num_classes + 1, np.int64))
 
 
@@ -118,7 +136,7 @@ def scan(source: Source, workers: int, report: Callable[[int], None]) -> Found:
     """Opens each sample of a source once, in threads: they wait for files and for OpenCV, and rarely for each other.
 
     Args:
-      source: a UserError of source[i] is a problem of photo i and stops nothing.
+      source: where source[i] raises UserError, photo i has a problem, and the scan goes on.
       workers: threads.
       report: called with the number of photos done since the last call.
 
@@ -139,12 +157,12 @@ def scan(source: Source, workers: int, report: Callable[[int], None]) -> Found:
 
 
 def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
-    """Looks at some samples of a source.
+    """Opens some samples of a source.
 
     Args:
       source: as for `scan`.
       indices: of the samples.
-      compare: whether digests of the photos' pixels are wanted.
+      compare: whether digests of the photos' pixels are computed.
 
     Returns:
       What was found.
@@ -166,25 +184,27 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
             found.turned += fact.orientation != 1
             found.depths.update([fact.depth] if fact.deep else [])
             found.damaged += [Problem(index, fact.damage)] if fact.damage else []
-        found.sizes.append(sample["label"].shape)
+        height, width = sample["label"].shape
+        found.sizes.append((height, width))
         if compare:
             found.digests.append(Digest(index, digest(sample["image"])))
     return found
 
 
 def digest(image: np.ndarray) -> bytes:
-    """A digest of a photo's pixels.
+    """Computes a digest of a photo's pixels.
 
     Args:
       image: uint8 [H, W, 3].
 
     Returns:
-      Bytes that two photos share if and only if their sizes and pixels are the same, however their files hold them.
+      Bytes that two photos share if and only if their sizes and pixels are the same, whatever their files are.
     """
     height, width, _ = image.shape
-    return hashlib.sha1(np.ascontiguousarray(image), usedforsecurity=False).digest() + f"{height}x{width}".encode()
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.sha1(pixels, usedforsecurity=False).digest() + f"{height}x{width}".encode()
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -56,7 +56,7 @@ class FolderSource(FileSource):
 
 
 class FolderPhotos(PhotoSource):
-    """Photos of one split without labels, in the order of their names; of the layout there need be no more."""
+    """Photos of one split without labels, in the order of their names; masks and classes.txt need not exist."""
 
     def __init__(self, config: FolderConfig, data_dir: str, split: str):
         """Opens one split; reads no photo yet.
@@ -89,7 +89,14 @@ def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
 
 
 def config(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
-    """A dataset in the plain folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt."""
+    """A dataset in the folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt.
+
+    Args:
+      name: of the dataset.
+      root: its folder, joined to the run's data_dir unless absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     return as_config_dict(FolderConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
 
 
