@@ -9,22 +9,26 @@ import numpy as np
 
 from mdp_jax.method import mixing
 from mdp_jax.reporting import figures
-from mdp_jax.reporting.colors import palette
+from mdp_jax.reporting.colors import of_classes, of_sets
 
 KINDS = {mixing.PLAIN: "plain", mixing.REGION: "region", mixing.PIXEL: "pixel"}
-PAGE = 1050  # width that a picture keeps to where it can, in pixels
+PAGE = 1050 * figures.DENSITY  # width that a picture keeps to where it can, in pixels
 _OF_PAIRS = ("mix_kind", "lam", "box")  # what a batch holds once for each pair
 
 
 def class_colours(sources: Sequence) -> np.ndarray:
     """The colours of all classes of some sources, one source after the other, uint8 RGB [C, 3].
 
-    A source with a `palette` keeps it; the classes of the others have colours that are far from each other.
+    A source with a `palette` keeps it; classes of equal names have one colour (colors.of_classes).
     """
-    sizes = [len(source.classes) for source in sources]
-    ours = np.split(palette(sum(sizes)), np.cumsum(sizes)[:-1])
-    theirs = [source.palette for source in sources]
-    return np.concatenate([own if own is not None else other for own, other in zip(theirs, ours, strict=True)])
+    return of_classes([(source.classes, source.palette) for source in sources])
+
+
+# Of a caption: what the column titles of `pairs` mean.
+KEEPS = (
+    "Of a mixed sample, the share that it keeps of itself (lambda in the method) stands above; the rest is its "
+    "partner's: a box in region mixing, a blend of all pixels in pixel mixing."
+)
 
 
 def choose_pairs(batch: Mapping[str, np.ndarray], numbers: Sequence[int]) -> dict[str, np.ndarray]:
@@ -55,21 +59,18 @@ def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, pag
     origin, origin_names, origin_colours = _origins(batch, names, label_space.num_classes)
     white = np.full(batch["image"].shape[1:], 255, np.uint8)
     second = [label if kind == mixing.PIXEL else white for label, kind in zip(labels[..., 1], kinds, strict=True)]
-    rows = {
-        "query view": batch["image"],
-        "mixed": mixed.round().astype(np.uint8),
-        "label": labels[..., 0],
-        "second label": second,
-        "pixels from": origin,
-    }
+    rows = {"query view": batch["image"], "mixed": mixed.round().astype(np.uint8), "label": labels[..., 0]}
+    rows |= {"second label": second} if mixing.PIXEL in kinds else {}
+    rows |= {"pixels from": origin}
     if "key_image" in batch:
         rows |= {"key view": batch["key_image"], "key label": batch["key_label"]}
     titles = [
-        f"{names[dataset]}\n{KINDS[kind]}" + ("" if kind == mixing.PLAIN else f", lam {lam:.2f}")
+        f"{names[dataset]}\n" + ("plain" if kind == mixing.PLAIN else f"{KINDS[kind]}-mixed, keeps {lam:.0%}")
         for dataset, kind, lam in zip(batch["dataset"], kinds, lams, strict=True)
     ]
     classes = [*label_space.global_names(), *origin_names]
-    return figures.batch_preview(rows, titles, classes, np.concatenate([colours, origin_colours]), page)
+    both = np.concatenate([colours, origin_colours])
+    return figures.batch_preview(rows, titles, classes, both, page, list(labels[..., 0]))
 
 
 def _mix(batch: Mapping[str, np.ndarray], label: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -95,11 +96,11 @@ def _origins(
     own = np.broadcast_to(batch["dataset"][:, None, None], batch["label"].shape)
     _, datasets, weights = _mix(batch, own)
     origin = datasets[..., 0].copy()
-    texts, colours = [f"from {name}" for name in names], list(palette(first + len(names))[first:])
+    texts, colours = [f"from {name}" for name in names], list(of_sets(len(names)))
     for sample, (two, shares) in enumerate(zip(datasets[:, 0, 0], weights[:, 0, 0], strict=True)):
         if two[1] >= 0:
             origin[sample] = len(texts)
-            texts.append(" + ".join(f"{share:.2f} {names[d]}" for d, share in zip(two, shares, strict=True)))
+            texts.append("from " + " + ".join(f"{share:.0%} {names[d]}" for d, share in zip(two, shares, strict=True)))
             colours.append(shares @ np.stack([colours[d] for d in two]))
     return origin + first, texts, np.stack(colours).round().astype(np.uint8)
 
@@ -120,7 +121,8 @@ def samples(
         PNG bytes.
     """
     titles = [str(first + number) for number in range(len(batch["image"]))]
-    return figures.batch_preview({"view": batch["image"], "label": batch["label"]}, titles, classes, colours, page)
+    rows = {"view": batch["image"], "label": batch["label"]}
+    return figures.batch_preview(rows, titles, classes, colours, page, list(batch["label"]))
 
 
 def examples(
