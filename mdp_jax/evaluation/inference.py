@@ -119,9 +119,16 @@ class Evaluator:
         Returns:
             What metrics.scores returns, and "images", the number of photos.
         """
+        return self.scores(*self.total(variables, report))
+
+    def total(self, variables, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+        """`counts` over the photos of all processes; with several of them each must make the call."""
         counts, photos = self.counts(variables, report)
-        counts, photos = distributed.total(counts), distributed.total(np.array([photos]))
-        return {**metrics.scores(counts, self._source.classes), "images": int(photos[0])}
+        return distributed.total(counts), int(distributed.total(np.array([photos]))[0])
+
+    def scores(self, counts: np.ndarray, photos: int) -> dict:
+        """The scores of what `total` gives."""
+        return {**metrics.scores(counts, self._source.classes), "images": photos}
 
     def counts(self, variables, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
         """Confusion matrix of this process's photos, and their number; those of all processes can be added.

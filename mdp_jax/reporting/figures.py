@@ -4,6 +4,7 @@ Grids of pictures have twice as many pixels as they take on a page, so that they
 """
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class Panel:
 
     series: Mapping[str, Sequence[tuple[float, float]]]
     label: str
-    colours: Sequence = field(default=_LINES)
+    colours: Sequence = field(default_factory=lambda: _LINES)
 
 
 def set_colours(count: int) -> np.ndarray:
@@ -371,7 +372,7 @@ def similarity_heatmap(vectors: np.ndarray, seen: np.ndarray, datasets: Sequence
     names = [name for _, classes in datasets for name in classes]
     values, count = _cosines(vectors, seen), len(names)
     edges = np.cumsum([0] + [len(classes) for _, classes in datasets])
-    blocks = [np.arange(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    blocks = [np.arange(low, high) for low, high in itertools.pairwise(edges)]
     order = np.concatenate([block[clustered(values[np.ix_(block, block)])] for block in blocks])
     values = values[np.ix_(order, order)]
     low, high = scale_of(values)

@@ -107,6 +107,4 @@ def _figure(figure: Figure) -> str:
     margin = f"margin-inline: min(0px, calc(50% - min(48vw, {width // 2 + 10}px)))"
     size = f'width="{width}" style="min-width: {min(width, _LEAST)}px"'
     image = f'<img alt="{caption}" {size} src="data:image/png;base64,{data}">'
-    return (
-        f'<figure style="{margin}"><div class="picture">{image}</div><figcaption>{caption}</figcaption></figure>'
-    )
+    return f'<figure style="{margin}"><div class="picture">{image}</div><figcaption>{caption}</figcaption></figure>'

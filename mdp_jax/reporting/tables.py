@@ -58,7 +58,7 @@ def scores_table(networks: Mapping[str, dict], caption: str = "") -> Table:
     """
     rows = [[name, *(scores[name] for scores in networks.values())] for name in MEANS]
     classes = classes_table(networks)
-    return Table(["IoU of a class, and means (%)", *networks], [*classes.rows, *rows], caption)
+    return Table(["class", *networks], [*classes.rows, *rows], caption)
 
 
 def classes_table(networks: Mapping[str, dict], caption: str = "") -> Table:

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
@@ -18,6 +18,13 @@ from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop, StoppedError
 
 
+class Validation(NamedTuple):
+    """What a validation found: numbers to log, and lines to show."""
+
+    values: dict[str, float]
+    lines: list[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class Hooks:
     """What a kind of training puts into the loop. With several processes each makes all calls.
@@ -26,14 +33,14 @@ class Hooks:
       meta: step -> JSON values that a checkpoint of it has with the state.
       taken: called with every batch, NumPy arrays of this process.
       row: called where metrics are logged or saved; numbers that the row of metrics.jsonl has with them.
-      validate: state -> {name: number}, logged; None for none.
+      validate: of a state; None for none.
       validate_every: steps; 0 = after the last one alone.
     """
 
     meta: Callable[[int], dict]
     taken: Callable[[dict], None] = lambda batch: None
     row: Callable[[], dict] = dict
-    validate: Callable[[Any], dict] | None = None
+    validate: Callable[[Any], Validation] | None = None
     validate_every: int = 0
 
 
@@ -93,7 +100,9 @@ def train(
                     monitor.flush(hooks.row())
                 if validate:
                     try:
-                        monitor.write(step, hooks.validate(state))
+                        found = hooks.validate(state)
+                        monitor.write(step, found.values)
+                        monitor.say(*(f"step {step}: {line}" for line in found.lines))
                     except StoppedError:
                         save = stopped = True
                     monitor.pause()

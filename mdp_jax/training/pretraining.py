@@ -109,5 +109,5 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> Non
         first_batch = next(batches)
     tables = [runs.datasets_table(datasets, shares), ledger.table(totals, read_metrics(folder))]
     bank = objective.bank(state.memory) if objective.bank else None
-    sections = runs.pretrain_sections(folder, label_space, bank, datasets, tables, first_batch)
+    sections = runs.pretrain_sections(folder, config, steps, label_space, bank, datasets, tables, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)
