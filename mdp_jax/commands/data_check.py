@@ -11,7 +11,7 @@ import numpy as np
 from mdp_jax.commands import data_selection as selection
 from mdp_jax.commands.arguments import json_file, whole_number
 from mdp_jax.data import sources
-from mdp_jax.data.doctor import findings
+from mdp_jax.data.doctor import findings, shrinking
 from mdp_jax.data.doctor.findings import Part
 from mdp_jax.data.doctor.parts import label_space_failure, open_parts
 from mdp_jax.data.doctor.scan import cores, scan
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     datasets = sources.datasets_of(config)
     parts = open_parts(datasets, config.data, config.data_dir, config.seed, asked or ("train", "val"), needed)
     _look(parts, args.workers)
-    found = _Report(parts, config.label_space if "sources" in config else "concatenated")
+    size = (config.data.short_side, config.model.output_stride)
+    found = _Report(parts, config.label_space if "sources" in config else "concatenated", size)
     found.print()
     if path:
         write_json(path, found.as_json())
@@ -84,14 +85,15 @@ def _look(parts: Sequence[Part], workers: int) -> None:
 class _Report:
     """What was found in all parts, to be printed and to be written."""
 
-    def __init__(self, parts: Sequence[Part], kind: str):
-        """`kind` of label space that the datasets are to share."""
+    def __init__(self, parts: Sequence[Part], kind: str, size: tuple[int, int]):
+        """`kind` of label space that the datasets are to share; `size`: short side of photos and stride of features."""
         self.parts = parts
         self.looked_at = [part for part in parts if part.found]
         self.doubles = findings.doubles(parts)
         self.clashes = label_space_failure(parts, kind)
         self.failures = findings.failures(parts) + self.clashes
         self.remarks = [line for part in self.looked_at for line in _remarks(part)]
+        self.remarks += [line for part in self.looked_at if part.split == "train" for line in _losses(part, *size)]
 
     def print(self) -> None:
         """Tables, problems and warnings, to stdout."""
@@ -130,6 +132,11 @@ class _Report:
 
 def _remarks(part: Part) -> list[str]:
     return findings.remarks(str(part), part.source, part.found, part.plain_ids)
+
+
+def _losses(part: Part, short_side: int, stride: int) -> list[str]:
+    areas = part.found.areas_of(part.source.classes)
+    return shrinking.remarks(str(part), part.found.sizes, areas, short_side, stride)
 
 
 def _problem_lines(part: Part) -> list[str]:

@@ -61,8 +61,9 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dic
     )
     label_space = label_spaces.build([dataset])
     workdir.require_free_or_same(folder, untyped, label_space)
-    for source in (dataset, photos):
-        sources.check_source(source, config.data.check_files, distributed.say)
+    size = {"short_side": config.data.short_side, "stride": config.model.output_stride}
+    for source, of_source in ((dataset, size), (photos, {})):
+        sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn = {dataset.name: sources.photos_of(dataset)}
     workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
     program = programs.finetuning(config, mesh, label_space.num_classes)

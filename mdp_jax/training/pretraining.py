@@ -69,7 +69,8 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> Non
     samples = sum(len(dataset) for dataset in datasets)
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
     for dataset in datasets:
-        sources.check_source(dataset, config.data.check_files, distributed.say)
+        size = {"short_side": config.data.short_side, "stride": config.model.output_stride}
+        sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)
     program = programs.pretraining(config, mesh, label_space, samples, starts)
