@@ -16,6 +16,7 @@ from mdp_jax.data.doctor.findings import Part
 from mdp_jax.data.doctor.parts import label_space_failure, open_parts
 from mdp_jax.data.doctor.scan import cores, scan
 from mdp_jax.errors import UserError
+from mdp_jax.models import network
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     datasets = sources.datasets_of(config)
     parts = open_parts(datasets, config.data, config.data_dir, config.seed, asked or ("train", "val"), needed)
     _look(parts, args.workers)
-    size = (config.data.short_side, config.model.output_stride)
+    size = (config.data.short_side, network.feature_stride(config.model))
     found = _Report(parts, config.label_space if "sources" in config else "concatenated", size)
     found.print()
     if path:

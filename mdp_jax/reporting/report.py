@@ -96,8 +96,8 @@ def _table(table: Table) -> str:
 
     caption = f"<caption>{escaping.escape(table.caption)}</caption>" if table.caption else ""
     body = "\n".join(row(cells, "td") for cells in table.rows)
-    head = row(table.columns, "th")
-    return f'<div class="scroll"><table>{caption}\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    head = f"<thead>{row(table.columns, 'th')}</thead>\n" if any(table.columns) else ""
+    return f'<div class="scroll"><table>{caption}\n{head}<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _figure(figure: Figure) -> str:

@@ -15,6 +15,7 @@ from mdp_jax.data.batches import pipeline
 from mdp_jax.evaluation import inference, metrics
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.evaluation.workdirs import PALETTE
+from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting import runs
 from mdp_jax.reporting.tables import MEANS, console, for_terminal, scores_table
@@ -61,7 +62,7 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dic
     )
     label_space = label_spaces.build([dataset])
     workdir.require_free_or_same(folder, untyped, label_space)
-    size = {"short_side": config.data.short_side, "stride": config.model.output_stride}
+    size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
     for source, of_source in ((dataset, size), (photos, {})):
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn = {dataset.name: sources.photos_of(dataset)}

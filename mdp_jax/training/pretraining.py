@@ -12,6 +12,7 @@ from mdp_jax import config as configs_of
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
+from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import runs
 from mdp_jax.storage.metrics_file import read_metrics
@@ -69,7 +70,7 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> Non
     samples = sum(len(dataset) for dataset in datasets)
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
     for dataset in datasets:
-        size = {"short_side": config.data.short_side, "stride": config.model.output_stride}
+        size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)

@@ -81,9 +81,7 @@ def remarks(
         if needed <= own and short_side:
             advice = f"set config.data.short_side={needed} for all of them, or 0 for photos of their own size"
         elif short_side:
-            advice = (
-                f"set config.data.short_side=0 for photos of their own size, or drop these classes ({needed} needed)"
-            )
+            advice = f"{needed} would be needed: set config.data.short_side=0, for their own size, or drop such classes"
         else:
             advice = "lower config.model.output_stride, or drop these classes"
         lines.append(
