@@ -412,7 +412,7 @@ def _mark_datasets(axes, datasets: Sequence[tuple[str, Sequence[str]]], cell: fl
     places = zip(shown, of_sets(len(shown)) / 255, edges[:-1], edges[1:], strict=True)
     for name, colour, low, high in places:
         middle = (low + high) / 2
-        style = {"fontsize": 9.5, "fontweight": "bold", "parse_math": False, "fontfamily": fonts.families()}
+        style = {"fontsize": 10, "parse_math": False, "fontfamily": fonts.families()}
         slant = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if narrow else {"ha": "center"}
         bar = {"color": colour, "clip_on": False, "linewidth": 0}
         axes.add_patch(matplotlib.patches.Rectangle((low, -0.5 - away - thick), high - low, thick, **bar))

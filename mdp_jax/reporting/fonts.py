@@ -17,7 +17,6 @@ _FIRST = "DejaVu Sans"  # matplotlib brings it
 _PACKAGES = ("noto_cjk_sans_otc",)  # beside those that name themselves as fontpkg does
 _ENDS = (".ttf", ".otf", ".ttc")
 _families = [_FIRST]  # that have been needed so far, in their order
-_said: set[str] = set()
 
 
 def families() -> list[str]:
@@ -32,20 +31,29 @@ def drawable(text: str) -> str:
         text: any; its lines stay.
 
     Returns:
-        The text; characters that no font has are escaped, e.g. as `\\u732b`. The first time that this happens to
-        some characters, one line on stderr says so.
+        The text; characters that no font has are escaped, e.g. as `\\u732b`. The first time that this happens, one
+        line on stderr says so.
     """
     missing = sorted({char for char in text if char != "\n" and not _has_font(char)})
-    new = [char for char in missing if char not in _said]
-    if new:
-        _said.update(new)
-        shown = ", ".join(f"U+{ord(char):04X}" for char in new[:3]) + (" and others" if len(new) > 3 else "")
+    if missing:
+        _say_once(", ".join(f"U+{ord(char):04X}" for char in missing[:3]))
+    return "".join(_escape(char) if char in missing else char for char in text)
+
+
+@functools.cache
+def _said() -> list[str]:
+    """What was said; nothing is said a second time."""
+    return []
+
+
+def _say_once(shown: str) -> None:
+    if not _said():
+        _said().append(shown)
         print(
-            f"mdp: no font on this machine has {shown}; pictures show such characters as escapes. "
+            f"mdp: no font on this machine has {shown}, for some; pictures show such characters as escapes. "
             "pip install 'mdp_jax[fonts]' brings fonts for Chinese, Japanese, Korean and Hindi",
             file=sys.stderr,
         )
-    return "".join(_escape(char) if char in missing else char for char in text)
 
 
 def _escape(char: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mdp_jax.reporting.figures import DENSITY
 from mdp_jax.reporting.tables import Table, text_of
 
-_LEAST = 640  # pixels of a page below which a picture is not shrunk: it scrolls in a box of its own
+_LEAST = 640  # pixels of a page below which, and below 7 tenths of its own, no picture is shrunk: it scrolls in a box
 _LONG = 60  # characters of a cell that goes on in further lines
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --page: #ffffff; --line: #d5d8dc; --soft: #f4f5f7; --note: #5b6168; }
@@ -105,6 +105,6 @@ def _figure(figure: Figure) -> str:
     width = int.from_bytes(figure.png[16:20], "big") // DENSITY  # of a PNG: the first field of its header
     # A picture wider than the column of text is given the width of the window, as far as it needs it.
     margin = f"margin-inline: min(0px, calc(50% - min(48vw, {width // 2 + 10}px)))"
-    size = f'width="{width}" style="min-width: {min(width, _LEAST)}px"'
+    size = f'width="{width}" style="min-width: {min(width, max(_LEAST, 7 * width // 10))}px"'
     image = f'<img alt="{caption}" {size} src="data:image/png;base64,{data}">'
     return f'<figure style="{margin}"><div class="picture">{image}</div><figcaption>{caption}</figcaption></figure>'
