@@ -174,8 +174,8 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
         found.pixels += counts
         found.photos += counts > 0
         short_side = min(sample["label"].shape)
-        for index in np.flatnonzero(counts[1:]).tolist():
-            found.areas[index].append((int(counts[index + 1]), short_side))
+        for class_id in np.flatnonzero(counts[1:]).tolist():
+            found.areas[class_id].append((int(counts[class_id + 1]), short_side))
         found.unlabelled += not counts[1:].any()
         for fact in facts:
             found.turned += fact.orientation != 1
