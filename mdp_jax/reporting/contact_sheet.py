@@ -12,7 +12,6 @@ from mdp_jax.reporting import figures
 from mdp_jax.reporting.colors import of_classes, of_sets
 
 KINDS = {mixing.PLAIN: "plain", mixing.REGION: "region", mixing.PIXEL: "pixel"}
-PAGE = 1050 * figures.DENSITY  # width that a picture keeps to where it can, in pixels
 _OF_PAIRS = ("mix_kind", "lam", "box")  # what a batch holds once for each pair
 
 
@@ -38,7 +37,7 @@ def choose_pairs(batch: Mapping[str, np.ndarray], numbers: Sequence[int]) -> dic
     return {key: array[numbers if key in _OF_PAIRS else members] for key, array in batch.items()}
 
 
-def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, page: int = PAGE) -> bytes:
+def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray) -> bytes:
     """Pairs of a pretraining batch: the query view, what mixing makes of it, the key view, and the labels of each.
 
     One row tells the dataset that each pixel is from; a pixel of two datasets has a blend of their two colours, and the
@@ -48,7 +47,6 @@ def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, pag
         batch: of pipeline.pretrain_batches, B samples in whole pairs.
         label_space: of all datasets.
         colours: uint8 RGB [C, 3], of its classes.
-        page: width that the picture keeps to where it can, in pixels.
 
     Returns:
         PNG bytes.
@@ -70,7 +68,7 @@ def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, pag
     ]
     classes = [*label_space.global_names(), *origin_names]
     both = np.concatenate([colours, origin_colours])
-    return figures.batch_preview(rows, titles, classes, both, page, list(labels[..., 0]))
+    return figures.batch_preview(rows, titles, classes, both, list(labels[..., 0]))
 
 
 def _mix(batch: Mapping[str, np.ndarray], label: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -105,9 +103,7 @@ def _origins(
     return origin + first, texts, np.stack(colours).round().astype(np.uint8)
 
 
-def samples(
-    batch: Mapping[str, np.ndarray], classes: Sequence[str], colours: np.ndarray, first: int = 1, page: int = PAGE
-) -> bytes:
+def samples(batch: Mapping[str, np.ndarray], classes: Sequence[str], colours: np.ndarray, first: int = 1) -> bytes:
     """The samples of a fine-tuning batch above their labels.
 
     Args:
@@ -115,14 +111,13 @@ def samples(
         classes: names, in id order.
         colours: uint8 RGB [C, 3], of the classes.
         first: number of the first sample.
-        page: width that the picture keeps to where it can, in pixels.
 
     Returns:
         PNG bytes.
     """
     titles = [str(first + number) for number in range(len(batch["image"]))]
     rows = {"view": batch["image"], "label": batch["label"]}
-    return figures.batch_preview(rows, titles, classes, colours, page, list(batch["label"]))
+    return figures.batch_preview(rows, titles, classes, colours, list(batch["label"]))
 
 
 def examples(

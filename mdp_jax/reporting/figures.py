@@ -193,7 +193,6 @@ def _grid(
     names: Sequence[str],
     classes: Sequence[str],
     colours: np.ndarray | None = None,
-    page: int = _PAGE,
     counted: Sequence[np.ndarray] = (),
 ) -> bytes:
     """Photos and label maps under column titles and beside row names, above the legend of the classes they show.
@@ -202,7 +201,7 @@ def _grid(
     legend says the shares of the classes in the label maps `counted`.
     """
     left = _widest(names) + 2 * _GAP if names else _GAP
-    room = (page - left) // len(columns) - _GAP
+    room = (_PAGE - left) // len(columns) - _GAP
     # So that the short side of most pictures has its least length; a strip does not make all others huge.
     aspect = float(np.median([max(1.0, cell.shape[1] / cell.shape[0]) for row in rows for cell in row]))
     least = round(_LEAST * min(aspect, 2.0))
@@ -305,7 +304,6 @@ def batch_preview(
     titles: Sequence[str],
     classes: Sequence[str],
     colours: np.ndarray | None = None,
-    page: int = _PAGE,
     counted: Sequence[np.ndarray] = (),
 ) -> bytes:
     """The members of a batch side by side, each with its views and labels one below the other.
@@ -315,13 +313,12 @@ def batch_preview(
         titles: B texts, such as dataset and kind of mixing; may have several lines.
         classes: names, in id order.
         colours: uint8 RGB [C,3], of the classes; those of `colors.palette` where None.
-        page: width that the picture keeps to where it can, in pixels.
         counted: label maps whose classes have their shares in the legend.
 
     Returns:
         PNG bytes.
     """
-    return _grid([list(content) for content in rows.values()], titles, list(rows), classes, colours, page, counted)
+    return _grid([list(content) for content in rows.values()], titles, list(rows), classes, colours, counted)
 
 
 def _cosines(vectors: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -77,7 +77,7 @@ def test_first_colours_stay_apart_for_those_who_see_fewer():
     assert min(apart(colors.of_sets(5))) > 14
 
 
-def test_greens_and_reds_are_told_apart_by_no_model_of_a_deficiency_but_the_eye():
+def test_a_red_and_a_green_that_few_tell_apart():
     """The model does what it is for: a red and a green that are far apart come near."""
     normal, without_red, without_green = apart(np.array([[190, 80, 60], [120, 120, 60]], np.uint8))
     assert normal > 2 * without_red and normal > 2 * without_green
