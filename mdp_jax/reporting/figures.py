@@ -105,6 +105,7 @@ def curves(*panels: Panel, x_label: str = "step", last: float | None = None) -> 
 
 def _draw_panel(axes, panel: Panel) -> None:
     lines, values = [], [0.0]
+    means = [np.mean([value for _, value in points]) if points else 0.0 for points in panel.series.values()]
     for number, points in enumerate(panel.series.values()):
         x, y = np.asarray(points, np.float64).reshape(-1, 2).T
         style = "-" if number < len(panel.colours) else "--"
@@ -115,7 +116,11 @@ def _draw_panel(axes, panel: Panel) -> None:
         )
         for at, value in zip(x, y, strict=True) if few else ():
             if np.isfinite(value):
-                place = {"xytext": (0, 5 if number == 0 else -11), "textcoords": "offset points", "ha": "center"}
+                place = {
+                    "xytext": (0, 5 if number == np.argmax(means) else -11),
+                    "textcoords": "offset points",
+                    "ha": "center",
+                }
                 axes.annotate(f"{value:.3g}", (at, value), fontsize=8, color=colour, **place)
         values += y[np.isfinite(y)].tolist()
     low, high = min(values), max(values)

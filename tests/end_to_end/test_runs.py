@@ -81,7 +81,7 @@ def test_what_a_pretraining_run_leaves(pretrained):
     assert list(pretrained.glob("events.out.tfevents.*"))
     page = (pretrained / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
-    assert all(words in page for words in ("How this was made", "harbor (synthetic), town (synthetic)", "python"))
+    assert all(words in page for words in ("How this was made", "harbor (synthetic), town (synthetic)", "mdp_jax 0"))
     assert "http://" not in page.replace("http://www.w3.org", "")
     state, meta = checkpoint.load(pretrained)
     assert meta["next_batch"] == 12
