@@ -11,11 +11,12 @@ import numpy as np
 from mdp_jax.commands import data_selection as selection
 from mdp_jax.commands.arguments import json_file, whole_number
 from mdp_jax.data import sources
-from mdp_jax.data.doctor import findings
+from mdp_jax.data.doctor import findings, shrinking
 from mdp_jax.data.doctor.findings import Part
 from mdp_jax.data.doctor.parts import label_space_failure, open_parts
 from mdp_jax.data.doctor.scan import cores, scan
 from mdp_jax.errors import UserError
+from mdp_jax.models import network
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     datasets = sources.datasets_of(config)
     parts = open_parts(datasets, config.data, config.data_dir, config.seed, asked or ("train", "val"), needed)
     _look(parts, args.workers)
-    found = _Report(parts, config.label_space if "sources" in config else "concatenated")
+    size = (config.data.short_side, network.feature_stride(config.model))
+    found = _Report(parts, config.label_space if "sources" in config else "concatenated", size)
     found.print()
     if path:
         write_json(path, found.as_json())
@@ -88,12 +90,13 @@ def _look(parts: Sequence[Part], workers: int) -> None:
 class _Report:
     """What was found in all parts, to be printed and to be written."""
 
-    def __init__(self, parts: Sequence[Part], kind: str):
+    def __init__(self, parts: Sequence[Part], kind: str, size: tuple[int, int]):
         """Draws the conclusions.
 
         Args:
           parts: all of them; those that could be opened were read.
           kind: of the label space that the datasets share.
+          size: short side of photos and stride of features, in pixels.
         """
         self.parts = parts
         self.looked_at = [part for part in parts if part.found]
@@ -101,6 +104,7 @@ class _Report:
         self.clashes = label_space_failure(parts, kind)
         self.failures = findings.failures(parts) + self.clashes
         self.remarks = [line for part in self.looked_at for line in _remarks(part)]
+        self.remarks += [line for part in self.looked_at if part.split == "train" for line in _losses(part, *size)]
 
     def print(self) -> None:
         """Tables, problems and warnings, to stdout."""
@@ -139,6 +143,11 @@ class _Report:
 
 def _remarks(part: Part) -> list[str]:
     return findings.remarks(str(part), part.opened, part.contents, part.plain_ids)
+
+
+def _losses(part: Part, short_side: int, stride: int) -> list[str]:
+    areas = part.contents.areas_of(part.opened.classes)
+    return shrinking.remarks(str(part), part.contents.sizes, areas, short_side, stride)
 
 
 def _problem_lines(part: Part) -> list[str]:

@@ -89,7 +89,9 @@ def _score(
         scores = evaluator(variables, _report_to(progress, len(source)))
     caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
     caption += f", {shown.described()}" if shown != views.WHOLE else ""
-    console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(source.classes)]))
+    console().print(
+        for_terminal(scores_table({"IoU, or mean (%)": scores}, caption), gaps_before=[len(source.classes)])
+    )
     return scores
 
 

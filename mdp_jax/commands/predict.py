@@ -2,20 +2,23 @@
 
 import argparse
 import concurrent.futures
+import io
 import os
 import pathlib
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mdp_jax.data import images
+from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
 from mdp_jax.evaluation.inference import Predictor
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
-from mdp_jax.reporting.colors import overlay
+from mdp_jax.reporting.colors import of_classes, overlay
 from mdp_jax.reporting.progress import Progress
 
 MOST_PIXELS = 65_500  # on a side, as a JPEG has at most
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             pass
     run = workdirs.load(args.checkpoint, overrides, pretraining=False)
     config, classes = run.config, run.classes
-    shown = views.of_arguments(args, config.data)
+    shown, palette = views.of_arguments(args, config.data), run.palette()
     if len(classes) > MOST_CLASSES:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
@@ -62,18 +65,20 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         os.makedirs(args.out, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {args.out}: {error.strerror}; expected a folder to write to") from None
+    stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
     predictor = Predictor(
         network.segmenter(config.model, len(classes)), Normalise.of(config.data, config.model.compute_dtype), shown
     )
+    colours = of_classes([(classes, palette)])
     with Progress(len(args.images), unit="photo") as progress:
         for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
             image = images.read_photo(photo)
             height, width, _ = image.shape
             size = images.short_side_size(height, width, config.data.short_side)
             label = predictor(run.variables, images.resize_photo(image, *size), (height, width))
-            write_picture(label_file, label.astype(np.uint8))
+            write_picture(label_file, label.astype(np.uint8), palette if stated else None)
             # A legend that is too long for a JPEG is cut off.
-            shown_with_legend = overlay(image, label, classes)[:MOST_PIXELS, :MOST_PIXELS]
+            shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
             write_picture(overlay_file, cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
             progress.update(done)
     print(f"{len(args.images)} label maps and overlays in {args.out}")
@@ -116,15 +121,26 @@ def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pa
     return outputs
 
 
-def write_picture(path: pathlib.Path, picture: np.ndarray) -> None:
+def write_picture(path: pathlib.Path, picture: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Writes uint8 [H,W] or BGR [H,W,3] in the format of the file's suffix, so that the file is whole or absent.
+
+    With a `palette`, uint8 RGB [C,3], the values of a picture [H,W] are its indices in a palette PNG.
 
     Raises:
         UserError: the file cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+        partial.write_bytes(_encoded(path.suffix, picture, palette))
         partial.replace(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; expected a file that can be written") from None
+
+
+def _encoded(suffix: str, picture: np.ndarray, palette: np.ndarray | None) -> bytes:
+    if palette is None:
+        return cv2.imencode(suffix, picture)[1].tobytes()
+    indexed, buffer = Image.fromarray(picture), io.BytesIO()
+    indexed.putpalette(palette.ravel().tolist())
+    indexed.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -13,7 +13,7 @@ import numpy as np
 from mdp_jax.configs import DataConfig, FinetuneConfig, PretrainConfig, SourceConfig
 from mdp_jax.data import images
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
-from mdp_jax.data.doctor import findings, scan
+from mdp_jax.data.doctor import findings, scan, shrinking
 from mdp_jax.data.files import require_regular, unreadable
 from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.kinds.kind import Source
@@ -48,6 +48,7 @@ class _Prepared:
         self._chosen = chosen
         self._short_side = short_side
         self._resize_labels = resize_labels
+        self.own_sizes: dict[int, tuple[int, int]] = {}  # (height, width) of the photos that were read, as they are
         self._kept: dict[int, dict[str, np.ndarray]] | None = {} if cache else None
         # One entry more than classes: label -1 reads the last one, which stays -1.
         self._new_id: np.ndarray | None = None
@@ -81,6 +82,7 @@ class _Prepared:
     def _prepare(self, index: int) -> dict[str, np.ndarray]:
         sample = self._source[int(self._chosen[index])]
         image, label = sample["image"], sample["label"]
+        self.own_sizes[index] = image.shape[:2]
         if self._new_id is not None:
             label = self._new_id[label]
         try:
@@ -219,13 +221,21 @@ def _choose(name: str, count: int, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng((seed, _SUBSET)).permutation(count)[:limit])
 
 
-def check_source(source: Source, limit: int, say: Callable[[str], None] | None = None) -> None:
+def check_source(
+    source: Source,
+    limit: int,
+    say: Callable[[str], None] | None = None,
+    short_side: int = 0,
+    stride: int = 0,
+) -> None:
     """Opens evenly spaced samples, in threads, and says on stderr what is likely to spoil a run.
 
     Args:
       source: what `open_source` gives.
       limit: samples at most.
       say: called with each line, in place of stderr.
+      short_side: that its photos are resized to; 0 = they stay as they are.
+      stride: of the features, in pixels, for what is lost by the size of the photos; 0 = that is not said.
 
     Raises:
       UserError: a sample cannot be used (the message names the first), or no sample has a labelled pixel.
@@ -243,6 +253,10 @@ def check_source(source: Source, limit: int, say: Callable[[str], None] | None =
     if failure and count == len(source):
         raise UserError(failure)
     lines = [failure] if failure else findings.remarks(where, source, found, plain_ids=False)
+    if stride:
+        own_sizes = getattr(source, "own_sizes", {})
+        sizes = [own_sizes[index] for index in indices if index in own_sizes]
+        lines += shrinking.remarks(where, sizes, found.areas_of(source.classes), short_side, stride)
     for line in lines:
         (say or _to_stderr)(line)
 

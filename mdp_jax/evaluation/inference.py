@@ -150,9 +150,26 @@ class Evaluator:
         Raises:
           UserError: for the same reasons as `counts`.
         """
-        own_counts, own_photos = self.counts(variables, report)
-        counts, photos = distributed.total(own_counts), distributed.total(np.array([own_photos]))
-        return {**metrics.scores(counts, self._source.classes), "images": int(photos[0])}
+        return self.scores(*self.total(variables, report))
+
+    def total(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+        """Computes `counts` over the photos of all processes. With several processes each must call it.
+
+        Args:
+          variables: as for `label_maps`.
+          report: called after every batch with the number of photos done so far.
+        """
+        counts, photos = self.counts(variables, report)
+        return distributed.total(counts), int(distributed.total(np.array([photos]))[0])
+
+    def scores(self, counts: np.ndarray, photos: int) -> dict:
+        """Gives the scores of what `total` gives.
+
+        Args:
+          counts: the confusion matrix.
+          photos: their number.
+        """
+        return {**metrics.scores(counts, self._source.classes), "images": photos}
 
     def counts(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
         """Computes the confusion matrix of this process's photos; those of all processes can be added.

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_NAMED = 12  # classes that a line names
+
 
 def confusion(label: jax.Array, prediction: jax.Array, num_classes: int) -> jax.Array:
     """Counts pixels by true and predicted class.
@@ -68,6 +70,26 @@ def areas(counts: np.ndarray) -> Areas:
     """
     counts = np.asarray(counts, dtype=np.int64)
     return Areas(np.diagonal(counts)[:-1], counts[:-1].sum(axis=1), counts[:, :-1].sum(axis=0))
+
+
+def one_sided(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """What the predictions lack, in words.
+
+    Args:
+        counts: integer [C + 1, C + 1], as `confusion` returns it.
+        classes: the C class names, in id order.
+
+    Returns:
+        "predicts one class only: NAME" where several classes are true, or else "never predicted: A, B" of the classes
+        that are true; "" where each of them is predicted.
+    """
+    _, truth, predicted = areas(counts)
+    there = np.flatnonzero(predicted)
+    if len(there) == 1 and np.sum(truth > 0) > 1:
+        return f"predicts one class only: {classes[there[0]]}"
+    never = [name for name, true, found in zip(classes, truth, predicted, strict=True) if true and not found]
+    more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
+    return f"never predicted: {', '.join(never[:_NAMED])}{more}" if never else ""
 
 
 def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:

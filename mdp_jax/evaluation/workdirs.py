@@ -1,20 +1,25 @@
 """Loads the workdir of a run: its config, its classes and its newest good weights."""
 
+import json
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax import checks, configs, runtime
 from mdp_jax import config as config_files
+from mdp_jax.data.files import read_bytes
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
 
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
 _LOOPS = {True: ("pretraining", "mdp pretrain"), False: ("fine-tuning", "mdp finetune")}
+
+PALETTE = "palette.json"  # of a fine-tuning on a set that has colours of its own: [R, G, B] of each class
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -45,6 +50,29 @@ class Workdir(NamedTuple):
     def classes(self) -> tuple[str, ...]:
         """The class names of a fine-tuning's dataset, by id."""
         return self.label_space.datasets[0][1]
+
+    def palette(self) -> np.ndarray | None:
+        """The colours of the classes of a fine-tuning's dataset, uint8 RGB [C, 3]; None where it has none of its own.
+
+        Raises:
+          UserError: the workdir's file of them holds something else.
+        """
+        file = self.folder / PALETTE
+        if not file.exists():
+            return None
+        expected = f"{len(self.classes)} colours, each three whole numbers from 0 to 255"
+        try:
+            rows = json.loads(read_bytes(file, expected))
+        except (ValueError, RecursionError):
+            rows = None
+        if (
+            not isinstance(rows, list)
+            or len(rows) != len(self.classes)
+            or not all(isinstance(row, list) and len(row) == 3 for row in rows)
+            or not all(type(value) is int and 0 <= value < 256 for row in rows for value in row)
+        ):
+            raise UserError(f"{file}: expected {expected}")
+        return np.array(rows, np.uint8)
 
 
 def is_pretraining(workdir: str | os.PathLike) -> bool:

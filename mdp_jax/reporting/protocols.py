@@ -17,6 +17,9 @@ class Photos(Protocol):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
 
+    def describe(self, index: int) -> str:
+        """The name of a sample, as that of the photo's file."""
+
 
 class Classes(Protocol):
     """The classes of several datasets (data/label_space.py, LabelSpace)."""

@@ -12,10 +12,14 @@ from mdp_jax import config as configs_of
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
-from mdp_jax.evaluation import inference
+from mdp_jax.evaluation import inference, metrics
 from mdp_jax.evaluation.scores import write_scores
+from mdp_jax.evaluation.workdirs import PALETTE
+from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting import runs
+from mdp_jax.reporting.tables import MEANS, console, for_terminal, scores_table
+from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, programs, sharding, workdir
 from mdp_jax.training.signals import Stop
@@ -62,8 +66,9 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
     )
     label_space = label_spaces.build([dataset])
     workdir.require_free_or_same(folder, untyped, label_space)
-    for source in (dataset, photos):
-        sources.check_source(source, config.data.check_files, distributed.say)
+    size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
+    for source, of_source in ((dataset, size), (photos, {})):
+        sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn = {dataset.name: sources.photos_of(dataset)}
     workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
     program = programs.finetuning(config, mesh, label_space.num_classes)
@@ -74,6 +79,8 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
         state = jax.device_put(state, program.shardings)
     hold.keep()
     folder = workdir.start(folder, untyped, label_space)
+    if dataset.palette is not None and distributed.is_main():
+        write_json(folder / PALETTE, dataset.palette.tolist())
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
@@ -82,9 +89,11 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
     evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)
     scores: dict = {}
 
-    def validate(state: FinetuneState) -> dict[str, float]:
-        scores.update(evaluator(_variables(state, mesh), lambda done: stop.check()))
-        return {f"val_{name}": scores[name] for name in ("mIoU", "mAcc", "aAcc")}
+    def validate(state: FinetuneState) -> loop.Validation:
+        counts, number = evaluator.total(_variables(state, mesh), lambda done: stop.check())
+        scores.update(evaluator.scores(counts, number))
+        lines = [runs.means_in_words(scores), metrics.one_sided(counts, photos.classes)]
+        return loop.Validation({f"val_{name}": scores[name] for name in MEANS}, [line for line in lines if line])
 
     fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": drawn}
     hooks = loop.Hooks(
@@ -99,7 +108,8 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
     if not distributed.is_main():
         return scores
     write_scores(folder, {photos.name: scores})
+    console().print(for_terminal(scores_table({"IoU, or mean (%)": scores}, photos.name), [len(photos.classes)]))
     predict = functools.partial(evaluator.predict, variables)
-    sections = runs.finetune_sections(folder, photos, predict, scores)
+    sections = runs.finetune_sections(folder, config, photos, predict, scores)
     runs.write_page(folder, f"Fine-tuning on {photos.name} from {config.init}", sections)
     return scores

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
@@ -19,6 +19,13 @@ from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop, StoppedError
 
 
+class Validation(NamedTuple):
+    """What a validation found: numbers to log, and lines to show."""
+
+    values: dict[str, float]
+    lines: list[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class Hooks:
     """The functions of one kind of training that the loop calls. With several processes each makes all calls.
@@ -27,14 +34,14 @@ class Hooks:
       meta: step -> JSON values that its checkpoint has besides the state.
       taken: called with every batch, NumPy arrays of this process.
       row: () -> numbers that a row of metrics.jsonl has besides the metrics; called before a row is written.
-      validate: state -> {name: number}, which are logged; None where there is no validation.
+      validate: state -> Validation; None where there is no validation.
       validate_every: steps; 0 = only after the last step.
     """
 
     meta: Callable[[int], dict]
     taken: Callable[[dict], None] = lambda batch: None
     row: Callable[[], dict] = dict
-    validate: Callable[[Any], dict] | None = None
+    validate: Callable[[Any], Validation] | None = None
     validate_every: int = 0
 
 
@@ -94,7 +101,9 @@ def train(
                     monitor.flush(hooks.row())
                 if validate:
                     try:
-                        monitor.write(step, validate(state))
+                        found = validate(state)
+                        monitor.write(step, found.values)
+                        monitor.say(*(f"step {step}: {line}" for line in found.lines))
                     except StoppedError:
                         save = stopped = True
                     monitor.pause()

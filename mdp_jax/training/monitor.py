@@ -19,11 +19,13 @@ from tensorboardX.summary import scalar
 
 from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError
-from mdp_jax.reporting.progress import Progress
+from mdp_jax.reporting.progress import Progress, forecast
 from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.metrics_file import read_metrics
 
 STEPS_AHEAD = 3
+_SLOW = 20.0  # seconds from which one step is enough to tell the speed
+_TIMED = 4  # steps of which the first, with compilation, is left out, for the others to tell it
 
 
 def _json_value(value: Any) -> Any:
@@ -116,6 +118,9 @@ class Monitor:
         self._progress = Progress(steps, start_step, console=console)
         self._batch, self._schedule = batch, schedule
         self._pending: list[tuple[int, dict]] = []
+        self._first, self._steps = start_step + 1, steps
+        self._first_done: float | None = None
+        self._forecast_due = True
         self._since = time.perf_counter()
         self._waited = 0.0
 
@@ -140,9 +145,28 @@ class Monitor:
           metrics: arrays on the device.
         """
         self._pending.append((step, metrics))
+        if self._forecast_due:
+            self._time(step, metrics)
         # The host runs ahead of the device by a few steps and no more: each one holds a batch in device memory.
         if len(self._pending) > STEPS_AHEAD:
             jax.block_until_ready(self._pending[-1 - STEPS_AHEAD][1])
+
+    def _time(self, step: int, metrics: dict) -> None:
+        """Says how long the run will take, once its first steps tell."""
+        jax.block_until_ready(metrics)
+        if self._first_done is None:
+            self._first_done = time.perf_counter()
+            return
+        timed = step - self._first
+        seconds = (time.perf_counter() - self._first_done) / timed
+        if seconds > _SLOW or timed == _TIMED - 1:
+            self._forecast_due = False
+            self.say(*forecast(seconds, self._steps - step))
+
+    def say(self, *lines: str) -> None:
+        """Shows lines above the progress bar."""
+        for line in lines:
+            self._progress.say(line)
 
     def flush(self, also: dict[str, np.ndarray] | None = None) -> None:
         """Writes the mean of the metrics since the last time as one row.

@@ -13,6 +13,7 @@ from mdp_jax import config as configs_of
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
+from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import runs
 from mdp_jax.storage.metrics_file import read_metrics
@@ -77,7 +78,8 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
     samples = sum(len(dataset) for dataset in datasets)
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
     for dataset in datasets:
-        sources.check_source(dataset, config.data.check_files, distributed.say)
+        size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
+        sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)
     program = programs.pretraining(config, mesh, label_space, samples, starts)
@@ -118,5 +120,5 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
         first_batch = next(batches)
     tables = [runs.datasets_table(datasets, shares), ledger.table(totals, read_metrics(folder))]
     bank = objective.bank(state.memory) if objective.bank else None
-    sections = runs.pretrain_sections(folder, label_space, bank, datasets, tables, first_batch)
+    sections = runs.pretrain_sections(folder, config, steps, label_space, bank, datasets, tables, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)

@@ -3,7 +3,7 @@
 import collections
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -57,6 +57,7 @@ class Found:
       pixels: int64 [C + 1], ignored ones first, then those of class 0 and on.
       photos: int64 [C + 1], how many photos hold such a pixel.
       sizes: (height, width) of every photo that could be read, in their order.
+      areas: class id -> (pixels of the class, short side of the photo), of each photo that holds it, in their order.
       unlabelled: how many of them have no pixel of any class.
       turned: how many of them were turned or mirrored by their EXIF orientation; no mask is.
       depths: bits of a channel -> number of photos; only photos of more than 8 bits.
@@ -68,6 +69,7 @@ class Found:
     pixels: np.ndarray
     photos: np.ndarray
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    areas: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: collections.defaultdict(list))
     unlabelled: int = 0
     turned: int = 0
     depths: collections.Counter[int] = field(default_factory=collections.Counter)
@@ -79,6 +81,14 @@ class Found:
     def classes_seen(self) -> np.ndarray:
         """Which classes have pixels, bool [C]."""
         return self.photos[1:] > 0
+
+    def areas_of(self, classes: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+        """`areas` by the names of the classes.
+
+        Args:
+          classes: in the order of their ids.
+        """
+        return {classes[index]: areas for index, areas in sorted(self.areas.items())}
 
     def percent(self, index: int) -> float | None:
         """The share of a class in the labelled pixels, in %; None where no pixel is labelled.
@@ -110,6 +120,8 @@ class Found:
         """
         self.pixels += other.pixels
         self.photos += other.photos
+        for index, areas in other.areas.items():
+            self.areas[index] += areas
         self.unlabelled += other.unlabelled
         self.turned += other.turned
         self.sizes += other.sizes
@@ -179,6 +191,9 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
         counts = np.bincount(sample["label"].ravel().astype(np.int64) + 1, minlength=len(found.pixels))
         found.pixels += counts
         found.photos += counts > 0
+        short_side = min(sample["label"].shape)
+        for class_id in np.flatnonzero(counts[1:]).tolist():
+            found.areas[class_id].append((int(counts[class_id + 1]), short_side))
         found.unlabelled += not counts[1:].any()
         for fact in facts:
             found.turned += fact.orientation != 1

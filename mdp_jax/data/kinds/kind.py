@@ -63,6 +63,7 @@ class Kind:
       plain_ids: whether the masks hold the class ids themselves.
       mask_colours: () -> uint8 [N, 3]: the colours in which the release also shows its masks, where they are so few
         that such masks can be recognised; None otherwise.
+      palette_file: a file of the root in which users state the colours of the classes; "" where the kind reads none.
       official_archives: file name of an archive of the release -> folder that it is unpacked in, from the dataset's
         root.
     """
@@ -74,4 +75,5 @@ class Kind:
     has_masks_on_disk: bool = False
     plain_ids: bool = False
     mask_colours: Callable[[], np.ndarray] | None = None
+    palette_file: str = ""
     official_archives: Mapping[str, str] = dataclasses.field(default_factory=dict)
