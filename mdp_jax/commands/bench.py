@@ -4,7 +4,7 @@ import argparse
 import importlib
 import os
 
-from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.commands.arguments import json_file, path, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -19,9 +19,9 @@ CASES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp bench`; a case is the module of mdp_jax/benchmarks of its name."""
     parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
-    parser.add_argument("--config", metavar="FILE", help="of a run of your own, for one case")
-    parser.add_argument("--data_dir", metavar="D", help="folder of its datasets")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
+    parser.add_argument("--config", type=path, metavar="FILE", help="of a run of your own, for one case")
+    parser.add_argument("--data_dir", type=path, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
     cases = "; ".join(f"{name}: {summary}" for name, summary in CASES.items())
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Raises:
       UserError: a wrong argument, bad data, or a file that cannot be written.
     """
-    path = json_file(args.json)
+    file = json_file(args.json)
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds}: expected more than 0")
     if not args.case and (args.config or overrides):
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         case = importlib.import_module(f"mdp_jax.benchmarks.{name}")
         found, remark = case.measure(args, overrides)
         found = [row.columns() for row in found]
+        rows += found
+        if file:  # before it is printed, and what was measured before a case that fails
+            write_json(file, rows)
         screen.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
         screen.print(remark, markup=False, highlight=False)
-        rows += found
-    if path:
-        write_json(path, rows)

@@ -2,8 +2,12 @@
 
 import argparse
 import pathlib
+import sys
+from typing import NamedTuple
 
 from mdp_jax import config as configs
+from mdp_jax import runtime
+from mdp_jax.commands import arguments
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
@@ -13,7 +17,7 @@ from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.reporting.tables import console, for_terminal, scores_table
+from mdp_jax.reporting.tables import Table, console, for_terminal, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
+        type=arguments.path,
         help="workdir of mdp finetune, or of mdp pretrain, whose network is then scored on each of its own sets by the "
         "prototypes or the head of that set; the scores are written there too",
     )
@@ -29,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("train", "val", "test"),
         default="val",
         help="photos to score (default val; train: those that the run was given); those of val go to evaluation.json, "
-        "others to evaluation_SPLIT.json",
+        "others to evaluation_SPLIT.json; what is not as by default stands in the name, as in evaluation_slide_flip.json",
     )
+    arguments.add_platform(parser)
     views.add_arguments(parser)
     parser.epilog = (
         "Config values of the data can be set by --config.key=value, e.g. --config.data_dir=DIR; the scores name them."
@@ -38,12 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Scores a workdir's newest checkpoint, prints a table for each dataset and writes them as JSON.
+    """Scores a workdir's newest checkpoint, writes the scores as JSON and prints a table for each dataset.
 
     Raises:
         UserError: no such workdir, a config value that was fixed by the training, views that cannot be, bad data, or
             classes that are not those of the network.
     """
+    runtime.start_devices(args.platform)
     run = workdirs.load(args.checkpoint, overrides)
     config = run.config
     classes = [names for _, names in run.label_space.datasets]
@@ -59,15 +66,28 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     ]
     for source, names in zip(opened, classes, strict=True):
         require_classes(source, names, args.checkpoint)
-    scores = {}
+    print(runtime.described(1), file=sys.stderr)
+    scores, tables = {}, []
     for source, segmenter in zip(opened, segmenters, strict=True):
-        scores[source.name] = _score(source, segmenter, config, run.variables, args.split, shown)
+        found = _score(source, segmenter, config, run.variables, args.split, shown)
+        scores[source.name] = found.scores
+        tables.append(for_terminal(found.table, gaps_before=[len(source.classes)]))
     changed = {key: text for key, text in overrides if key not in configs.free_keys(config)}
-    write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
+    file = write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
+    for table in tables:
+        console().print(table)
+    print(f"scores: {file}")
 
 
-def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> dict:
-    """The scores of one dataset, printed as a table."""
+class _Scored(NamedTuple):
+    """The scores of a dataset, and the table that shows them."""
+
+    scores: dict
+    table: Table
+
+
+def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> _Scored:
+    """The scores of one dataset."""
     evaluator = Evaluator(
         segmenter,
         source,
@@ -79,8 +99,7 @@ def _score(source, segmenter, config, variables: dict, split: str, shown: views.
         scores = evaluator(variables, _report_to(progress, len(source)))
     caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
     caption += f", {shown.described()}" if shown != views.WHOLE else ""
-    console().print(for_terminal(scores_table({"IoU (%)": scores}, caption), gaps_before=[len(source.classes)]))
-    return scores
+    return _Scored(scores, scores_table({"IoU (%)": scores}, caption))
 
 
 def require_classes(source, classes: tuple[str, ...], where: str) -> None:

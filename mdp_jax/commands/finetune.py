@@ -2,12 +2,12 @@
 
 import argparse
 
-from mdp_jax import config as configs
+from mdp_jax.commands import arguments
 from mdp_jax.training.finetuning import finetune
 
-add_arguments = configs.add_run_arguments
+add_arguments = arguments.add_run
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Runs the part with parsed arguments and config overrides."""
-    finetune(configs.of_arguments(args, overrides), args.workdir)
+    finetune(arguments.config_of_run(args, overrides), args.workdir)

@@ -4,11 +4,14 @@ import argparse
 import concurrent.futures
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from mdp_jax import runtime
+from mdp_jax.commands import arguments
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
@@ -17,6 +20,8 @@ from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.colors import overlay
 from mdp_jax.reporting.progress import Progress
+from mdp_jax.storage.json_files import write_bytes
+from mdp_jax.storage.paths import make_folder
 
 MOST_PIXELS = 65_500  # on a side, as a JPEG has at most
 MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept for ignored pixels
@@ -24,11 +29,15 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp predict`."""
-    parser.add_argument("--checkpoint", required=True, help="workdir of mdp finetune")
+    parser.add_argument("--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune")
     parser.add_argument(
-        "--out", required=True, help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo"
+        "--out",
+        required=True,
+        type=arguments.path,
+        help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photos, with different names")
+    parser.add_argument("images", nargs="+", type=arguments.path, metavar="IMAGE", help="photos, with different names")
+    arguments.add_platform(parser)
     views.add_arguments(parser)
     parser.epilog = (
         "Config values of the data can be set by --config.key=value, e.g. --config.data.short_side=480. "
@@ -43,6 +52,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         UserError: no such workdir, views that cannot be, a photo that cannot be read or is too large, two of one name,
             or an output that would replace one.
     """
+    runtime.start_devices(args.platform)
     outputs = plan_outputs(args.images, args.out)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_require_readable, args.images):
@@ -54,10 +64,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
         )
-    try:
-        os.makedirs(args.out, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {args.out}: {error.strerror}; expected a folder to write to") from None
+    make_folder(args.out, "--out")
+    print(runtime.described(1), file=sys.stderr)
     predictor = Predictor(
         network.segmenter(config.model, len(classes)), Normalise.of(config.data, config.model.compute_dtype), shown
     )
@@ -113,9 +121,4 @@ def write_picture(path: pathlib.Path, picture: np.ndarray) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a file that can be written") from None
+    write_bytes(path, cv2.imencode(path.suffix, picture)[1].tobytes())

@@ -12,6 +12,7 @@ from mdp_jax import config as config_files
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
+from mdp_jax.storage.paths import expanded
 
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
 _LOOPS = {True: ("pretraining", "mdp pretrain"), False: ("fine-tuning", "mdp finetune")}
@@ -49,7 +50,7 @@ class Workdir(NamedTuple):
 
 def is_pretraining(workdir: str | os.PathLike) -> bool:
     """Whether a workdir is of `mdp pretrain`; UserError where there is no config.json in it."""
-    return "sources" in config_files.load_json(pathlib.Path(workdir) / "config.json")
+    return "sources" in config_files.load_json(expanded(workdir) / "config.json")
 
 
 def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: bool | None = None) -> Workdir:
@@ -63,7 +64,7 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     Raises:
       UserError: not such a workdir, no checkpoint, classes that disagree, or an override that cannot be.
     """
-    folder = pathlib.Path(workdir)
+    folder = expanded(workdir)
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
     found = "sources" in config
     if pretraining is not None and found != pretraining:

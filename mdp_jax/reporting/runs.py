@@ -8,6 +8,7 @@ import rich.console
 from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, for_terminal, scores_table
+from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.metrics_file import read_metrics
 
 PREVIEW_PAIRS = 4
@@ -156,7 +157,7 @@ def pretrain_sections(folder, label_space, bank, datasets, tables: list[Table], 
 def write_page(folder, title: str, sections: list[Section]) -> pathlib.Path:
     """Writes report.html into a folder and says where it is."""
     file = pathlib.Path(folder) / "report.html"
-    file.write_text(html(title, sections), encoding="utf-8")
+    write_text(file, html(title, sections))
     print(f"report: {file}")
     return file
 

@@ -18,7 +18,7 @@ from mdp_jax import distributed
 from mdp_jax.errors import UserError
 from mdp_jax.storage.checksums import checksums, own_checksums
 from mdp_jax.storage.leaves import leaf_names
-from mdp_jax.storage.paths import require_plain
+from mdp_jax.storage.paths import expanded, require_plain
 
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
 # Of state and meta. In format 1 the parts of an objective's memory lay at the top of the state of a pretraining.
@@ -276,7 +276,7 @@ def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Save
     Raises:
       UserError: no such workdir, no checkpoint in it that can be read, or one of another version.
     """
-    folder = pathlib.Path(workdir).resolve() / "checkpoints"
+    folder = expanded(workdir).resolve() / "checkpoints"
     require_plain(folder.parent, "the workdir")
     if not folder.parent.is_dir():
         raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")

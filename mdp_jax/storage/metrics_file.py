@@ -1,17 +1,38 @@
 """The file metrics.jsonl of a workdir."""
 
-import json
 import os
-import pathlib
+
+from mdp_jax.errors import UserError
+from mdp_jax.storage import files
+from mdp_jax.storage.json_files import parse_json
+from mdp_jax.storage.paths import expanded
+
+FILE = "metrics.jsonl"
+_NUMBER = (None, float)  # null: nothing was measured
+_ROW = {"step": int, str: (*_NUMBER, [_NUMBER])}
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
-    """The rows of a workdir's metrics.jsonl, in order; a half-written last line is left out."""
-    file = pathlib.Path(workdir) / "metrics.jsonl"
+    """The rows of a workdir's metrics.jsonl, in order; a half-written last line is left out.
+
+    Args:
+      workdir: of a run; there need not be such a file in it.
+
+    Raises:
+      UserError: a line before the last one is no row, or one holds something else than numbers.
+    """
+    file = expanded(workdir) / FILE
+    if not os.path.exists(file):
+        return []
+    lines = files.read_bytes(file, "the metrics of a run").split(b"\n")
     rows = []
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            rows.append(parse_json(line, f"{file} line {number}", "a row of metrics; remove that line", _ROW))
+        except UserError:
+            if number == len(lines):  # without its line break: the run was killed while it wrote
+                break
+            raise
     return rows

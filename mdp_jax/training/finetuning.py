@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 
 import jax
 from jax.sharding import Mesh
@@ -16,6 +17,7 @@ from mdp_jax.evaluation import inference
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting import runs
+from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, programs, sharding, workdir
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import FinetuneState
@@ -43,11 +45,12 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
+    folder = expanded(folder)
     with Stop() as stop, workdir.held(folder):
         return _finetune(config, folder, stop)
 
 
-def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dict:
+def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop) -> dict:
     runtime.set_precision(untyped.model)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.finetuning(untyped, mesh.size)
@@ -72,6 +75,7 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> dic
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
+    distributed.say(runtime.described(mesh.size))
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     normalise = Normalise.of(config.data, config.model.compute_dtype)
     evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import os
+import pathlib
+import sys
 
 import jax
 from ml_collections import ConfigDict
@@ -15,6 +17,7 @@ from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import runs
 from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, programs, sharding, workdir
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.programs import Program
@@ -53,11 +56,12 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
+    folder = expanded(folder)
     with Stop() as stop, workdir.held(folder):
         _pretrain(config, folder, stop)
 
 
-def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> None:
+def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop) -> None:
     runtime.set_precision(untyped.model)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
@@ -84,6 +88,7 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop) -> Non
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
+        print(runtime.described(mesh.size), file=sys.stderr)
         runs.print_datasets(datasets, shares, steps, config.batch, warmup_epochs)
     batches_from = functools.partial(
         pipeline.pretrain_batches,
