@@ -34,7 +34,9 @@ _OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _OUT_OF_MEMORY = re.compile(
     r"RESOURCE_EXHAUSTED|out of memory|bad_alloc|Insufficient memory|Cannot allocate memory", re.I
 )
-_SMALLER_RUN = "a smaller config.batch or config.data.crop, config.accumulate=2 or more, config.model.remat=blocks, or more devices"
+_SMALLER_RUN = (
+    "a smaller config.batch or config.data.crop, config.accumulate=2 or more, config.model.remat=blocks or more devices"
+)
 _SMALLER_PHOTOS = "--mode slide with a smaller --crop, fewer or smaller --scales, or a smaller config.data.short_side"
 _SMALLER = {"pretrain": _SMALLER_RUN, "finetune": _SMALLER_RUN, "quickstart": _SMALLER_RUN, "bench": _SMALLER_RUN}
 _SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": _SMALLER_PHOTOS}
@@ -135,7 +137,8 @@ def _line_of(error: Exception, arguments: list[str]) -> str | None:
             return None
         name = "a file" if error.filename is None else os.fsdecode(error.filename)
         name = name if len(name) <= 1000 else f"...{name[-200:]}"
-        return f"{name}: {error.strerror}; expected a path that can be used"
+        expected = "" if error.errno in _OF_THE_DISK else "; expected a path that can be used"
+        return f"{name}: {error.strerror}{expected}"
     if isinstance(error, ValueError) and "embedded null" in said:
         return "a path has the character NUL; expected one without"
     return None

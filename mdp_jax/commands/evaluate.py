@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("train", "val", "test"),
         default="val",
         help="photos to score (default val; train: those that the run was given); those of val go to evaluation.json, "
-        "others to evaluation_SPLIT.json; what is not as by default stands in the name, as in evaluation_slide_flip.json",
+        "others to evaluation_SPLIT.json; other views stand in the name, as in evaluation_slide_flip.json",
     )
     arguments.add_platform(parser)
     views.add_arguments(parser)

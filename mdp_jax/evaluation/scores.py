@@ -21,7 +21,8 @@ def write_scores(
     """Writes the scores (Evaluator's) of each dataset to evaluation.json, which no other way of scoring replaces.
 
     The name of another file says what is different: evaluation_SPLIT.json for another split, and after that, in this
-    order, slide, scales, flip (the views) and changed (values of the config), as in evaluation_test_slide_flip.json.
+    order, slide, scales and flip (the views), as in evaluation_test_slide_flip.json; and changed, where values of the
+    config were changed for the validation photos.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
     where there was nothing to measure. Where photos were not shown as they are, at once, "views" beside "datasets" says
@@ -31,9 +32,8 @@ def write_scores(
     Returns:
       The file.
     """
-    name = "_".join(
-        ["evaluation", *([] if split == "val" else [split]), *_words(shown), *(["changed"] if changed else [])]
-    )
+    words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
+    name = "_".join(words + ["changed"] * (split == "val" and bool(changed)))
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
     file = folder / f"{name}.json"
@@ -53,4 +53,4 @@ def read_scores(file: pathlib.Path) -> dict:
     Raises:
       UserError: the file cannot be read, or is no such file.
     """
-    return read_json(file, "scores: remove the file, and the run writes it again", _FORM)
+    return read_json(file, "scores; remove the file, and the run writes it again", _FORM)

@@ -64,7 +64,7 @@ def parse_json(data: bytes, where: str, expected: str, form: Form = object) -> A
     except ValueError as error:  # of the JSON, or of its encoding
         raise UserError(f"{where}: not valid JSON ({error}); expected {expected}") from None
     if wrong := _difference(value, form, ""):
-        raise UserError(f"{where}: {wrong} in {expected}")
+        raise UserError(f"{where}: {wrong}, as in {expected}")
     return value
 
 
@@ -123,7 +123,7 @@ def _inside(value: dict | list, form: Mapping | list, place: str) -> str:
 
 
 def _place(place: str) -> str:
-    return place or "the whole"
+    return place or "the value"
 
 
 def _wrong(value: Any, form: Form, place: str) -> str:

@@ -78,7 +78,7 @@ def require_same_photos(photos: Photos, folder: pathlib.Path) -> None:
       UserError: naming the dataset whose photos are others now.
     """
     file = folder / _FILE
-    expected = "the photos of a study, as mdp reproduce notes them: remove it"
+    expected = "the photos of a study, as mdp reproduce notes them; remove it"
     before = read_json(file, expected, {str: {"count": int, str: (int, str)}}) if file.exists() else {}
     for key, now in photos.items():
         if any(now.get(what) != value for what, value in before.get(key, {}).items()):

@@ -31,7 +31,7 @@ def read(folder: pathlib.Path) -> dict:
     path = folder / FILE
     if not os.path.exists(path):
         raise UserError(f"{path} is missing; expected a folder made by mdp data prepare")
-    found = read_json(path, "a manifest: run mdp data prepare again", _FORM)
+    found = read_json(path, "a manifest; run mdp data prepare again", _FORM)
     wrong = next((key for key, is_good in _VALUES.items() if not is_good(found)), None)
     if wrong:
         raise UserError(f"{path}: {wrong} is {found[wrong]!r:.100}; run mdp data prepare again")
