@@ -1,23 +1,19 @@
 """`mdp evaluate`: mIoU, mAcc and aAcc of a fine-tuned network, or of a pretrained one on its own sets (section 6)."""
 
 import argparse
-import pathlib
+import contextlib
 import sys
-from typing import NamedTuple
+from collections.abc import Callable
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
-from mdp_jax.data import sources
-from mdp_jax.errors import UserError
-from mdp_jax.evaluation import views, workdirs
+from mdp_jax.data.kinds.kind import Source
+from mdp_jax.evaluation import scoring, views, workdirs
 from mdp_jax.evaluation.inference import Evaluator
-from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.evaluation.scores import write_scores
-from mdp_jax.models import network
-from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.progress import Progress
-from mdp_jax.reporting.tables import Table, console, for_terminal, scores_table
+from mdp_jax.reporting.tables import console, for_terminal, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,66 +48,27 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     runtime.start_devices(args.platform)
     run = workdirs.load(args.checkpoint, overrides)
-    config = run.config
-    classes = [names for _, names in run.label_space.datasets]
-    if run.pretraining:
-        of_name = {source.name: source for source in config.sources}
-        datasets = [of_name[name] for name, _ in run.label_space.datasets]
-        segmenters = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
-    else:
-        datasets, segmenters = [config.dataset], [network.segmenter(config.model, len(run.classes))]
-    shown = views.of_arguments(args, config)
-    opened = [
-        sources.open_source(d, config.data, config.data_dir, args.split, config.seed, scored=True) for d in datasets
-    ]
-    for source, names in zip(opened, classes, strict=True):
-        require_classes(source, names, args.checkpoint)
-    print(runtime.described(1), file=sys.stderr)
-    scores, tables = {}, []
-    for source, segmenter in zip(opened, segmenters, strict=True):
-        found = _score(source, segmenter, config, run.variables, args.split, shown)
-        scores[source.name] = found.scores
-        tables.append(for_terminal(found.table, gaps_before=[len(source.classes)]))
-    changed = {key: text for key, text in overrides if key not in configs.free_keys(config)}
-    file = write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
-    for table in tables:
-        console().print(table)
+    shown = views.of_arguments(args, run.config)
+    scored: dict[str, tuple[Source, Evaluator]] = {}
+    bars = contextlib.ExitStack()
+
+    def told(source: Source, evaluator: Evaluator) -> Callable[[int], None]:
+        if not scored:
+            print(runtime.described(1), file=sys.stderr)
+        scored[source.name] = (source, evaluator)
+        bars.close()  # of the dataset before
+        return _report_to(bars.enter_context(Progress(len(source), unit="photo")), len(source))
+
+    with bars:
+        scores = scoring.score(run, args.split, shown, told)
+    changed = {key: text for key, text in overrides if key not in configs.free_keys(run.config)}
+    file = write_scores(run.folder, scores, args.split, shown, changed)
+    for name, (source, evaluator) in scored.items():
+        caption = f"{name} {args.split}, {scores[name]['images']} photos of {evaluator.compiled_shapes} shape(s)"
+        caption += f", {shown.described()}" if shown != views.WHOLE else ""
+        table = scores_table({"IoU (%)": scores[name]}, caption)
+        console().print(for_terminal(table, gaps_before=[len(source.classes)]))
     print(f"scores: {file}")
-
-
-class _Scored(NamedTuple):
-    """The scores of a dataset, and the table that shows them."""
-
-    scores: dict
-    table: Table
-
-
-def _score(source, segmenter, config, variables: dict, split: str, shown: views.Views) -> _Scored:
-    """The scores of one dataset."""
-    evaluator = Evaluator(
-        segmenter,
-        source,
-        Normalise.of(config.data, config.model.compute_dtype),
-        views=shown,
-        threads=config.data.threads,
-    )
-    with Progress(len(source), unit="photo") as progress:
-        scores = evaluator(variables, _report_to(progress, len(source)))
-    caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
-    caption += f", {shown.described()}" if shown != views.WHOLE else ""
-    return _Scored(scores, scores_table({"IoU (%)": scores}, caption))
-
-
-def require_classes(source, classes: tuple[str, ...], where: str) -> None:
-    """Checks that a source has the classes that a network was trained on.
-
-    Raises:
-        UserError: naming the first class that differs.
-    """
-    for index in range(max(len(source.classes), len(classes))):
-        ours, theirs = (names[index] if index < len(names) else None for names in (source.classes, classes))
-        if ours != theirs:
-            raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
 
 
 def _report_to(progress: Progress, photos: int):

@@ -50,3 +50,27 @@ def apply_evaluation(model: Network, variables: dict, images: jax.Array) -> jax.
     """
     weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     return model.apply(weights, images, train=False)
+
+
+def apply_layer(model: Network, variables: dict, images: jax.Array, layer: str) -> jax.Array:
+    """The features of a part of a network, with its running statistics.
+
+    Args:
+      model: of models/network.py.
+      variables: with "params" and "batch_stats"; what else is in it is not looked at.
+      images: float [B, H, W, 3], normalised.
+      layer: "backbone", "decoder", or the name of the part on the decoder, as "projection".
+
+    Returns:
+      float [B, h, w, channels]; of the backbone those of its largest stride.
+    """
+
+    def features(module: Network, images: jax.Array) -> jax.Array:
+        found = module.backbone(images, False)
+        if layer == "backbone":
+            return found[max(found)]
+        found = module.decoder(found, False)
+        return found if layer == "decoder" else getattr(module, layer)(found, False)
+
+    weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    return model.apply(weights, images, method=features)

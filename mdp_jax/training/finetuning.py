@@ -45,6 +45,7 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
+    runtime.prepare()
     folder = expanded(folder)
     with Stop() as stop, workdir.held(folder):
         return _finetune(config, folder, stop)

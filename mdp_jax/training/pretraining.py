@@ -56,6 +56,7 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
+    runtime.prepare()
     folder = expanded(folder)
     with Stop() as stop, workdir.held(folder):
         _pretrain(config, folder, stop)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from mdp_jax import cli
-from mdp_jax.commands import evaluate
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import metrics
+from mdp_jax.evaluation import metrics, scoring
+from mdp_jax.evaluation.scores import write_scores
 from tests.evaluation import finetuned
 
 
 @pytest.fixture(autouse=True)
 def quick_network(monkeypatch):
-    monkeypatch.setattr(evaluate.network, "segmenter", lambda model_config, num_classes: finetuned.StridedNetwork())
+    monkeypatch.setattr(scoring.network, "segmenter", lambda model_config, num_classes: finetuned.StridedNetwork())
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +95,13 @@ def test_another_split_has_a_file_of_its_own(made):
 
 
 def test_training_photos_are_scored_in_the_size_of_their_own_masks(made, monkeypatch):
-    genuine, sizes = evaluate._score, []
+    genuine, sizes = scoring.Evaluator, []
 
-    def score(source, *rest):
+    def evaluator(scorer, source, *rest, **more):
         sizes.append((source[0]["image"].shape[:2], source[0]["label"].shape))
-        return genuine(source, *rest)
+        return genuine(scorer, source, *rest, **more)
 
-    monkeypatch.setattr(evaluate, "_score", score)
+    monkeypatch.setattr(scoring, "Evaluator", evaluator)
     cli.run(["evaluate", "--checkpoint", str(made[1]), "--split", "train", "--config.data.short_side=12"])
     assert sizes == [((12, 16), (24, 32))]
 
@@ -174,11 +174,11 @@ class Classes:
 @pytest.mark.parametrize("classes", [("sky",), ("sky", "road", "car"), ("road", "sky")])
 def test_classes_must_agree_in_number_and_order(classes):
     with pytest.raises(UserError, match="noise"):
-        evaluate.require_classes(Classes(classes), ("sky", "road"), "runs/w")
-    evaluate.require_classes(Classes(classes), classes, "runs/w")
+        scoring.require_classes(Classes(classes), ("sky", "road"), "runs/w")
+    scoring.require_classes(Classes(classes), classes, "runs/w")
 
 
 def test_scores_of_nothing_measured_become_null(tmp_path):
     scores = metrics.scores(np.zeros((3, 3), int), ["sky", "road"]) | {"images": 1}
-    evaluate.write_scores(tmp_path, {"noise": scores})
+    write_scores(tmp_path, {"noise": scores})
     assert '"mIoU": null' in (tmp_path / "evaluation.json").read_text()

@@ -1,0 +1,280 @@
+"""A trained network as a Python object: NumPy photos in, NumPy arrays out."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdp_jax import runtime
+from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, typed
+from mdp_jax.data import images as photos_of
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation import inference, workdirs
+from mdp_jax.evaluation.pretrained import ClassScorer
+from mdp_jax.evaluation.views import WHOLE, class_scores
+from mdp_jax.models import network
+from mdp_jax.models.apply import Network as Module
+from mdp_jax.models.apply import apply_layer
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.storage.paths import expanded
+from mdp_jax.weights import files
+from mdp_jax.weights.whole import read_network
+
+Photos = np.ndarray | Sequence[np.ndarray]
+_LAYERS = ("backbone", "decoder", "projection")
+
+
+class Network:
+    """A trained network that labels photos; made by `mdp_jax.load`.
+
+    Photos are uint8 RGB: one [H, W, 3], several of one size [B, H, W, 3], or a list of photos of any sizes. A result
+    has the form of the photos: an array, an array with a leading B, or a list. A photo is resized as the network's
+    config says, and results are brought back to its own size. Each size of photo is compiled once.
+
+    Attributes:
+      classes: class names by id. Of a pretrained network with no dataset chosen, "dataset/class" of all its datasets.
+      datasets: names of the datasets that it was trained on; () for a file of weights.
+      model: the network under the head.
+      data: how its photos are read.
+      variables: {"params", "batch_stats"}, and "memory" of a pretraining; nested dicts of arrays.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        data: DataConfig,
+        module: Module,
+        scorer: ClassScorer | Module | None,
+        variables: dict,
+        classes: Sequence[str],
+        datasets: Sequence[str] = (),
+        prototypes: np.ndarray | None = None,
+    ):
+        """Puts a network together; `mdp_jax.load` is the usual way.
+
+        Args:
+          model: the network under the head.
+          data: how photos are read.
+          module: the whole network.
+          scorer: has `apply(variables, images, train)` -> logits [B, h, w, C]; None where it has no classes.
+          variables: of the network.
+          classes: C names.
+          datasets: names.
+          prototypes: float [C, D], rows in the order of the classes, NaN where a class was never seen; or None.
+        """
+        self.model, self.data, self.variables = model, data, variables
+        self.classes, self.datasets = tuple(classes), tuple(datasets)
+        self._module, self._prototypes = module, prototypes
+        normalise = Normalise.of(data, model.compute_dtype)
+        self._labels = self._scores = None
+        if scorer is not None:
+            self._labels = jax.jit(functools.partial(inference.label_maps, scorer, normalise, WHOLE), static_argnums=2)
+
+            def scores(variables: dict, seen: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
+                def logits_of(images: jax.Array) -> jax.Array:
+                    return scorer.apply(variables, normalise(images), train=False)
+
+                return jax.nn.softmax(class_scores(logits_of, WHOLE, seen, size), axis=-1)
+
+            self._scores = jax.jit(scores, static_argnums=2)
+
+        def features(variables: dict, seen: Sequence[jax.Array], layer: str) -> jax.Array:
+            found = apply_layer(module, variables, normalise(seen[0]), layer)
+            return found.astype(jnp.promote_types(found.dtype, jnp.float32))
+
+        self._features = jax.jit(features, static_argnums=2)
+
+    def predict(self, photos: Photos) -> np.ndarray | list[np.ndarray]:
+        """The class of each pixel.
+
+        Args:
+          photos: see the class.
+
+        Returns:
+          int32 [H, W], or [B, H, W], or a list: ids of `classes`.
+
+        Raises:
+          UserError: photos of another type, shape or range, or a network without classes.
+        """
+        labels = self._of_classes(self._labels)
+        return self._each(photos, lambda seen, size: labels(self.variables, seen, size))
+
+    def probabilities(self, photos: Photos) -> np.ndarray | list[np.ndarray]:
+        """The probability of each class in each pixel.
+
+        Args:
+          photos: see the class.
+
+        Returns:
+          float32 [H, W, C], or [B, H, W, C], or a list; the sum over the classes is 1.
+
+        Raises:
+          UserError: photos of another type, shape or range, or a network without classes.
+        """
+        scores = self._of_classes(self._scores)
+        return self._each(photos, lambda seen, size: scores(self.variables, seen, size))
+
+    def embed(self, photos: Photos, layer: str = "") -> np.ndarray | list[np.ndarray]:
+        """The features of photos.
+
+        Args:
+          photos: see the class.
+          layer: "backbone", "decoder" or "projection"; "" is the last one that the network has. The outputs of the
+            projection are made unit vectors, which are what prototypes are compared with.
+
+        Returns:
+          float32 [h, w, D], or [B, h, w, D], or a list. Feature (i, j) describes the pixels around (s i, s j) of the
+          resized photo, s the stride of the layer.
+
+        Raises:
+          UserError: photos of another type, shape or range, or a layer that the network does not have.
+        """
+        there = [name for name in _LAYERS if name in self.variables["params"]]
+        layer = layer or there[-1]
+        if layer not in there:
+            raise UserError(f"layer={layer!r}: expected one of {', '.join(there)}")
+
+        def features(seen: Sequence[np.ndarray], size: tuple[int, int]) -> jax.Array:
+            del size
+            found = self._features(self.variables, seen, layer)
+            if layer != "projection":
+                return found
+            return found / jnp.maximum(jnp.linalg.norm(found, axis=-1, keepdims=True), 1e-12)
+
+        return self._each(photos, features)
+
+    @property
+    def prototypes(self) -> np.ndarray:
+        """The prototypes of `classes`, float32 [C, D], unit rows; a row of a class never seen is NaN.
+
+        Raises:
+          UserError: a network without prototypes.
+        """
+        if self._prototypes is None:
+            raise UserError("this network has no prototypes; expected a pretrained one whose objective has them")
+        return self._prototypes
+
+    def _of_classes(self, function: Callable | None) -> Callable:
+        if function is None:
+            raise UserError("this network has neither prototypes nor a classifier; expected a fine-tuned one")
+        return function
+
+    def _each(
+        self, photos: Photos, function: Callable[[Sequence[np.ndarray], tuple[int, int]], jax.Array]
+    ) -> np.ndarray | list[np.ndarray]:
+        """What a function of resized photos [B, H, W, 3] and their own size gives of each photo."""
+        if not isinstance(photos, np.ndarray):
+            if not isinstance(photos, Sequence) or isinstance(photos, str | bytes):
+                raise UserError(f"photos of type {type(photos).__name__}: {_EXPECTED}")
+            return [np.asarray(self._each(_one(photo, f"photo {i}"), function)) for i, photo in enumerate(photos)]
+        if photos.ndim == 3:
+            return np.asarray(self._each(_one(photos, "the photo")[None], function))[0]
+        if photos.ndim != 4 or photos.shape[-1] != 3 or photos.dtype != np.uint8 or 0 in photos.shape:
+            raise UserError(f"photos of shape {photos.shape} and type {photos.dtype}: {_EXPECTED}")
+        size = photos.shape[1:3]
+        seen = photos_of.short_side_size(*size, self.data.short_side)
+        together = max(1, inference.PIXELS // max(size[0] * size[1], seen[0] * seen[1]))
+        found = []
+        for start in range(0, len(photos), together):
+            resized = np.stack([photos_of.resize_photo(photo, *seen) for photo in photos[start : start + together]])
+            found.append(np.asarray(function((resized,), size)))
+        return np.concatenate(found)
+
+
+_EXPECTED = (
+    "expected uint8 RGB from 0 to 255, [H, W, 3] or [B, H, W, 3], or a list of [H, W, 3]; "
+    "photos of floats from 0 to 1 are brought there by (255 * x).round().astype('uint8')"
+)
+
+
+def _one(photo: np.ndarray, what: str) -> np.ndarray:
+    if not isinstance(photo, np.ndarray):
+        raise UserError(f"{what} of type {type(photo).__name__}: {_EXPECTED}")
+    if photo.ndim != 3 or photo.shape[-1] != 3 or photo.dtype != np.uint8 or 0 in photo.shape:
+        raise UserError(f"{what} of shape {photo.shape} and type {photo.dtype}: {_EXPECTED}")
+    return photo
+
+
+def load(
+    path: str | os.PathLike,
+    dataset: str = "",
+    model: ModelConfig | None = None,
+    data: DataConfig | None = None,
+    classes: Sequence[str] = (),
+) -> Network:
+    """Loads a trained network.
+
+    Args:
+      path: a workdir of `mdp pretrain` or `mdp finetune`, or a file of weights (.safetensors, .pth) with the names of
+        torchvision or MMSegmentation.
+      dataset: of a pretrained workdir, the dataset in whose classes it answers; "" = the classes of all.
+      model: of a file, what its weights do not tell: output stride and rates; None = those of the published networks.
+      data: of a file, how photos are read; None = normalised as for ImageNet, at their own size.
+      classes: of a file, the class names; () = numbers.
+
+    Returns:
+      The network.
+
+    Raises:
+      UserError: nothing there, not a workdir, no checkpoint, weights of another architecture, or an unknown dataset.
+    """
+    runtime.prepare()
+    place = expanded(path)
+    if place.is_dir():
+        if model is not None or data is not None or classes:
+            raise UserError(f"{place}: a workdir, which says what its network is; expected no model, data or classes")
+        return _of_workdir(place, dataset)
+    if place.is_file() or place.suffix in files.SUFFIXES:
+        if dataset:
+            raise UserError(f"dataset={dataset!r}: {place} is a file of weights, which has no datasets; expected none")
+        return _of_file(place, model, data, classes)
+    raise UserError(f"{place}: no such file or folder; expected the workdir of a run, or a file of weights")
+
+
+def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
+    run = workdirs.load(folder)
+    config = typed(run.config)
+    names = [name for name, _ in run.label_space.datasets]
+    if dataset and dataset not in names:
+        raise UserError(f"dataset={dataset!r}: {folder} was trained on {', '.join(names)}; expected one of them")
+    if not run.pretraining:
+        segmenter = network.segmenter(config.model, len(run.classes))
+        return Network(config.model, config.data, segmenter, segmenter, run.variables, run.classes, names)
+    objective, count = OBJECTIVES[config.objective], run.label_space.num_classes
+    ids = np.arange(count)
+    labels: Sequence[str] = run.label_space.global_names()
+    if dataset:
+        index = names.index(dataset)
+        ids, labels = np.array(run.label_space.global_ids[index], int), run.label_space.datasets[index][1]
+    if objective.head == "projection":
+        module = network.pixel_encoder(config.model)
+    else:
+        module = network.segmenter(config.model, count)
+    prototypes = None
+    if objective.bank is not None:
+        bank = objective.bank(run.variables["memory"])
+        vectors, seen = np.asarray(bank.vectors, np.float32), np.asarray(bank.images_seen) > 0
+        prototypes = np.where(seen[:, None], vectors, np.nan)[ids]
+    scorer = None
+    if objective.scorer is not None:
+        scorer = ClassScorer(objective.scorer(config.model, config.method, count, ids))
+    return Network(config.model, config.data, module, scorer, run.variables, labels, names, prototypes)
+
+
+def _of_file(file: pathlib.Path, model: ModelConfig | None, data: DataConfig | None, classes: Sequence[str]) -> Network:
+    found = read_network(file, model)
+    count = found.classes
+    if classes and len(classes) != count:
+        raise UserError(f"{file}: has {count} classes; expected as many names, and {len(classes)} are given")
+    names = tuple(classes) or tuple(map(str, range(count)))
+    module = network.segmenter(found.model, max(count, 1))
+    variables = {"params": found.params, "batch_stats": found.batch_stats}
+    if data is None:
+        data = dataclasses.replace(FinetuneDataConfig(), short_side=0)
+    return Network(found.model, data, module, module if count else None, variables, names)

@@ -1,0 +1,89 @@
+"""Scores of a workdir's network: of a fine-tuned one on its dataset, of a pretrained one on each of its own sets."""
+
+import os
+from collections.abc import Callable, Sequence
+
+from mdp_jax import runtime
+from mdp_jax.configs import typed
+from mdp_jax.data import sources
+from mdp_jax.data.kinds.kind import Source
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation import workdirs
+from mdp_jax.evaluation.inference import Evaluator
+from mdp_jax.evaluation.pretrained import SourceSegmenter
+from mdp_jax.evaluation.views import WHOLE, Views
+from mdp_jax.evaluation.workdirs import Workdir
+from mdp_jax.models import network
+from mdp_jax.models.normalisation import Normalise
+
+Report = Callable[[Source, Evaluator], Callable[[int], None]]
+
+
+def require_classes(source: Source, classes: Sequence[str], where: str) -> None:
+    """Checks that a source has the classes that a network was trained on.
+
+    Args:
+      source: the dataset.
+      classes: of the network, by id.
+      where: the workdir, for the error.
+
+    Raises:
+      UserError: naming the first class that differs.
+    """
+    for index in range(max(len(source.classes), len(classes))):
+        ours, theirs = (names[index] if index < len(names) else None for names in (source.classes, classes))
+        if ours != theirs:
+            raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
+
+
+def score(run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report | None = None) -> dict[str, dict]:
+    """Scores the network of a workdir.
+
+    Args:
+      run: of either loop.
+      split: train, val or test.
+      shown: how photos are shown.
+      report: given each source and its evaluator before it is scored, returns what is called with the photos done.
+
+    Returns:
+      {dataset: scores as Evaluator gives them}.
+
+    Raises:
+      UserError: bad data, or classes that are not those of the network.
+    """
+    config = typed(run.config)
+    if run.pretraining:
+        of_name = {source.name: source for source in config.sources}
+        datasets = [of_name[name] for name, _ in run.label_space.datasets]
+        scorers = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
+    else:
+        datasets, scorers = [config.dataset], [network.segmenter(config.model, len(run.classes))]
+    opened = [sources.open_source(d, config.data, config.data_dir, split, config.seed, scored=True) for d in datasets]
+    for source, (_, classes) in zip(opened, run.label_space.datasets, strict=True):
+        require_classes(source, classes, str(run.folder))
+    normalise, found = Normalise.of(config.data, config.model.compute_dtype), {}
+    for source, scorer in zip(opened, scorers, strict=True):
+        evaluator = Evaluator(scorer, source, normalise, views=shown, threads=config.data.threads)
+        told = report(source, evaluator) if report else lambda photos: None
+        found[source.name] = evaluator(run.variables, told)
+    return found
+
+
+def evaluate(workdir: str | os.PathLike, split: str = "val", views: Views = WHOLE, **values: object) -> dict[str, dict]:
+    """Scores the newest checkpoint of a workdir; writes nothing.
+
+    Args:
+      workdir: of `mdp finetune`, or of `mdp pretrain`, which is scored on each of its own sets.
+      split: train, val or test.
+      views: how photos are shown.
+      **values: of the config's data, with "__" for the dot, as data_dir="/photos" or data__short_side=480.
+
+    Returns:
+      {dataset: {"mIoU", "mAcc", "aAcc" in percent, "per_class": {class: IoU in percent or None}, "images"}}.
+
+    Raises:
+      UserError: no such workdir, a value that was fixed by the training, bad data, or other classes.
+    """
+    runtime.prepare()
+    overrides = [(key.replace("__", "."), str(value)) for key, value in values.items()]
+    return score(workdirs.load(workdir, overrides), split, views)

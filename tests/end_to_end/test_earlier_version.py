@@ -1,0 +1,77 @@
+"""Workdirs of an earlier version: opened, evaluated, started from, converted, and gone on with."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from mdp_jax.cli import run as mdp
+from mdp_jax.evaluation import workdirs
+from mdp_jax.storage import checkpoints
+from mdp_jax.storage.leaves import leaf_names
+from mdp_jax.training.finetuning import finetune
+from mdp_jax.training.pretraining import pretrain
+from tests import earlier, tiny
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(earlier.unpacked(tmp_path))
+    return tmp_path
+
+
+def weights(folder, name):
+    """What the earlier version had computed after step 4, by today's names."""
+    with np.load(folder / f"{name}_step4.npz") as file:
+        top = ("step", "params", "batch_stats", "opt_state")
+        return {key if key.split(".")[0] in top else f"memory.{key}": file[key] for key in file}
+
+
+@pytest.mark.parametrize("name", earlier.NAMES)
+def test_weights_are_read_bit_for_bit(folder, name):
+    state, meta = checkpoints.load(folder / name)
+    found = {key.replace("/", "."): np.asarray(leaf) for key, leaf in leaf_names(state).items()}
+    expected = weights(folder, name)
+    assert found.keys() == expected.keys() and meta["next_batch"] == 4
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
+    opened = workdirs.load(folder / name)
+    assert opened.step == 4 and ("memory" in opened.variables) == (name == "pretrained")
+
+
+@pytest.mark.parametrize("name", earlier.NAMES)
+def test_a_run_goes_on(folder, name):
+    """From step 2, with the steps that the earlier version took."""
+    shutil.rmtree(folder / name / "checkpoints" / "4")
+    train = finetune if name == "finetuned" else pretrain
+    train(earlier.config_of(name), folder / name)
+    found = leaf_names(checkpoints.load(folder / name).state)
+    for key, expected in weights(folder, name).items():
+        scale = max(float(np.max(np.abs(expected), initial=0)), 1e-3)
+        # Rounding, which a network of one channel at this learning rate makes large.
+        np.testing.assert_allclose(found[key.replace(".", "/")], expected, atol=2e-2 * scale, err_msg=key)
+    rows = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 4
+
+
+def test_commands_take_it(folder, capsys):
+    mdp(["evaluate", "--checkpoint", "finetuned"])
+    mdp(["evaluate", "--checkpoint", "pretrained", "--split", "train"])
+    mdp(["convert", "--from", "mdp", "--to", "mmseg", "finetuned", "out.safetensors"])
+    assert (folder / "out.safetensors").stat().st_size > 0
+    assert (folder / "finetuned" / "evaluation.json").exists()
+    scores = finetune(tiny.finetune_config(init="multi_head", **earlier.VALUES | {"steps": 1}), folder / "new")
+    assert scores["images"] == 3
+
+
+def test_transfer_takes_a_classifier_along(folder):
+    """A part need not have running statistics."""
+    config = tiny.finetune_config(init="finetuned", **earlier.VALUES | {"steps": 1})
+    with config.unlocked():
+        config.transfer = ("backbone", "decoder", "classifier")
+        config.optim.lr = config.optim.lr_min = 1e-12
+    finetune(config, folder / "again")
+    before, after = (checkpoints.load(folder / name).state["params"] for name in ("finetuned", "again"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after)
