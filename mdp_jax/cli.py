@@ -129,6 +129,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _line_of(error: Exception, arguments: list[str]) -> str | None:
     """The one line for what a user or a machine can be told about; None for a mistake of this package."""
     said = " ".join(str(error).split())
+    full = os.strerror(errno.ENOSPC)
+    if full in said and not isinstance(error, OSError):  # in the words of a library
+        return f"{full} ({said[:300]})"
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(said):
         part = arguments[0] if arguments else ""
         return f"out of memory ({said[:200] or type(error).__name__}); try {_SMALLER.get(part, 'a larger machine')}"

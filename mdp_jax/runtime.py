@@ -133,11 +133,10 @@ def start_devices(platform: str | None = None) -> None:
         logger.removeHandler(remarks)
         logger.propagate = propagates
     if found not in (PLATFORMS if platform is None else (platform,)):
-        why = f" ({remarks.lines[0]})" if remarks.lines else ""
-        option = f"--platform {platform}" if platform else f"JAX_PLATFORMS={asked}"
-        by = f" as JAX_PLATFORMS={asked} says" if asked and platform else ""
-        there = f"this process would run on {found}{by}" if found != "none" else "no device can be used"
-        raise UserError(f"{option}: {there}{why}; {expected}")
+        option = f"--platform {platform}: " if platform else ""
+        there = f"the devices here are of the platform {found}" if found != "none" else "no device can be used"
+        why = "; ".join([*([f"JAX_PLATFORMS={asked}"] if asked else []), *remarks.lines[:1]])
+        raise UserError(f"{option}{there}{f' ({why})' if why else ''}; {expected}")
     for line in remarks.lines:
         print(f"mdp: warning: {line}", file=sys.stderr)
 

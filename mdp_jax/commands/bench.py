@@ -3,8 +3,10 @@
 import argparse
 import importlib
 import os
+import sys
 
-from mdp_jax.commands.arguments import json_file, path, whole_number
+from mdp_jax import runtime
+from mdp_jax.commands.arguments import add_platform, json_file, path, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", type=path, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
+    add_platform(parser)
     cases = "; ".join(f"{name}: {summary}" for name, summary in CASES.items())
     parser.epilog = f"{cases}. Every config value can be set by --config.key=value."
 
@@ -42,6 +45,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    runtime.start_devices(args.platform)
+    print(runtime.described(), file=sys.stderr)
     screen, rows = console(), []
     for name in [args.case] if args.case else CASES:
         case = importlib.import_module(f"mdp_jax.benchmarks.{name}")

@@ -7,6 +7,7 @@ import sys
 from rich.table import Table
 from rich.text import Text
 
+from mdp_jax import runtime
 from mdp_jax.commands.arguments import json_file, path
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import console
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
     file = json_file(args.json)
     comparison = _comparison()
+    runtime.start_devices()
     rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
     console().print(table(rows))
     for number, cause in enumerate(_causes(rows), start=1):

@@ -64,6 +64,7 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     Raises:
       UserError: not such a workdir, no checkpoint, classes that disagree, or an override that cannot be.
     """
+    runtime.start_devices()
     folder = expanded(workdir)
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
     found = "sources" in config
