@@ -1,6 +1,11 @@
 """The file metrics.jsonl of a workdir."""
 
+import contextlib
+import errno
+import json
 import os
+import pathlib
+from collections.abc import Mapping
 
 from mdp_jax.errors import UserError
 from mdp_jax.storage import files
@@ -36,3 +41,27 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
                 break
             raise
     return rows
+
+
+def append(file: pathlib.Path, row: Mapping) -> None:
+    """Adds a row to a file of metrics; the file is as it was where that fails.
+
+    Args:
+      file: that exists.
+      row: JSON values.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    line = (json.dumps(row) + "\n").encode()
+    before = None
+    try:
+        with file.open("ab", buffering=0) as there:
+            before = there.tell()
+            if there.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        if before is not None:
+            with contextlib.suppress(OSError):
+                os.truncate(file, before)
+        raise UserError(f"{file}: {error.strerror}; expected a file that can be written; checkpoints stay") from None
