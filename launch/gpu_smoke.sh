@@ -85,6 +85,7 @@ EOF
     echo '```'
 }
 
+platform=$([ "$extra" = none ] && echo cpu || echo gpu)
 train=(.venv/bin/mdp pretrain --config configs/quickstart/pretrain.py "--config.steps=$steps" --config.log_every=5)
 if [ "$extra" = none ]; then
     step install make venv
@@ -99,8 +100,8 @@ if [ "$dry_run" = 0 ] && [ -n "$gpu" ]; then
     sampler=$!
     trap 'kill "$sampler"' EXIT
 fi
-step pretrain "${train[@]}" --workdir "$report/pretrain"
-[ "$extra" = none ] || step pretrain_cpu env JAX_PLATFORMS=cpu "${train[@]}" --workdir "$report/pretrain_cpu"
+step pretrain "${train[@]}" --platform "$platform" --workdir "$report/pretrain"
+[ "$extra" = none ] || step pretrain_cpu env JAX_PLATFORMS=cpu "${train[@]}" --platform cpu --workdir "$report/pretrain_cpu"
 if [ "$dry_run" = 1 ] || .venv/bin/mdp --help | grep '^ *bench ' >/dev/null; then
     step bench .venv/bin/mdp bench --json "$report/bench.json"
 fi

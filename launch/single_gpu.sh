@@ -79,12 +79,14 @@ part() {
     exit 143
 }
 
+platform=gpu # on a machine whose GPU is not there mdp ends, instead of going on on the CPU
 if [ "$extra" = none ]; then
+    platform=cpu
     run make -C "$root" venv
 else
     run make -C "$root" venv "EXTRA=$extra"
     run export "CUDA_VISIBLE_DEVICES=$gpu"
 fi
-part pretrain --config "$pretrain" --workdir "$workdir/pretrain" "$@"
-part finetune --config "$finetune" --init "$workdir/pretrain" --workdir "$workdir/finetune" "$@"
-part evaluate --checkpoint "$workdir/finetune"
+part pretrain --platform "$platform" --config "$pretrain" --workdir "$workdir/pretrain" "$@"
+part finetune --platform "$platform" --config "$finetune" --init "$workdir/pretrain" --workdir "$workdir/finetune" "$@"
+part evaluate --platform "$platform" --checkpoint "$workdir/finetune"

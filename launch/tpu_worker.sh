@@ -55,7 +55,7 @@ start() {
         --property=Restart=on-failure --property=RestartSec=30 '--property=RestartPreventExitStatus=2 3' \
         --property=StartLimitIntervalSec=21600 --property=StartLimitBurst=20 --property=LimitMEMLOCK=infinity \
         --setenv=JAX_COMPILATION_CACHE_DIR=/mnt/mdp/compiled \
-        "$root/.venv/bin/mdp" "$@"
+        "$root/.venv/bin/mdp" "$1" --platform tpu "${@:2}"
 }
 
 user=$(id -un)

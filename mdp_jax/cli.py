@@ -1,9 +1,12 @@
 """The `mdp` command: a table of parts, nothing else."""
 
 import argparse
+import contextlib
 import errno
 import importlib
 import io
+import os
+import re
 import sys
 import traceback
 from typing import NoReturn
@@ -27,7 +30,18 @@ PARTS = {
 }
 
 # What an operating system says of a disk that is full or not to be written to: no mistake of this package.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+_OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+# What JAX, PyTorch, OpenCV and the C++ library say where memory does not suffice; a program that crashed says more.
+_OUT_OF_MEMORY = re.compile(
+    r"RESOURCE_EXHAUSTED|out of memory|bad_alloc|Insufficient memory|Cannot allocate memory", re.I
+)
+_SMALLER_RUN = (
+    "a smaller config.batch or config.data.crop, config.accumulate=2 or more, config.model.remat=blocks or more devices"
+)
+_SMALLER_PHOTOS = "--mode slide with a smaller --crop, fewer or smaller --scales, or a smaller config.data.short_side"
+_SMALLER = {"pretrain": _SMALLER_RUN, "finetune": _SMALLER_RUN, "quickstart": _SMALLER_RUN, "bench": _SMALLER_RUN}
+_SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": _SMALLER_PHOTOS}
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -86,7 +100,8 @@ def run(arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mdp` command.
 
-    Exit status: 0 done, 2 wrong use, bad data or a full disk, 3 non-finite loss, 143 told to stop, after a checkpoint.
+    Exit status: 0 done, 2 wrong use, bad data, a full disk or no memory, 3 non-finite loss, 143 or 130 told to stop,
+    after a checkpoint, 141 nobody reads what is printed.
 
     Args:
       arguments: words of the command line, without `mdp`; those of this process where None.
@@ -105,20 +120,48 @@ def main(arguments: list[str] | None = None) -> None:
     except PreemptedError as error:
         print(f"mdp: {error}", file=sys.stderr)
         status = error.status
-    except OSError as error:
-        if error.errno not in _OF_THE_DISK:
-            _leave(1, traceback.format_exc())
-            raise
-        print(f"mdp: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
-        status = 2
     except KeyboardInterrupt:
         status = 130
-    except Exception:
-        _leave(1, traceback.format_exc())
-        raise
+    except BrokenPipeError:  # as where `head` reads what is printed
+        _forget_output()
+        status = 141
+    except Exception as error:
+        line = _line_of(error, sys.argv[1:] if arguments is None else arguments)
+        if line is None:
+            _leave(1, traceback.format_exc())
+            raise
+        print(f"mdp: {line}", file=sys.stderr)
+        status = 2
     if status == 2:  # 3 and 143 are the same in all processes
         _leave(status)
     sys.exit(status)
+
+
+def _line_of(error: Exception, arguments: list[str]) -> str | None:
+    """The one line for what a user or a machine can be told about; None for a mistake of this package."""
+    said = " ".join(str(error).split())
+    full = os.strerror(errno.ENOSPC)
+    if full in said and not isinstance(error, OSError):  # in the words of a library
+        return f"{full} ({said[:300]})"
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(said):
+        part = arguments[0] if arguments else ""
+        return f"out of memory ({said[:200] or type(error).__name__}); try {_SMALLER.get(part, 'a larger machine')}"
+    if isinstance(error, OSError):
+        if error.filename is None and error.errno not in _OF_THE_DISK + _OF_THE_MACHINE:
+            return None
+        name = "a file" if error.filename is None else os.fsdecode(error.filename)
+        name = name if len(name) <= 1000 else f"...{name[-200:]}"
+        expected = "" if error.errno in _OF_THE_DISK else "; expected a path that can be used"
+        return f"{name}: {error.strerror}{expected}"
+    if isinstance(error, ValueError) and "embedded null" in said:
+        return "a path has the character NUL; expected one without"
+    return None
+
+
+def _forget_output() -> None:
+    """Python writes what is left when it ends, and would complain again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(status: int, said: str = "") -> None:

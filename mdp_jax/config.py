@@ -1,9 +1,7 @@
 """Loading, overriding and comparing configs. A config is a locked ConfigDict; its JSON form lies in the workdir."""
 
-import argparse
 import ast
 import difflib
-import json
 import math
 import os
 import pathlib
@@ -16,6 +14,8 @@ from mdp_jax import python_files, schema
 from mdp_jax.configs import FinetuneConfig, PretrainConfig, complete, loop_of
 from mdp_jax.errors import UserError
 from mdp_jax.python_files import configs_parent
+from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.paths import expanded
 
 Config: TypeAlias = ConfigDict | PretrainConfig | FinetuneConfig  # both forms
 
@@ -41,9 +41,9 @@ def load(path: str) -> ConfigDict:
     Raises:
       UserError: no such file, a file without `get_config`, an error in it, or a value of another type.
     """
-    where, file = f"--config {path}", pathlib.Path(path)
+    where, file = f"--config {path}", expanded(path)
     if not file.is_file():
-        file = configs_parent() / path
+        file = configs_parent() / file
     if not file.is_file() or file.suffix != ".py":
         every = (configs_parent() / "configs").rglob("*.py")
         own = [found for found in every if "def get_config(" in found.read_text(encoding="utf-8")]
@@ -54,40 +54,6 @@ def load(path: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f"{where}: get_config() returned {config!r:.50}; expected what mdp_jax.configs makes")
     return complete(config, where)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that `mdp pretrain` and `mdp finetune` share to a parser."""
-    parser.add_argument("--config", required=True, help="Python file with get_config(), e.g. configs/mini/pretrain.py")
-    parser.add_argument("--init", help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)")
-    parser.add_argument("--workdir", required=True, help="folder of the run; started again on it, the run goes on")
-    from mdp_jax import distributed  # with JAX, which parts that do not train have no need of
-
-    distributed.add_arguments(parser)
-    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
-
-
-def of_arguments(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
-    """Makes the config of a run: the file, then the overrides, then --init where it is given.
-
-    Joins the other processes of the run.
-
-    Args:
-      args: what `add_run_arguments` declares.
-      overrides: (dotted key, text of the value).
-
-    Returns:
-      The config, complete and locked.
-
-    Raises:
-      UserError: the file, an override or the flags of the processes are wrong.
-    """
-    from mdp_jax import distributed
-
-    distributed.start(args)
-    if args.init is not None:
-        overrides = [*overrides, ("init", args.init)]
-    return apply_overrides(load(args.config), overrides)
 
 
 def _all_keys(node: ConfigDict, prefix: str = "") -> list[str]:
@@ -214,19 +180,12 @@ def load_json(path: pathlib.Path) -> ConfigDict:
     Raises:
       UserError: the file is missing, cannot be read, or is not the JSON object of a config.
     """
-    try:
-        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected the config of a run") from None
-    except (ValueError, RecursionError) as error:  # of the JSON, or of its encoding
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no JSON object; expected the config of a run")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune")
+    values = read_json(path, "the config of a run", dict)
     try:
         return from_dict(values)
-    except ValueError as error:  # a key with a dot
+    except (ValueError, TypeError) as error:  # a key with a dot, or one that ConfigDict keeps for itself
         raise UserError(f"{path}: {error}; expected the config of a run") from None
 
 
@@ -258,7 +217,7 @@ def identity(config: Config, places: bool = False) -> dict[str, Any]:
 
 
 def _place(init: str) -> str | pathlib.Path:
-    return init if init == "scratch" else pathlib.Path(os.path.expanduser(init)).resolve()
+    return init if init == "scratch" else expanded(init).resolve()
 
 
 def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> None:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mdp_jax import runtime
 from mdp_jax.errors import UserError
 from mdp_jax.runtime import has_tpu
 
@@ -102,13 +103,13 @@ def on_a_cluster(environment: Mapping[str, str]) -> bool:
 
 
 def start(args: argparse.Namespace) -> None:
-    """Joins the other processes of the run. Call it before JAX is used.
+    """Joins the other processes of the run, and starts the devices. Call it before JAX is used.
 
     Args:
       args: what `add_arguments` declares.
 
     Raises:
-      UserError: the flags are wrong.
+      UserError: the flags are wrong, or there are no devices of the platform that is required.
       SystemExit: the processes do not come together in time.
     """
     address = given(args, os.environ)
@@ -118,6 +119,12 @@ def start(args: argparse.Namespace) -> None:
             jax.distributed.initialize(*address, cluster_detection_method="deactivate")
         elif on_a_cluster(os.environ):
             jax.distributed.initialize()
+        if jax.distributed.is_initialized():
+            # Until the devices are started, which may fail here alone.
+            _JOINED.update(process=int(os.environ.get("SLURM_PROCID", "1")), count=2)
+            if address is not None:
+                _JOINED.update(process=address[2], count=address[1])
+        runtime.start_devices(args.platform)
         if jax.distributed.is_initialized():
             _JOINED.update(process=jax.process_index(), count=jax.process_count())
     except ValueError as error:

@@ -2,9 +2,14 @@
 
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import pathlib
 import sys
+
+from mdp_jax.errors import UserError
+
+PLATFORMS = ("cpu", "gpu", "tpu")
 
 # Doubles the speed of convolutions on CPU. An unknown flag aborts the process, so it is set for the jaxlib series it
 # was seen to work on and nowhere else.
@@ -93,3 +98,70 @@ def set_precision(*dtypes: str) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", True)
+
+
+class _Remarks(logging.Handler):
+    """Keeps the first line of what JAX says while it starts its devices, which goes over many."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.lines.append(": ".join(_first_line(part) for part in (record.getMessage(), error) if part))
+
+
+def _first_line(said: object) -> str:
+    return next(iter(str(said).strip().splitlines()), type(said).__name__)[:300]
+
+
+def start_devices(platform: str | None = None) -> None:
+    """Starts the devices that JAX finds; to be called after the processes of a run have joined.
+
+    Args:
+      platform: one of PLATFORMS, which is required; None for any.
+
+    Raises:
+      UserError: there are no devices of that platform, or none at all.
+    """
+    import jax
+
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    if platform == "cpu":  # which is there beside others
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        jax.config.update("jax_platforms", "cpu")
+        set_cpu_flag()
+    remarks, logger = _Remarks(), logging.getLogger("jax._src.xla_bridge")
+    propagates = logger.propagate
+    logger.addHandler(remarks)
+    logger.propagate = False
+    found, expected = "none", f"expected devices of the platform {platform or asked or 'cpu'}"
+    try:
+        found = jax.default_backend()
+    except Exception as error:  # a plugin may raise anything, and JAX raises assertions
+        remarks.lines.append(_first_line(error))
+    finally:
+        logger.removeHandler(remarks)
+        logger.propagate = propagates
+    if found not in (PLATFORMS if platform is None else (platform,)):
+        option = f"--platform {platform}: " if platform else ""
+        there = f"the devices here are of the platform {found}" if found != "none" else "no device can be used"
+        why = "; ".join([*([f"JAX_PLATFORMS={asked}"] if asked else []), *remarks.lines[:1]])
+        raise UserError(f"{option}{there}{f' ({why})' if why else ''}; {expected}")
+    for line in remarks.lines:
+        print(f"mdp: warning: {line}", file=sys.stderr)
+
+
+def described(devices: int | None = None) -> str:
+    """One line that says what this run computes on; the devices have been started.
+
+    Args:
+      devices: so many are used; None for all.
+    """
+    import jax
+
+    there, processes = jax.device_count(), jax.process_count()
+    used = f"{devices} of {there} devices" if devices not in (None, there) else f"{there} device{'s' * (there > 1)}"
+    kind = f"{jax.default_backend()} ({jax.devices()[0].device_kind})"
+    return f"running on {kind}: {used}, {processes} process{'es' * (processes > 1)}"

@@ -61,7 +61,7 @@ case ${1:-} in pretrain | finetune) ;; *) die "expected -- pretrain ... or -- fi
 case " $* " in *" --workdir /mnt/mdp/"* | *" --workdir=/mnt/mdp/"*) ;; *) die "expected a --workdir below /mnt/mdp" ;; esac
 
 arguments=''
-for word in "$@"; do
+for word in "$1" --platform "$kind" "${@:2}"; do # on a node without its chips mdp ends, instead of going on on the CPU
     word=${word//\\/\\\\}
     arguments+=", \"${word//\"/\\\"}\""
 done

@@ -1,16 +1,43 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands take, and what is done with them before anything else."""
 
 import argparse
 import pathlib
 
+from ml_collections import ConfigDict
+
+from mdp_jax import config as configs
+from mdp_jax import distributed, runtime
 from mdp_jax.errors import UserError
+from mdp_jax.storage.paths import expanded, require_plain
 
 
 def whole_number(text: str) -> int:
     """A `type` for argparse: a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text:.80}: expected a whole number from 1")
     return int(text)
+
+
+def path(text: str) -> str:
+    """A `type` for argparse, of every argument that is a path: ~ is the home folder.
+
+    Raises:
+      ArgumentTypeError: no home folder is known, or no system has such a path.
+    """
+    try:
+        return str(expanded(text)) if text else text
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def workdir(text: str) -> str:
+    """As `path`, of a folder of runs: one in which checkpoints can be read again."""
+    folder = path(text)
+    try:
+        require_plain(folder, "--workdir")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return folder
 
 
 def json_file(text: str | None) -> pathlib.Path | None:
@@ -27,7 +54,45 @@ def json_file(text: str | None) -> pathlib.Path | None:
     """
     if not text:
         return None
-    path = pathlib.Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"--json {path}: expected a file in a folder that exists")
-    return path
+    file = pathlib.Path(text)
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"--json {file}: expected a file in a folder that exists")
+    return file
+
+
+def add_platform(parser: argparse.ArgumentParser) -> None:
+    """The argument that requires a kind of device."""
+    parser.add_argument(
+        "--platform",
+        choices=runtime.PLATFORMS,
+        help="kind of device that is required; without it the best one that JAX finds is used",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The arguments that every part which trains has."""
+    parser.add_argument(
+        "--config", required=True, type=path, help="Python file with get_config(), e.g. configs/mini/pretrain.py"
+    )
+    parser.add_argument(
+        "--init", type=path, help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)"
+    )
+    parser.add_argument(
+        "--workdir", required=True, type=path, help="folder of the run; started again on it, the run goes on"
+    )
+    add_platform(parser)
+    distributed.add_arguments(parser)
+    parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
+
+
+def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
+    """The config of a run: the file, then the overrides, then --init where it is given. Joins the other processes.
+
+    Raises:
+      UserError: processes or devices that are not there, or a config that cannot be.
+    """
+    distributed.start(args)
+    require_plain(args.workdir, "--workdir")
+    if args.init is not None:
+        overrides = [*overrides, ("init", args.init)]
+    return configs.apply_overrides(configs.load(args.config), overrides)

@@ -3,8 +3,10 @@
 import argparse
 import importlib
 import os
+import sys
 
-from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax import runtime
+from mdp_jax.commands.arguments import add_platform, json_file, path, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -19,11 +21,12 @@ CASES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp bench` to a parser; a case is the module of mdp_jax/benchmarks with its name."""
     parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
-    parser.add_argument("--config", metavar="FILE", help="of a run of your own, for one case")
-    parser.add_argument("--data_dir", metavar="D", help="folder of its datasets")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
+    parser.add_argument("--config", type=path, metavar="FILE", help="of a run of your own, for one case")
+    parser.add_argument("--data_dir", type=path, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
+    add_platform(parser)
     cases = "; ".join(f"{name}: {summary}" for name, summary in CASES.items())
     parser.epilog = f"{cases}. Every config value can be set by --config.key=value."
 
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Raises:
       UserError: an argument is wrong, data are bad, or a file cannot be written.
     """
-    path = json_file(args.json)
+    file = json_file(args.json)
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds}: expected more than 0")
     if not args.case and (args.config or overrides):
@@ -46,13 +49,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    runtime.start_devices(args.platform)
+    print(runtime.described(), file=sys.stderr)
     screen, rows = console(), []
     for name in [args.case] if args.case else CASES:
         case = importlib.import_module(f"mdp_jax.benchmarks.{name}")
         found, remark = case.measure(args, overrides)
         found = [row.columns() for row in found]
+        rows += found
+        if file:  # before it is printed, and what was measured before a case that fails
+            write_json(file, rows)
         screen.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
         screen.print(remark, markup=False, highlight=False)
-        rows += found
-    if path:
-        write_json(path, rows)

@@ -8,7 +8,8 @@ import types
 from rich.table import Table
 from rich.text import Text
 
-from mdp_jax.commands.arguments import json_file
+from mdp_jax import runtime
+from mdp_jax.commands.arguments import json_file, path
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import console
 from mdp_jax.storage.json_files import write_json
@@ -18,7 +19,9 @@ _TEXT = ("what", "note")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp compare` to a parser."""
-    parser.add_argument("--json", default="compare.json", metavar="FILE", help="the same rows (default compare.json)")
+    parser.add_argument(
+        "--json", type=path, default="compare.json", metavar="FILE", help="the same rows (default compare.json)"
+    )
     parser.add_argument("--all", action="store_true", help="a row for each parameter instead of each block")
     parser.epilog = "Both sides compute on the CPU. Exit status 1 where a row is out of tolerance."
 
@@ -38,16 +41,17 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
-    path = json_file(args.json)
+    file = json_file(args.json)
     comparison = _comparison()
+    runtime.start_devices()
     rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
+    if file:
+        write_json(file, [row.columns() for row in rows])
     console().print(table(rows))
     for number, cause in enumerate(_causes(rows), start=1):
         print(f"[{number}] {cause}")
-    if path:
-        write_json(path, [row.columns() for row in rows])
     wrong = sum(not row.ok for row in rows)
-    print(f"{len(rows)} rows, {wrong} out of tolerance" + (f" ({path})" if path else ""))
+    print(f"{len(rows)} rows, {wrong} out of tolerance" + (f" ({file})" if file else ""))
     return 1 if wrong else 0
 
 

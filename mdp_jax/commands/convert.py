@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ml_collections import ConfigDict
 
+from mdp_jax.commands.arguments import path
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
@@ -61,8 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone", action="store_true", help="write the backbone alone, under the names of its library"
     )
-    parser.add_argument("input", metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors")
-    parser.add_argument("output", metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
+    parser.add_argument(
+        "input", type=path, metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors"
+    )
+    parser.add_argument("output", type=path, metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
     parser.epilog = (
         "Files of either layout need no conversion to be trained from: mdp pretrain and mdp finetune take them as "
         "--init FILE. .pth and .pt need PyTorch: make venv EXTRA=torch."

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks
 from mdp_jax.commands import data_selection as selection
-from mdp_jax.commands.arguments import whole_number
+from mdp_jax.commands.arguments import path, whole_number
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
@@ -20,6 +20,8 @@ from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import contact_sheet, runs
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Figure, Section, html
+from mdp_jax.storage.json_files import write_bytes, write_text
+from mdp_jax.storage.paths import make_folder
 
 _COUNT = {"config": 16, "name": 4}  # samples of a config; photos of each class of a dataset
 _PAIRS = 2  # in one picture
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selection.add_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), help="of NAME (default train)")
     parser.add_argument(
-        "--out", default="contact_sheet", metavar="DIR", help="folder to write to (default %(default)s)"
+        "--out", type=path, default="contact_sheet", metavar="DIR", help="folder to write to (default %(default)s)"
     )
     parser.add_argument(
         "--count",
@@ -66,12 +68,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         section = _dataset_batches(config, count) if "dataset" in config else _mixture_batches(config, count)
         stem = pathlib.Path(args.config).stem
     png = contact_sheet.stacked([figure.png for figure in section.figures])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{stem}.png").write_bytes(png)
-        (out / f"{stem}.html").write_text(html(f"Contact sheet of {stem}", [section]), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}; expected a folder that can be written to") from None
+    make_folder(out, "--out")
+    write_bytes(out / f"{stem}.png", png)
+    write_text(out / f"{stem}.html", html(f"Contact sheet of {stem}", [section]))
     print(f"contact sheet: {out / stem}.png, {out / stem}.html")
 
 

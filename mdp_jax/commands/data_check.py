@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdp_jax.commands import data_selection as selection
-from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.commands.arguments import json_file, path, whole_number
 from mdp_jax.data import sources
 from mdp_jax.data.doctor import findings, shrinking
 from mdp_jax.data.doctor.findings import Part
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp data check` to a parser."""
     selection.add_arguments(parser)
     parser.add_argument("--splits", metavar="A,B", help="to be looked at (default train,val)")
-    parser.add_argument("--json", metavar="FILE", help="write all that was found, every file with a problem by name")
+    parser.add_argument(
+        "--json", type=path, metavar="FILE", help="write all that was found, every file with a problem by name"
+    )
     parser.add_argument(
         "--workers", type=whole_number, default=cores(), metavar="N", help="threads (default: one a core)"
     )
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Raises:
       UserError: an argument is wrong; or, after everything is printed, training would fail on the data.
     """
-    path = json_file(args.json)
+    file = json_file(args.json)
     config = selection.config_of(args, overrides)
     asked = _splits(args.splits)
     needed = asked or (("train", "val") if "dataset" in config else ("train",))
@@ -54,9 +56,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     _look(parts, args.workers)
     size = (config.data.short_side, network.feature_stride(config.model))
     found = _Report(parts, config.label_space if "sources" in config else "concatenated", size)
+    if file:
+        write_json(file, found.as_json())
     found.print()
-    if path:
-        write_json(path, found.as_json())
     if found.failures:
         more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
         raise UserError(f"training would fail: {found.failures[0]}{more}")

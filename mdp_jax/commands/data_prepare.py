@@ -1,7 +1,6 @@
 """`mdp data prepare`: a dataset as it was released becomes ArrayRecords that TFDS reads, too, without TensorFlow."""
 
 import argparse
-import os
 import pathlib
 import re
 import sys
@@ -12,7 +11,7 @@ import rich.console
 from ml_collections import ConfigDict
 
 from mdp_jax.commands import data as data_command
-from mdp_jax.commands.arguments import whole_number
+from mdp_jax.commands.arguments import path, whole_number
 from mdp_jax.data.doctor import findings
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.kinds import DEFAULT_KIND, KINDS
@@ -29,20 +28,24 @@ _WHEN_READING = {"drop_classes": (), "limit": 0, "holdout": 0, "labels": "masks"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp data prepare` to a parser."""
     parser.add_argument("name", metavar="NAME", help="name of the dataset")
-    parser.add_argument("--data_dir", required=True, metavar="D", help="folder of the datasets")
+    parser.add_argument("--data_dir", required=True, type=path, metavar="D", help="folder of the datasets")
     parser.add_argument(
         "--kind",
         choices=data_command.kinds_with_masks(),
         help=f"layout of the release (default: NAME if it is one, else {DEFAULT_KIND})",
     )
-    parser.add_argument("--root", metavar="R", help="folder of the release under D (default: where its kind lies)")
-    parser.add_argument("--out", metavar="O", help="folder of the records (default: prepared/NAME under D)")
+    parser.add_argument(
+        "--root", type=path, metavar="R", help="folder of the release under D (default: where its kind lies)"
+    )
+    parser.add_argument("--out", type=path, metavar="O", help="folder of the records (default: prepared/NAME under D)")
     parser.add_argument("--splits", default="train,val", metavar="A,B", help="to be written (default train,val)")
     parser.add_argument("--jobs", type=whole_number, default=cores(), metavar="N", help="threads (default: one a core)")
     parser.add_argument(
         "--shard_mib", type=whole_number, default=64, metavar="S", help="size of a shard in MiB (default 64)"
     )
-    parser.add_argument("--archive", nargs="+", default=[], metavar="FILE", help="zip or tar files to unpack first")
+    parser.add_argument(
+        "--archive", nargs="+", type=path, default=[], metavar="FILE", help="zip or tar files to unpack first"
+    )
     parser.epilog = "Values of the dataset can be set by --config.key=value, as its kind has them."
 
 
@@ -59,8 +62,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     started = time.monotonic()
     dataset = _dataset(args, overrides)
-    data_dir = pathlib.Path(os.path.expanduser(args.data_dir))
-    folder = data_dir / "prepared" / dataset.name if args.out is None else pathlib.Path(os.path.expanduser(args.out))
+    data_dir = pathlib.Path(args.data_dir)
+    folder = data_dir / "prepared" / dataset.name if args.out is None else pathlib.Path(args.out)
     if args.archive:
         _unpack(args.archive, data_dir, dataset.root)
     cv2.setNumThreads(0)  # samples are read in several threads

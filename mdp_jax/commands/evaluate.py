@@ -1,21 +1,17 @@
 """`mdp evaluate`: mIoU, mAcc and aAcc of a fine-tuned network, or of a pretrained one on its own sets (section 6)."""
 
 import argparse
-import pathlib
+import contextlib
+import sys
 from collections.abc import Callable
 
-from ml_collections import ConfigDict
-
 from mdp_jax import config as configs
-from mdp_jax.data import sources
+from mdp_jax import runtime
+from mdp_jax.commands import arguments
 from mdp_jax.data.kinds.kind import Source
-from mdp_jax.errors import UserError
-from mdp_jax.evaluation import views, workdirs
-from mdp_jax.evaluation.inference import Evaluator, Segmenter
-from mdp_jax.evaluation.pretrained import SourceSegmenter
+from mdp_jax.evaluation import scoring, views, workdirs
+from mdp_jax.evaluation.inference import Evaluator
 from mdp_jax.evaluation.scores import write_scores
-from mdp_jax.models import network
-from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import console, for_terminal, scores_table
 
@@ -25,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
+        type=arguments.path,
         help="workdir of mdp finetune, or of mdp pretrain, whose network is then scored on each of its own sets by the "
         "prototypes or the head of that set; the scores are written there too",
     )
@@ -33,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("train", "val", "test"),
         default="val",
         help="photos to score (default val; train: those that the run was given); those of val go to evaluation.json, "
-        "others to evaluation_SPLIT.json",
+        "others to evaluation_SPLIT.json; other views stand in the name, as in evaluation_slide_flip.json",
     )
+    arguments.add_platform(parser)
     views.add_arguments(parser)
     parser.epilog = (
         "Config values of the data can be set by --config.key=value, e.g. --config.data_dir=DIR; the scores name them."
@@ -42,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Scores a workdir's newest checkpoint, prints a table for each dataset and writes the scores as JSON.
+    """Scores a workdir's newest checkpoint, writes the scores as JSON and prints a table for each dataset.
 
     Args:
       args: what `add_arguments` declares.
@@ -52,64 +50,29 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       UserError: there is no such workdir, training fixed a config value, views are impossible, data are bad, or the
         classes are not those of the network.
     """
+    runtime.start_devices(args.platform)
     run = workdirs.load(args.checkpoint, overrides)
-    config = run.config
-    classes = [names for _, names in run.label_space.datasets]
-    if run.pretraining:
-        of_name = {source.name: source for source in config.sources}
-        datasets = [of_name[name] for name, _ in run.label_space.datasets]
-        segmenters: list[Segmenter] = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
-    else:
-        datasets, segmenters = [config.dataset], [network.segmenter(config.model, len(run.classes))]
-    shown = views.of_arguments(args, config.data)
-    opened = [
-        sources.open_source(d, config.data, config.data_dir, args.split, config.seed, scored=True) for d in datasets
-    ]
-    for source, names in zip(opened, classes, strict=True):
-        require_classes(source, names, args.checkpoint)
-    scores = {}
-    for source, segmenter in zip(opened, segmenters, strict=True):
-        scores[source.name] = _score(source, segmenter, config, run.variables, args.split, shown)
-    changed = {key: text for key, text in overrides if key not in configs.free_keys(config)}
-    write_scores(pathlib.Path(args.checkpoint), scores, args.split, shown, changed)
+    shown = views.of_arguments(args, run.config.data)
+    scored: dict[str, tuple[Source, Evaluator]] = {}
+    bars = contextlib.ExitStack()
 
+    def told(source: Source, evaluator: Evaluator) -> Callable[[int], None]:
+        if not scored:
+            print(runtime.described(1), file=sys.stderr)
+        scored[source.name] = (source, evaluator)
+        bars.close()  # of the dataset before
+        return _report_to(bars.enter_context(Progress(len(source), unit="photo")), len(source))
 
-def _score(
-    source: Source, segmenter: Segmenter, config: ConfigDict, variables: dict, split: str, shown: views.Views
-) -> dict:
-    """The scores of one dataset, printed as a table."""
-    evaluator = Evaluator(
-        segmenter,
-        source,
-        Normalise.of(config.data, config.model.compute_dtype),
-        views=shown,
-        threads=config.data.threads,
-    )
-    with Progress(len(source), unit="photo") as progress:
-        scores = evaluator(variables, _report_to(progress, len(source)))
-    caption = f"{source.name} {split}, {scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
-    caption += f", {shown.described()}" if shown != views.WHOLE else ""
-    console().print(
-        for_terminal(scores_table({"IoU, or mean (%)": scores}, caption), gaps_before=[len(source.classes)])
-    )
-    return scores
-
-
-def require_classes(source: Source, classes: tuple[str, ...], where: str) -> None:
-    """Checks that a source has the classes that a network was trained on.
-
-    Args:
-      source: the photos.
-      classes: of the network.
-      where: the workdir, for the error.
-
-    Raises:
-      UserError: a class differs. The message names the first.
-    """
-    for index in range(max(len(source.classes), len(classes))):
-        ours, theirs = (names[index] if index < len(names) else None for names in (source.classes, classes))
-        if ours != theirs:
-            raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
+    with bars:
+        scores = scoring.score(run, args.split, shown, told)
+    changed = {key: text for key, text in overrides if key not in configs.free_keys(run.config)}
+    file = write_scores(run.folder, scores, args.split, shown, changed)
+    for name, (source, evaluator) in scored.items():
+        caption = f"{name} {args.split}, {scores[name]['images']} photos of {evaluator.compiled_shapes} shape(s)"
+        caption += f", {shown.described()}" if shown != views.WHOLE else ""
+        table = scores_table({"IoU, or mean (%)": scores[name]}, caption)
+        console().print(for_terminal(table, gaps_before=[len(source.classes)]))
+    print(f"scores: {file}")
 
 
 def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:

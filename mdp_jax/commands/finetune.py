@@ -2,10 +2,10 @@
 
 import argparse
 
-from mdp_jax import config as configs
+from mdp_jax.commands import arguments
 from mdp_jax.training.finetuning import finetune
 
-add_arguments = configs.add_run_arguments
+add_arguments = arguments.add_run
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -15,4 +15,4 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       args: what `add_arguments` declares.
       overrides: pairs of a dotted key and a text.
     """
-    finetune(configs.of_arguments(args, overrides), args.workdir)
+    finetune(arguments.config_of_run(args, overrides), args.workdir)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.commands.arguments import json_file, path, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs, steps, topologies
@@ -23,7 +23,7 @@ _OTHER_KINDS = {steps.column(kind) for kind in KINDS if kind != "all-reduce"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp plan` to a parser."""
     parser.add_argument(
-        "--config", required=True, help="Python file with get_config(), of mdp pretrain or mdp finetune"
+        "--config", required=True, type=path, help="Python file with get_config(), of mdp pretrain or mdp finetune"
     )
     parser.add_argument(
         "--topology", required=True, nargs="+", metavar="T", help="TPU slices, e.g. v5e:4x4, v4:2x2x4, v5p:4x4x4"
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile with little effort, which takes a tenth of the time and overstates the memory, and "
         "do not look for the largest batch that fits",
     )
-    parser.add_argument("--json", metavar="FILE", help="the columns of the table as a list of rows")
+    parser.add_argument("--json", type=path, metavar="FILE", help="the columns of the table as a list of rows")
     parser.epilog = (
         "Needs no TPU but its compiler: make venv EXTRA=tpu. A ResNet-50 takes minutes to compile. "
         "Every config value can be set by --config.key=value; config.devices is that of the topology."
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         no number of classes is given, or the JSON file cannot be written.
     """
     config = configs.apply_overrides(configs.load(args.config), overrides)
-    path = json_file(args.json)
+    file = json_file(args.json)
     prototypes = programs.is_pretraining(config) and OBJECTIVES[config.objective].loss_options is not None
     if args.part == "loss" and not prototypes:
         raise UserError(f"--part loss: {args.config} has no prototype loss; expected a config of mdp pretrain")
@@ -82,13 +82,14 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     cases = _cases(args, config)
     rows = PARTS[args.part](cases, args.quick)
+    if file:
+        write_json(file, rows)
     console().print(for_terminal(_table(rows)))
     for row in rows:
         verdict, *details = row["verdict"]
         print("\n".join([f"{row['topology']}, batch {row['batch']}, {row['classes']} classes: {verdict}", *details]))
-    if path:
-        write_json(path, rows)
-        print(f"columns as rows: {path}")
+    if file:
+        print(f"columns as rows: {file}")
 
 
 def _cases(args: argparse.Namespace, config: ConfigDict) -> list[programs.Case]:

@@ -5,12 +5,15 @@ import concurrent.futures
 import io
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from mdp_jax import runtime
+from mdp_jax.commands import arguments
 from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
@@ -20,6 +23,8 @@ from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.colors import of_classes, overlay
 from mdp_jax.reporting.progress import Progress
+from mdp_jax.storage.json_files import write_bytes
+from mdp_jax.storage.paths import make_folder
 
 MOST_PIXELS = 65_500  # on a side, as a JPEG has at most
 MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept for ignored pixels
@@ -27,11 +32,15 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp predict` to a parser."""
-    parser.add_argument("--checkpoint", required=True, help="workdir of mdp finetune")
+    parser.add_argument("--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune")
     parser.add_argument(
-        "--out", required=True, help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo"
+        "--out",
+        required=True,
+        type=arguments.path,
+        help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photos, with different names")
+    parser.add_argument("images", nargs="+", type=arguments.path, metavar="IMAGE", help="photos, with different names")
+    arguments.add_platform(parser)
     views.add_arguments(parser)
     parser.epilog = (
         "Config values of the data can be set by --config.key=value, e.g. --config.data.short_side=480. "
@@ -50,6 +59,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       UserError: there is no such workdir, views are impossible, a photo cannot be read or is too large, two photos have
         the same name, or an output would replace a photo.
     """
+    runtime.start_devices(args.platform)
     outputs = plan_outputs(args.images, args.out)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_require_readable, args.images):
@@ -61,10 +71,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
         )
-    try:
-        os.makedirs(args.out, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {args.out}: {error.strerror}; expected a folder to write to") from None
+    make_folder(args.out, "--out")
+    print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
     predictor = Predictor(
         network.segmenter(config.model, len(classes)), Normalise.of(config.data, config.model.compute_dtype), shown
@@ -129,12 +137,7 @@ def write_picture(path: pathlib.Path, picture: np.ndarray, palette: np.ndarray |
     Raises:
         UserError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(_encoded(path.suffix, picture, palette))
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a file that can be written") from None
+    write_bytes(path, _encoded(path.suffix, picture, palette))
 
 
 def _encoded(suffix: str, picture: np.ndarray, palette: np.ndarray | None) -> bytes:

@@ -6,6 +6,8 @@ import pathlib
 import time
 
 from mdp_jax import config as configs
+from mdp_jax import runtime
+from mdp_jax.commands.arguments import add_platform, workdir
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
@@ -27,7 +29,10 @@ LEARNING_RATES = (0.1, 0.2)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp quickstart` to a parser."""
-    parser.add_argument("--workdir", default="runs/quickstart", help="folder of all its runs (default runs/quickstart)")
+    parser.add_argument(
+        "--workdir", type=workdir, default="runs/quickstart", help="folder of all its runs (default runs/quickstart)"
+    )
+    add_platform(parser)
     parser.epilog = (
         "Values set by --config.key=value hold for the pretraining and every fine-tuning; both must have them."
     )
@@ -47,6 +52,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     began = time.perf_counter()
     folder = pathlib.Path(args.workdir)
+    runtime.start_devices(args.platform)
     pretraining = configs.apply_overrides(configs.load("configs/quickstart/pretrain.py"), overrides)
     finetunings = {}
     for name, init in (("pretrained", str(folder / "pretrain")), ("scratch", "scratch")):

@@ -1,11 +1,10 @@
 """`mdp reproduce`: studies of many seeds and settings, with intervals and verdicts."""
 
 import argparse
-import os
 import pathlib
 import shlex
 
-from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.commands.arguments import json_file, path, whole_number, workdir
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -21,17 +20,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suite",
         required=True,
+        type=path,
         help=f"a Python file with get_suite(), or a shipped one by its name: {', '.join(suite_files.shipped())}",
     )
     parser.add_argument(
         "--seeds", type=whole_number, metavar="N", help="at most so many of each experiment (its first ones)"
     )
-    parser.add_argument("--workdir", default="runs/reproduce", help="folder of all runs (default runs/reproduce)")
-    parser.add_argument("--data_dir", metavar="D", help="folder of the datasets, where the suite has real photos")
+    parser.add_argument(
+        "--workdir", type=workdir, default="runs/reproduce", help="folder of all runs (default runs/reproduce)"
+    )
+    parser.add_argument(
+        "--data_dir", type=path, metavar="D", help="folder of the datasets, where the suite has real photos"
+    )
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="run these pretrainings alone")
     parser.add_argument(
         "--scores",
         nargs="+",
+        type=path,
         default=(),
         metavar="FILE",
         help="scores.json of other workdirs of the suite, with the same photos; those runs are not repeated",
@@ -42,8 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--list", action="store_true", help="print claims and runs with their state; run nothing")
     shown.add_argument("--results", action="store_true", help="the results of the runs that are finished; run nothing")
-    parser.add_argument("--json", metavar="FILE", help="the table of the claims and ablations as a list of rows")
-    parser.add_argument("--docs", metavar="DIR", help="write a page, JSON and figures into DIR/results and DIR/images")
+    parser.add_argument(
+        "--json", type=path, metavar="FILE", help="the table of the claims and ablations as a list of rows"
+    )
+    parser.add_argument(
+        "--docs", type=path, metavar="DIR", help="write a page, JSON and figures into DIR/results and DIR/images"
+    )
     parser.epilog = (
         "Started again on the same workdir it goes on, and no finished run is repeated. Of a pretraining the weights "
         "stay, of a fine-tuning its scores and report alone."
@@ -79,13 +88,13 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
-    rows_file, docs = json_file(args.json), pathlib.Path(os.path.expanduser(args.docs)) if args.docs else None
+    rows_file, docs = json_file(args.json), pathlib.Path(args.docs) if args.docs else None
     if args.list and (rows_file or docs):
         raise UserError("--list: runs are listed, not judged; expected --results with --json or --docs")
     if docs:
         pages.require_docs(docs)
-    folder = pathlib.Path(os.path.expanduser(args.workdir)).resolve() / suite.name
-    data_dir = str(pathlib.Path(os.path.expanduser(args.data_dir)).resolve()) if args.data_dir else ""
+    folder = pathlib.Path(args.workdir).resolve() / suite.name
+    data_dir = str(pathlib.Path(args.data_dir).resolve()) if args.data_dir else ""
     every = runs.of_suite(suite, data_dir, args.seeds)
     chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
     if not suite.runs_here:
@@ -115,13 +124,14 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
             score_files.write(folder / "scores.json", all_seeds, scores)
     runs.require_same(all_seeds, folder)  # a config may have been edited in the meantime
     results = collect(suite, every, folder, args.seeds, failures, known)
-    _print(results)
+    page = pages.write_page(results, folder)
     if rows_file:
         write_json(rows_file, pages.rows(results))
     if docs:
         pages.write_docs(results, docs)
         score_files.write(pages.docs_file(docs, suite.name, "-scores.json"), all_seeds, scores)
-    print(f"report: {pages.write_page(results, folder)}")
+    _print(results)
+    print(f"report: {page}")
     if failures:
         name, reason = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(chosen)} runs failed or could not start, first {name}: {reason}")

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 import os
 import pathlib
 from collections.abc import Iterable
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdp_jax.data.files import read_bytes
 from mdp_jax.errors import UserError
-from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.json_files import read_json, write_json
 
 KINDS = ("concatenated", "merged")
 _MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16
@@ -113,10 +111,7 @@ class LabelSpace:
         """
         if not os.path.exists(path):
             raise UserError(f"{path} is missing; expected the label space of a run")
-        try:
-            rows = json.loads(read_bytes(path, "the label space of a run"))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is no JSON ({error}); expected the label space of a run") from None
+        rows = read_json(path, "the label space of a run", [{"dataset": str, "class": str, "global_id": int}])
         try:
             return LabelSpace.from_rows(rows)
         except UserError as error:

@@ -14,10 +14,10 @@ from mdp_jax.configs import DataConfig, FinetuneConfig, PretrainConfig, SourceCo
 from mdp_jax.data import images
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.doctor import findings, scan, shrinking
-from mdp_jax.data.files import require_regular, unreadable
 from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
+from mdp_jax.storage.files import require_regular, unreadable
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
 _HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every run

@@ -23,6 +23,7 @@ from mdp_jax.models.apply import Network as Module
 from mdp_jax.models.apply import apply_layer
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.storage.paths import expanded
 from mdp_jax.weights import files
 from mdp_jax.weights.whole import read_network
 
@@ -237,7 +238,7 @@ def load(
       UserError: nothing there, not a workdir, no checkpoint, weights of another architecture, or an unknown dataset.
     """
     runtime.prepare()
-    place = pathlib.Path(os.path.expanduser(path))
+    place = expanded(path)
     if place.is_dir():
         if model is not None or data is not None or classes:
             raise UserError(f"{place}: a workdir, which says what its network is; expected no model, data or classes")

@@ -5,7 +5,10 @@ import pathlib
 from collections.abc import Mapping
 
 from mdp_jax.evaluation import views
-from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.json_files import read_json, write_json
+
+_PERCENT = (None, float)
+_FORM = {"datasets": {str: {"mIoU": _PERCENT}}}
 
 
 def write_scores(
@@ -14,8 +17,12 @@ def write_scores(
     split: str = "val",
     shown: views.Views = views.WHOLE,
     changed: Mapping[str, str] | None = None,
-) -> None:
-    """Writes the scores of each dataset to evaluation.json, or evaluation_SPLIT.json for another split than "val".
+) -> pathlib.Path:
+    """Writes the scores of each dataset to evaluation.json, which no other way of scoring replaces.
+
+    The name of another file says what is different: evaluation_SPLIT.json for another split, and after that, in this
+    order, slide, scales and flip (the views), as in evaluation_test_slide_flip.json; and changed, where values of the
+    config were changed for the validation photos.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
     where there was nothing to measure. Where photos were not shown whole, "views" says how they were shown: {"crop":
@@ -29,10 +36,31 @@ def write_scores(
       shown: how photos were shown.
       changed: {dotted key: text} of the run's values that were changed for it.
 
+    Returns:
+      The file.
+
     Raises:
       UserError: the file cannot be written.
     """
-    name = "evaluation.json" if split == "val" else f"evaluation_{split}.json"
+    words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
+    name = "_".join(words + ["changed"] * (split == "val" and bool(changed)))
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
-    write_json(folder / name, {"datasets": scores} | how)
+    file = folder / f"{name}.json"
+    write_json(file, {"datasets": scores} | how)
+    return file
+
+
+def _words(shown: views.Views) -> list[str]:
+    """What is said of views in the name of a file."""
+    said = {"slide": shown.crop is not None, "scales": shown.scales != views.WHOLE.scales, "flip": shown.flip}
+    return [word for word, there in said.items() if there]
+
+
+def read_scores(file: pathlib.Path) -> dict:
+    """What a file of `write_scores` holds.
+
+    Raises:
+      UserError: the file cannot be read, or is no such file.
+    """
+    return read_json(file, "scores; remove the file, and the run writes it again", _FORM)

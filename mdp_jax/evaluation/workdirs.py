@@ -1,6 +1,5 @@
 """Loads the workdir of a run: its config, its classes and its newest good weights."""
 
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks, configs, runtime
 from mdp_jax import config as config_files
-from mdp_jax.data.files import read_bytes
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
+from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.paths import expanded
 
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
 _LOOPS = {True: ("pretraining", "mdp pretrain"), False: ("fine-tuning", "mdp finetune")}
@@ -58,21 +58,13 @@ class Workdir(NamedTuple):
           UserError: the workdir's file of them holds something else.
         """
         file = self.folder / PALETTE
+        expected = f"{len(self.classes)} colours, each three whole numbers from 0 to 255"
         if not file.exists():
             return None
-        expected = f"{len(self.classes)} colours, each three whole numbers from 0 to 255"
-        try:
-            rows = json.loads(read_bytes(file, expected))
-        except (ValueError, RecursionError):
-            rows = None
-        if (
-            not isinstance(rows, list)
-            or len(rows) != len(self.classes)
-            or not all(isinstance(row, list) and len(row) == 3 for row in rows)
-            or not all(type(value) is int and 0 <= value < 256 for row in rows for value in row)
-        ):
+        rows = read_json(file, expected, [[int]])
+        if len(rows) != len(self.classes) or any(len(row) != 3 or not 0 <= min(row) <= max(row) < 256 for row in rows):
             raise UserError(f"{file}: expected {expected}")
-        return np.array(rows, np.uint8)
+        return np.array(rows, np.uint8).reshape(-1, 3)
 
 
 def is_pretraining(workdir: str | os.PathLike) -> bool:
@@ -84,7 +76,7 @@ def is_pretraining(workdir: str | os.PathLike) -> bool:
     Raises:
       UserError: its config.json cannot be read.
     """
-    return "sources" in config_files.load_json(pathlib.Path(workdir) / "config.json")
+    return "sources" in config_files.load_json(expanded(workdir) / "config.json")
 
 
 def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: bool | None = None) -> Workdir:
@@ -98,7 +90,8 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     Raises:
       UserError: it is not such a workdir, has no checkpoint, its classes disagree, or an override is impossible.
     """
-    folder = pathlib.Path(workdir)
+    runtime.start_devices()
+    folder = expanded(workdir)
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
     found = "sources" in config
     if pretraining is not None and found != pretraining:

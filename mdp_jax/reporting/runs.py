@@ -19,6 +19,7 @@ from mdp_jax.reporting.figures import Panel, Predicted
 from mdp_jax.reporting.protocols import Classes, Photos
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import MEANS, Table, classes_table, for_terminal, means_table, text_of
+from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.metrics_file import read_metrics
 
 Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> label map
@@ -298,7 +299,7 @@ def means_in_words(scores: Mapping) -> str:
 def write_page(folder: str | os.PathLike, title: str, sections: list[Section]) -> pathlib.Path:
     """Writes report.html into a folder and says where it is."""
     file = pathlib.Path(folder) / "report.html"
-    file.write_text(html(title, sections), encoding="utf-8")
+    write_text(file, html(title, sections))
     print(f"report: {file}")
     return file
 

@@ -1,12 +1,11 @@
 """Checkpoints with checksums: saved asynchronously, read back, verified when read; the newest good one wins."""
 
 import contextlib
+import errno
 import hashlib
 import json
-import logging
 import os
 import pathlib
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,17 +15,16 @@ from jax.sharding import SingleDeviceSharding
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
+from mdp_jax.storage.background import quiet
 from mdp_jax.storage.checksums import checksums, own_checksums
 from mdp_jax.storage.leaves import leaf_names
-from mdp_jax.storage.paths import require_plain
+from mdp_jax.storage.paths import expanded, require_plain
 
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
+_OF_THE_DISK = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)))
 # Of state and meta. In format 1 the parts of an objective's memory lay at the top of the state of a pretraining.
 _FORMAT = 2
 _TOP_OF_FORMAT_1 = ("step", "params", "batch_stats", "opt_state")
-
-# Orbax and its file layer log every save at INFO and WARNING; what the user must know is said here.
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class Saved(NamedTuple):
@@ -54,6 +52,7 @@ def _digest(meta: dict) -> str:
 
 
 def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
+    quiet()
     handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
 
@@ -121,7 +120,9 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+    text = str(error).strip().split("\n")[0]
+    on_disk = next((reason for reason in _OF_THE_DISK if reason in text), None)  # behind what names files of its own
+    return on_disk or text[:300] or type(error).__name__
 
 
 def _saved_name(name: str, names: set[str]) -> str:
@@ -145,11 +146,10 @@ class Checkpoints:
           keep_every: checkpoints of steps that are divisible by it stay too; 0 = no others.
         """
         self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
-        self._manager = _manager(self.folder, max_to_keep=keep, keep_period=keep_every or None, create=True)
+        with self._writing():
+            self._manager = _manager(self.folder, max_to_keep=keep, keep_period=keep_every or None, create=True)
         self._damaged: list[int] = []
         self._unproven: int | None = None
-        self._excepthook = threading.excepthook
-        threading.excepthook = self._quiet
 
     def save(self, step: int, state: Any, meta: dict) -> None:
         """Copies the state and writes it in the background, after the save before it was read back.
@@ -183,7 +183,6 @@ class Checkpoints:
         try:
             self._prove()
         finally:
-            threading.excepthook = self._excepthook
             with self._writing():
                 self._manager.close()
 
@@ -212,11 +211,6 @@ class Checkpoints:
             raise UserError(
                 f"{self.folder}: a checkpoint could not be written ({_reason(error)}); earlier ones stay"
             ) from error
-
-    def _quiet(self, failed: threading.ExceptHookArgs) -> None:
-        """What fails in a writing thread is raised again by the call that waits for it, and said once."""
-        if not isinstance(failed.exc_value, OSError | ValueError | RuntimeError):
-            self._excepthook(failed)
 
     def restore(self, target: Any, say: Callable[[str], None] = print) -> Saved | None:
         """Restores the newest checkpoint that can be read and whose checksums agree.
@@ -278,7 +272,7 @@ def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Save
     Raises:
       UserError: there is no such workdir, it has no checkpoint that can be read, or the newest has another version.
     """
-    folder = pathlib.Path(workdir).resolve() / "checkpoints"
+    folder = expanded(workdir).resolve() / "checkpoints"
     require_plain(folder.parent, "the workdir")
     if not folder.parent.is_dir():
         raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")

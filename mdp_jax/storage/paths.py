@@ -9,8 +9,43 @@ _PATTERN = "*?[]{}\\"  # which the writer of checkpoints takes for a pattern
 
 
 def expanded(path: str | os.PathLike) -> pathlib.Path:
-    """A path with ~ as the home folder."""
-    return pathlib.Path(os.path.expanduser(path))
+    """A path with ~ or ~name at its beginning as that home folder.
+
+    Args:
+      path: as a user wrote it.
+
+    Raises:
+      UserError: the home folder is not known, or no system has such a path.
+    """
+    text = os.fspath(path)
+    found = os.path.expanduser(text)
+    if "\0" in found:
+        raise UserError(f"{found!r}: expected a path without NUL")
+    if found.startswith("~") and not os.path.lexists(found):
+        home = found.split(os.sep)[0]
+        raise UserError(
+            f"{text}: no home folder is known for {home}; expected a path (./{home} is a folder of that name)"
+        )
+    return pathlib.Path(found)
+
+
+def make_folder(path: str | os.PathLike, option: str) -> pathlib.Path:
+    """Makes a folder, with those that it lies in, where it is not there.
+
+    Args:
+      path: the folder.
+      option: what names it, for the error.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{option} {folder}: {reason}; expected a folder that can be made") from None
+    return folder
 
 
 def require_plain(path: str | os.PathLike, option: str) -> None:

@@ -184,7 +184,7 @@ class Engine:
         with log_file(run, self._folder).open("ab") as log:
             log_start = log.tell()
             process = subprocess.Popen(
-                [*self._command, *run.words],
+                [*self._command, *run.words, *(["--platform", "gpu"] if "CUDA_VISIBLE_DEVICES" in variables else [])],
                 cwd=self._folder,  # so that workdirs are named as the suite names them, wherever it lies
                 env=os.environ | {"PYTHONPATH": paths} | variables,
                 stdin=subprocess.DEVNULL,

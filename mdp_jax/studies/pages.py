@@ -9,7 +9,8 @@ from mdp_jax.errors import UserError
 from mdp_jax.reporting import report
 from mdp_jax.reporting.report import Figure, Section
 from mdp_jax.reporting.tables import Table, text_of
-from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.json_files import write_bytes, write_json, write_text
+from mdp_jax.storage.paths import make_folder
 from mdp_jax.studies import figures
 from mdp_jax.studies.experiments import EQUIVALENT, Cell, Contrast, Overrides, Suite
 from mdp_jax.studies.results import Outcome, Results, json_row
@@ -231,10 +232,10 @@ def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
         Section("All runs", tables=[scores_table(results)]),
         Section("Each claim, seed by seed", tables=[outcome_table(outcome) for outcome in _measured(results.claims)]),
     ]
-    folder.mkdir(parents=True, exist_ok=True)  # where no run was made here
+    make_folder(folder, "--workdir")  # where no run was made here
     write_json(folder / "reproduce.json", rows(results))
     file = folder / "report.html"
-    file.write_text(report.html(f"mdp reproduce: {results.suite.name}", sections), encoding="utf-8")
+    write_text(file, report.html(f"mdp reproduce: {results.suite.name}", sections))
     return file
 
 
@@ -316,11 +317,11 @@ def write_docs(results: Results, docs: pathlib.Path) -> None:
     """
     suite = results.suite.name
     for name in ("images", "results"):
-        (docs / name).mkdir(exist_ok=True)
+        make_folder(docs / name, "--docs")
     images = {}
     for name, figure in pictures(results).items():
         file = f"reproduce_{suite.replace('-', '_')}_{name}.png"
         images[name] = f"../images/{file}"
-        (docs / "images" / file).write_bytes(figure.png)
+        write_bytes(docs / "images" / file, figure.png)
     write_json(docs_file(docs, suite, ".json"), rows(results))
-    docs_file(docs, suite, ".md").write_text(results_page(results, images), encoding="utf-8")
+    write_text(docs_file(docs, suite, ".md"), results_page(results, images))

@@ -1,7 +1,6 @@
 """Checks all configs, all datasets and their photos before the first run of a suite is started."""
 
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +10,8 @@ from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
-from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.json_files import read_json, write_json
+from mdp_jax.storage.paths import expanded
 from mdp_jax.studies.runs import Run
 
 # Description of a split -> number and digests of its photos, as data.sources.photos_of gives them.
@@ -90,12 +90,10 @@ def require_same_photos(photos: Photos, folder: pathlib.Path) -> None:
       UserError: the photos of a dataset are different now. The message names it.
     """
     file = folder / _FILE
-    try:
-        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except ValueError:
-        raise UserError(f"{file}: not valid JSON; expected what mdp reproduce wrote: remove it") from None
+    expected = "the photos of a study, as mdp reproduce notes them; remove it"
+    before = read_json(file, expected, {str: {"count": int, str: (int, str)}}) if file.exists() else {}
     for key, now in photos.items():
-        if any(now[what] != value for what, value in before.get(key, {}).items()):
+        if any(now.get(what) != value for what, value in before.get(key, {}).items()):
             raise UserError(
                 f"{key}: {now['count']} photos, and the runs in {folder} began with other ones, "
                 f"{before[key]['count']}; expected the same photos, or another --workdir"
@@ -107,7 +105,7 @@ def _place(dataset: ConfigDict, data_dir: str) -> tuple[str, pathlib.Path] | Non
     """Kind and folder of a dataset; None where it is drawn."""
     if "root" not in dataset:
         return None
-    return dataset.kind, (pathlib.Path(os.path.expanduser(data_dir)) / os.path.expanduser(dataset.root)).resolve()
+    return dataset.kind, (expanded(data_dir) / expanded(dataset.root)).resolve()
 
 
 def _require_unseen(run: Run, config: ConfigDict, by_name: Mapping[str, tuple[Run, ConfigDict]]) -> None:
@@ -129,8 +127,8 @@ def _require_unseen(run: Run, config: ConfigDict, by_name: Mapping[str, tuple[Ru
 def _require_folder(source: ConfigDict, data_dir: str) -> None:
     if "root" not in source:  # drawn
         return
-    root = pathlib.Path(os.path.expanduser(source.root))
-    folder = pathlib.Path(os.path.expanduser(data_dir)) / root
+    root = expanded(source.root)
+    folder = expanded(data_dir) / root
     if not folder.is_absolute():  # the runs are started in another folder
         raise UserError(f"--data_dir: missing; expected the folder that holds {source.root}")
     if not folder.is_dir():

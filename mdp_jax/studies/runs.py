@@ -1,6 +1,5 @@
 """The runs of a suite: which `mdp` command each of them is, where it lies, what it needs, whether it is finished."""
 
-import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.scores import read_scores
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.studies.experiments import Cell, Overrides, Pretraining, Suite, Target
 
@@ -129,19 +129,16 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
     file = folder / run.name / "evaluation.json"
     if not file.exists() or _last_step(run, folder) is None:
         return None
-    try:
-        evaluation = json.loads(file.read_text(encoding="utf-8"))
-        (scores,) = evaluation["datasets"].values()
-        if len(evaluation) > 1:  # of other views, or of changed values
-            raise ValueError
-        if scores["mIoU"] is None:
-            raise UserError(f"{file}: no mIoU; expected validation photos with labelled pixels")
-        return float(scores["mIoU"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    evaluation = read_scores(file)
+    if len(evaluation["datasets"]) != 1 or len(evaluation) > 1:  # of other views, or of changed values
         raise UserError(
             f"{file}: not the scores of one dataset, seen whole and as in the training; expected those that the run "
             "itself writes: remove the file, and the run writes them again"
-        ) from None
+        )
+    (scores,) = evaluation["datasets"].values()
+    if scores["mIoU"] is None:
+        raise UserError(f"{file}: no mIoU; expected validation photos with labelled pixels")
+    return float(scores["mIoU"])
 
 
 def _last_step(run: Run, folder: pathlib.Path) -> int | None:

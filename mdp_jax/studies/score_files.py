@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
-from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.json_files import read_json, write_json
+from mdp_jax.storage.paths import expanded
 from mdp_jax.studies.experiments import Cell
 from mdp_jax.studies.runs import Run
 
@@ -67,7 +67,7 @@ def read(files: Iterable[str], runs: Sequence[Run]) -> Scores:
     settings = _settings(runs)
     found: dict[tuple[Cell, int], float] = {}
     for name in files:
-        file = pathlib.Path(os.path.expanduser(name))
+        file = expanded(name)
         rows = [(_key(row), row) for row in _rows(file) if _key(row) in by_key]
         if not rows:
             raise UserError(f"--scores {file}: no row of a fine-tuning of the suite; expected scores of this suite")
@@ -110,25 +110,11 @@ def _key(row: dict) -> tuple[Cell, int]:
 
 
 def _rows(file: pathlib.Path) -> list[dict]:
-    expected = "expected the scores.json of a workdir of mdp reproduce"
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; {expected}") from None
-    except ValueError as error:  # of the JSON, or of its encoding
-        raise UserError(f"{file}: not valid JSON ({error}); {expected}") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{file}: no list of rows; {expected}")
-    for number, row in enumerate(rows, 1):
-        if not _is_row(row):
-            raise UserError(f"{file}: row {number} is not {', '.join(_KEYS)}; {expected}")
+    rows = read_json(file, "the scores.json of a workdir of mdp reproduce", [_KEYS])
+    for number, row in enumerate(rows):
+        if not 0 <= row["mIoU"] <= 100:
+            raise UserError(f"{file}: [{number}].mIoU is {row['mIoU']}; expected a percentage")
     return rows
-
-
-def _is_row(row: object) -> bool:
-    if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in _KEYS.items()):
-        return False
-    return 0 <= row["mIoU"] <= 100  # which NaN is not
 
 
 def still_needed(runs: Sequence[Run], known: Scores) -> list[Run]:

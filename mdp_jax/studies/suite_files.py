@@ -1,7 +1,6 @@
 """Files of suites: Python files with get_suite(), the user's and those of configs/studies/ alike."""
 
 import dataclasses
-import os
 import pathlib
 import re
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from mdp_jax import config as configs
 from mdp_jax import python_files
 from mdp_jax.errors import UserError
+from mdp_jax.storage.paths import expanded
 from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED, Contrast, Pretraining, Suite, Target
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of folders
@@ -40,7 +40,7 @@ def load(suite: str) -> Suite:
       UserError: neither a Python file nor the name of a shipped one; or a suite whose parts do not fit together.
     """
     known, where = shipped(), f"--suite {suite}"
-    file = known.get(suite) or pathlib.Path(os.path.expanduser(suite))
+    file = known.get(suite) or expanded(suite)
     if not file.is_file():
         file = python_files.configs_parent() / file
     if file.suffix != ".py" or not file.is_file():
@@ -185,7 +185,7 @@ def _config(path: str, key: str, part: str, where: str) -> str:
 
 
 def _weights(path: str, where: str) -> str:
-    file = pathlib.Path(os.path.expanduser(path))
+    file = expanded(path)
     if not file.exists():
         raise UserError(f"{where}: starts from {path}; expected a pretraining of the suite, a workdir or a file")
     return str(file.resolve())

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 
 import jax
 from jax.sharding import Mesh
@@ -54,7 +55,7 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
         return _finetune(config, folder, stop, hold)
 
 
-def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: workdir.Held) -> dict:
+def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held) -> dict:
     runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.finetuning(untyped, mesh.size)
@@ -84,6 +85,7 @@ def _finetune(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
+    distributed.say(runtime.described(mesh.size))
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     normalise = Normalise.of(config.data, config.model.compute_dtype)
     evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)

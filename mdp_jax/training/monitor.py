@@ -21,7 +21,7 @@ from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError
 from mdp_jax.reporting.progress import Progress, forecast
 from mdp_jax.storage.json_files import write_text
-from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.storage.metrics_file import append, read_metrics
 
 STEPS_AHEAD = 3
 _SLOW = 20.0  # seconds from which one step is enough to tell the speed
@@ -205,8 +205,7 @@ class Monitor:
         """
         if not self._main:
             return
-        with self._file.open("a") as file:
-            file.write(json.dumps({"step": step} | {name: _json_value(value) for name, value in values.items()}) + "\n")
+        append(self._file, {"step": step} | {name: _json_value(value) for name, value in values.items()})
         for name, value in values.items():
             for i, item in enumerate(np.atleast_1d(np.asarray(value, np.float64))):
                 if not math.isfinite(item):  # nothing measured

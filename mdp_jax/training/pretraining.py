@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import os
+import pathlib
+import sys
 
 import jax
 from ml_collections import ConfigDict
@@ -66,7 +68,7 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
         _pretrain(config, folder, stop, hold)
 
 
-def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: workdir.Held) -> None:
+def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held) -> None:
     runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
@@ -95,6 +97,7 @@ def _pretrain(untyped: ConfigDict, folder: str | os.PathLike, stop: Stop, hold: 
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
+        print(runtime.described(mesh.size), file=sys.stderr)
         runs.print_datasets(datasets, shares, steps, config.batch, warmup_epochs)
     batches_from = functools.partial(
         pipeline.pretrain_batches,

@@ -1,6 +1,5 @@
 """Starts a run from another network: a new network gets parts of a workdir or of a file (METHOD.md 1 and 6)."""
 
-import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -8,6 +7,7 @@ import jax
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
+from mdp_jax.storage.paths import expanded
 from mdp_jax.training.state import Variables
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
@@ -57,7 +57,7 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
     Raises:
       UserError: there is no checkpoint, or a part has another architecture; the message names its leaves.
     """
-    path = pathlib.Path(init)
+    path = expanded(init)
     if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
         found = load_init(path, params, batch_stats, tuple(parts))
         for line in found.report.lines():

@@ -16,7 +16,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.storage.checkpoints import Checkpoints, Saved
 from mdp_jax.storage.json_files import PARTIAL, write_json
 from mdp_jax.storage.locks import locked
-from mdp_jax.storage.paths import require_plain
+from mdp_jax.storage.paths import make_folder, require_plain
 
 _FIRST = "label_space.json"  # of the files of a run: all that there is where it was killed before config.json
 LOCK = "run.lock"
@@ -78,10 +78,7 @@ def start(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpac
     """
     folder = pathlib.Path(workdir)
     if distributed.is_main():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--workdir {folder}: {error.strerror}; expected a folder that can be made") from None
+        make_folder(folder, "--workdir")
         label_space.save(folder / _FIRST)
         write_json(folder / "config.json", configs.to_dict(config))
     distributed.barrier("workdir")

@@ -184,7 +184,10 @@ def test_wrong_use(runs, tmp_path, capsys):
         (["--from", "mdp", "--to", "mmseg", tmp_path, out], "config.json: missing"),
         (["--from", "mdp", "--to", "mmseg", tmp_path / "old.safetensors", out], "expected the workdir of a run"),
         (["--from", "mdp", "--to", "mmseg", tmp_path / "one", out], "expected the config of mdp pretrain or mdp"),
-        (["--from", "mdp", "--to", "mmseg", tmp_path / "list", out], "config.json: holds no JSON object; expected"),
+        (
+            ["--from", "mdp", "--to", "mmseg", tmp_path / "list", out],
+            "config.json: the value is [1]; expected an object",
+        ),
         (["--from", "mdp", "--to", "mmseg", tmp_path / "bytes", out], "config.json: not valid JSON"),
         (["--from", "mmseg", "--to", "mmseg", run, out], "a folder"),
         (["--from", "mmseg", "--to", "mmseg", tmp_path / "none.safetensors", out], "no such file"),

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from mdp_jax import cli
-from mdp_jax.commands import evaluate
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import metrics
+from mdp_jax.evaluation import metrics, scoring
+from mdp_jax.evaluation.scores import write_scores
 from tests.evaluation import finetuned
 
 
 @pytest.fixture(autouse=True)
 def quick_network(monkeypatch):
-    monkeypatch.setattr(evaluate.network, "segmenter", lambda model_config, num_classes: finetuned.StridedNetwork())
+    monkeypatch.setattr(scoring.network, "segmenter", lambda model_config, num_classes: finetuned.StridedNetwork())
 
 
 @pytest.fixture(scope="module")
@@ -48,34 +48,39 @@ def test_scores_table_and_json(made, capsys):
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines() if line.strip()]
     assert ["sky", f"{expected['per_class']['sky']:.2f}"] in rows
-    assert [row[0] for row in rows[-6:]] == ["sky", "road", "car", "mIoU", "mAcc", "aAcc"]
+    assert [row[0] for row in rows[-7:-1]] == ["sky", "road", "car", "mIoU", "mAcc", "aAcc"]
     assert "3 photos of 2 shape(s)" in printed.out
     assert "photo 3/3" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "views", "said", "written"),
+    ("arguments", "views", "said", "written", "name"),
     [
         (
             "--mode slide --config.data.crop=(16,24)",
             {"windows": ((16, 24), (11, 16))},
             "windows of 16x24 every 11x16",
             {"crop": [16, 24], "stride": [11, 16], "scales": [1.0], "flip": False},
+            "evaluation_slide_changed.json",
         ),
         (
             "--scales 0.75 1.5 --flip",
             {"scales": (0.75, 1.5), "flips": (1, -1)},
             "scales 0.75 1.5, mirrored too",
             {"crop": None, "stride": None, "scales": [0.75, 1.5], "flip": True},
+            "evaluation_scales_flip.json",
         ),
     ],
     ids=["slide", "scales"],
 )
-def test_several_views(made, capsys, arguments, views, said, written):
+def test_several_views(made, capsys, arguments, views, said, written, name):
+    cli.run(["evaluate", "--checkpoint", str(made[1])])
+    plain = (made[1] / "evaluation.json").read_bytes()
     run, expected = made[1], scores_by_a_loop(made, **views)
     assert expected != scores_by_a_loop(made)
     assert cli.run(["evaluate", "--checkpoint", str(run), *arguments.split()]) == 0
-    found = json.loads((run / "evaluation.json").read_text())
+    assert (run / "evaluation.json").read_bytes() == plain  # which nothing but the same way of scoring replaces
+    found = json.loads((run / name).read_text())
     changed = {"config": {"data.crop": "(16,24)"}} if "--config" in arguments else {}
     assert found == {"datasets": {"noise": expected}, "views": written} | changed
     assert said in " ".join(capsys.readouterr().out.split())
@@ -90,13 +95,13 @@ def test_another_split_has_a_file_of_its_own(made):
 
 
 def test_training_photos_are_scored_in_the_size_of_their_own_masks(made, monkeypatch):
-    genuine, sizes = evaluate._score, []
+    genuine, sizes = scoring.Evaluator, []
 
-    def score(source, *rest):
+    def evaluator(scorer, source, *rest, **more):
         sizes.append((source[0]["image"].shape[:2], source[0]["label"].shape))
-        return genuine(source, *rest)
+        return genuine(scorer, source, *rest, **more)
 
-    monkeypatch.setattr(evaluate, "_score", score)
+    monkeypatch.setattr(scoring, "Evaluator", evaluator)
     cli.run(["evaluate", "--checkpoint", str(made[1]), "--split", "train", "--config.data.short_side=12"])
     assert sizes == [((12, 16), (24, 32))]
 
@@ -169,11 +174,11 @@ class Classes:
 @pytest.mark.parametrize("classes", [("sky",), ("sky", "road", "car"), ("road", "sky")])
 def test_classes_must_agree_in_number_and_order(classes):
     with pytest.raises(UserError, match="noise"):
-        evaluate.require_classes(Classes(classes), ("sky", "road"), "runs/w")
-    evaluate.require_classes(Classes(classes), classes, "runs/w")
+        scoring.require_classes(Classes(classes), ("sky", "road"), "runs/w")
+    scoring.require_classes(Classes(classes), classes, "runs/w")
 
 
 def test_scores_of_nothing_measured_become_null(tmp_path):
     scores = metrics.scores(np.zeros((3, 3), int), ["sky", "road"]) | {"images": 1}
-    evaluate.write_scores(tmp_path, {"noise": scores})
+    write_scores(tmp_path, {"noise": scores})
     assert '"mIoU": null' in (tmp_path / "evaluation.json").read_text()

@@ -48,7 +48,10 @@ def smallest() -> Suite:
         (["mini-synthetic", "--docs", "no"], "--docs no: expected a folder that exists"),
         (["mini-synthetic", "--config.steps=1"], "--config.steps: the settings of a suite are fixed"),
         (["full", "--results"], "--suite full: is only listed; expected no --results, --scores, --json or --docs"),
-        (["mini-synthetic", "--scores", "no.json"], "no.json: No such file or directory; expected the scores"),
+        (
+            ["mini-synthetic", "--scores", "no.json"],
+            "no.json cannot be read (No such file or directory); expected the scores",
+        ),
         (["mini-synthetic", "--jobs", "1", "--gpus", "0", "1"], "not allowed with argument"),
         (["mini-synthetic", "--list", "--results"], "not allowed with argument"),
         (

@@ -73,10 +73,13 @@ def _flip(folder, at: int):
     ("spoil", "message"),
     [
         (lambda f: (f / "manifest.json").unlink(), r"manifest\.json is missing; expected a folder made by mdp data pr"),
-        (lambda f: (f / "manifest.json").write_text("{"), r"manifest\.json cannot be read .*; run mdp data prepare ag"),
+        (
+            lambda f: (f / "manifest.json").write_text("{"),
+            r"manifest\.json: not valid JSON .*; run mdp data prepare ag",
+        ),
         (
             lambda f: (f / "manifest.json").write_text("[]"),
-            r"manifest\.json is not a manifest; expected the keys class",
+            r"manifest\.json: the value is \[\]; expected an object",
         ),
         (lambda f: _edit(f, complete=False), "set was not prepared to the end; start mdp data prepare again"),
         (

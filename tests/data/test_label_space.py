@@ -107,10 +107,10 @@ def test_require_same_accepts_an_equal_one():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "no JSON"),
-        ("{}", "is a dict, expected a list"),
+        ("{", "not valid JSON"),
+        ("{}", "the value is {}; expected a list"),
         ('[{"dataset": "a", "class": "x", "global_id": 1}]', "row 0 is .* global_id 0"),
-        ('[{"dataset": "a", "class": "x"}]', "row 0 is"),
+        ('[{"dataset": "a", "class": "x"}]', r"\[0\] has no 'global_id'"),
         (json.dumps([{"dataset": d, "class": d, "global_id": i} for i, d in enumerate("aba")]), "row 2 returns"),
     ],
 )

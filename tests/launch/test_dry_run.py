@@ -49,13 +49,22 @@ def printed(stand_ins, accepted):
 
 
 def test_single_gpu(printed):
-    finetune = ["finetune", "--config", "configs/quickstart/finetune.py", "--init", "runs/single_gpu/pretrain"]
+    finetune = [
+        "finetune",
+        "--platform",
+        "gpu",
+        "--config",
+        "configs/quickstart/finetune.py",
+        "--init",
+        "runs/single_gpu/pretrain",
+    ]
+    pretrain = ["--config", "configs/quickstart/pretrain.py"]
     assert printed("single_gpu.sh", "--dry-run") == [
         ["make", "-C", str(ROOT), "venv", "EXTRA=cuda12"],
         ["export", "CUDA_VISIBLE_DEVICES=0"],
-        [MDP, "pretrain", "--config", "configs/quickstart/pretrain.py", "--workdir", "runs/single_gpu/pretrain"],
+        [MDP, "pretrain", "--platform", "gpu", *pretrain, "--workdir", "runs/single_gpu/pretrain"],
         [MDP, *finetune, "--workdir", "runs/single_gpu/finetune"],
-        [MDP, "evaluate", "--checkpoint", "runs/single_gpu/finetune"],
+        [MDP, "evaluate", "--platform", "gpu", "--checkpoint", "runs/single_gpu/finetune"],
     ]
 
 
@@ -73,21 +82,21 @@ def test_single_gpu_with_values_for_both_configs(printed):
 def test_single_gpu_on_a_machine_without_one(printed):
     make, pretrain, _, _ = printed("single_gpu.sh", "--extra", "none", "--dry-run")
     assert make == ["make", "-C", str(ROOT), "venv"]
-    assert pretrain[0] == MDP
+    assert pretrain[:4] == [MDP, "pretrain", "--platform", "cpu"]
 
 
 def test_gpu_smoke_on_a_gpu(printed, stand_ins, tmp_path):
     stand_ins.set("nvidia-smi", "echo 'NVIDIA L4, 570.86, 23034 MiB'")
     report = str(tmp_path / "report")
     train = [".venv/bin/mdp", "pretrain", "--config", "configs/quickstart/pretrain.py"]
-    train += ["--config.steps=7", "--config.log_every=5", "--workdir"]
+    train += ["--config.steps=7", "--config.log_every=5", "--platform"]
     check = "import jax; print(jax.devices()); assert jax.default_backend() == 'gpu'"
     assert printed("gpu_smoke.sh", "--dry-run", "--report", report, "--steps", "7") == [
         ["make", "venv", "EXTRA=cuda12"],
         [".venv/bin/python", "-c", check],
         [".venv/bin/python", "-m", "pytest", "-q", "tests"],
-        [*train, f"{report}/pretrain"],
-        ["env", "JAX_PLATFORMS=cpu", *train, f"{report}/pretrain_cpu"],
+        [*train, "gpu", "--workdir", f"{report}/pretrain"],
+        ["env", "JAX_PLATFORMS=cpu", *train, "cpu", "--workdir", f"{report}/pretrain_cpu"],
         [".venv/bin/mdp", "bench", "--json", f"{report}/bench.json"],
     ]
     assert not (tmp_path / "report").exists()
@@ -170,7 +179,7 @@ def test_tpu_worker_install(printed):
 def test_tpu_worker_service(printed):
     (line,) = printed("tpu_worker.sh", "--dry-run", "start", *TRAIN)
     end = line.index(MDP)
-    assert line[end + 1 :] == TRAIN
+    assert line[end + 1 :] == [TRAIN[0], "--platform", "tpu", *TRAIN[1:]]
     assert line[:3] == ["sudo", "systemd-run", "--unit=mdp"]
     assert f"--working-directory={ROOT}" in line[:end]
     properties = dict(word.removeprefix("--property=").split("=") for word in line[:end] if "--property=" in word)
@@ -196,7 +205,7 @@ def test_tpu_worker_stop_and_follow(printed):
 def test_slurm(printed):
     arguments = [*TRAIN[:4], "runs/slurm", "--config.data_dir=my data"]
     assert printed("slurm/train.sbatch", "--dry-run", *arguments) == [
-        ["srun", "--kill-on-bad-exit=0", "--cpus-per-task=1", MDP, *arguments],
+        ["srun", "--kill-on-bad-exit=0", "--cpus-per-task=1", MDP, arguments[0], "--platform", "gpu", *arguments[1:]],
         ["scontrol", "requeue", "JOB"],
     ]
     variables = {"SLURM_JOB_ID": "71", "SLURM_CPUS_PER_TASK": "12", "SLURM_NTASKS_PER_NODE": "4"}

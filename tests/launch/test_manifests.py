@@ -122,7 +122,7 @@ def test_parts_of_a_manifest_agree(kind, submitted):
     assert jobset["metadata"]["name"] == jobset["spec"]["network"]["subdomain"] == "run-7"
     assert job["completions"] == job["parallelism"]
     assert container["image"] == "registry/mdp:1"
-    assert container["command"] + container["args"] == ["mdp", *TRAIN]
+    assert container["command"] + container["args"] == ["mdp", TRAIN[0], "--platform", kind, *TRAIN[1:]]
     assert container["resources"]["requests"] == container["resources"]["limits"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert container["volumeMounts"][0] == {"name": "workdir", "mountPath": "/mnt/mdp"}
@@ -179,7 +179,13 @@ def test_arguments_keep_quotes_and_backslashes(stand_ins):
     options = ["tpu", "--image", "i", "--dry-run", "--", *TRAIN, *odd]
     _, out, _ = run(SCRIPTS["gke/submit.sh"], options, stand_ins)
     jobset = yaml.safe_load("\n".join(out.splitlines()[1:-1]))
-    assert pod_of(jobset["spec"]["replicatedJobs"][0]["template"]["spec"])[1]["args"] == TRAIN + odd
+    assert pod_of(jobset["spec"]["replicatedJobs"][0]["template"]["spec"])[1]["args"] == [
+        TRAIN[0],
+        "--platform",
+        "tpu",
+        *TRAIN[1:],
+        *odd,
+    ]
 
 
 def test_workdir_claim_is_the_one_that_submit_mounts(submitted):

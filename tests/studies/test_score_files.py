@@ -112,12 +112,15 @@ def test_other_settings_are_refused(file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "No such file or directory; expected the scores.json of a workdir of mdp reproduce"),
+        (None, "(No such file or directory); expected the scores.json of a workdir of mdp reproduce"),
         ("[", "not valid JSON"),
-        ('{"a": 1}', "no list of rows"),
-        ("[1]", "row 1 is not pretraining, target, seed, mIoU, settings"),
-        (json.dumps([{key: ["a"] for key in ("pretraining", "target", "seed", "mIoU", "settings")}]), "row 1 is not"),
-        ('[{"pretraining": "mdp"}]', "row 1 is not pretraining, target, seed, mIoU, settings"),
+        ('{"a": 1}', "expected a list, as in the scores.json"),
+        ("[1]", "[0] is 1; expected an object"),
+        (
+            json.dumps([{key: ["a"] for key in ("pretraining", "target", "seed", "mIoU", "settings")}]),
+            "[0].pretraining is ",
+        ),
+        ('[{"pretraining": "mdp"}]', "[0] has no 'target'"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, message):
@@ -125,14 +128,15 @@ def test_other_files_are_refused(tmp_path, text, message):
         (tmp_path / "f.json").write_text(text)
     with pytest.raises(UserError) as error:
         score_files.read([str(tmp_path / "f.json")], every())
-    assert f"{tmp_path}/f.json: " in str(error.value) and message in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path}/f.json")
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", [None, "31.2", True, 131.0, -1.0, float("nan")])
 def test_scores_that_are_none(file, value):
     change(file, mIoU=value)
-    with pytest.raises(UserError, match="row 1 is not pretraining, target, seed, mIoU, settings"):
+    with pytest.raises(UserError, match=r"scores.json: (\[0\].mIoU is |not valid JSON \(NaN)"):
         score_files.read([str(file)], every())
 
 

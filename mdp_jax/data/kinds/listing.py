@@ -6,9 +6,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from mdp_jax.configs import SourceConfig
-from mdp_jax.data.files import read_bytes, shown, unreadable
 from mdp_jax.data.kinds.kind import RootedConfig
 from mdp_jax.errors import UserError
+from mdp_jax.storage.files import read_bytes, shown, unreadable
+from mdp_jax.storage.paths import expanded
 
 _SHOWN = 8  # entries of a directory that an error lists
 _CITIES = "expected one for each city"
@@ -37,7 +38,7 @@ def folder_of(root: str, data_dir: str, name: str) -> pathlib.Path:
             raise UserError(f"dataset {name!r} has {key} = {value!r}; expected the path of a folder, in quotes")
         if "\0" in value:
             raise UserError(f"dataset {name!r} has {key} = {value!r}; expected a path without NUL bytes")
-    return pathlib.Path(os.path.expanduser(data_dir), os.path.expanduser(root))
+    return expanded(data_dir) / expanded(root)
 
 
 def root_of(config: RootedConfig, data_dir: str, entries: Sequence[str]) -> pathlib.Path:

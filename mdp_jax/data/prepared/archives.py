@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from mdp_jax.data.files import require_regular
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
+from mdp_jax.storage.files import require_regular
 
 _HEADROOM = 64 << 20  # bytes that are left free
 # What reading a damaged archive raises, of either kind and each compression.

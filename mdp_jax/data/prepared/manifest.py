@@ -5,13 +5,12 @@
 the files; "source" is a digest of the names, sizes and times of the files that a shard was made from.
 """
 
-import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from mdp_jax.data.files import read_bytes
 from mdp_jax.errors import UserError
+from mdp_jax.storage.json_files import read_json
 
 FILE = "manifest.json"
 VERSION = "1.0.0"  # of what the records hold; records of another version are made anew
@@ -32,56 +31,32 @@ def read(folder: pathlib.Path) -> dict:
     path = folder / FILE
     if not os.path.exists(path):
         raise UserError(f"{path} is missing; expected a folder made by mdp data prepare")
-    try:
-        found = json.loads(read_bytes(path, "a manifest"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run mdp data prepare again") from None
-    if not isinstance(found, dict) or not found.keys() >= _KEYS.keys():
-        raise UserError(f"{path} is not a manifest; expected the keys {', '.join(sorted(_KEYS))}")
-    wrong = next((key for key, is_good in _KEYS.items() if not is_good(found[key])), None)
-    if not wrong and found["palette"] is not None and len(found["palette"]) != len(found["classes"]):
-        wrong = "palette"
+    found = read_json(path, "a manifest; run mdp data prepare again", _FORM)
+    wrong = next((key for key, is_good in _VALUES.items() if not is_good(found)), None)
     if wrong:
         raise UserError(f"{path}: {wrong} is {found[wrong]!r:.100}; run mdp data prepare again")
     return found
 
 
-def _is_classes(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and all(isinstance(item, str) for item in value)
-        and 0 < len(value) <= 255
-        and len(set(value)) == len(value)
-    )
-
-
-def _is_palette(value: object) -> bool:
-    def is_colour(row: object) -> bool:
-        return isinstance(row, list) and len(row) == 3 and all(type(x) is int and 0 <= x <= 255 for x in row)
-
-    return value is None or (isinstance(value, list) and all(map(is_colour, value)))
-
-
-def _is_splits(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        _has(split, _SPLIT) and all(_has(shard, _SHARD) for shard in split["shards"]) for split in value.values()
-    )
-
-
-def _has(value: object, types: Mapping[str, type]) -> bool:
-    return isinstance(value, dict) and all(type(value.get(key)) is kind for key, kind in types.items())
+def _is_palette(found: dict) -> bool:
+    palette, classes = found["palette"], found["classes"]
+    colours = all(len(row) == 3 and all(0 <= x <= 255 for x in row) for row in palette or ())
+    return palette is None or (colours and len(palette) == len(classes))
 
 
 _SHARD = {"file": str, "records": int, "bytes": int, "sha256": str, "source": str}
-_SPLIT = {"records": int, "bytes": int, "shards": list}
-_KEYS: dict[str, Callable[[object], bool]] = {
-    "version": lambda value: isinstance(value, str),
-    "name": lambda value: isinstance(value, str),
-    "kind": lambda value: isinstance(value, str),
-    "complete": lambda value: isinstance(value, bool),
-    "classes": _is_classes,
+_FORM = {
+    "version": str,
+    "name": str,
+    "kind": str,
+    "complete": bool,
+    "classes": [str],
+    "palette": (None, [[int]]),
+    "splits": {str: {"records": int, "bytes": int, "shards": [_SHARD]}},
+}
+_VALUES: dict[str, Callable[[dict], bool]] = {
+    "classes": lambda found: 0 < len(found["classes"]) <= 255 and len(set(found["classes"])) == len(found["classes"]),
     "palette": _is_palette,
-    "splits": _is_splits,
 }
 
 

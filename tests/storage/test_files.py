@@ -8,10 +8,11 @@ import pytest
 
 from mdp_jax import configs as base
 from mdp_jax.commands.data import kinds_with_root
-from mdp_jax.data import files, images
+from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.sources import open_source, photos_of
 from mdp_jax.errors import UserError
+from mdp_jax.storage import files
 from tests.data.fixtures import write_folder, write_jpeg
 
 
