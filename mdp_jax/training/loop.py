@@ -93,7 +93,7 @@ def train(
                 hooks.taken(batch)
                 state, metrics = program.step(state, sharding.to_devices(batch, mesh))
                 monitor.record(step, metrics)
-                last, stopped = step == steps, stop.reached(step)
+                last, stopped, complete = step == steps, stop.reached(step), True
                 due = last or (hooks.validate_every and step % hooks.validate_every == 0)
                 validate = hooks.validate if due and (last or not stopped) else None
                 save = stopped or last or step % config.checkpoint_every == 0
@@ -105,11 +105,11 @@ def train(
                         monitor.write(step, found.values)
                         monitor.say(*(f"step {step}: {line}" for line in found.lines))
                     except StoppedError:
-                        save = stopped = True
+                        save, stopped, complete = True, True, False
                     monitor.pause()
                 if save:  # after the flush: a state that is not finite is never saved
                     checkpoints.save(step, state, hooks.meta(step))
-                if stopped and not last:
+                if stopped and not (last and complete):
                     message = f"told to stop; {folder} goes on after step {step} with the same command"
                     raise PreemptedError(message, stop.status)
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training import programs
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
-from mdp_jax.training.signals import Stop
+from mdp_jax.training.signals import Stop, StoppedError
 from tests import tiny
 from tests.data.fixtures import write_folder
 
@@ -216,6 +217,28 @@ def test_finetuning_that_is_told_to_stop(finetuned, pretrained, monkeypatch, tmp
     assert not any("val_mIoU" in row for row in read_metrics(tmp_path / "run"))
     finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
     assert_same_state(tmp_path / "run", finetuned)
+
+
+@pytest.mark.parametrize("step", [8, 12])
+def test_finetuning_that_is_told_to_stop_while_it_validates(finetuned, pretrained, monkeypatch, tmp_path, step):
+    """The validation is left, the step is saved; started again, also after its last step, the run is scored."""
+    config = tiny.finetune_config(init=pretrained, checkpoint_every=100)
+
+    def check(self):
+        if len(list(read_metrics(tmp_path / "run"))) >= {8: 2, 12: 4}[step]:
+            self.noted = signal.SIGINT
+            raise StoppedError
+
+    with monkeypatch.context() as patch, pytest.raises(PreemptedError, match=f"goes on after step {step}") as stopped:
+        patch.setattr(Stop, "check", check)
+        finetune(config, tmp_path / "run")
+    assert stopped.value.status == 130
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [str(step)]
+    scores = finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
+    states = [checkpoint.load(folder).state for folder in (tmp_path / "run", finetuned)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["datasets"]["valley"] == scores
+    assert scores["images"] == 3
 
 
 def test_a_finished_run_started_again_changes_nothing(pretrained, tmp_path):
