@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"mdp: {line}", file=sys.stderr)
         status = 2
-    if status == 2:  # 3 and 143 are the same in all processes
+    if status not in (0, 3, 143):  # which are the same in all processes
         _leave(status)
     sys.exit(status)
 

@@ -61,11 +61,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             finetunings[name, lr] = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain" / "config.json").exists():
         raise UserError(f"--workdir {folder}: not empty and not of a quickstart; expected a new folder or that of one")
-    pretrain(pretraining, folder / "pretrain")
+    pretrain(pretraining, folder / "pretrain", exits=True)
     results = {}
     for (name, lr), config in finetunings.items():
         workdir_of = folder / f"{name}_lr{lr}"
-        results[name, lr] = (finetune(config, workdir_of), workdir_of)
+        results[name, lr] = (finetune(config, workdir_of, exits=True), workdir_of)
     best = {
         name: max((results[name, lr] for lr in LEARNING_RATES), key=lambda result: result[0]["mIoU"])
         for name in ("pretrained", "scratch")

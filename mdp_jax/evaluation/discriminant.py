@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+_TOGETHER = 8192  # features that are counted at one time, which bounds the memory
 NEVER = -1e9  # logit of a class without a pixel: below all others, and finite
 
 
@@ -59,18 +60,17 @@ class Statistics:
           features: float [N, D].
           weights: float [N, C], the share of the pixels of each feature that each class has; rows sum to at most 1.
         """
-        features = np.asarray(features, np.float64)
-        total = weights.sum(axis=1)
-        labelled = total > 0
-        features, weights, total = features[labelled], weights[labelled], total[labelled]
-        sums, seen = weights.T @ features, weights.sum(axis=0)
+        seen, means = np.zeros_like(self.weight), np.zeros_like(self.first)
+        for start in range(0, len(features), _TOGETHER):
+            rows = slice(start, start + _TOGETHER)
+            some, shares = np.asarray(features[rows], np.float64), np.asarray(weights[rows], np.float64)
+            self.first += shares.T @ some
+            self.second += some.T @ (some * shares.sum(axis=1, keepdims=True))
+            # The mean of unit vectors, as the prototypes are made.
+            means += shares.T @ (some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12))
+            seen += shares.sum(axis=0)
         self.weight += seen
         self.photos += seen > 0
-        self.first += sums
-        self.second += features.T @ (features * total[:, None])
-        # The mean of unit vectors, as the prototypes are made.
-        units = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        means = weights.T @ units
         self.directions += means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
     def means(self) -> np.ndarray:
@@ -133,7 +133,7 @@ def shares_of_cells(label: np.ndarray, cells: tuple[int, int], classes: int) -> 
       classes: C.
 
     Returns:
-      float64 [h * w, C]; a row sums to the share of the cell's pixels that are labelled.
+      float32 [h * w, C]; a row sums to the share of the cell's pixels that are labelled.
     """
     (height, width), (h, w) = label.shape, cells
     rows = np.minimum(np.arange(height) * h // height, h - 1)
@@ -142,4 +142,4 @@ def shares_of_cells(label: np.ndarray, cells: tuple[int, int], classes: int) -> 
     pixels = np.bincount(cell.ravel(), minlength=h * w)
     known = label >= 0
     counts = np.bincount(cell[known] * classes + label[known], minlength=h * w * classes)
-    return counts.reshape(h * w, classes) / np.maximum(pixels, 1)[:, None]
+    return (counts.reshape(h * w, classes) / np.maximum(pixels, 1)[:, None]).astype(np.float32)

@@ -288,7 +288,7 @@ def _of_file(file: pathlib.Path, model: ModelConfig | None, data: DataConfig | N
         raise UserError(f"{file}: has {count} classes; expected as many names, and {len(classes)} are given")
     names = tuple(classes) or tuple(map(str, range(count)))
     module = network.segmenter(found.model, max(count, 1))
-    variables = {"params": found.params, "batch_stats": found.batch_stats}
+    variables = jax.device_put({"params": found.params, "batch_stats": found.batch_stats}, jax.local_devices()[0])
     if data is None:
         data = dataclasses.replace(FinetuneDataConfig(), short_side=0)
     return Network(found.model, data, module, module if count else None, variables, names)

@@ -21,8 +21,8 @@ def write_scores(
     """Writes the scores of each dataset to evaluation.json, which no other way of scoring replaces.
 
     The name of another file says what is different: evaluation_SPLIT.json for another split, and after that, in this
-    order, slide, scales and flip (the views), as in evaluation_test_slide_flip.json; and changed, where values of the
-    config were changed for the validation photos.
+    order, slide with the size of the windows, scales and flip (the views), as in
+    evaluation_test_slide512x512_flip.json; and changed, where values of the config were changed.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
     where there was nothing to measure. Where photos were not shown whole, "views" says how they were shown: {"crop":
@@ -43,7 +43,7 @@ def write_scores(
       UserError: the file cannot be written.
     """
     words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
-    name = "_".join(words + ["changed"] * (split == "val" and bool(changed)))
+    name = "_".join(words + ["changed"] * bool(changed))
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
     file = folder / f"{name}.json"
@@ -53,8 +53,9 @@ def write_scores(
 
 def _words(shown: views.Views) -> list[str]:
     """What is said of views in the name of a file."""
-    said = {"slide": shown.crop is not None, "scales": shown.scales != views.WHOLE.scales, "flip": shown.flip}
-    return [word for word, there in said.items() if there]
+    slide = "slide" + "x".join(map(str, shown.crop)) if shown.crop else ""
+    scales = "scales" if shown.scales != views.WHOLE.scales else ""
+    return [word for word in (slide, scales, "flip" if shown.flip else "") if word]
 
 
 def read_scores(file: pathlib.Path) -> dict:

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -108,5 +109,9 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     saved = checkpoints.load(folder)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
-    variables = {name: saved.state[name] for name in ("params", "batch_stats", "memory") if name in saved.state}
+    variables = {
+        name: jax.device_put(saved.state[name], jax.local_devices()[0])
+        for name in ("params", "batch_stats", "memory")
+        if name in saved.state
+    }
     return Workdir(folder, config, label_space, int(saved.state["step"]), {"batch_stats": {}, **variables})

@@ -11,11 +11,9 @@ from mdp_jax.models.apply import apply_training
 from mdp_jax.objectives.objective import Setting, flat
 from mdp_jax.objectives.parts import cut, join
 
+MOMENTUM_VIEWS = ("clean", "mixed")  # what the momentum encoder may be shown
 # Its weights have the shardings of the network that it averages, which training/sharding.py has.
 SHARDINGS = ((r"momentum_batch_stats/.*", PartitionSpec()),)
-
-
-MOMENTUM_VIEWS = ("clean", "mixed")  # what the momentum encoder may be shown
 
 
 class Embedded(NamedTuple):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import SingleDeviceSharding
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
@@ -74,17 +74,17 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> Saved:
 
 
 def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
-    """State and meta of a step as nested dicts on the first device, verified.
+    """State and meta of a step as nested dicts of NumPy arrays, verified.
+
+    On the host: a state that is split over devices need not fit into the memory of one.
 
     Raises:
       UserError: a later version wrote it.
       Exception: anything, where files are damaged.
     """
-    device = SingleDeviceSharding(jax.local_devices()[0])
     shapes = manager.item_metadata(step)["state"]
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
-    with jax.enable_x64(True):  # float64 stays what it is, whatever this process computes in
-        state, meta = _restore(manager, step, target)
+    target = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes)
+    state, meta = _restore(manager, step, target)
     digest, version = meta.pop("digest", None), meta.get("format")
     if version not in range(1, _FORMAT + 1) and digest in (None, _digest(meta)):
         raise UserError(
@@ -93,9 +93,9 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
         )
     if digest != _digest(meta):
         raise ValueError("digest of meta differs from the one that was saved")
-    expected = meta.pop("checksums")
-    for name, checksum in own_checksums(state).items():
-        if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
+    expected, found = meta.pop("checksums"), own_checksums(state)
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):  # a flipped bit restores without any error of its own
             raise ValueError(f"checksum of {name} differs from the one that was saved")
     if meta.pop("format") == 1 and "params" in state:
         memory = {name: part for name, part in state.items() if name not in _TOP_OF_FORMAT_1}
@@ -146,25 +146,29 @@ class Checkpoints:
           keep_every: checkpoints of steps that are divisible by it stay too; 0 = no others.
         """
         self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        self._keep, self._keep_every = keep, keep_every
         with self._writing():
-            self._manager = _manager(self.folder, max_to_keep=keep, keep_period=keep_every or None, create=True)
+            # The one before stays until the newest is proven to be readable.
+            self._manager = _manager(self.folder, max_to_keep=max(keep, 2), keep_period=keep_every or None, create=True)
         self._damaged: list[int] = []
         self._unproven: int | None = None
 
-    def save(self, step: int, state: Any, meta: dict) -> None:
+    def save(self, step: int, state: Any, meta: dict, prove: bool = True) -> None:
         """Copies the state and writes it in the background, after the save before it was read back.
 
         Args:
           step: steps taken.
           state: a pytree of arrays.
           meta: JSON values.
+          prove: whether this save and the one before it are read back; not where there is no time.
 
         Raises:
           UserError: this or the save before it could not be written or read back; earlier checkpoints stay.
         """
-        self._prove()
-        for damaged in self._damaged:  # a step is saved once; these will come again
-            self._manager.delete(damaged)
+        self._prove(prove)
+        with self._writing():
+            for damaged in self._damaged:  # a step is saved once; these will come again
+                self._manager.delete(damaged)
         self._damaged = []
         meta = meta | {"format": _FORMAT, "checksums": checksums(state)}
         meta |= {"digest": _digest(meta)}
@@ -172,35 +176,48 @@ class Checkpoints:
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
             )
-        self._unproven = step
+        self._unproven = step if prove else None
 
-    def close(self) -> None:
+    def close(self, prove: bool = True) -> None:
         """Waits until everything is on disk, and reads the last save back.
+
+        Args:
+          prove: whether it is read back.
 
         Raises:
           UserError: a save could not be written or read back; earlier checkpoints stay.
         """
         try:
-            self._prove()
-        finally:
-            with self._writing():
+            self._prove(prove)
+        except BaseException:
+            with contextlib.suppress(UserError), self._writing():
                 self._manager.close()
+            raise
+        with self._writing():
+            self._manager.close()
 
-    def _prove(self) -> None:
+    def _prove(self, read: bool) -> None:
         """Waits for the save under way and reads it: what can be written need not be readable."""
         step, self._unproven = self._unproven, None
         with self._writing():
             self._manager.wait_until_finished()
-        if step is None or not distributed.is_main():
+        if step is None or not read:
             return
-        try:
-            with _reader(self.folder) as manager:
-                _read(manager, step)
-        except Exception as error:  # as in _newest_good
-            raise UserError(
-                f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier checkpoints "
-                "stay; choose a --workdir on another disk or in another folder"
-            ) from error
+        if distributed.is_main():
+            try:
+                with _reader(self.folder) as manager:
+                    _read(manager, step)
+            except Exception as error:  # as in _newest_good
+                raise UserError(
+                    f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier "
+                    "checkpoints stay; choose a --workdir on another disk or in another folder"
+                ) from error
+        if self._keep == 1:
+            surplus = [old for old in self._manager.all_steps() if old < step]
+            with self._writing():
+                for old in surplus:
+                    if not self._keep_every or old % self._keep_every:
+                        self._manager.delete(old)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

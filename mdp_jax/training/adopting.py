@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from mdp_jax import checks, configs, distributed, runtime
 from mdp_jax import config as config_files
-from mdp_jax import configs, runtime
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
@@ -140,6 +140,8 @@ def _adopt(
     data = dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std)
     source = sources.open_source(own.dataset, data, own.data_dir, "train", own.seed, scored=True)
     label_space = label_spaces.build([source])
+    checks.reading(config)
+    photos = _validation(own, data)
     net.data = data
     began = time.perf_counter()
     statistics = statistics_of(net, source, layer)
@@ -158,10 +160,23 @@ def _adopt(
         "next_batch": 0,
         "adopted": {"layer": layer, "head": head, "shrinkage": shrinkage, "frequencies": frequencies},
     }
-    checkpoints.save(0, state, meta)
-    checkpoints.close()
-    write_scores(folder, score(workdirs.load(folder)))
+    try:
+        checkpoints.save(0, state, meta)
+    finally:
+        checkpoints.close()
+    if photos is not None:
+        write_scores(folder, score(workdirs.load(folder)))
     return Adopted(tuple(source.classes), statistics.photos, statistics.weight, seconds)
+
+
+def _validation(config: configs.FinetuneConfig, data: configs.DataConfig) -> sources.Source | None:
+    """The photos that it is scored on; None, which is said, where there are none."""
+    assert config.dataset is not None
+    try:
+        return sources.open_source(config.dataset, data, config.data_dir, "val", config.seed)
+    except UserError as error:
+        distributed.say(f"mdp: no validation photos, so that it is not scored ({error})")
+        return None
 
 
 _TEMPERATURE = configs.MethodConfig().temperature

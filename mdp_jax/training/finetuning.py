@@ -33,13 +33,14 @@ def _variables(state: FinetuneState, mesh: Mesh) -> dict:
     return sharding.own_copy({"params": state.params, "batch_stats": state.batch_stats}, mesh)
 
 
-def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
+def finetune(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False) -> dict:
     """Fine-tunes, from the beginning or from the newest checkpoint of the workdir, and evaluates.
 
     Args:
       config: as configs.finetune() makes it.
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events,
         evaluation.json, report.html.
+      exits: whether a signal may end the process at once, as it does with a command; see training/signals.py.
 
     Returns:
       The scores on the validation photos (evaluation/metrics.py).
@@ -51,7 +52,7 @@ def finetune(config: ConfigDict, folder: str | os.PathLike) -> dict:
     """
     runtime.prepare()
     folder = expanded(folder)
-    with Stop() as stop, workdir.Held(folder) as hold:
+    with Stop(exits) as stop, workdir.Held(folder) as hold:
         return _finetune(config, folder, stop, hold)
 
 
@@ -79,6 +80,7 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         state = state.replace(params=found.params, batch_stats=found.batch_stats)
         state = jax.device_put(state, program.shardings)
     hold.keep()
+    workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
     if dataset.palette is not None and distributed.is_main():
         write_json(folder / PALETTE, dataset.palette.tolist())

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.data.batches.pipeline import Batches
-from mdp_jax.errors import PreemptedError
+from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import sharding
 from mdp_jax.training.monitor import Monitor
@@ -33,7 +33,8 @@ class Hooks:
     Attributes:
       meta: step -> JSON values that its checkpoint has besides the state.
       taken: called with every batch, NumPy arrays of this process.
-      row: () -> numbers that a row of metrics.jsonl has besides the metrics; called before a row is written.
+      row: () -> numbers that a row of metrics.jsonl has besides the metrics; called before a row is written, and
+        before `meta` at every step that is saved.
       validate: state -> Validation; None where there is no validation.
       validate_every: steps; 0 = only after the last step.
     """
@@ -108,11 +109,16 @@ def train(
                         save, stopped, complete = True, True, False
                     monitor.pause()
                 if save:  # after the flush: a state that is not finite is never saved
-                    checkpoints.save(step, state, hooks.meta(step))
+                    checkpoints.save(step, state, hooks.meta(step), prove=not stopped)  # time is short then
                 if stopped and not (last and complete):
                     message = f"told to stop; {folder} goes on after step {step} with the same command"
                     raise PreemptedError(message, stop.status)
-    finally:
+    except BaseException:
+        with contextlib.suppress(UserError):  # what ended the run is what is said
+            checkpoints.close(prove=False)
+        raise
+    else:
         checkpoints.close()
+    finally:
         stop.saving(False)
     return state

@@ -50,12 +50,13 @@ def start_from(init: str, state: PretrainState, program: Program) -> PretrainSta
     return dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
 
 
-def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
+def pretrain(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False) -> None:
     """Pretrains, from the beginning or from the newest checkpoint of the workdir.
 
     Args:
       config: as configs.pretrain() makes it.
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
+      exits: whether a signal may end the process at once, as it does with a command; see training/signals.py.
 
     Raises:
       UserError: the config is wrong, data are bad, or the weights have another architecture.
@@ -64,7 +65,7 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
     """
     runtime.prepare()
     folder = expanded(folder)
-    with Stop() as stop, workdir.Held(folder) as hold:
+    with Stop(exits) as stop, workdir.Held(folder) as hold:
         _pretrain(config, folder, stop, hold)
 
 
@@ -89,6 +90,7 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state = start_from(config.init, state, program)
     hold.keep()
+    workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
     checkpoints = workdir.checkpoints(folder, config)
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
+from mdp_jax import distributed
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
@@ -61,7 +62,7 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
     if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
         found = load_init(path, params, batch_stats, tuple(parts))
         for line in found.report.lines():
-            print(f"--init {init}: {line}")
+            distributed.say(f"--init {init}: {line}")
         return Variables(found.params, found.batch_stats)
     saved = checkpoints.load(init).state
     unknown = [part for part in parts if part not in saved["params"] or part not in params]
