@@ -18,11 +18,12 @@ def write_scores(
     shown: views.Views = views.WHOLE,
     changed: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
-    """Writes the scores of each dataset to evaluation.json, which no other way of scoring replaces.
+    """Writes the scores of each dataset to evaluation.json, which no other views or values replace.
 
     The name of another file says what is different: evaluation_SPLIT.json for another split, and after that, in this
     order, slide with the size of the windows, scales and flip (the views), as in
-    evaluation_test_slide512x512_flip.json; and changed, where values of the config were changed.
+    evaluation_test_slide512x512_flip.json; and changed, where values of the config were
+    changed for the validation photos. Of another split the last scores stay.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
     where there was nothing to measure. Where photos were not shown whole, "views" says how they were shown: {"crop":
@@ -43,7 +44,7 @@ def write_scores(
       UserError: the file cannot be written.
     """
     words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
-    name = "_".join(words + ["changed"] * bool(changed))
+    name = "_".join(words + ["changed"] * (split == "val" and bool(changed)))
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
     file = folder / f"{name}.json"
