@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Prints the table and writes it as JSON; returns 1 where a row is out of tolerance, otherwise 0.
+    """Writes the table as JSON and prints it; returns 1 where a row is out of tolerance, otherwise 0.
 
     Raises:
       UserError: PyTorch is not installed, a config value is given, or the JSON file cannot be written.
@@ -37,10 +37,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     comparison = _comparison()
     runtime.start_devices()
     rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
+    write_json(file, [row.columns() for row in rows])
     console().print(table(rows))
     for number, cause in enumerate(_causes(rows), start=1):
         print(f"[{number}] {cause}")
-    write_json(file, [row.columns() for row in rows])
     wrong = sum(not row.ok for row in rows)
     print(f"{len(rows)} rows, {wrong} out of tolerance ({file})")
     return 1 if wrong else 0

@@ -597,6 +597,7 @@ KINDS: dict[str, Callable[[pathlib.Path, random.Random], Iterator[Try]]] = {
 
 def fuzz(folder: pathlib.Path, count: int, seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS)) -> list[Outcome]:
     """Tries `count` inputs of each kind; returns how each ended."""
+    folder.mkdir(exist_ok=True)
     _configs(folder)
     found = []
     for kind in kinds:
