@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from mdp_jax import config as config_files
@@ -9,9 +11,12 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.data.prepared import manifest
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.scores import read_scores
+from mdp_jax.storage import checkpoints
+from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.studies import score_files
+from tests import tiny
 
 READERS = {
     "config.json": config_files.load_json,
@@ -114,9 +119,37 @@ def test_metrics(line, message, tmp_path):
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 1]
 
 
-def test_values_of_the_command_line(capsys):
-    from tests import tiny
+METADATA = [
+    b'"../.."',
+    b"[]",
+    b'{"commit_timestamp_nsecs": "x"}',
+    b'{"custom_metadata": 3}',
+    b"{",
+    b"",
+    b"\xff",
+    b"null",
+]
 
+
+@pytest.mark.parametrize("content", METADATA)
+def test_what_the_library_notes_of_a_step(content, tmp_path):
+    """The step before it is taken, or the step itself, whose values have checksums of their own."""
+    made = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2):
+        made.save(step, {"step": np.int32(step)}, {"n": step})
+    made.close()
+    (tmp_path / "checkpoints" / "2" / "_CHECKPOINT_METADATA").write_bytes(content)
+    said = []
+    assert checkpoints.load(tmp_path, said.append).meta["n"] == 2 - len(said)
+    again, said = Checkpoints(tmp_path, keep=3), []
+    found = again.restore({"step": jax.ShapeDtypeStruct((), np.int32)}, said.append)
+    assert found.meta["n"] == int(found.state["step"]) == 2 - len(said)
+    again.save(3, {"step": np.int32(3)}, {"n": 3})
+    again.close()
+    assert checkpoints.load(tmp_path).meta["n"] == 3
+
+
+def test_values_of_the_command_line():
     for text in ("{[]:1}", "9" * 401, "-" + "1" * 5000, "[" * 300, "{1:[]}", "(,)"):
         with pytest.raises(UserError, match=r"--config\.steps="):
             config_files.apply_overrides(tiny.finetune_config(), [("steps", text)])
