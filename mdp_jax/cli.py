@@ -153,6 +153,10 @@ def _line_of(error: Exception, arguments: list[str]) -> str | None:
         name = name if len(name) <= 1000 else f"...{name[-200:]}"
         expected = "" if error.errno in _OF_THE_DISK else "; expected a path that can be used"
         return f"{name}: {error.strerror}{expected}"
+    if isinstance(error, RuntimeError) and said.startswith("Symlink loop from "):  # of pathlib
+        return (
+            f"{said.removeprefix('Symlink loop from ')}: links that lead in a circle; expected a path that can be used"
+        )
     if isinstance(error, ValueError) and "embedded null" in said:
         return "a path has the character NUL; expected one without"
     return None

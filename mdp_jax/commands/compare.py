@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Prints the table and writes it as JSON.
+    """Writes the table as JSON and prints it.
 
     Args:
       args: what `add_arguments` declares.

@@ -1,6 +1,7 @@
 """Checkpoints with checksums: saved asynchronously, read back, verified when read; the newest good one wins."""
 
 import contextlib
+import datetime
 import errno
 import hashlib
 import json
@@ -51,8 +52,37 @@ def _digest(meta: dict) -> str:
     return hashlib.sha256(json.dumps(json.loads(json.dumps(meta)), sort_keys=True).encode()).hexdigest()
 
 
+class _Step(ocp.path.step.Metadata):
+    """A step that is there; when it was saved is asked for before any checkpoint can be skipped."""
+
+    @property
+    def commit_timestamp(self) -> datetime.datetime:
+        try:
+            return super().commit_timestamp
+        except Exception:  # _CHECKPOINT_METADATA is damaged, of which any type of error may come
+            return datetime.datetime.fromtimestamp(0, tz=datetime.UTC)
+
+
+class _Steps(ocp.path.step.NameFormat):
+    """Names of the folders of steps: their numbers."""
+
+    def __init__(self) -> None:
+        self._standard = ocp.path.step.standard_name_format()
+
+    def build_name(self, step: int) -> str:
+        return self._standard.build_name(step)
+
+    def find_all(self, base_path: os.PathLike) -> Iterator[_Step]:
+        return (_Step(found.step, found.path) for found in self._standard.find_all(base_path))
+
+    def find_step(self, base_path: os.PathLike, step: int) -> _Step:
+        found = self._standard.find_step(base_path, step)
+        return _Step(found.step, found.path)
+
+
 def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
     quiet()
+    options["step_name_format"] = _Steps()
     handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
 
@@ -145,7 +175,7 @@ class Checkpoints:
           keep: how many of the newest checkpoints stay.
           keep_every: checkpoints of steps that are divisible by it stay too; 0 = no others.
         """
-        self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
         self._keep, self._keep_every = keep, keep_every
         with self._writing():
             # The one before stays until the newest is proven to be readable.
@@ -289,7 +319,7 @@ def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Save
     Raises:
       UserError: there is no such workdir, it has no checkpoint that can be read, or the newest has another version.
     """
-    folder = expanded(workdir).resolve() / "checkpoints"
+    folder = expanded(workdir).absolute() / "checkpoints"
     require_plain(folder.parent, "the workdir")
     if not folder.parent.is_dir():
         raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")

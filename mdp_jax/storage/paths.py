@@ -58,7 +58,7 @@ def require_plain(path: str | os.PathLike, option: str) -> None:
     Raises:
       UserError: the absolute path of the folder has a character that stands for others in a pattern.
     """
-    whole = str(pathlib.Path(path).resolve())
+    whole = str(pathlib.Path(path).absolute())
     found = [character for character in whole if character in _PATTERN]
     if found:
         raise UserError(

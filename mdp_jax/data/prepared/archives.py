@@ -1,5 +1,6 @@
 """Unpacks the archives of a release, zip and tar: never outside the folder, and only where there is space."""
 
+import contextlib
 import functools
 import lzma
 import os
@@ -18,7 +19,16 @@ from mdp_jax.storage.files import require_regular
 
 _HEADROOM = 64 << 20  # bytes that are left free
 # What reading a damaged archive raises, of either kind and each compression.
-_DAMAGED = (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
+_DAMAGED = (
+    OSError,
+    UnicodeError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callabl
         members = []
         for path, archive in found:
             folder = _place(path, data_dir, root)
-            members += [(path, member) for member in _members(path, archive, folder) if not _is_there(member)]
+            members += [(path, member) for member in _members(path, archive, folder) if not _is_there(path, member)]
         require_space(data_dir, sum(member.size for _, member in members), "unpacking")
         for number, (path, member) in enumerate(members, start=1):
             _write(path, member)
@@ -134,8 +144,12 @@ def _target(path: pathlib.Path, name: str, folder: pathlib.Path) -> pathlib.Path
     return folder / parts
 
 
-def _is_there(member: _Member) -> bool:
-    return member.path.is_file() and member.path.stat().st_size == member.size
+def _is_there(path: pathlib.Path, member: _Member) -> bool:
+    try:
+        return member.path.is_file() and member.path.stat().st_size == member.size
+    except (OSError, ValueError) as error:  # a name that is too long, or in which other bytes than those of UTF-8 are
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--archive {path}: entry {str(member.path)!r:.300} cannot be a file here ({reason})") from None
 
 
 def _write(path: pathlib.Path, member: _Member) -> None:
@@ -151,4 +165,5 @@ def _write(path: pathlib.Path, member: _Member) -> None:
     except _DAMAGED as error:
         raise UserError(f"--archive {path}: {member.path} cannot be unpacked ({error})") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):  # as where its own path is none
+            partial.unlink(missing_ok=True)
