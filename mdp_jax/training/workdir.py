@@ -89,12 +89,12 @@ def held(workdir: str | os.PathLike) -> Iterator[None]:
       UserError: a path of which checkpoints could not be read again, or a run is under way in it.
     """
     require_plain(workdir, "--workdir")
-    if not distributed.is_main():
-        yield
-        return
     folder = pathlib.Path(workdir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--workdir {folder}: a file; expected a folder")
+    if not distributed.is_main():
+        yield
+        return
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     had_lock = (folder / LOCK).exists()
     try:
