@@ -1,4 +1,4 @@
-# make quickstart | make test | make venv; EXTRA=cuda12|cuda13|tpu|torch adds an extra, as in: make quickstart EXTRA=cuda12
+# make quickstart | make test | make venv; EXTRA=cuda12|cuda13|tpu|torch|fonts adds an extra, as in: make quickstart EXTRA=cuda12
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
 EXTRA ?=

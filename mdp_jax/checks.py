@@ -1,33 +1,37 @@
 """Checks of config values, made before anything expensive starts. Each failure is one line that names the value."""
 
 import math
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.models import network
-from mdp_jax.objectives.mdp import MOMENTUM_VIEWS
+from mdp_jax.objectives.momentum import MOMENTUM_VIEWS
 from mdp_jax.objectives.registry import OBJECTIVES
 
-MAX_SEED = 2**32 - 1  # what grain takes
+MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
 TRANSFERABLE = ("backbone", "decoder", "classifier")
 LOSS_MEANS = ("all", "valid")
 
 
-def _value(config, key: str):
+def _value(config: ConfigDict, key: str) -> Any:
+    value: Any = config
     for part in key.split("."):
-        config = config[part]
-    return config
+        value = value[part]
+    return value
 
 
-def _one_of(config, key: str, allowed: tuple) -> None:
+def _one_of(config: ConfigDict, key: str, allowed: tuple) -> None:
     if _value(config, key) not in allowed:
         raise UserError(f"config.{key}={_value(config, key)!r}: expected one of {', '.join(map(str, allowed))}")
 
 
-def _at_least(config, key: str, low: float, strictly: bool = False) -> None:
+def _at_least(config: ConfigDict, key: str, low: float, strictly: bool = False) -> None:
     value = _value(config, key)
     if not math.isfinite(value):
         raise UserError(f"config.{key}={value}: expected a finite number")
@@ -35,18 +39,18 @@ def _at_least(config, key: str, low: float, strictly: bool = False) -> None:
         raise UserError(f"config.{key}={value}: expected {'more than' if strictly else 'at least'} {low}")
 
 
-def _share(config, key: str) -> None:
+def _share(config: ConfigDict, key: str) -> None:
     if not 0 <= _value(config, key) <= 1:
         raise UserError(f"config.{key}={_value(config, key)}: expected a number from 0 to 1")
 
 
-def _range(config, key: str) -> None:
+def _range(config: ConfigDict, key: str) -> None:
     values = _value(config, key)
     if len(values) != 2 or not 0 < values[0] <= values[1]:
         raise UserError(f"config.{key}={values}: expected two positive numbers, the smaller first")
 
 
-def _common(config) -> None:
+def _common(config: ConfigDict) -> None:
     for key in (
         "batch",
         "accumulate",
@@ -84,14 +88,14 @@ def _common(config) -> None:
         )
 
 
-def _divisor(config, key: str, of: int) -> None:
+def _divisor(config: ConfigDict, key: str, of: int) -> None:
     """A stride finer than that of the features, or 0."""
     value = _value(config, key)
     if value and (value < 0 or of % value):
         raise UserError(f"config.{key}={value}: expected 0 or a divisor of the output stride {of}")
 
 
-def _divisible(config, devices: int, together: int, what: str) -> None:
+def _divisible(config: ConfigDict, devices: int, together: int, what: str) -> None:
     least = together * devices * config.accumulate
     if config.batch % least:
         parts = f" in each of {config.accumulate} parts" if config.accumulate > 1 else ""
@@ -101,7 +105,7 @@ def _divisible(config, devices: int, together: int, what: str) -> None:
         )
 
 
-def _weights(config, key: str, weights: tuple) -> None:
+def _weights(config: ConfigDict, key: str, weights: tuple) -> None:
     count = len(config.sources)
     numbers = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights)
     if len(weights) != count or not numbers or not sum(weights) > 0:
@@ -111,7 +115,7 @@ def _weights(config, key: str, weights: tuple) -> None:
         )
 
 
-def _mixture(config) -> None:
+def _mixture(config: ConfigDict) -> None:
     if config.mixture_weights:
         _weights(config, "mixture_weights", config.mixture_weights)
     before = -1
@@ -125,8 +129,8 @@ def _mixture(config) -> None:
         before = row[0]
 
 
-def _objective(config) -> None:
-    """What some objectives cannot be used with."""
+def _objective(config: ConfigDict) -> None:
+    """Checks that the objective can be used with the other values."""
     name, objective = config.objective, OBJECTIVES[config.objective]
     if not objective.mixes and (config.mixing.region or config.mixing.pixel):
         raise UserError(
@@ -152,8 +156,8 @@ def _objective(config) -> None:
         raise UserError(f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' for at least one dataset")
 
 
-def _labelled_first(config) -> None:
-    """Unlabelled photos take their labels from prototypes, which those of a labelled dataset must have made."""
+def _labelled_first(config: ConfigDict) -> None:
+    """Unlabelled photos get their labels from prototypes, which come from the photos of labelled datasets."""
     names = [source.name for source in config.sources]
     weights = config.mixture_weights or [1] * len(names)
     if config.mixture_schedule and config.mixture_schedule[0][0] == 0:
@@ -168,7 +172,7 @@ def _labelled_first(config) -> None:
         )
 
 
-def _stages(config) -> None:
+def _stages(config: ConfigDict) -> None:
     if not config.stages:
         return
     where, names = f"config.stages={config.stages}", [source.name for source in config.sources]
@@ -190,8 +194,8 @@ def _stages(config) -> None:
             raise UserError(f"{where}: no dataset of the stage {stage} has a config.mixture_weights above 0")
 
 
-def _views(config) -> None:
-    """What cannot be of the views of pretraining and of their mixing."""
+def _views(config: ConfigDict) -> None:
+    """Checks the values of the views of pretraining and of their mixing."""
     _range(config, "data.ratio")
     if config.data.scale[1] > 1:
         raise UserError(f"config.data.scale={config.data.scale}: expected shares of the photo's area, at most 1")
@@ -202,25 +206,32 @@ def _views(config) -> None:
         )
 
 
-def _require_loop(config, key: str, ours: str, other: str) -> None:
+def _require_loop(config: ConfigDict, key: str, ours: str, other: str) -> None:
     if key not in config:
         raise UserError(f"config.{key}: missing, as in a config of mdp {other}; expected one of mdp {ours}")
 
 
-def reading(config) -> None:
-    """Checks what the config of a finished run says of reading photos, which evaluation may change.
+def reading(config: ConfigDict) -> None:
+    """Checks the values of a finished run that say how photos are read, which evaluation may change.
+
+    Args:
+      config: of either loop; a ConfigDict, whose keys errors name.
 
     Raises:
-      UserError: naming the first value that cannot work.
+      UserError: a value cannot work. The message names the first.
     """
     _common(config)
 
 
-def pretraining(config, devices: int) -> None:
-    """Checks the config of `mdp pretrain` for a mesh of `devices` devices.
+def pretraining(config: ConfigDict, devices: int) -> None:
+    """Checks the config of `mdp pretrain`.
+
+    Args:
+      config: complete; a ConfigDict, whose keys errors name.
+      devices: number of devices of the mesh.
 
     Raises:
-      UserError: naming the first value that cannot work.
+      UserError: a value cannot work. The message names the first.
     """
     _require_loop(config, "sources", "pretrain", "finetune")
     network.pixel_encoder(config.model)  # says what it cannot build
@@ -262,11 +273,15 @@ def pretraining(config, devices: int) -> None:
         raise UserError("config.steps=0 and config.epochs=0: expected one of them to be positive")
 
 
-def finetuning(config, devices: int) -> None:
-    """Checks the config of `mdp finetune` for a mesh of `devices` devices.
+def finetuning(config: ConfigDict, devices: int) -> None:
+    """Checks the config of `mdp finetune`.
+
+    Args:
+      config: complete; a ConfigDict, whose keys errors name.
+      devices: number of devices of the mesh.
 
     Raises:
-      UserError: naming the first value that cannot work.
+      UserError: a value cannot work. The message names the first.
     """
     _require_loop(config, "dataset", "finetune", "pretrain")
     network.segmenter(config.model, num_classes=1)  # says what it cannot build

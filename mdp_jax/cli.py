@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+from typing import NoReturn
 
 from mdp_jax import runtime
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
@@ -17,6 +18,7 @@ PARTS = {
     "data": "prepare, check and browse datasets before a run",
     "pretrain": "pretrain one network on several datasets whose classes do not agree",
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
+    "adopt": "a segmenter of a new set in seconds, without a training step",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
@@ -43,7 +45,7 @@ _SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": _SMALLER_PHOTOS}
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
@@ -64,8 +66,8 @@ def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]
         if not word.startswith("--config."):
             others.append(word)
             continue
-        key, equals, value = word.removeprefix("--config.").partition("=")
-        value = value if equals else next(words, None)
+        key, equals, text = word.removeprefix("--config.").partition("=")
+        value = text if equals else next(words, None)
         if value is None:
             raise UserError(f"{word}: expected a value, as in {word}=VALUE")
         overrides.append((key, value))
@@ -73,10 +75,16 @@ def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one part; returns its exit status.
+    """Runs one part.
+
+    Args:
+      arguments: words of the command line, without `mdp`.
+
+    Returns:
+      Exit status.
 
     Raises:
-      UserError: wrong use or bad data.
+      UserError: an argument is wrong, or data are bad.
       NonFiniteError: training stopped on a value that is not finite.
       PreemptedError: training was told to stop.
     """
@@ -94,6 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     Exit status: 0 done, 2 wrong use, bad data, a full disk or no memory, 3 non-finite loss, 143 or 130 told to stop,
     after a checkpoint, 141 nobody reads what is printed.
+
+    Args:
+      arguments: words of the command line, without `mdp`; those of this process where None.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter ends no run
@@ -121,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"mdp: {line}", file=sys.stderr)
         status = 2
-    if status == 2:  # 3 and 143 are the same in all processes
+    if status not in (0, 3, 143):  # which are the same in all processes
         _leave(status)
     sys.exit(status)
 

@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
@@ -17,19 +17,26 @@ from mdp_jax.python_files import configs_parent
 from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.paths import expanded
 
-Config = ConfigDict | PretrainConfig | FinetuneConfig  # both forms
+Config: TypeAlias = ConfigDict | PretrainConfig | FinetuneConfig  # both forms
 
 
 def shipped(path: str) -> str:
-    """The absolute path of a shipped config, such as configs/mini/pretrain.py, wherever the process was started."""
+    """The absolute path of a shipped config.
+
+    Args:
+      path: such as configs/mini/pretrain.py.
+    """
     return str(configs_parent() / path)
 
 
 def load(path: str) -> ConfigDict:
-    """The config that `get_config()` of a Python file returns, complete and locked.
+    """Loads the config that `get_config()` of a Python file returns.
 
     Args:
       path: a file, as given or relative to the folder that holds the shipped `configs/`.
+
+    Returns:
+      The config, complete and locked.
 
     Raises:
       UserError: no such file, a file without `get_config`, an error in it, or a value of another type.
@@ -49,9 +56,9 @@ def load(path: str) -> ConfigDict:
     return complete(config, where)
 
 
-def _all_keys(node, prefix: str = "") -> list[str]:
-    """Dotted names of every leaf; items of a tuple of configs go by their `name`."""
-    keys = []
+def _all_keys(node: ConfigDict, prefix: str = "") -> list[str]:
+    """Dotted names of every leaf; an item of a tuple of configs has its `name` in them."""
+    keys: list[str] = []
     for key in node:
         value = node[key]
         if isinstance(value, ConfigDict):
@@ -64,7 +71,7 @@ def _all_keys(node, prefix: str = "") -> list[str]:
     return keys
 
 
-def _child(node, key: str):
+def _child(node: Any, key: str) -> Any:
     """The value under one part of a dotted key, or None."""
     if isinstance(node, ConfigDict):
         return node.get(key)
@@ -108,11 +115,14 @@ def _float(number: int) -> float:
 
 
 def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> ConfigDict:
-    """Sets values by dotted key, in place, keeping their types; sources go by name, e.g. `sources.msrc_v2.limit`.
+    """Sets values by dotted key, in place, and keeps their types.
 
     Args:
       config: a locked ConfigDict.
-      overrides: (dotted key, text of the value).
+      overrides: (dotted key, text of the value). A dataset has its name in the key: `sources.msrc_v2.limit`.
+
+    Returns:
+      The config.
 
     Raises:
       UserError: a key that does not exist (naming the nearest one that does), or a value of another type.
@@ -137,14 +147,18 @@ def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> Con
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain dicts, lists and scalars: what `config.json` holds."""
+    """A config as plain dicts, lists and scalars: what `config.json` holds."""
     return schema.plain(config)
 
 
 def from_dict(values: dict) -> ConfigDict:
-    """The locked ConfigDict of a `config.json`."""
+    """Makes the locked ConfigDict of a `config.json`.
 
-    def rich(value):
+    Args:
+      values: what the file holds.
+    """
+
+    def rich(value: Any) -> Any:
         if isinstance(value, dict):
             return ConfigDict({key: rich(item) for key, item in value.items()})
         return tuple(rich(item) for item in value) if isinstance(value, list) else value
@@ -155,7 +169,13 @@ def from_dict(values: dict) -> ConfigDict:
 
 
 def load_json(path: pathlib.Path) -> ConfigDict:
-    """The config of a workdir's `config.json`.
+    """Loads the config of a workdir's `config.json`.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The config, locked. It may lack keys that came after it was written (`configs.complete`).
 
     Raises:
       UserError: the file is missing, cannot be read, or is not the JSON object of a config.
@@ -170,27 +190,34 @@ def load_json(path: pathlib.Path) -> ConfigDict:
 
 
 def free_keys(config: Config) -> set[str]:
-    """The dotted keys that say where and how a run goes on, not what it computes: those declared with `free`."""
+    """The dotted keys that do not change what a run computes: those declared with `free`.
+
+    Args:
+      config: complete, in either form.
+    """
     values, loop = to_dict(config), loop_of(config)
     return schema.flat(loop, values).keys() - schema.flat(loop, values, without=("free",)).keys()
 
 
 def identity(config: Config, places: bool = False) -> dict[str, Any]:
-    """{dotted key: value} of what a run computes.
+    """What decides what a run computes.
 
-    Keys that are declared as `free` are left out, and so are those that have their value "as before": a key that came
-    later changes nothing of what was made without it.
+    Keys that are declared as `free` are left out. So are keys that have their value "as before": a key that came
+    later does not change what was made without it.
 
     Args:
       config: complete, in either form.
-      places: keys that say where files lie are there too.
+      places: whether keys that say where files lie are included.
+
+    Returns:
+      {dotted key: value}.
     """
     without = ("free",) if places else ("free", "place")
     return schema.flat(loop_of(config), to_dict(config), without, all_keys=False)
 
 
-def _place(init: str | None) -> str | pathlib.Path | None:
-    return init if init in (None, "scratch") else expanded(init).resolve()
+def _place(init: str) -> str | pathlib.Path:
+    return init if init == "scratch" else expanded(init).resolve()
 
 
 def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> None:
@@ -199,17 +226,17 @@ def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> N
     Keys that are declared as `free` or `place` may differ.
 
     Args:
-      old: of the workdir; of an earlier version, too.
-      new: of this run, complete, in either form.
+      old: the config of the workdir; an earlier version may have written it. It is completed in place.
+      new: the config of this run, complete, in either form.
       workdir: the folder.
 
     Raises:
-      UserError: naming the first thing that differs, or what `old` lacks.
+      UserError: a key differs, or `old` lacks one. The message names the first.
     """
     complete(old, f"{workdir}/config.json")
     loop, other = loop_of(old), loop_of(new)
     if loop is not other:
-        parts = {PretrainConfig: "mdp pretrain", FinetuneConfig: "mdp finetune"}
+        parts: dict[type, str] = {PretrainConfig: "mdp pretrain", FinetuneConfig: "mdp finetune"}
         raise UserError(f"{workdir}: the workdir of {parts[loop]}, now of {parts[other]}; use another workdir")
     before, now = (schema.flat(loop, to_dict(config), ("free", "place")) for config in (old, new))
     if _place(before["init"]) == _place(now["init"]):  # which may be named in several ways
@@ -219,12 +246,14 @@ def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> N
             raise UserError(f"{workdir}: started {difference}; use another workdir or the config it was started with")
 
 
+def _dataset_names(config: Config) -> list[str]:
+    sources = config.sources if hasattr(config, "sources") else (config.dataset,)
+    return [source.name for source in sources if source]
+
+
 def _other_sets(old: Config, new: Config) -> str:
     """How the datasets differ by name, in words; "" where they do not."""
-    before, now = (
-        [source.name for source in (config.sources if hasattr(config, "sources") else (config.dataset,)) if source]
-        for config in (old, new)
-    )
+    before, now = _dataset_names(old), _dataset_names(new)
     return "" if before == now else f"with the sets {', '.join(before)}; now {', '.join(now)}"
 
 

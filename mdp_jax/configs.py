@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -92,7 +92,7 @@ class FinetuneDataConfig(DataConfig):
 class DecoderConfig:
     """What stands between backbone and head (METHOD.md sections 2 and 6)."""
 
-    # deeplabv3; or deeplabv3plus, which joins features of stride 4 and gives features of stride 4.
+    # deeplabv3; deeplabv3plus, which joins features of stride 4 and gives features of stride 4; or identity: none.
     name: str = key("deeplabv3", before="deeplabv3")
     layout: str = "mmseg"  # of deeplabv3: mmseg or torchvision, its two published shapes; of deeplabv3plus: mmseg
     channels: int = 512
@@ -268,17 +268,22 @@ def shrink(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def loop_of(config: ConfigDict | PretrainConfig | FinetuneConfig, where: str = "config.") -> type:
-    """PretrainConfig or FinetuneConfig, whichever a config is of.
+def loop_of(
+    config: ConfigDict | PretrainConfig | FinetuneConfig, where: str = "config."
+) -> type[PretrainConfig] | type[FinetuneConfig]:
+    """Says which loop a config is for.
 
     Args:
       config: in either form.
       where: what errors begin with.
 
+    Returns:
+      PretrainConfig or FinetuneConfig.
+
     Raises:
-      UserError: it is of neither.
+      UserError: the config is for neither loop.
     """
-    if dataclasses.is_dataclass(config):
+    if isinstance(config, PretrainConfig | FinetuneConfig):
         return type(config)
     if "sources" in config:
         return PretrainConfig
@@ -287,34 +292,75 @@ def loop_of(config: ConfigDict | PretrainConfig | FinetuneConfig, where: str = "
     raise UserError(f"{where}sources: missing, and dataset too; expected the config of mdp pretrain or mdp finetune")
 
 
-def typed(config: ConfigDict, where: str = "config.") -> PretrainConfig | FinetuneConfig:
-    """The typed form of a complete config.
+def typed(
+    config: ConfigDict | PretrainConfig | FinetuneConfig, where: str = "config."
+) -> PretrainConfig | FinetuneConfig:
+    """Gives a complete config its typed form.
+
+    Args:
+      config: in either form.
+      where: what errors begin with, up to the dotted key.
+
+    Returns:
+      The typed form; `config` itself where it is typed.
+
+    Raises:
+      UserError: a key is missing or unknown, or a value has another type. The message names it.
+    """
+    if isinstance(config, PretrainConfig | FinetuneConfig):
+        return config
+    return schema.make(loop_of(config, where), config, where)
+
+
+_Loop = TypeVar("_Loop", PretrainConfig, FinetuneConfig)
+
+
+def _typed_as(loop: type[_Loop], config: ConfigDict | _Loop, part: str, where: str) -> _Loop:
+    made = typed(config, where)
+    if not isinstance(made, loop):
+        raise UserError(f"{where}: the config of another part of mdp; expected the config of {part}")
+    return made
+
+
+def typed_pretrain(config: ConfigDict | PretrainConfig, where: str = "config.") -> PretrainConfig:
+    """Gives the complete config of a pretraining its typed form.
 
     Args:
       config: in either form.
       where: what errors begin with, up to the dotted key.
 
     Raises:
-      UserError: a key is missing or unknown, or a value is of another type; naming it.
+      UserError: it is the config of another loop, a key is missing or unknown, or a value has another type.
     """
-    if dataclasses.is_dataclass(config):
-        return config
-    return schema.make(loop_of(config, where), config, where)
+    return _typed_as(PretrainConfig, config, "mdp pretrain", where)
+
+
+def typed_finetune(config: ConfigDict | FinetuneConfig, where: str = "config.") -> FinetuneConfig:
+    """Gives the complete config of a fine-tuning its typed form.
+
+    Args:
+      config: in either form.
+      where: what errors begin with, up to the dotted key.
+
+    Raises:
+      UserError: it is the config of another loop, a key is missing or unknown, or a value has another type.
+    """
+    return _typed_as(FinetuneConfig, config, "mdp finetune", where)
 
 
 def complete(config: ConfigDict, where: str) -> ConfigDict:
     """Gives a config, in place, the keys that came after it was written, with their values "as before"; locks it.
 
     Args:
-      config: read from a file.
+      config: a config that was read from a file.
       where: that file.
 
     Returns:
       The config.
 
     Raises:
-      UserError: a key is missing that every version had, one is there that this version does not have, or a value is
-        of another type; naming it.
+      UserError: a key is missing that every version had, this version does not have one of the keys, or a value has
+        another type. The message names the key.
     """
     begin = f"{where}: "
     with config.unlocked():

@@ -11,6 +11,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -28,8 +29,22 @@ _JOINED = {"process": 0, "count": 1}
 VARIABLES = {"coordinator": "MDP_COORDINATOR", "processes": "MDP_PROCESSES", "process": "MDP_PROCESS"}
 
 
+class Address(NamedTuple):
+    """How a process joins the others of its run.
+
+    Attributes:
+      coordinator: HOST:PORT of process 0.
+      processes: how many processes the run has, at least 1.
+      process: the number of this one, from 0.
+    """
+
+    coordinator: str
+    processes: int
+    process: int
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say how the processes of a run find each other."""
+    """Adds the arguments that say how the processes of a run find each other to a parser."""
     group = parser.add_argument_group(
         "several processes", "Found by itself on TPU VMs, GKE and Slurm; said by these flags, or variables, elsewhere."
     )
@@ -44,13 +59,20 @@ def _number(name: str, text: str, low: int) -> int:
     return int(text)
 
 
-def given(args: argparse.Namespace, environment: Mapping[str, str]) -> tuple[str, int, int] | None:
-    """(coordinator, processes, process) of the flags, else of the variables; None where neither are there.
+def given(args: argparse.Namespace, environment: Mapping[str, str]) -> Address | None:
+    """Reads the address from the flags, or else from the variables.
+
+    Args:
+      args: what `add_arguments` declares.
+      environment: the environment variables.
+
+    Returns:
+      The address; None where neither flags nor variables are given.
 
     Raises:
-      UserError: only some of the three, or numbers that cannot be.
+      UserError: only some of the three values are given, or a number is impossible.
     """
-    values = {name: getattr(args, name) or environment.get(variable) for name, variable in VARIABLES.items()}
+    values = {name: getattr(args, name) or environment.get(variable) or "" for name, variable in VARIABLES.items()}
     if not any(values.values()):
         return None
     missing = [name for name, value in values.items() if not value]
@@ -63,11 +85,15 @@ def given(args: argparse.Namespace, environment: Mapping[str, str]) -> tuple[str
     process = _number("process", values["process"], 0)
     if process >= processes:
         raise UserError(f"--process {process}: expected a number below --processes {processes}")
-    return values["coordinator"], processes, process
+    return Address(values["coordinator"], processes, process)
 
 
 def on_a_cluster(environment: Mapping[str, str]) -> bool:
-    """Whether this is one of several processes, or hosts, that JAX can find by itself."""
+    """Whether this is one of several processes, or hosts, that JAX finds without an address.
+
+    Args:
+      environment: the environment variables.
+    """
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:  # of srun; in a batch script without it there is one
         return True
     if environment.get("JAX_PLATFORMS", "tpu") not in ("tpu", "tpu,cpu") or not importlib.util.find_spec("libtpu"):
@@ -77,11 +103,14 @@ def on_a_cluster(environment: Mapping[str, str]) -> bool:
 
 
 def start(args: argparse.Namespace) -> None:
-    """Joins the other processes of the run, and starts the devices; to be called before JAX is used.
+    """Joins the other processes of the run, and starts the devices. Call it before JAX is used.
+
+    Args:
+      args: what `add_arguments` declares.
 
     Raises:
-      UserError: flags that cannot be, or no devices of the platform that is required.
-      SystemExit: processes that do not come together in time.
+      UserError: the flags are wrong, or there are no devices of the platform that is required.
+      SystemExit: the processes do not come together in time.
     """
     address = given(args, os.environ)
     try:
@@ -106,10 +135,14 @@ def start(args: argparse.Namespace) -> None:
 
 
 def leave(status: int, said: str = "") -> None:
-    """Ends this process at once where it is one of several, and has met what the others may not have; says it first.
+    """Ends this process at once where it is one of several: it met an error that the others may not have met.
 
-    JAX would wait minutes for them to end too, and then end with a status of its own, by which launchers would start
+    JAX would wait minutes for the others to end. Then it would end with its own exit status, and launchers would start
     the run again.
+
+    Args:
+      status: exit status.
+      said: what is written to stderr first.
     """
     if _JOINED["count"] > 1:
         sys.stderr.write(said)
@@ -130,19 +163,23 @@ def is_main() -> bool:
 
 
 def say(line: str) -> None:
-    """Prints a line on stderr, in one process of several."""
+    """Prints a line on stderr, in process 0 alone."""
     if is_main():
         print(line, file=sys.stderr)
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here."""
+    """Waits until every process has made this call.
+
+    Args:
+      name: the name of the barrier, the same in every process.
+    """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def total(counts: np.ndarray) -> np.ndarray:
-    """The sum over processes of an int64 array of one shape."""
+    """The sum over processes of an int64 array, which has the same shape in each of them."""
     if jax.process_count() == 1:
         return counts
     # In two halves: JAX has no 64-bit integers unless they are turned on.
@@ -152,7 +189,11 @@ def total(counts: np.ndarray) -> np.ndarray:
 
 
 def from_main(value: int) -> int:
-    """The value (of 32 bits) that process 0 has."""
+    """Gives every process the value of process 0.
+
+    Args:
+      value: of this process, of 32 bits.
+    """
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
@@ -170,10 +211,11 @@ def require_agreement(values: dict[str, object]) -> None:
     """Checks that every process has the same values, by their JSON.
 
     Args:
-      values: {what it is: JSON value}; the names must be the same in every process of one version of this package.
+      values: {name: JSON value}; every process of one version of this package must give the same names.
 
     Raises:
-      UserError: in every process, naming the processes that differ from process 0; these also name the first value.
+      UserError: a process differs from process 0. Every process raises it and names the processes that differ; those
+        name the first value too.
     """
     if jax.process_count() == 1:
         return

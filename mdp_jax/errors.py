@@ -4,7 +4,7 @@
 class _OneLine(Exception):
     """An error whose message is one line, whatever the values in it hold."""
 
-    def __init__(self, message: object):
+    def __init__(self, message: object) -> None:
         super().__init__("\\n".join(str(message).splitlines()))
 
 
@@ -19,7 +19,13 @@ class PreemptedError(_OneLine):
       status: exit status, 143 after SIGTERM, 130 after Ctrl-C.
     """
 
-    def __init__(self, message: str, status: int = 143):
+    def __init__(self, message: str, status: int = 143) -> None:
+        """Makes the error.
+
+        Args:
+          message: what happened, and how the run goes on.
+          status: exit status of the command.
+        """
         super().__init__(message)
         self.status = status
 

@@ -1,7 +1,8 @@
-"""Python files of the user's: what a function of theirs returns, and their mistakes in one line."""
+"""Calls a function of a user's Python file, and gives a mistake in that file as one line."""
 
 import contextlib
 import importlib
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import itertools
@@ -24,15 +25,17 @@ def configs_parent() -> pathlib.Path:
     return package / "shipped" if (package / "shipped").is_dir() else package.parent
 
 
-class _Finder:
-    """Finds `configs` and what is in it, for files that import it, where no package of the user's has it.
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds `configs` and its modules for files that import them, where the user has no package of that name.
 
     `configs.base`, `configs.mini.common` and `configs.mini.finetune` are what files written for earlier versions
     import: what they held is in mdp_jax.configs now.
     """
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None):
-        """The spec of a module, as importlib asks for it; None where it is not a shipped one."""
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec of a shipped module, as importlib asks for it; None for all other modules."""
         del path, target
         if name.split(".")[0] != "configs":
             return None
@@ -47,38 +50,44 @@ class _Finder:
         return importlib.util.spec_from_file_location(name, file) if file.is_file() else None
 
 
-class _Earlier:
+class _Earlier(importlib.abc.Loader):
     """Loads a module of an earlier version."""
 
-    def create_module(self, spec):
-        """None: importlib makes it."""
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Gives None, so that importlib makes the module."""
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Gives it what mdp_jax.configs has, and what it had beside that."""
+        """Gives the module what mdp_jax.configs has, and what it had besides."""
         configs = importlib.import_module("mdp_jax.configs")
         module.__dict__.update({name: value for name, value in vars(configs).items() if not name.startswith("_")})
         module.__dict__.update(_EARLIER[module.__name__])
-        module.__getattr__ = lambda name: getattr(configs, name)
+        module.__dict__["__getattr__"] = lambda name: getattr(configs, name)
 
 
-def _mini_finetune(name: str, limit: int = 0):
-    """Fine-tuning at the mini size on the folder `name` under config.data_dir, on `limit` of its training photos."""
+def _mini_finetune(name: str, limit: int = 0) -> Any:
+    """The config of fine-tuning at the mini size on `limit` training photos of the folder `name` of the data_dir."""
     configs = importlib.import_module("mdp_jax.configs")
     config = importlib.import_module("mdp_jax.config").load("configs/mini/camvid11.py")
     config.dataset = configs.folder(name, root=name, limit=limit)
     return config
 
 
-_EARLIER = {"configs.base": {}, "configs.mini.common": {}, "configs.mini.finetune": {"finetune": _mini_finetune}}
+_EARLIER: dict[str, dict] = {
+    "configs.base": {},
+    "configs.mini.common": {},
+    "configs.mini.finetune": {"finetune": _mini_finetune},
+}
 
 
 @contextlib.contextmanager
 def _importable(file: pathlib.Path) -> Iterator[None]:
-    """While it lasts, shipped configs and what lies beside `file` can be imported; both are forgotten afterwards.
+    """Makes the shipped configs and the modules beside `file` importable, and forgets both afterwards.
 
-    What was importable before goes before both. They are forgotten since another file, in another folder, may have
+    What was importable before goes first. The modules are forgotten because another file, in another folder, may have
     other modules of the same names beside it.
     """
+    # Of several folders `configs` the one that was imported first need not be that of this file.
+    others = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "configs"}
     path, finder, known = list(sys.path), _Finder(), set(sys.modules)
     beside = str(file.parent)
     sys.path.append(beside)
@@ -94,6 +103,7 @@ def _importable(file: pathlib.Path) -> Iterator[None]:
             module, (parent, _, own) = sys.modules.pop(name), name.rpartition(".")
             if parent in known and vars(sys.modules[parent]).get(own) is module:
                 delattr(sys.modules[parent], own)
+        sys.modules.update(others)
 
 
 def _lies_in(name: str, folder: str) -> bool:
@@ -104,21 +114,26 @@ def _lies_in(name: str, folder: str) -> bool:
 
 
 def call(file: pathlib.Path, function: str, where: str) -> Any:
-    """What a function without arguments of a Python file returns.
+    """Calls a function of a Python file, without arguments.
 
-    Shipped configs (`from configs.mini import pretrain`) and what lies beside the file can be imported in it.
+    The file may import shipped configs (`from configs.mini import pretrain`) and modules that lie beside it.
 
     Args:
-      file: that exists.
-      function: its name.
+      file: a file that exists.
+      function: the function's name.
       where: what errors begin with, such as "--config mine.py".
 
+    Returns:
+      What the function returns.
+
     Raises:
-      UserError: no such function, or an error in the file, with its line where that is known.
+      UserError: there is no such function, or the file has an error. The message names its line where that is known.
     """
     file = file.resolve()
     # Dataclasses and postponed annotations look for the module of a class in sys.modules.
     spec = importlib.util.spec_from_file_location(f"mdp_jax_file_{next(_NUMBERS)}", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{where}: expected a Python file, whose name ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
@@ -136,7 +151,14 @@ def _missing(function: str) -> None:
 
 
 def nearest(names: Iterable[str]) -> str:
-    """The end of a message about a name that is not known: the first of those that come near; "" where none does."""
+    """The end of a message about an unknown name.
+
+    Args:
+      names: known names that are like it, the nearest first.
+
+    Returns:
+      Text that names the first of them; "" where there are none.
+    """
     first = next(iter(names), None)
     return f"; the nearest is {first}" if first else ""
 

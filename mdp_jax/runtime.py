@@ -1,4 +1,4 @@
-"""What must be set before JAX starts its backend: a CPU flag, and the place of the compilation cache."""
+"""What must be set before JAX starts its backend: a CPU flag, and the folder of the compilation cache."""
 
 import importlib.metadata
 import importlib.util
@@ -21,7 +21,7 @@ _CUDA = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
 def prepare() -> None:
-    """Sets the flag and the cache, never over a value of the user's own.
+    """Sets the flag and the cache where the user has not set them.
 
     The command calls it, and so does every function of the Python API that uses JAX: before JAX starts its backend.
     """
@@ -30,7 +30,11 @@ def prepare() -> None:
 
 
 def has_tpu(root: pathlib.Path) -> bool:
-    """Whether the machine whose files lie under `root` has a TPU."""
+    """Whether a machine has a TPU.
+
+    Args:
+      root: the root folder of the machine's files.
+    """
     if any((root / "dev").glob("accel[0-9]*")):  # other makers' chips are in a folder /dev/accel
         return True
     vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
@@ -38,7 +42,11 @@ def has_tpu(root: pathlib.Path) -> bool:
 
 
 def has_nvidia(root: pathlib.Path) -> bool:
-    """Whether the machine whose files lie under `root` has a GPU that CUDA can use."""
+    """Whether a machine has a GPU that CUDA can use.
+
+    Args:
+      root: the root folder of the machine's files.
+    """
     return any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists()  # dxg: Linux under Windows
 
 
@@ -52,10 +60,10 @@ def _accelerator_possible(root: pathlib.Path) -> bool:
 
 
 def set_cpu_flag(root: pathlib.Path = pathlib.Path("/")) -> None:
-    """Adds the CPU convolution flag to XLA_FLAGS where JAX will use the CPU, never over a value of the user's own.
+    """Adds the CPU convolution flag to XLA_FLAGS where JAX will use the CPU and the user has not set the flag.
 
     Args:
-      root: where the files of the machine lie.
+      root: the root folder of the machine's files.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if (
@@ -67,22 +75,26 @@ def set_cpu_flag(root: pathlib.Path = pathlib.Path("/")) -> None:
 
 
 def set_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, if there is one, unless JAX was given another place."""
+    """Sets the folder of JAX's compilation cache: the user's cache folder, where there is one and none is set."""
     try:
         cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     except RuntimeError:  # no home directory
         return
-    place = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(cache) / "mdp_jax" / "xla"))
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(cache) / "mdp_jax" / "xla"))
     if "jax" in sys.modules:  # which read the variable when it was imported
         import jax
 
-        if jax.config.jax_compilation_cache_dir is None:
-            jax.config.update("jax_compilation_cache_dir", place)
+        if jax.config.values["jax_compilation_cache_dir"] is None:
+            jax.config.update("jax_compilation_cache_dir", folder)
 
 
-def set_precision(model_config) -> None:
-    """Turns on 64-bit types in JAX where a config computes in float64; they are off by default."""
-    if "float64" in (model_config.compute_dtype, model_config.param_dtype):
+def set_precision(*dtypes: str) -> None:
+    """Turns on 64-bit types in JAX, which are off by default, where a run needs them.
+
+    Args:
+      *dtypes: names of the dtypes of the run: its compute_dtype and param_dtype.
+    """
+    if "float64" in dtypes:
         import jax
 
         jax.config.update("jax_enable_x64", True)

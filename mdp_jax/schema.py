@@ -6,7 +6,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,13 +17,19 @@ LARGEST = 2**63 - 1  # of whole numbers, in JAX and NumPy too
 
 
 def key(default: Any = dataclasses.MISSING, **facts: Any) -> Any:
-    """A key of which more is to be said than its type and its default.
+    """Declares a config key that has facts besides its type and its default.
 
     Args:
-      default: its value where a config does not set it; none where a config has to set it.
-      **facts: `before`: of a key that an earlier version did not have, the value with which a run is what it was
-        without it. `free=True`: it may differ when a run goes on, and says nothing of what a run computes.
-        `place=True`: it says where files lie; it may differ when a run goes on.
+      default: the value where a config does not set the key. Without a default every config must set it.
+      **facts: `before`: the key came in a later version; with this value a run is what it was before the key came.
+        `free=True`: the key may differ when a run goes on, and does not change what a run computes.
+        `place=True`: the key says where files lie, and may differ when a run goes on.
+
+    Returns:
+      A dataclass field.
+
+    Raises:
+      TypeError: a fact has another name.
     """
     unknown = facts.keys() - {"before", "free", "place"}
     if unknown:
@@ -32,8 +38,16 @@ def key(default: Any = dataclasses.MISSING, **facts: Any) -> Any:
 
 
 def as_config_dict(part: Any) -> ConfigDict:
-    """A typed config, or one part of it, as the ConfigDict that users change; not locked. No group is an empty one."""
-    hints = _hints(type(part))
+    """Gives a typed config the form that users change.
+
+    Args:
+      part: a typed config, or one part of it.
+
+    Returns:
+      An unlocked ConfigDict. A group that is None becomes an empty ConfigDict.
+    """
+    schema: type = type(part)
+    hints = _hints(schema)
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
     return ConfigDict(
         {
@@ -50,7 +64,14 @@ def _untyped(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A config of either form, or a value of one, as the dicts, lists and scalars of its JSON."""
+    """Gives a value the form that it has in JSON.
+
+    Args:
+      value: a config in either form, or a value of one.
+
+    Returns:
+      Dicts, lists and scalars.
+    """
     if dataclasses.is_dataclass(value):
         value = as_config_dict(value)
     if isinstance(value, ConfigDict):
@@ -59,7 +80,7 @@ def plain(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: in one line that is not long."""
+    """A value of a config as messages show it: one line of at most 80 characters."""
     try:
         text = repr(plain(value) if isinstance(value, ConfigDict) else value)
     except ValueError:  # a whole number of more digits than Python prints
@@ -68,10 +89,17 @@ def shown(value: Any) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """The dotted key that comes nearest to one that does not exist, in a list; [] where there are none to choose from.
+    """Finds the dotted key that is most like one that does not exist.
 
-    The last part counts most: one that it abbreviates (`lr` for `learning_rate`), or is a word of, comes before one
-    that is merely spelt alike.
+    The last part counts most. A key that abbreviates the given one (`lr` for `learning_rate`), or is a word of it,
+    comes before a key that is only spelt alike.
+
+    Args:
+      name: the key that does not exist.
+      names: the keys that exist.
+
+    Returns:
+      A list of one key; an empty list where `names` is empty.
     """
     *group, last = name.rsplit(".", 1)
 
@@ -98,7 +126,7 @@ def _group(hint: Any) -> type | None:
     """The dataclass of a key that is a group of keys; None of others."""
     if isinstance(hint, types.UnionType):
         hint = next(kind for kind in hint.__args__ if kind is not type(None))
-    return hint if dataclasses.is_dataclass(hint) else None
+    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
 
 
 def _item_group(hint: Any) -> type | None:
@@ -107,7 +135,7 @@ def _item_group(hint: Any) -> type | None:
 
 
 def _variant(schema: type, values: Mapping, where: str, name: str) -> type:
-    """The dataclass that a group's own values choose, where it leaves that to them."""
+    """The dataclass of a group: its own values choose it where `schema` has a method `variant`."""
     return schema.variant(values, where, name) if hasattr(schema, "variant") else schema
 
 
@@ -121,7 +149,7 @@ def complete(schema: type, node: ConfigDict, where: str, prefix: str = "") -> No
 
     Args:
       schema: the dataclass.
-      node: unlocked; may be one part of a config.
+      node: an unlocked config, or one part of it.
       where: what errors begin with, up to the dotted key, such as "config." or "run/config.json: ".
       prefix: dotted name of that part, with a dot at its end.
 
@@ -154,7 +182,7 @@ def complete(schema: type, node: ConfigDict, where: str, prefix: str = "") -> No
 
 
 def make(schema: type, values: Mapping | ConfigDict, where: str, prefix: str = "") -> Any:
-    """The instance of a dataclass that has the values of a complete config, or of one part of it.
+    """Makes the typed form of a complete config, or of one part of it.
 
     Args:
       schema: the dataclass.
@@ -162,8 +190,11 @@ def make(schema: type, values: Mapping | ConfigDict, where: str, prefix: str = "
       where: what errors begin with, up to the dotted key, such as "config." or "run/config.json: ".
       prefix: dotted name of that part, with a dot at its end.
 
+    Returns:
+      An instance of `schema`.
+
     Raises:
-      UserError: a key is missing or unknown, or a value is of another type; naming it.
+      UserError: a key is missing or unknown, or a value has another type. The message names it.
     """
     fields, hints = dataclasses.fields(schema), _hints(schema)
     names = [field.name for field in fields]
@@ -203,7 +234,7 @@ def _typed(hint: Any, value: Any, where: str, name: str) -> Any:
     return value
 
 
-_NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
 
 
 def _tuple(hint: Any, value: Any, where: str, name: str) -> tuple:
@@ -232,16 +263,19 @@ def _tuple(hint: Any, value: Any, where: str, name: str) -> tuple:
 
 
 def flat(
-    schema: type, values: dict, without: Container[str] = (), all_keys: bool = True, prefix: str = ""
+    schema: type, values: dict, without: Collection[str] = (), all_keys: bool = True, prefix: str = ""
 ) -> dict[str, Any]:
-    """{dotted key: value} of a complete config; items of a tuple of groups go by their `name`.
+    """Gives a complete config as one flat dict.
 
     Args:
       schema: the dataclass.
       values: the plain form of the config, or of one part of it.
-      without: "free", "place": keys that are declared so are left out.
-      all_keys: keys that have their values "as before" are there too.
+      without: facts, "free" or "place"; keys that are declared with one of them are left out.
+      all_keys: whether keys that have their values "as before" are included.
       prefix: dotted name of that part, with a dot at its end.
+
+    Returns:
+      {dotted key: value}. In the dotted key, an item of a tuple of groups has its `name`.
     """
     found: dict[str, Any] = {}
     for field in dataclasses.fields(schema):

@@ -109,7 +109,7 @@ def test_all_kept_scores_stay_valid(pytestconfig, suite, add, monkeypatch):
 
 @pytest.mark.parametrize("add", NEW_KEYS)
 def test_a_key_that_is_on_by_default_is_off_in_what_came_before(folder, add, monkeypatch):
-    before = config.load_json(folder / "pretrained" / "config.json")
+    before = configs.complete(config.load_json(folder / "pretrained" / "config.json"), "old")
     plain = config.identity(before)
     add(monkeypatch, default=3)
     assert config.identity(configs.complete(before, "old")) == plain

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -68,6 +69,8 @@ def test_own_data(tmp_path, monkeypatch):
     assert pathlib.Path("runs/streets/evaluation.json").exists()
     assert pathlib.Path("predictions/0001.png").exists()
     assert pathlib.Path("streets.safetensors").exists()
+    found = runpy.run_path("label.py")
+    assert found["labels"].shape == found["photo"].shape[:2] and set(found["net"].classes) == set(names["streets"])
 
 
 def test_own_suite(tmp_path, monkeypatch, capsys):

@@ -2,19 +2,35 @@
 
 import ast
 import pathlib
+import shlex
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "mdp_jax").rglob("*.py"))
 
 
-@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=["lint", "format"])
-def test_ruff(arguments):
-    found = subprocess.run([sys.executable, "-m", "ruff", *arguments, "."], cwd=ROOT, capture_output=True, text=True)
+# The same commands are the hooks of .pre-commit-config.yaml.
+COMMANDS = {"ruff-check": ["ruff", "check", "."], "ruff-format": ["ruff", "format", "--check", "."], "mypy": ["mypy"]}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_style_and_types(name):
+    found = subprocess.run([sys.executable, "-m", *COMMANDS[name]], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_hooks_run_the_same_commands():
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [one["repo"] for one in repositories] == ["local"]
+    hooks = repositories[0]["hooks"]
+    assert {hook["id"]: shlex.split(hook["entry"]) for hook in hooks} == {
+        name: ["python", "-m", *command] for name, command in COMMANDS.items()
+    }
+    assert all(hook["language"] == "system" and hook["pass_filenames"] is False for hook in hooks)
 
 
 # The rooms of the house, from the top down: who imports whom runs downwards only (docs/architecture.md).
@@ -61,18 +77,6 @@ def test_imported_in_one_place_alone(package, folders):
         if any(name == package or name.startswith(package + ".") for name in _imports(path))
     }
     assert users <= folders
-
-
-def test_public_functions_have_docstrings():
-    missing = [
-        f"{path.name}:{node.name}"
-        for path in SOURCES
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        and not node.name.startswith("_")
-        and not ast.get_docstring(node)
-    ]
-    assert not missing
 
 
 def _room(module):

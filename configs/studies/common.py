@@ -213,7 +213,7 @@ def _claims(
     """
     few, many = (target.name for target in targets[:2])
 
-    def claim(key: str, sentence: str, left: str, right: str, **rest) -> Contrast:
+    def claim(key: str, sentence: str, left: str, right: str, **rest: str) -> Contrast:
         return Contrast(key, sentence, ((left, few),), ((right, few),), **rest)
 
     return (

@@ -25,7 +25,7 @@ from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, results_per_second
 from mdp_jax.data import images, sources
 from mdp_jax.data import label_space as label_spaces
-from mdp_jax.data.batches import pipeline
+from mdp_jax.data.batches import augment, pipeline
 from mdp_jax.data.drawn import scenes as synthetic
 from mdp_jax.errors import UserError
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -59,7 +59,12 @@ class _Side(NamedTuple):
 
 
 def draw_folder(root: pathlib.Path, photos: int) -> None:
-    """Writes a dataset in the folder layout: drawn scenes of SIZE as JPEG photos, and PNG masks as VOC's are packed."""
+    """Writes a dataset in the folder layout: drawn scenes of SIZE as JPEG photos, and PNG masks packed like VOC's.
+
+    Args:
+      root: a new folder.
+      photos: number of scenes.
+    """
     (root / "images" / "train").mkdir(parents=True)
     (root / "masks" / "train").mkdir(parents=True)
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in synthetic.classes(DRAWN)))
@@ -102,7 +107,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
 
 
 def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     mesh = sharding.make_mesh(config.devices)  # starts JAX, whose own threads stay on all cores
     (checks.pretraining if "sources" in config else checks.finetuning)(config, mesh.size)
     opened = [
@@ -130,11 +135,9 @@ def _alone(ours: _Side, theirs: _Side | None, seconds: float, progress: Progress
     rows = []
     for done, name in enumerate(ours.parts):
         progress.update(done)
-        rates = [
-            None if side is None or name not in side.parts else side.parts[name].rate(seconds)
-            for side in (ours, theirs)
-        ]
-        rows.append(Row(f"data: {name}", *rates))
+        own = ours.parts[name].rate(seconds)
+        other = theirs.parts[name].rate(seconds) if theirs and name in theirs.parts else None
+        rows.append(Row(f"data: {name}", own, other))
     progress.update(len(ours.parts))
     return rows
 
@@ -143,8 +146,10 @@ def _together(ours: _Side, theirs: _Side | None, seconds: float, batch: int) -> 
     streams = {name: side.stream for name, side in (("ours", ours), ("theirs", theirs)) if side}
     rates = results_per_second(streams, seconds)
     cases = ("data: all together", "data: all together, by processor time")
-    pairs = [[None if name not in rates else batch * rates[name][k] for name in ("ours", "theirs")] for k in range(2)]
-    return [Row(case, *pair) for case, pair in zip(cases, pairs, strict=True)]
+    return [
+        Row(case, batch * rates["ours"][k], batch * rates["theirs"][k] if "theirs" in rates else None)
+        for k, case in enumerate(cases)
+    ]
 
 
 def _spread(opened: list) -> list[tuple]:
@@ -165,19 +170,20 @@ def _views(config: ConfigDict) -> int:
     return 1 + ("sources" in config and OBJECTIVES[config.objective].two_views)
 
 
-def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: list) -> _Side:
+def _ours(config: ConfigDict, opened: list, mesh: jax.sharding.Mesh, samples: list[tuple], files: list) -> _Side:
     """Each part of the pipeline by itself, a photo or a batch at a time, and all of it."""
+    view: Callable
     if "sources" in config:
-        view, space = pipeline.pretrain_view(config.data), label_spaces.build(opened, config.label_space)
+        view, space = augment.pretrain_view, label_spaces.build(opened, config.label_space)
         start = functools.partial(pipeline.pretrain_batches, config, opened, space, key_view=_views(config) == 2)
     else:
-        view = pipeline.finetune_view(config.data)
+        view = augment.finetune_view
         start = functools.partial(pipeline.finetune_batches, config, opened[0])
 
-    def augment(item: tuple[int, dict]) -> tuple:
+    def one_view(item: tuple[int, dict]) -> tuple:
         number, sample = item
         rng = np.random.default_rng(number)  # the same work whenever this photo comes
-        return sum((view(sample["image"], sample["label"], rng) for _ in range(_views(config))), ())
+        return sum((view(sample["image"], sample["label"], rng, config.data) for _ in range(_views(config))), ())
 
     def to_device(batch: dict) -> None:
         jax.block_until_ready(sharding.to_devices(batch, mesh))
@@ -190,13 +196,13 @@ def _ours(config: ConfigDict, opened: list, mesh, samples: list[tuple], files: l
     with contextlib.closing(start(start_batch=0)) as batches:
         batch = next(batches)
     decoded = list(enumerate(source[i] for source, i in samples))
-    stacked = grain.MapDataset.source([augment(item) for item in decoded]).repeat().batch(config.batch)
+    stacked = grain.MapDataset.source([one_view(item) for item in decoded]).repeat().batch(config.batch)
     waits = time.perf_counter
     reading = {"read and decode": _Part(lambda sample: sample[0][sample[1]], samples, clock=waits)}
     if all(len(pair) == 2 for pair in files):
         reading = {"read": _Part(_read, files, clock=waits), "decode": _Part(_decode, [_read(pair) for pair in files])}
     parts = reading | {
-        "augment": _Part(augment, decoded),
+        "augment": _Part(one_view, decoded),
         "batch": _Part(lambda number: stacked[number], range(2), images=config.batch),
         "to device": _Part(to_device, [batch], images=config.batch, clock=waits),
     }
@@ -222,15 +228,15 @@ def _theirs(config: ConfigDict, files: list) -> _Side:
     encoded = [_read(pair) for pair in files]
     decoded = [(*torch_loader.decode(*pair), i) for i, pair in enumerate(encoded)]
 
-    def augment(item: tuple) -> tuple:
+    def one_view(item: tuple) -> tuple:
         photo, mask, number = item
         return view(photo, mask, np.random.default_rng(number))
 
-    augmented = [augment(item) for item in itertools.islice(itertools.cycle(decoded), config.batch)]
+    augmented = [one_view(item) for item in itertools.islice(itertools.cycle(decoded), config.batch)]
     batches = torch_loader.batches(files, view, config.batch)
     parts = {
         "decode": _Part(lambda pair: torch_loader.decode(*pair), encoded),
-        "augment": _Part(augment, decoded),
+        "augment": _Part(one_view, decoded),
         "batch": _Part(torch_loader.collate, [augmented], images=config.batch),
     }
     return _Side(parts, lambda: contextlib.nullcontext(lambda: next(batches)))

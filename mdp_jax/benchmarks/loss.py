@@ -6,6 +6,7 @@ Beside the same in plain PyTorch with autograd (parity/torch_speed.py) on the sa
 import argparse
 import functools
 import importlib.util
+import types
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from mdp_jax.benchmarks.step import random_bank
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import prototype_loss
 from mdp_jax.method.prototypes import Bank, update_bank
-from mdp_jax.objectives.mdp import loss_options
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs
 from mdp_jax.reporting.progress import Progress
 
@@ -53,12 +54,12 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
       UserError: a wrong config, or datasets that are not there where no number of classes is given.
     """
     config = config_of(args, overrides, _default_config())
-    if not programs.is_pretraining(config) or config.objective != "mdp":
+    if not programs.is_pretraining(config) or OBJECTIVES[config.objective].loss_options is None:
         given = f"--config {args.config}" if args.config else f"config.objective={config.objective}"
         raise UserError(f"{given}: no prototype loss in it; expected objective mdp of mdp pretrain")
     checks.pretraining(config, 1)
     numbers = (programs.label_space(config, args.classes).num_classes,) if args.config else CLASSES
-    rows = []
+    rows: list[Row] = []
     with Progress(2 * len(numbers), unit="measurement") as progress:
         for classes in numbers:
             inputs = _inputs(config, classes)
@@ -98,8 +99,8 @@ def _rates(calls: dict[str, Callable[[], object]], inputs: _Inputs, seconds: flo
     return pixels / taken["ours"], pixels / taken["torch"] if "torch" in taken else None
 
 
-def _torch():
-    """parity/torch_speed.py and PyTorch's device beside JAX's, or None where there is none."""
+def _torch() -> tuple[types.ModuleType, str] | None:
+    """The module parity/torch_speed.py and PyTorch's device of the kind that JAX uses, or None where there is none."""
     if not importlib.util.find_spec("torch"):
         return None
     from mdp_jax.parity import torch_speed
@@ -112,7 +113,9 @@ def _torch():
 def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:
     """The loss of all pixels and its gradient with respect to their embeddings."""
     chunk = loss_memory.chunk(config, 1) // config.batch
-    loss = functools.partial(prototype_loss, options=loss_options(config.method), chunk=chunk)
+    make_options = OBJECTIVES[config.objective].loss_options
+    assert make_options is not None  # refused before
+    loss = functools.partial(prototype_loss, options=make_options(config.method), chunk=chunk)
     value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
     arrays = jax.device_put(inputs)
     calls = {"ours": lambda: jax.block_until_ready(value_and_gradient(*arrays))}
@@ -148,7 +151,7 @@ def _updates(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], obje
     return calls
 
 
-def _tensors(torch_speed, device: str, inputs: _Inputs) -> dict:
+def _tensors(torch_speed: types.ModuleType, device: str, inputs: _Inputs) -> dict:
     arrays = {"v": inputs.v, "labels": inputs.labels.astype(np.int64), "weights": inputs.weights}
     bank = torch_speed.make_bank(np.array(inputs.bank.vectors), np.array(inputs.bank.images_seen), device)
     return torch_speed.tensors(arrays, device) | {"bank": bank}

@@ -1,7 +1,6 @@
 """How the cases of `mdp bench` are timed, and the rows that they give."""
 
 import contextlib
-import itertools
 import math
 import os
 import statistics
@@ -34,10 +33,14 @@ class Row(NamedTuple):
 def calls_per_second(
     function: Callable, items: Sequence, seconds: float, clock: Callable[[], float] = time.process_time
 ) -> float:
-    """Calls a second of a function, over items that it is called with again and again for so many seconds.
+    """Measures how often a function can be called in a second. Each item counts with its fastest call.
 
-    `clock`: the processor time of this process, which leaves out what others do on the core meanwhile, or
-    time.perf_counter, for what also waits. Each item counts with its fastest call.
+    Args:
+      function: called with one item.
+      items: at least one; they are used again and again.
+      seconds: that the measurement takes, about.
+      clock: the processor time of this process, which leaves out other processes on the core; or time.perf_counter,
+        for functions that also wait.
     """
     fastest = [math.inf] * len(items)
     end = time.perf_counter() + seconds
@@ -50,18 +53,26 @@ def calls_per_second(
 
 
 def results_per_second(streams: dict[str, Stream], seconds: float) -> dict[str, tuple[float, float]]:
-    """Results a second of each stream, by the clock and by the processor time that this process has used.
+    """Measures how many results each stream gives in a second.
 
-    They take turns of `seconds` / TURNS seconds, so that what else the machine does meets all of them. The two rates
-    differ where the core was also used by others, or waited.
+    The streams take turns of `seconds` / TURNS seconds, so that other work of the machine slows all of them. The two
+    rates differ where other processes used the core, or where it waited.
+
+    Args:
+      streams: by name.
+      seconds: for each stream.
+
+    Returns:
+      {name: rate by the clock, rate by the processor time of this process}.
     """
-    best = dict.fromkeys(streams, (0.0, 0.0))
+    best: dict[str, tuple[float, float]] = dict.fromkeys(streams, (0.0, 0.0))
     for _ in range(TURNS):
         for name, start in streams.items():
             with start() as take:
                 for _ in range(WARM_UP):
                     take()
-                best[name] = tuple(map(max, best[name], _turn(take, seconds / TURNS)))
+                by_clock, by_processor = _turn(take, seconds / TURNS)
+                best[name] = (max(best[name][0], by_clock), max(best[name][1], by_processor))
     return best
 
 
@@ -74,20 +85,28 @@ def _turn(take: Callable[[], object], seconds: float) -> tuple[float, float]:
 
 
 def median_seconds(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """The median of the seconds that a call of each takes, by the clock, over `seconds` for each.
+    """Measures the median of the seconds that a call takes, by the clock.
 
-    They are called in turns, so that what else the machine does meets all of them, at least ROUNDS times after
-    FIRST_ROUNDS that do not count. A call returns when its work is done, on an accelerator too.
+    The calls take turns, so that other work of the machine slows all of them, at least ROUNDS times after FIRST_ROUNDS
+    that do not count.
+
+    Args:
+      calls: by name; each returns when its work is done, on an accelerator too.
+      seconds: for each of them.
+
+    Returns:
+      {name: seconds}.
     """
-    taken = {name: [] for name in calls}
-    for done in itertools.count(1 - FIRST_ROUNDS):
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    done = 1 - FIRST_ROUNDS
+    while done <= ROUNDS or sum(map(sum, taken.values())) < seconds * len(calls):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
             if done > 0:
                 taken[name].append(time.perf_counter() - start)
-        if done >= ROUNDS and sum(map(sum, taken.values())) >= seconds * len(calls):
-            return {name: statistics.median(each) for name, each in taken.items()}
+        done += 1
+    return {name: statistics.median(each) for name, each in taken.items()}
 
 
 @contextlib.contextmanager

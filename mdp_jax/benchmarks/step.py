@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
 
 
 def _mesh(config: ConfigDict) -> jax.sharding.Mesh:
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     mesh = sharding.make_mesh(config.devices, config.fsdp)
     programs.check(config, mesh.size)
     return mesh
@@ -117,7 +117,15 @@ def _name(config: ConfigDict) -> str:
 
 
 def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> dict[str, np.ndarray]:
-    """A batch as data/pipeline.py gives it, of noise; a quarter of the pairs mixed by region, a quarter by pixel."""
+    """Makes a batch of noise like those of data/batches/pipeline.py.
+
+    A quarter of the pairs is mixed by region, a quarter by pixel.
+
+    Args:
+      rng: source of all random numbers.
+      config: of either loop; `batch`, `data.crop` and the objective are read.
+      classes: C.
+    """
     size, pairs = (config.batch, *config.data.crop), config.batch // 2
     height, width = config.data.crop
 
@@ -130,30 +138,38 @@ def random_batch(rng: np.random.Generator, config: ConfigDict, classes: int) -> 
     if not programs.is_pretraining(config):
         return view("")
     own = view("") | {
-        "mix_kind": np.int32([1, 0, 2, 0])[np.arange(pairs) % 4],
+        "mix_kind": np.array([1, 0, 2, 0], np.int32)[np.arange(pairs) % 4],
         "lam": rng.random(pairs, dtype=np.float32),
-        "box": np.tile(np.int32([height // 4, width // 4, height, width // 2]), (pairs, 1)),
+        "box": np.tile(np.array([height // 4, width // 4, height, width // 2], np.int32), (pairs, 1)),
         "dataset": np.zeros(config.batch, np.int32),
     }
     return own | view("key_") if OBJECTIVES[config.objective].two_views else own
 
 
 def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
-    """A bank of `classes` unit vectors of `dim`, all of them seen: on an empty one the loss has nothing to do."""
+    """Makes a bank in which all classes are seen; with an empty bank the loss has nothing to compute.
+
+    Args:
+      rng: source of all random numbers.
+      classes: C.
+      dim: D.
+    """
     vectors = normalise(jnp.asarray(rng.standard_normal((classes, dim), dtype=np.float32)))
     return Bank(vectors, jnp.ones(classes, jnp.int32))
 
 
-def _ours(config: ConfigDict, space: LabelSpace, mesh, batch: dict, bank: Bank | None) -> Callable[[], object]:
+def _ours(
+    config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch: dict, bank: Bank | None
+) -> Callable[[], object]:
     if programs.is_pretraining(config):
-        program = training.pretraining(configs.typed(config), mesh, space, _SAMPLES)
+        program = training.pretraining(configs.typed_pretrain(config), mesh, space, _SAMPLES)
         state = program.make()
         if OBJECTIVES[config.objective].bank:
             empty, shardings = state.memory["bank"], program.shardings.memory["bank"]
             bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, empty)
             state = state.replace(memory=state.memory | {"bank": jax.device_put(bank, shardings)})
     else:
-        program = training.finetuning(configs.typed(config), mesh, space.num_classes)
+        program = training.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
         state = program.make()
     step = program.step
     batch = sharding.to_devices(batch, mesh)
@@ -167,7 +183,12 @@ def _ours(config: ConfigDict, space: LabelSpace, mesh, batch: dict, bank: Bank |
 
 
 def comparable(config: ConfigDict, devices: int) -> bool:
-    """Whether PyTorch is here and its side does the same work, on one device of the kind that JAX uses."""
+    """Whether PyTorch is installed and its side does the same work, on one device of the kind that JAX uses.
+
+    Args:
+      config: of either loop.
+      devices: number of devices of JAX's side.
+    """
     if not importlib.util.find_spec("torch") or devices > 1:
         return False
     from mdp_jax.parity import torch_speed
@@ -189,8 +210,11 @@ def _theirs(config: ConfigDict, space: LabelSpace, batch: dict, bank: Bank | Non
     from mdp_jax.parity import torch_speed
 
     device = torch_speed.device_beside(jax.default_backend())
+    assert device is not None  # `comparable` said so
     torch_speed.use_all_threads()
+    loop: torch_speed.Pretraining | torch_speed.Finetuning
     if programs.is_pretraining(config):
+        assert bank is not None  # its network has a projection
         own_bank = torch_speed.make_bank(np.array(bank.vectors), np.array(bank.images_seen), device)
         loop = torch_speed.Pretraining(config, own_bank, device)
     else:

@@ -1,0 +1,1 @@
+"""The parts of `mdp`: a module for each, with its arguments, its words and its files."""

@@ -41,10 +41,16 @@ def workdir(text: str) -> str:
 
 
 def json_file(text: str | None) -> pathlib.Path | None:
-    """The file that --json names, before anything is measured for it; None where it was not given.
+    """Checks the file that --json names, before anything is measured.
+
+    Args:
+      text: value of --json; None where it was not given.
+
+    Returns:
+      The file; None where --json was not given.
 
     Raises:
-      UserError: a folder, or a file in a folder that does not exist.
+      UserError: it is a folder, or its folder does not exist.
     """
     if not text:
         return None

@@ -19,7 +19,7 @@ CASES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp bench`; a case is the module of mdp_jax/benchmarks of its name."""
+    """Adds the arguments of `mdp bench` to a parser; a case is the module of mdp_jax/benchmarks with its name."""
     parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
     parser.add_argument("--json", type=path, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
     parser.add_argument("--config", type=path, metavar="FILE", help="of a run of your own, for one case")
@@ -34,8 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Measures the cases, prints a table of each and writes all rows as JSON.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
+
     Raises:
-      UserError: a wrong argument, bad data, or a file that cannot be written.
+      UserError: an argument is wrong, data are bad, or a file cannot be written.
     """
     file = json_file(args.json)
     if not args.seconds > 0:

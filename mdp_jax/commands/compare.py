@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import types
 
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +18,7 @@ _TEXT = ("what", "note")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp compare`."""
+    """Adds the arguments of `mdp compare` to a parser."""
     parser.add_argument(
         "--json", type=path, default="compare.json", metavar="FILE", help="the same rows (default compare.json)"
     )
@@ -26,7 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Writes the table as JSON and prints it; returns 1 where a row is out of tolerance, otherwise 0.
+    """Writes the table as JSON and prints it.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: none are accepted.
+
+    Returns:
+      Exit status: 1 where a row is out of tolerance, otherwise 0.
 
     Raises:
       UserError: PyTorch is not installed, a config value is given, or the JSON file cannot be written.
@@ -37,16 +45,17 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     comparison = _comparison()
     runtime.start_devices()
     rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
-    write_json(file, [row.columns() for row in rows])
+    if file:
+        write_json(file, [row.columns() for row in rows])
     console().print(table(rows))
     for number, cause in enumerate(_causes(rows), start=1):
         print(f"[{number}] {cause}")
     wrong = sum(not row.ok for row in rows)
-    print(f"{len(rows)} rows, {wrong} out of tolerance ({file})")
+    print(f"{len(rows)} rows, {wrong} out of tolerance" + (f" ({file})" if file else ""))
     return 1 if wrong else 0
 
 
-def _comparison():
+def _comparison() -> types.ModuleType:
     try:
         importlib.import_module("mdp_jax.parity.comparison_torch")
     except ModuleNotFoundError as error:
@@ -60,7 +69,7 @@ def _causes(rows: list) -> list[str]:
     return list(dict.fromkeys(row.cause for row in rows if row.cause))
 
 
-def _cell(value) -> Text:
+def _cell(value: str | float | bool | None) -> Text:
     if isinstance(value, bool):
         return Text("yes" if value else "NO", style="" if value else "bold red")
     if value is None:
@@ -69,7 +78,11 @@ def _cell(value) -> Text:
 
 
 def table(rows: list) -> Table:
-    """The rows (comparison.Row) to print with rich; causes of known gaps are footnotes by their number."""
+    """Makes the table to print with rich; causes of known gaps are numbered footnotes.
+
+    Args:
+      rows: of comparison.Row, at least one.
+    """
     shown = Table(box=None, padding=(0, 1, 0, 0))
     for name in rows[0].columns():
         if name in _TEXT:

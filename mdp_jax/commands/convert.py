@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mdp_jax.commands.arguments import path
 from mdp_jax.configs import ModelConfig
@@ -19,20 +20,20 @@ from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import to_torch
 
 WORKDIR = "mdp"
-PARTS = ("backbone", "decoder", "classifier")  # what the layouts have a place for
+PARTS = ("backbone", "decoder", "classifier")  # that the layouts have names for
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What is to be written.
+    """The weights to write.
 
     Attributes:
-      model: the network that they are of.
+      model: their network.
       state: our key (weights/torch_weights.py) -> array in PyTorch's layout.
-      names: our key -> name where it comes from.
-      skipped: leaves left behind.
+      names: our key -> name in the source.
+      skipped: leaves that are not written.
       notes: lines for the user.
-      classes: names, empty where they are not known.
+      classes: names of the classes, empty where they are unknown.
     """
 
     model: ModelConfig
@@ -49,7 +50,7 @@ class Weights:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp convert`."""
+    """Adds the arguments of `mdp convert` to a parser."""
     parser.add_argument(
         "--from",
         dest="source",
@@ -72,11 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Converts, prints a table of all leaves and what is to be known of the network, and writes OUT.
+    """Converts, prints a table of all leaves and notes about the network, and writes OUT.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: none are accepted.
 
     Raises:
-      UserError: IN cannot be read or is of another architecture, OUT exists or cannot be written, or the decoder of IN
-        has no place in the layout of OUT.
+      UserError: IN cannot be read or has another architecture, OUT exists or cannot be written, or the layout of OUT
+        has no names for the decoder of IN.
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: mdp convert has no config")
@@ -99,10 +104,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
 
 def from_workdir(folder: str) -> Weights:
-    """Backbone and decoder of a pretrained query encoder, or the whole of a fine-tuned network.
+    """Reads backbone and decoder of a pretrained query encoder, or the whole of a fine-tuned network.
+
+    Args:
+      folder: the workdir.
 
     Raises:
-      UserError: not a workdir of this version with a checkpoint, or weights that are not finite.
+      UserError: it is not a workdir of this version with a checkpoint, or the weights are not finite.
     """
     path = pathlib.Path(folder)
     if not path.is_dir():
@@ -119,14 +127,14 @@ def from_workdir(folder: str) -> Weights:
         if key not in state
     ]
     notes = [_network_note(config)]
-    classes = ()
+    classes: tuple[str, ...] = ()
     if "dataset" in config:
         classes = label_space.datasets[0][1]
         notes.append(f"classes in order: {', '.join(classes)}")
     return Weights(config.model, state, {key: key for key in state}, skipped, notes, classes)
 
 
-def _network_note(config) -> str:
+def _network_note(config: ConfigDict) -> str:
     model, decoder = config.model, config.model.decoder
     return (
         f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g} at output stride "
@@ -137,10 +145,14 @@ def _network_note(config) -> str:
 
 
 def from_file(path: str, layout: str) -> Weights:
-    """The weights of a file in one of the layouts; a backbone alone may have the names of either.
+    """Reads the weights of a file; a backbone alone may have the names of either layout.
+
+    Args:
+      path: the file.
+      layout: a key of LAYOUTS.
 
     Raises:
-      UserError: a file that cannot be read, of the other layout, or of an architecture that is not on offer.
+      UserError: the file cannot be read, has the other layout, or an architecture that is not supported.
     """
     state, notes = files.read(path)
     found = layouts.find(state, path)
@@ -152,7 +164,11 @@ def from_file(path: str, layout: str) -> Weights:
 
 
 def backbone_of(weights: Weights) -> Weights:
-    """The backbone alone; all else is among the skipped leaves."""
+    """Leaves out all but the backbone; the other leaves become skipped ones.
+
+    Args:
+      weights: of a network.
+    """
     kept = {key: array for key, array in weights.state.items() if key.startswith("backbone.")}
     left_out = [
         Leaf(weights.names[key], array.shape, "skipped", "--backbone leaves it out")
@@ -163,22 +179,24 @@ def backbone_of(weights: Weights) -> Weights:
 
 
 def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], list[Leaf]]:
-    """The state dict of a layout, with the counters that PyTorch's batch normalisation has beside its statistics.
+    """Makes the state dict of a layout, with the counters of PyTorch's batch normalisation.
 
     Args:
-      weights: with a decoder of that layout, or none.
+      weights: their decoder has this layout, or there is none.
       layout: a key of LAYOUTS.
 
     Returns:
-      their key -> array; what became of every leaf.
+      {their key: array}, and what became of every leaf.
 
     Raises:
-      UserError: backbone or decoder have no names in that layout.
+      UserError: backbone or decoder have no names in this layout.
     """
     modules = layouts.modules_for(weights.model, layout, weights.alone)
-    state, leaves = {}, []
+    state: dict[str, np.ndarray] = {}
+    leaves = []
     for ours in sorted(weights.state, key=_natural):
         theirs, array = layouts.rename(ours, modules), weights.state[ours]
+        assert theirs is not None, ours  # the layout has names for all parts
         state[theirs] = array
         leaves.append(Leaf(weights.names[ours], array.shape, "loaded", theirs))
         if theirs.endswith(".running_var"):
@@ -190,8 +208,9 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
 def _missing(weights: Weights, modules: dict, state: dict, layout: str) -> list[tuple[str, str]]:
     """What the other library's model has beside the state dict."""
     if weights.alone:
-        only_theirs = names_of(weights.model.backbone).ONLY_THEIRS
-        return [(key, "classifier of whole images") for key in only_theirs.get(layout, ())]
+        names = names_of(weights.model.backbone)
+        only_theirs = names.ONLY_THEIRS.get(layout, ()) if names else ()
+        return [(key, "classifier of whole images") for key in only_theirs]
     keys = [f"{modules['classifier.conv']}.{leaf}" for leaf in ("weight", "bias")]
     return [(key, "classifier of pixels; IN has none") for key in keys if key not in state]
 
@@ -202,7 +221,13 @@ def _natural(key: str) -> list:
 
 
 def leaf_table(leaves: list[Leaf], source: str, target: str) -> Table:
-    """A row for each leaf, under a line that counts them."""
+    """Makes a table with a row for each leaf, and a caption that counts them.
+
+    Args:
+      leaves: what became of every leaf.
+      source: name of IN.
+      target: name of OUT.
+    """
     rows = [
         [leaf.key, None if leaf.shape is None else "x".join(map(str, leaf.shape)) or "1", leaf.status, leaf.note]
         for leaf in leaves

@@ -1,9 +1,11 @@
-"""`mdp data`: what is done with a dataset before a run; a table of commands, each a module of mdp_jax/commands."""
+"""`mdp data`: work on a dataset before a run; a table of commands, each a module of mdp_jax/commands."""
 
 import argparse
 import importlib
 import inspect
+import types
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -20,7 +22,7 @@ COMMANDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The commands of `mdp data`; the module of one is imported when it is used, for its arguments and its run."""
+    """Adds the commands of `mdp data` to a parser; the module of a command is imported when it is used."""
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         _add_when_used(commands.add_parser(name, help=summary, description=summary), name)
@@ -29,22 +31,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_when_used(parser: argparse.ArgumentParser, name: str) -> None:
     parse = parser.parse_known_args
 
-    def add_and_parse(*args, **kwargs):
+    def add_and_parse(*args: Any, **kwargs: Any) -> Any:
         _module(name).add_arguments(parser)
         return parse(*args, **kwargs)
 
-    parser.parse_known_args = add_and_parse
+    # The class of the parser is that of the one above it, which the caller makes.
+    parser.parse_known_args = add_and_parse  # type: ignore[method-assign]
 
 
-def _module(name: str):
+def _module(name: str) -> types.ModuleType:
     return importlib.import_module(f"mdp_jax.commands.data_{name}")
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Runs the command; returns its exit status.
+    """Runs the command.
+
+    Args:
+      args: what the command declares.
+      overrides: pairs of a dotted key and a text.
+
+    Returns:
+      Exit status.
 
     Raises:
-      UserError: what the command finds wrong.
+      UserError: the command finds something wrong.
     """
     return _module(args.command).run(args, overrides) or 0
 
@@ -60,19 +70,19 @@ def kinds_with_masks() -> tuple[str, ...]:
 
 
 def dataset_config(args: argparse.Namespace, kinds: Sequence[str], overrides: Sequence[tuple[str, str]]) -> ConfigDict:
-    """The locked config of the dataset that a command is given, as its kind makes it.
+    """Makes the config of the dataset that a command names.
 
     Args:
-      args: command; name; kind, or None where it is the name if that is a kind, otherwise the default kind; root, or
-        None.
-      kinds: those that the command takes.
-      overrides: of the dataset's config, as (dotted key, text).
+      args: `name`, `kind` and `root` are read. Where `kind` is None, the kind is `name` if that is a kind, otherwise
+        the default kind. Where `root` is None, it is the kind's own.
+      kinds: the kinds that the command accepts.
+      overrides: of the dataset's config, pairs of a dotted key and a text.
 
     Returns:
-      The config.
+      The config, locked.
 
     Raises:
-      UserError: another kind, or an override that cannot be.
+      UserError: the kind is another, or an override is impossible.
     """
     kind = args.kind or (args.name if args.name in kinds_with_root() else DEFAULT_KIND)
     if kind not in kinds:

@@ -24,15 +24,14 @@ from mdp_jax.storage.json_files import write_bytes, write_text
 from mdp_jax.storage.paths import make_folder
 
 _COUNT = {"config": 16, "name": 4}  # samples of a config; photos of each class of a dataset
-_PAIRS = 4  # in one picture
-_PAGE = 1600  # width of that picture, in pixels
+_PAIRS = 2  # in one picture
 _CLASSES = 8  # in one picture
 _LOOKED_AT = 1000  # photos that are searched for classes, evenly spaced over the dataset
 _STRIPES = "Stripes are ignored pixels."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp data browse`."""
+    """Adds the arguments of `mdp data browse` to a parser."""
     selection.add_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), help="of NAME (default train)")
     parser.add_argument(
@@ -49,8 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Writes DIR/X.png and DIR/X.html; X is the last part of NAME, or the config's file name.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
+
     Raises:
-      UserError: wrong use, a wrong config, or bad data.
+      UserError: an argument or the config is wrong, or data are bad.
     """
     count = _COUNT["name" if args.config is None else "config"] if args.count is None else args.count
     if args.config is not None and args.split is not None:
@@ -86,8 +89,9 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     figures = []
     for start in range(0, len(chosen["mix_kind"]), _PAIRS):
         part = range(start, min(start + _PAIRS, len(chosen["mix_kind"])))
-        png = contact_sheet.pairs(contact_sheet.choose_pairs(chosen, part), label_space, colours, _PAGE)
-        figures.append(Figure(png, f"Pairs {part[0] + 1} to {part[-1] + 1}. {_STRIPES}"))
+        png = contact_sheet.pairs(contact_sheet.choose_pairs(chosen, part), label_space, colours)
+        text = f"Pairs {part[0] + 1} to {part[-1] + 1}. {_STRIPES} {contact_sheet.KEEPS}"
+        figures.append(Figure(png, text))
     text = (
         f"The first pairs of each kind, as {config.objective} sees them before their channels are normalised: plain, "
         "region-mixed and pixel-mixed, in about their shares and in the order of the run. The members of a pair stand "
@@ -106,7 +110,7 @@ def _dataset_batches(config: ConfigDict, count: int) -> Section:
     figures = []
     for start in range(0, count, 2 * _PAIRS):
         part = {key: array[start : min(start + 2 * _PAIRS, count)] for key, array in found.items()}
-        png = contact_sheet.samples(part, source.classes, colours, start + 1, _PAGE)
+        png = contact_sheet.samples(part, source.classes, colours, start + 1)
         figures.append(Figure(png, f"Samples {start + 1} to {start + len(part['image'])}. {_STRIPES}"))
     text = "Samples of the first batches in their order, as the network sees them before their channels are normalised."
     return Section(f"Fine-tuning on {source.name}", text, [], figures)

@@ -11,11 +11,12 @@ import numpy as np
 from mdp_jax.commands import data_selection as selection
 from mdp_jax.commands.arguments import json_file, path, whole_number
 from mdp_jax.data import sources
-from mdp_jax.data.doctor import findings
+from mdp_jax.data.doctor import findings, shrinking
 from mdp_jax.data.doctor.findings import Part
 from mdp_jax.data.doctor.parts import label_space_failure, open_parts
 from mdp_jax.data.doctor.scan import cores, scan
 from mdp_jax.errors import UserError
+from mdp_jax.models import network
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -25,7 +26,7 @@ _SHOWN = 3  # files of each kind of problem, and pairs of doubles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp data check`."""
+    """Adds the arguments of `mdp data check` to a parser."""
     selection.add_arguments(parser)
     parser.add_argument("--splits", metavar="A,B", help="to be looked at (default train,val)")
     parser.add_argument(
@@ -37,10 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Looks at every photo, prints tables, warnings and problems, and writes the JSON.
+    """Opens every photo, prints tables, warnings and problems, and writes the JSON.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
 
     Raises:
-      UserError: wrong use; or training would fail on the data: why, after all has been printed.
+      UserError: an argument is wrong; or, after everything is printed, training would fail on the data.
     """
     file = json_file(args.json)
     config = selection.config_of(args, overrides)
@@ -49,7 +54,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     datasets = sources.datasets_of(config)
     parts = open_parts(datasets, config.data, config.data_dir, config.seed, asked or ("train", "val"), needed)
     _look(parts, args.workers)
-    found = _Report(parts, config.label_space if "sources" in config else "concatenated")
+    size = (config.data.short_side, network.feature_stride(config.model))
+    found = _Report(parts, config.label_space if "sources" in config else "concatenated", size)
     if file:
         write_json(file, found.as_json())
     found.print()
@@ -69,7 +75,7 @@ def _splits(text: str | None) -> tuple[str, ...]:
 def _look(parts: Sequence[Part], workers: int) -> None:
     """Fills in what is found in each part, behind one progress bar."""
     opened = [part for part in parts if part.source is not None]
-    total, done, start = sum(len(part.source) for part in opened), 0, time.perf_counter()
+    total, done, start = sum(len(part.opened) for part in opened), 0, time.perf_counter()
     with Progress(total, unit="photo") as progress:
 
         def report(photos: int) -> None:
@@ -80,20 +86,27 @@ def _look(parts: Sequence[Part], workers: int) -> None:
                 progress.update(done, images_per_second=done / (time.perf_counter() - start))
 
         for part in opened:
-            part.found = scan(part.source, workers, report)
+            part.found = scan(part.opened, workers, report)
 
 
 class _Report:
     """What was found in all parts, to be printed and to be written."""
 
-    def __init__(self, parts: Sequence[Part], kind: str):
-        """`kind` of label space that the datasets are to share."""
+    def __init__(self, parts: Sequence[Part], kind: str, size: tuple[int, int]):
+        """Draws the conclusions.
+
+        Args:
+          parts: all of them; those that could be opened were read.
+          kind: of the label space that the datasets share.
+          size: short side of photos and stride of features, in pixels.
+        """
         self.parts = parts
         self.looked_at = [part for part in parts if part.found]
         self.doubles = findings.doubles(parts)
         self.clashes = label_space_failure(parts, kind)
         self.failures = findings.failures(parts) + self.clashes
         self.remarks = [line for part in self.looked_at for line in _remarks(part)]
+        self.remarks += [line for part in self.looked_at if part.split == "train" for line in _losses(part, *size)]
 
     def print(self) -> None:
         """Tables, problems and warnings, to stdout."""
@@ -131,13 +144,18 @@ class _Report:
 
 
 def _remarks(part: Part) -> list[str]:
-    return findings.remarks(str(part), part.source, part.found, part.plain_ids)
+    return findings.remarks(str(part), part.opened, part.contents, part.plain_ids)
+
+
+def _losses(part: Part, short_side: int, stride: int) -> list[str]:
+    areas = part.contents.areas_of(part.opened.classes)
+    return shrinking.remarks(str(part), part.contents.sizes, areas, short_side, stride)
 
 
 def _problem_lines(part: Part) -> list[str]:
     lines = []
     for problems in findings.problems_by_kind(part):
-        lines.append(f"problem: {part}: {len(problems)} of {len(part.source)} photos:")
+        lines.append(f"problem: {part}: {len(problems)} of {len(part.opened)} photos:")
         lines += [f"  {problem.line}" for problem in problems[:_SHOWN]]
         lines += _rest(problems)
         hint = findings.look_into(part, problems)
@@ -150,21 +168,29 @@ def _rest(items: Sequence) -> list[str]:
 
 
 def photos_table(parts: Sequence[Part]) -> Table:
-    """A row for each part that was looked at."""
+    """A row for each part.
+
+    Args:
+      parts: whose photos were read.
+    """
     rows = []
     for part in parts:
-        found = part.found
-        seen = f"{found.classes_seen.sum()} of {len(part.source.classes)}"
-        counts = [len(part.source), len(found.problems), found.percent_ignored, found.unlabelled]
+        found = part.contents
+        seen = f"{found.classes_seen.sum()} of {len(part.opened.classes)}"
+        counts = [len(part.opened), len(found.problems), found.percent_ignored, found.unlabelled]
         rows.append([part.dataset, part.split, *counts, seen])
     columns = ["dataset", "split", "photos", "unusable", "ignored %", "unlabelled", "classes seen"]
     return Table(columns, rows, "Photos (of all pixels, the ignored ones in %; photos without any labelled pixel)")
 
 
 def sizes_table(parts: Sequence[Part]) -> Table:
-    """Least, median and greatest height and width of the photos of each part."""
+    """Least, median and greatest height and width of the photos of each part.
+
+    Args:
+      parts: whose photos were read.
+    """
     rows = [
-        [part.dataset, part.split, side, *part.found.sides(axis)]
+        [part.dataset, part.split, side, *part.contents.sides(axis)]
         for part in parts
         for axis, side in enumerate(("height", "width"))
     ]
@@ -172,15 +198,19 @@ def sizes_table(parts: Sequence[Part]) -> Table:
 
 
 def class_tables(parts: Sequence[Part]) -> list[Table]:
-    """For each dataset a row for each class: its share of the labelled pixels and its photos, by split."""
+    """A table for each dataset, with a row for each class: its share of the labelled pixels and its photos, by split.
+
+    Args:
+      parts: whose photos were read.
+    """
     tables = []
-    for name, classes in dict.fromkeys((part.dataset, part.source.classes) for part in parts):
-        splits = [part for part in parts if (part.dataset, part.source.classes) == (name, classes)]
+    for name, classes in dict.fromkeys((part.dataset, part.opened.classes) for part in parts):
+        splits = [part for part in parts if (part.dataset, part.opened.classes) == (name, classes)]
         columns = ["id", "class"]
         columns += [f"{part.split} {what}" for part in splits for what in ("%", "photos")]
         rows = []
         for index, label in enumerate(classes):
-            shares = [(part.found.percent(index), int(part.found.photos[index + 1])) for part in splits]
+            shares = [(part.contents.percent(index), int(part.contents.photos[index + 1])) for part in splits]
             rows.append([index, label, *itertools.chain.from_iterable(shares)])
         tables.append(Table(columns, rows, f"Classes of {name} (of its labelled pixels, in %)"))
     return tables
@@ -190,9 +220,9 @@ def _part_json(part: Part) -> dict:
     row = {"dataset": part.dataset, "split": part.split, "needed": part.needed, "refused": part.refused or None}
     if not part.found:
         return row
-    found, labels = part.found, part.source.classes
+    found, labels = part.found, part.opened.classes
     return row | {
-        "photos": len(part.source),
+        "photos": len(part.opened),
         "unusable": len(found.problems),
         "unlabelled": found.unlabelled,
         "height": found.sides(0)._asdict(),
@@ -204,7 +234,7 @@ def _part_json(part: Part) -> dict:
             for i, label in enumerate(labels)
         ],
         "never_seen": [labels[i] for i in np.flatnonzero(~found.classes_seen)],
-        "problems": [{"photo": part.source.describe(index), "problem": line} for index, line in found.problems],
-        "passed_over": list(part.source.passed_over),
-        "damaged": [{"photo": part.source.describe(index), "damage": line} for index, line in found.damaged],
+        "problems": [{"photo": part.opened.describe(index), "problem": line} for index, line in found.problems],
+        "passed_over": list(part.opened.passed_over),
+        "damaged": [{"photo": part.opened.describe(index), "damage": line} for index, line in found.damaged],
     }

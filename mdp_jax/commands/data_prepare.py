@@ -26,7 +26,7 @@ _WHEN_READING = {"drop_classes": (), "limit": 0, "holdout": 0, "labels": "masks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp data prepare`."""
+    """Adds the arguments of `mdp data prepare` to a parser."""
     parser.add_argument("name", metavar="NAME", help="name of the dataset")
     parser.add_argument("--data_dir", required=True, type=path, metavar="D", help="folder of the datasets")
     parser.add_argument(
@@ -50,10 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Writes the records and prints a table of them; started again, it keeps the shards that are whole.
+    """Writes the records and prints a table of them. Started again, it does not write complete shards again.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
 
     Raises:
-      UserError: wrong arguments, a bad archive or sample, a folder with other things in it, or no space.
+      UserError: an argument is wrong, an archive or a sample is bad, the folder has other things in it, or there is not
+        enough space.
     """
     started = time.monotonic()
     dataset = _dataset(args, overrides)

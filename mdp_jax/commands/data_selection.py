@@ -1,4 +1,4 @@
-"""Which datasets `mdp data check` and `mdp data browse` are about: those of a config, or one by name."""
+"""Selects the datasets of `mdp data check` and `mdp data browse`: those of a config, or one by name."""
 
 import argparse
 
@@ -14,7 +14,7 @@ from mdp_jax.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """NAME with its place, or --config."""
+    """Adds the arguments NAME with its folder, and --config, to a parser."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of a dataset; also its kind, if it is one")
     parser.add_argument("--data_dir", type=path, metavar="D", help="folder of the datasets")
     default = f"its form (default: NAME if it is one, otherwise {DEFAULT_KIND})"
@@ -31,10 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_of(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
-    """The config that --config names, or a fine-tuning config of the dataset NAME; locked.
+    """Makes the config that --config names, or a fine-tuning config of the dataset NAME.
+
+    Args:
+      args: what `add_arguments` declares, and `command`.
+      overrides: of the config, or of the dataset's part of it: pairs of a dotted key and a text.
+
+    Returns:
+      The config, locked.
 
     Raises:
-      UserError: neither or both are given, an argument that does not go with --config, or a wrong config.
+      UserError: neither or both are given, an argument does not fit to --config, or the config is wrong.
     """
     if (args.name is None) == (args.config is None):
         raise UserError(f"mdp data {args.command}: expected NAME or --config FILE, one of them")

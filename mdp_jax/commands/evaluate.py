@@ -17,7 +17,7 @@ from mdp_jax.reporting.tables import console, for_terminal, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp evaluate`."""
+    """Adds the arguments of `mdp evaluate` to a parser."""
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -42,13 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Scores a workdir's newest checkpoint, writes the scores as JSON and prints a table for each dataset.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text; only keys that say how photos are read.
+
     Raises:
-        UserError: no such workdir, a config value that was fixed by the training, views that cannot be, bad data, or
-            classes that are not those of the network.
+      UserError: there is no such workdir, training fixed a config value, views are impossible, data are bad, or the
+        classes are not those of the network.
     """
     runtime.start_devices(args.platform)
     run = workdirs.load(args.checkpoint, overrides)
-    shown = views.of_arguments(args, run.config)
+    shown = views.of_arguments(args, run.config.data)
     scored: dict[str, tuple[Source, Evaluator]] = {}
     bars = contextlib.ExitStack()
 
@@ -66,13 +70,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     for name, (source, evaluator) in scored.items():
         caption = f"{name} {args.split}, {scores[name]['images']} photos of {evaluator.compiled_shapes} shape(s)"
         caption += f", {shown.described()}" if shown != views.WHOLE else ""
-        table = scores_table({"IoU (%)": scores[name]}, caption)
+        table = scores_table({"IoU, or mean (%)": scores[name]}, caption)
         console().print(for_terminal(table, gaps_before=[len(source.classes)]))
     print(f"scores: {file}")
 
 
-def _report_to(progress: Progress, photos: int):
-    """A callback for Evaluator that updates a bar every time, but prints no more than ten lines to a file."""
+def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:
+    """A callback for Evaluator that updates a bar every time, but prints at most ten lines to a file."""
     tenths = 0
 
     def report(done: int) -> None:

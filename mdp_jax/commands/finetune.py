@@ -9,5 +9,10 @@ add_arguments = arguments.add_run
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Runs the part with parsed arguments and config overrides."""
-    finetune(arguments.config_of_run(args, overrides), args.workdir)
+    """Runs the part.
+
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
+    """
+    finetune(arguments.config_of_run(args, overrides), args.workdir, exits=True)

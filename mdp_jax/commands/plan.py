@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands.arguments import json_file, path, whole_number
-from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs, steps, topologies
 from mdp_jax.planning.collectives import KINDS
 from mdp_jax.reporting.tables import Table, console, for_terminal
@@ -21,7 +21,7 @@ _OTHER_KINDS = {steps.column(kind) for kind in KINDS if kind != "all-reduce"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp plan`."""
+    """Adds the arguments of `mdp plan` to a parser."""
     parser.add_argument(
         "--config", required=True, type=path, help="Python file with get_config(), of mdp pretrain or mdp finetune"
     )
@@ -59,13 +59,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Prints a column for each topology, batch and number of classes, and writes them as JSON rows.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text.
+
     Raises:
-      UserError: no such topology, no libtpu, a config value or a batch that cannot work, datasets that are not here
-        where no number of classes is given, or a JSON file that cannot be written.
+      UserError: there is no such topology or no libtpu, a config value or a batch cannot work, datasets are missing and
+        no number of classes is given, or the JSON file cannot be written.
     """
     config = configs.apply_overrides(configs.load(args.config), overrides)
     file = json_file(args.json)
-    if args.part == "loss" and (not programs.is_pretraining(config) or config.objective != "mdp"):
+    prototypes = programs.is_pretraining(config) and OBJECTIVES[config.objective].loss_options is not None
+    if args.part == "loss" and not prototypes:
         raise UserError(f"--part loss: {args.config} has no prototype loss; expected a config of mdp pretrain")
     for name in args.topology:
         topologies.chips(name)
@@ -74,7 +79,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     jax.config.update("jax_platforms", "cpu")
     # A program for devices that are not here can be written to the cache, and not be read from it.
     jax.config.update("jax_enable_compilation_cache", False)
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     cases = _cases(args, config)
     rows = PARTS[args.part](cases, args.quick)
     if file:
@@ -87,8 +92,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         print(f"columns as rows: {file}")
 
 
-def _cases(args: argparse.Namespace, config: ConfigDict) -> list[tuple[str, ConfigDict, LabelSpace]]:
-    """(topology, config with the global batch, label space) of each column, checked."""
+def _cases(args: argparse.Namespace, config: ConfigDict) -> list[programs.Case]:
+    """What each column is of, checked."""
     spaces = [programs.label_space(config, classes) for classes in args.classes or [None]]
     cases = []
     for topology in args.topology:
@@ -97,7 +102,7 @@ def _cases(args: argparse.Namespace, config: ConfigDict) -> list[tuple[str, Conf
         for batch, space in itertools.product(batches, spaces):
             case = programs.with_batch(config, batch)
             programs.check(case, chips)
-            cases.append((topology, case, space))
+            cases.append(programs.Case(topology, case, space))
     return cases
 
 

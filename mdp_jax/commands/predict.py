@@ -2,6 +2,7 @@
 
 import argparse
 import concurrent.futures
+import io
 import os
 import pathlib
 import sys
@@ -9,16 +10,18 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
 from mdp_jax.data import images
+from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
 from mdp_jax.evaluation.inference import Predictor
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
-from mdp_jax.reporting.colors import overlay
+from mdp_jax.reporting.colors import of_classes, overlay
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import write_bytes
 from mdp_jax.storage.paths import make_folder
@@ -28,7 +31,7 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp predict`."""
+    """Adds the arguments of `mdp predict` to a parser."""
     parser.add_argument("--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune")
     parser.add_argument(
         "--out",
@@ -48,9 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Labels photos with a workdir's newest checkpoint. All photos are read once before anything is written.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text; only keys that say how photos are read.
+
     Raises:
-        UserError: no such workdir, views that cannot be, a photo that cannot be read or is too large, two of one name,
-            or an output that would replace one.
+      UserError: there is no such workdir, views are impossible, a photo cannot be read or is too large, two photos have
+        the same name, or an output would replace a photo.
     """
     runtime.start_devices(args.platform)
     outputs = plan_outputs(args.images, args.out)
@@ -59,24 +66,27 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             pass
     run = workdirs.load(args.checkpoint, overrides, pretraining=False)
     config, classes = run.config, run.classes
-    shown = views.of_arguments(args, config)
+    shown, palette = views.of_arguments(args, config.data), run.palette()
     if len(classes) > MOST_CLASSES:
         raise UserError(
             f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
         )
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
+    stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
     predictor = Predictor(
         network.segmenter(config.model, len(classes)), Normalise.of(config.data, config.model.compute_dtype), shown
     )
+    colours = of_classes([(classes, palette)])
     with Progress(len(args.images), unit="photo") as progress:
         for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
             image = images.read_photo(photo)
-            size = images.short_side_size(*image.shape[:2], config.data.short_side)
-            label = predictor(run.variables, images.resize_photo(image, *size), image.shape[:2])
-            write_picture(label_file, label.astype(np.uint8))
+            height, width, _ = image.shape
+            size = images.short_side_size(height, width, config.data.short_side)
+            label = predictor(run.variables, images.resize_photo(image, *size), (height, width))
+            write_picture(label_file, label.astype(np.uint8), palette if stated else None)
             # A legend that is too long for a JPEG is cut off.
-            shown_with_legend = overlay(image, label, classes)[:MOST_PIXELS, :MOST_PIXELS]
+            shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
             write_picture(overlay_file, cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
             progress.update(done)
     print(f"{len(args.images)} label maps and overlays in {args.out}")
@@ -90,10 +100,14 @@ def _require_readable(photo: str) -> None:
 
 
 def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """The label PNG and overlay JPEG of every photo.
+    """Names the label PNG and the overlay JPEG of every photo.
+
+    Args:
+      photos: paths.
+      out: folder of the outputs.
 
     Raises:
-        UserError: a folder, two photos of one name, or a photo that an output would replace.
+      UserError: a photo is a folder, two photos have the same name, or an output would replace a photo.
     """
     given = {pathlib.Path(photo).resolve() for photo in photos}
     taken: dict[str, str] = {}
@@ -115,10 +129,21 @@ def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pa
     return outputs
 
 
-def write_picture(path: pathlib.Path, picture: np.ndarray) -> None:
+def write_picture(path: pathlib.Path, picture: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Writes uint8 [H,W] or BGR [H,W,3] in the format of the file's suffix, so that the file is whole or absent.
+
+    With a `palette`, uint8 RGB [C,3], the values of a picture [H,W] are its indices in a palette PNG.
 
     Raises:
         UserError: the file cannot be written.
     """
-    write_bytes(path, cv2.imencode(path.suffix, picture)[1].tobytes())
+    write_bytes(path, _encoded(path.suffix, picture, palette))
+
+
+def _encoded(suffix: str, picture: np.ndarray, palette: np.ndarray | None) -> bytes:
+    if palette is None:
+        return cv2.imencode(suffix, picture)[1].tobytes()
+    indexed, buffer = Image.fromarray(picture), io.BytesIO()
+    indexed.putpalette(palette.ravel().tolist())
+    indexed.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -15,7 +15,8 @@ from mdp_jax.evaluation.inference import Predictor
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.registry import OBJECTIVES
-from mdp_jax.reporting import figures, runs
+from mdp_jax.reporting import contact_sheet, figures, runs
+from mdp_jax.reporting.figures import Panel
 from mdp_jax.reporting.report import Figure, Section
 from mdp_jax.reporting.tables import Table, console, for_terminal, scores_table
 from mdp_jax.storage.json_files import write_json
@@ -27,7 +28,7 @@ LEARNING_RATES = (0.1, 0.2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp quickstart`."""
+    """Adds the arguments of `mdp quickstart` to a parser."""
     parser.add_argument(
         "--workdir", type=workdir, default="runs/quickstart", help="folder of all its runs (default runs/quickstart)"
     )
@@ -42,8 +43,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
     Both initial states get the same number of steps, and each the better of the same two learning rates.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: pairs of a dotted key and a text, of both loops.
+
     Raises:
-      UserError: a config value that only one of the loops has or that cannot be, or a workdir of something else.
+      UserError: only one of the loops has a config value, a value is impossible, or the workdir has something else.
     """
     began = time.perf_counter()
     folder = pathlib.Path(args.workdir)
@@ -56,11 +61,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             finetunings[name, lr] = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain" / "config.json").exists():
         raise UserError(f"--workdir {folder}: not empty and not of a quickstart; expected a new folder or that of one")
-    pretrain(pretraining, folder / "pretrain")
+    pretrain(pretraining, folder / "pretrain", exits=True)
     results = {}
     for (name, lr), config in finetunings.items():
         workdir_of = folder / f"{name}_lr{lr}"
-        results[name, lr] = (finetune(config, workdir_of), workdir_of)
+        results[name, lr] = (finetune(config, workdir_of, exits=True), workdir_of)
     best = {
         name: max((results[name, lr] for lr in LEARNING_RATES), key=lambda result: result[0]["mIoU"])
         for name in ("pretrained", "scratch")
@@ -85,18 +90,25 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
     history = {name: read_metrics(folder_of) for name, (_, folder_of) in best.items()}
     mean_iou = {name: runs.series(rows, "val_mIoU")["val_mIoU"] for name, rows in history.items()}
     losses = {name: runs.series(rows, "loss")["loss"] for name, rows in history.items()}
-    predictors, photos = {}, None
+    predictors: dict[str, runs.Label] = {}
     for name in ("scratch", "pretrained"):
         run = workdirs.load(best[name][1])
         config, normalise = run.config, Normalise.of(run.config.data, run.config.model.compute_dtype)
         predictor = Predictor(network.segmenter(config.model, len(run.classes)), normalise)
         predictors[f"from {name}" if name == "scratch" else name] = functools.partial(predictor, run.variables)
         photos = sources.open_source(config.dataset, config.data, config.data_dir, "val", config.seed)
-    grid = figures.prediction_grid(runs.prediction_rows(photos, predictors), photos.classes)
+    colours = contact_sheet.class_colours([photos])
+    of_set = {shown: scores[name]["mIoU"] for shown, name in zip(predictors, ("scratch", "pretrained"), strict=True)}
+    grid = figures.prediction_grid(runs.prediction_rows(photos, predictors), photos.classes, colours, of_set)
     pretrained = workdirs.load(folder / "pretrain")
     label_space = pretrained.label_space
-    bank = OBJECTIVES[pretrained.config.objective].bank(pretrained.variables["memory"])
-    pretraining = runs.series(read_metrics(folder / "pretrain"), "loss", "prototype_loss")
+    bank_of = OBJECTIVES[pretrained.config.objective].bank
+    assert bank_of is not None  # the quickstart's objective has prototypes
+    bank = bank_of(pretrained.variables["memory"])
+    pretraining = figures.curves(runs.loss_panel(read_metrics(folder / "pretrain")))
+    finetuning = figures.curves(Panel(losses, "training loss"), Panel(mean_iou, "validation mIoU (%)"))
+    of_pretraining = ("pretraining", ", ".join(name for name, _ in label_space.datasets))
+    of_both = [item for item in runs.finetune_settings(config) if item[0] not in ("starts from", "learning rate")]
     return [
         Section(
             "Result",
@@ -104,15 +116,17 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
             f"{summary['pretrained']} mIoU, against {summary['scratch']} from scratch with the same steps. Each is the "
             f"better of the learning rates {LEARNING_RATES[0]} and {LEARNING_RATES[1]}. "
             f"All of it took {summary['seconds']} seconds.",
-            [_runs_table(results), scores_table(scores, "IoU (%) by class, each at its better learning rate")],
+            [
+                _runs_table(results),
+                scores_table(scores, "IoU by class and means, in %, each at its better learning rate"),
+            ],
         ),
-        Section("Pictures", figures=[Figure(grid, "Validation scenes of valley, never seen in training.")]),
+        Section("Pictures", figures=[Figure(grid, f"Valley, never seen in training. {runs.GRID}")]),
         Section(
             "Curves",
             figures=[
-                Figure(figures.curves(mean_iou, "mIoU (%)"), "Validation mIoU while fine-tuning."),
-                Figure(figures.curves(losses, "cross entropy"), "Training loss while fine-tuning."),
-                Figure(figures.curves(pretraining, "loss"), "Pretraining loss."),
+                Figure(finetuning, "Fine-tuning. Above: cross entropy in training. Below: mIoU of the validation."),
+                Figure(pretraining, "Pretraining loss and its terms."),
             ],
         ),
         Section(
@@ -122,4 +136,5 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
             [runs.bank_summary(bank, label_space)],
             [runs.heatmap(bank, label_space)],
         ),
+        runs.about([of_pretraining, *of_both]),
     ]

@@ -16,7 +16,7 @@ from mdp_jax.studies.results import Results, collect, scores_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `mdp reproduce`."""
+    """Adds the arguments of `mdp reproduce` to a parser."""
     parser.add_argument(
         "--suite",
         required=True,
@@ -62,16 +62,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Runs what is missing of a suite and writes its results; or lists it.
 
+    Args:
+      args: what `add_arguments` declares.
+      overrides: none are accepted.
+
     Raises:
-      UserError: wrong use, a suite that does not fit together, no data, a workdir in use or of other settings, or runs
-        that failed (after all others).
-      PreemptedError: told to stop; what was under way has saved.
+      UserError: an argument or the suite is wrong, data are missing, the workdir is in use or has other settings, or,
+        after all runs, some failed.
+      PreemptedError: the command was told to stop; its runs have saved.
     """
     reproduce(suite_files.load(args.suite), args, overrides)
 
 
 def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """`run` for a suite given as data."""
+    """Does the work of `run` for a suite.
+
+    Args:
+      suite: what to run.
+      args: what `add_arguments` declares.
+      overrides: none are accepted.
+
+    Raises:
+      UserError: as for `run`.
+      PreemptedError: as for `run`.
+    """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
     rows_file, docs = json_file(args.json), pathlib.Path(args.docs) if args.docs else None
@@ -99,7 +113,8 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     own = scores_of([run for run in all_seeds if run.name not in names], folder)
     if docs:
         score_files.require_kept(
-            pages.docs_file(docs, suite.name, "-scores.json"), {*known, *own, *((run.cell, run.seed) for run in chosen)}
+            pages.docs_file(docs, suite.name, "-scores.json"),
+            {*known, *own, *((run.cell, run.seed) for run in chosen if run.cell)},
         )
     try:
         failures = _carry_out(chosen, args, folder) if not args.results else {}
@@ -163,7 +178,7 @@ def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:
     caption = f"{len(chosen)} runs"
     hours = [_hours(suite, run) for run in chosen]
     if suite.hours:
-        caption += f", {sum(hours):.0f} hours of one {suite.device}"
+        caption += f", {sum(hour for hour in hours if hour is not None):.0f} hours of one {suite.device}"
     rows = [[run.name, run.part, of] for run, of in zip(chosen, hours, strict=True)]
     console(stderr=True).print(for_terminal(Table(["run", "part", "device hours"], rows, caption)))
 

@@ -1,0 +1,1 @@
+"""Datasets: their kinds, the drawn scenes, batches, checks and prepared records."""

@@ -41,7 +41,7 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Deco
 
 
 def read_photo(path: str | os.PathLike) -> np.ndarray:
-    """The photo in a file.
+    """Reads the photo in a file.
 
     Grey photos get three equal channels. A photo of 16 bits is scaled to 8 by its depth: the bits that the file states
     (sBIT of a PNG), or else the least of 8, 10, 12, 14 and 16 bits that hold its largest value.
@@ -50,28 +50,28 @@ def read_photo(path: str | os.PathLike) -> np.ndarray:
       path: of the file.
 
     Returns:
-      uint8 [H, W, 3], RGB; turned as its EXIF orientation says.
+      uint8 [H, W, 3], RGB, turned by its EXIF orientation.
 
     Raises:
-      UserError: the file is missing, no regular file, damaged, truncated, huge or no image; or its pixels are
-        transparent, or no integers of 8 or 16 bits.
+      UserError: the file is missing, not a regular file, damaged, truncated, huge or not an image; or its pixels are
+        transparent, or not integers of 8 or 16 bits.
     """
     return decode_photo(path, _read(path))
 
 
 def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.ndarray:
-    """As `read_photo`, of the bytes of a file.
+    """Decodes the bytes of a photo's file, like `read_photo`.
 
     Args:
-      path: what an error calls it.
+      path: the name of the photo in errors.
       data: the bytes.
-      turn: whether it is turned as its EXIF orientation says.
+      turn: whether the photo is turned by its EXIF orientation.
 
     Returns:
       uint8 [H, W, 3], RGB.
 
     Raises:
-      UserError: as `read_photo`.
+      UserError: for the same reasons as `read_photo`.
     """
     _require_sound(path, data)
     if not data.startswith(_JPEG) and _may_be_transparent(data):
@@ -126,36 +126,36 @@ def _require_opaque(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def read_mask(path: str | os.PathLike, palette: bool = False) -> np.ndarray:
-    """The values of an 8-bit mask of one channel as they are stored.
+    """Reads the values of an 8-bit mask of one channel as they are stored.
 
     OpenCV would turn a palette into colours and stretch the values of a PNG of 1, 2 or 4 bits over 0..255.
 
     Args:
       path: of the file.
-      palette: whether the mask may be a palette PNG too, whose indices are the values.
+      palette: whether the mask may also be a palette PNG, whose indices are the values.
 
     Returns:
       uint8 [H, W].
 
     Raises:
-      UserError: the file is missing, no regular file, damaged, truncated, huge, no image or of another form.
+      UserError: the file is missing, not a regular file, damaged, truncated, huge, not an image or not such a mask.
     """
     return decode_mask(path, _read(path), palette)
 
 
 def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> np.ndarray:
-    """As `read_mask`, of the bytes of a file.
+    """Decodes the bytes of a mask's file, like `read_mask`.
 
     Args:
-      path: what an error calls it.
+      path: the name of the mask in errors.
       data: the bytes.
-      palette: as for `read_mask`.
+      palette: whether the mask may also be a palette PNG, whose indices are the values.
 
     Returns:
       uint8 [H, W].
 
     Raises:
-      UserError: as `read_mask`.
+      UserError: for the same reasons as `read_mask`.
     """
     _require_sound(path, data)
     png = data.startswith(_PNG)
@@ -331,10 +331,10 @@ class Facts:
     """What a photo's file says that its pixels do not.
 
     Attributes:
-      orientation: of its EXIF, 1 to 8; 1, as it is stored, also where the file does not say.
+      orientation: EXIF orientation, 1 to 8; 1 (as it is stored) where the file has none.
       deep: whether a channel has 16 bits.
       depth: bits of a channel that are in use: those by which a deep photo is scaled, or 8.
-      damage: what libjpeg warns of, in its words: it fills in the pixels that it cannot decode; "" for a sound photo.
+      damage: libjpeg's warning, "" for a sound photo; libjpeg fills in the pixels that it cannot decode.
     """
 
     orientation: int
@@ -344,16 +344,16 @@ class Facts:
 
 
 def facts(path: str | os.PathLike) -> Facts:
-    """Looks into the file of a photo that can be read.
+    """Reads the facts of a photo that can be read.
 
     Args:
       path: of the file.
 
     Returns:
-      What it says.
+      What the file says.
 
     Raises:
-      UserError: as `read_photo`.
+      UserError: for the same reasons as `read_photo`.
     """
     data = _read(path)
     deep, depth = False, 8
@@ -382,7 +382,7 @@ def orientation(path: str | os.PathLike) -> int:
       path: of its file.
 
     Returns:
-      1 to 8; 1, as it is stored, also where the file does not say or cannot be read.
+      1 to 8; 1 (as it is stored) where the file has none or cannot be read.
     """
     try:
         return _orientation(_read(path))
@@ -444,7 +444,7 @@ def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The size of a photo once its shorter side has a given length.
+    """The size of a photo after it is resized to a short side.
 
     Args:
       height: of the photo.
@@ -452,7 +452,7 @@ def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]
       short_side: in pixels; 0 = as it is.
 
     Returns:
-      Height and width, the longer side rounded.
+      Height and width; the longer side is rounded.
 
     Raises:
       UserError: the photo would be enlarged to more pixels than fit into memory.

@@ -35,7 +35,7 @@ class LabelSpace:
 
     @functools.cached_property
     def global_ids(self) -> tuple[tuple[int, ...], ...]:
-        """For each dataset the global ids of its classes, in their order."""
+        """The global ids of the classes of each dataset, in their order."""
         known: dict = {}
         keys = (
             [_merged_name(label) if self.kind == "merged" else (name, label) for label in classes]
@@ -51,7 +51,8 @@ class LabelSpace:
     def blocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The classes in the order of their global ids, by the dataset in which each appears first.
 
-        (dataset name, class names), without datasets in which none does.
+        Returns:
+          Pairs of a dataset's name and class names; datasets in which no class appears first are left out.
         """
         found, first = [], 0
         for (name, classes), ids in zip(self.datasets, self.global_ids, strict=True):
@@ -61,7 +62,7 @@ class LabelSpace:
         return tuple(block for block in found if block[1])
 
     def global_names(self) -> list[str]:
-        """ "dataset/class" of every global id, in order, with the dataset and the name in which it appears first."""
+        """The name of every global id, in order: `dataset/class` where it appears first."""
         return [f"{name}/{label}" for name, classes in self.blocks() for label in classes]
 
     def dataset_of(self) -> np.ndarray:
@@ -72,11 +73,11 @@ class LabelSpace:
         return owner
 
     def first_rows(self) -> np.ndarray:
-        """The row of `rows()`, int64 [C], in which every global id appears first."""
+        """The index of the row of `rows()` in which every global id appears first, int64 [C]."""
         return np.unique([row["global_id"] for row in self.rows()], return_index=True)[1]
 
     def unlabelled(self) -> np.ndarray:
-        """bool [S]: the datasets without classes."""
+        """Which datasets have no classes, bool [S]."""
         return np.array([not classes for _, classes in self.datasets])
 
     def rows(self) -> list[dict]:
@@ -88,12 +89,26 @@ class LabelSpace:
         ]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `rows()` as JSON."""
+        """Writes `rows()` as JSON.
+
+        Args:
+          path: the file.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
         write_json(pathlib.Path(path), self.rows())
 
     @staticmethod
     def load(path: str | os.PathLike) -> "LabelSpace":
-        """Reads what `save` wrote; UserError where the file is missing or is no label space."""
+        """Reads what `save` wrote.
+
+        Args:
+          path: the file.
+
+        Raises:
+          UserError: the file is missing, or it is not a label space.
+        """
         if not os.path.exists(path):
             raise UserError(f"{path} is missing; expected the label space of a run")
         rows = read_json(path, "the label space of a run", [{"dataset": str, "class": str, "global_id": int}])
@@ -106,7 +121,11 @@ class LabelSpace:
     def from_rows(rows: list[dict]) -> "LabelSpace":
         """The inverse of `rows`, without the unlabelled datasets.
 
-        UserError where a row lacks a key, breaks the numbering or returns to a dataset.
+        Args:
+          rows: JSON values.
+
+        Raises:
+          UserError: a row lacks a key, breaks the numbering or returns to an earlier dataset.
         """
         if not isinstance(rows, list):
             raise UserError(f"label space is a {type(rows).__name__}, expected a list of rows")
@@ -132,9 +151,14 @@ class LabelSpace:
         raise UserError(f"label space row {wrong} is {rows[wrong]!r}, expected global_id {expected}")
 
     def require_same(self, other: "LabelSpace", where: str) -> None:
-        """UserError naming the first dataset, class or global id in which `other`, found at `where`, differs from this.
+        """Checks that another label space is this one. Unlabelled datasets are not compared: `rows` has none of them.
 
-        Unlabelled datasets are not looked at: `rows` has nothing of them.
+        Args:
+          other: the label space that is checked.
+          where: its file, for the error.
+
+        Raises:
+          UserError: it differs. The message names the first dataset, class or global id.
         """
         labelled = [[dataset for dataset in space.datasets if dataset[1]] for space in (self, other)]
         for i, (mine, theirs) in enumerate(itertools.zip_longest(*labelled)):
@@ -168,7 +192,7 @@ def _quoted(name: str | None) -> str:
 
 
 def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
-    """The label space of datasets, in their order.
+    """Makes the label space of datasets, in their order.
 
     Args:
       sources: anything with `name` and `classes`.
@@ -178,8 +202,8 @@ def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
       The label space.
 
     Raises:
-      UserError: two datasets of one name; a class name twice in one dataset (where classes are merged: but for case and
-        the space around them); no class at all, a single one, or more than int16 holds.
+      UserError: two datasets have the same name; a dataset has a class name twice (where classes are merged: without
+        regard to case and to space around them); there are fewer than two classes, or more than int16 holds.
     """
     datasets = tuple((source.name, tuple(source.classes)) for source in sources)
     repeated = _first_repeated(name for name, _ in datasets)

@@ -13,7 +13,7 @@ import numpy as np
 from mdp_jax.configs import DataConfig, FinetuneConfig, PretrainConfig, SourceConfig
 from mdp_jax.data import images
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
-from mdp_jax.data.doctor import findings, scan
+from mdp_jax.data.doctor import findings, scan, shrinking
 from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
@@ -21,11 +21,11 @@ from mdp_jax.storage.files import require_regular, unreadable
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
 _HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every run
-_SAMPLES, _SAMPLE = 16, 64  # places of a file that its fingerprint looks at, and bytes of each
+_SAMPLES, _SAMPLE = 16, 64  # parts of a file that its fingerprint reads, and bytes of each
 
 
 class _Prepared:
-    """A source with classes dropped, photos chosen, sizes changed and samples kept in memory, as the config says."""
+    """A source whose classes are dropped, photos chosen and resized, and samples kept in memory, by the config."""
 
     def __init__(
         self,
@@ -41,17 +41,19 @@ class _Prepared:
         self.split = split
         self.classes = tuple(label for label in source.classes if label not in drop_classes)
         stays = [label not in drop_classes for label in source.classes]
-        self.palette = None if source.palette is None else source.palette[stays]
+        self.palette: np.ndarray | None = None if source.palette is None else source.palette[stays]
         self.passed_over = source.passed_over
         self.content = source.content
         self._source = source
         self._chosen = chosen
         self._short_side = short_side
         self._resize_labels = resize_labels
+        self.own_sizes: dict[int, tuple[int, int]] = {}  # (height, width) of the photos that were read, as they are
         self._kept: dict[int, dict[str, np.ndarray]] | None = {} if cache else None
         # One entry more than classes: label -1 reads the last one, which stays -1.
-        self._new_id = np.full(len(source.classes) + 1, -1, np.int16) if drop_classes else None
+        self._new_id: np.ndarray | None = None
         if drop_classes:
+            self._new_id = np.full(len(source.classes) + 1, -1, np.int16)
             self._new_id[:-1][stays] = np.arange(len(self.classes))
 
     def __len__(self) -> int:
@@ -70,20 +72,21 @@ class _Prepared:
         return sample
 
     def describe(self, index: int) -> str:
-        """What messages call a sample."""
+        """The name of a sample in messages."""
         return self._source.describe(int(self._chosen[index]))
 
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
-        """The files of the photo and of its mask; none where a sample comes from something else."""
+        """The files of the photo and of its mask; none where a sample has no files of its own."""
         return self._source.files(int(self._chosen[index]))
 
     def _prepare(self, index: int) -> dict[str, np.ndarray]:
         sample = self._source[int(self._chosen[index])]
         image, label = sample["image"], sample["label"]
+        self.own_sizes[index] = image.shape[:2]
         if self._new_id is not None:
             label = self._new_id[label]
         try:
-            height, width = images.short_side_size(*image.shape[:2], self._short_side)
+            height, width = images.short_side_size(image.shape[0], image.shape[1], self._short_side)
         except UserError as error:
             raise UserError(f"dataset {self.name!r}: {self.describe(index)}: {error}") from None
         if self._resize_labels:
@@ -98,13 +101,13 @@ def open_source(
 
     `drop_classes`: the remaining ids move together, dropped pixels become -1. `limit` (train alone): that many photos,
     chosen by the seed; those of a smaller limit are among those of a larger one. `short_side`: photos are resized to
-    it, and so are the labels of the train split; those of the other splits keep the photo's own size, in which it is
-    evaluated. `cache`: samples stay in memory, read-only, once they were asked for. `holdout`: that many training
-    photos, the same whatever the seed, leave the split 'train' and are the split 'val'. `on_bad_image` (train alone):
-    what happens where a photo cannot be read (data/batches/bad_images.py). `labels` "none" (train alone): no classes,
-    and all pixels are ignored; the masks need not exist where the kind can do without them.
+    it, and so are the labels of the train split; labels of the other splits keep the photo's own size, in which it is
+    evaluated. `cache`: samples stay in memory, read-only, after they were read once. `holdout`: that many training
+    photos, the same for every seed, leave the split 'train' and become the split 'val'. `on_bad_image` (train alone):
+    what happens where a photo cannot be read (data/batches/bad_images.py). `labels` "none" (train alone): there are no
+    classes and all pixels are ignored; some kinds do not need masks then.
 
-    OpenCV's own threads are turned off for the process: whoever reads samples does so in several threads.
+    OpenCV's own threads are turned off for the process, since samples are read in several threads.
 
     Args:
       source: config of the dataset.
@@ -112,14 +115,14 @@ def open_source(
       data_dir: folder of all datasets.
       split: "train", "val" or "test".
       seed: of the run.
-      scored: the photos are to be evaluated, so those of the train split are read as those of the others are.
+      scored: whether the photos are evaluated; then photos of the train split are read like those of the others.
 
     Returns:
       The source.
 
     Raises:
-      UserError: an unknown kind or `labels`; unknown classes, or all of them, are dropped; a limit, holdout or short
-        side that cannot be; a split without photos; whatever the kind finds wrong.
+      UserError: the kind or `labels` is unknown; unknown classes, or all of them, are dropped; a limit, holdout or
+        short side is impossible; the split has no photos; or the kind finds something wrong.
     """
     cv2.setNumThreads(0)
     if source.kind not in KINDS:
@@ -156,7 +159,8 @@ def datasets_of(config: PretrainConfig | FinetuneConfig) -> tuple[SourceConfig, 
     Returns:
       In pretraining all sources, in fine-tuning the one dataset.
     """
-    return (config.dataset,) if hasattr(config, "dataset") else tuple(config.sources)
+    found = (config.dataset,) if hasattr(config, "dataset") else tuple(config.sources)
+    return tuple(source for source in found if source is not None)
 
 
 def require_photos(source: Source, split: str) -> None:
@@ -217,16 +221,24 @@ def _choose(name: str, count: int, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng((seed, _SUBSET)).permutation(count)[:limit])
 
 
-def check_source(source: Source, limit: int, say: Callable[[str], None] | None = None) -> None:
+def check_source(
+    source: Source,
+    limit: int,
+    say: Callable[[str], None] | None = None,
+    short_side: int = 0,
+    stride: int = 0,
+) -> None:
     """Opens evenly spaced samples, in threads, and says on stderr what is likely to spoil a run.
 
     Args:
-      source: of `open_source`.
+      source: what `open_source` gives.
       limit: samples at most.
-      say: is given each line in place of stderr.
+      say: called with each line, in place of stderr.
+      short_side: that its photos are resized to; 0 = they stay as they are.
+      stride: of the features, in pixels, for what is lost by the size of the photos; 0 = that is not said.
 
     Raises:
-      UserError: the first sample, in their order, that cannot be used; or no sample at all has a labelled pixel.
+      UserError: a sample cannot be used (the message names the first), or no sample has a labelled pixel.
     """
     count = min(limit, len(source))
     indices = (np.arange(count) * len(source) // max(count, 1)).tolist()
@@ -241,6 +253,10 @@ def check_source(source: Source, limit: int, say: Callable[[str], None] | None =
     if failure and count == len(source):
         raise UserError(failure)
     lines = [failure] if failure else findings.remarks(where, source, found, plain_ids=False)
+    if stride:
+        own_sizes = getattr(source, "own_sizes", {})
+        sizes = [own_sizes[index] for index in indices if index in own_sizes]
+        lines += shrinking.remarks(where, sizes, found.areas_of(source.classes), short_side, stride)
     for line in lines:
         (say or _to_stderr)(line)
 
@@ -250,15 +266,15 @@ def _to_stderr(line: str) -> None:
 
 
 def photos_of(source: Source) -> dict:
-    """What a checkpoint keeps of the photos that a run draws from.
+    """What a checkpoint stores about the photos that a run draws from.
 
     Args:
-      source: of `open_source`.
+      source: what `open_source` gives.
 
     Returns:
       {"count"; "names", a digest of the names of the photos' files; "content", a digest of the sizes of all files and
-      of some bytes of each}. Samples that lie in other files have no names, and their digest is that of nothing. Times
-      and folders have no part in it: a copy on another disk has the same photos.
+      of some bytes of each}. Samples without files of their own have no names; their digest is that of nothing. Times
+      and folders do not count: a copy on another disk has the same photos.
 
     Raises:
       UserError: a file cannot be read.
@@ -276,15 +292,15 @@ def _digest(text: str) -> str:
 
 
 def _fingerprint(path: pathlib.Path) -> bytes:
-    """A digest of a file's size and of bytes at evenly spaced places of it, the last ones among them."""
+    """A digest of a file's size and of bytes at evenly spaced offsets, which include the end."""
     require_regular(path, "a photo or mask")
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             found = hashlib.sha256(str(size).encode())
             last = max(0, size - _SAMPLE)
-            for place in sorted({last * k // (_SAMPLES - 1) for k in range(_SAMPLES)}):
-                file.seek(place)
+            for offset in sorted({last * k // (_SAMPLES - 1) for k in range(_SAMPLES)}):
+                file.seek(offset)
                 found.update(file.read(_SAMPLE))
     except (OSError, ValueError) as error:
         raise unreadable(path, error, "a photo or mask") from None

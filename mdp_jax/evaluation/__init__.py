@@ -1,0 +1,1 @@
+"""Inference over photos, scores, and networks loaded from workdirs."""

@@ -1,16 +1,17 @@
-"""Inference: photos at their own size, labelled or scored pixel by pixel (METHOD.md section 6)."""
+"""Inference: labels or scores photos at their own size, pixel by pixel (METHOD.md section 6)."""
 
 import collections
 import concurrent.futures
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax import distributed
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
@@ -26,26 +27,33 @@ PHOTOS = 16
 HELD_PHOTOS = 256
 
 
+class Segmenter(Protocol):
+    """models.network.Segmenter, or anything that can take its place."""
+
+    def apply(self, variables: dict, images: jax.Array, train: bool) -> Any:
+        """Maps normalised images [B,H,W,3] to logits [B,h,w,C]."""
+
+
 def label_maps(
-    segmenter: Any,
+    segmenter: Segmenter,
     normalise: Normalise,
     views: Views,
     variables: dict,
     seen: Sequence[jax.Array],
     size: tuple[int, int],
 ) -> jax.Array:
-    """The most likely class of every pixel; pure.
+    """Finds the most likely class of every pixel; pure.
 
     Args:
-        segmenter: models.network.Segmenter, or what has its `apply`.
-        normalise: uint8 photos to what the network takes.
-        views: how each photo is shown.
-        variables: {"params", "batch_stats"}; may be replicated over the devices of a mesh, which then all do the same.
-        seen: uint8 [B,H_i,W_i,3], RGB, for each scale, as views.of makes them.
-        size: (H', W') of the result, static; the logits are brought to it before the maximum is taken.
+      segmenter: the network.
+      normalise: makes the network's inputs from uint8 photos.
+      views: how each photo is shown.
+      variables: {"params", "batch_stats"}; may be replicated over the devices of a mesh, which then all do the same.
+      seen: uint8 [B,H_i,W_i,3], RGB, for each scale, as views.of makes them.
+      size: (H', W') of the result, static; the logits are resized to it before the maximum is taken.
 
     Returns:
-        int32 [B,H',W'], class ids 0..C-1.
+      int32 [B,H',W'], class ids 0..C-1.
     """
 
     def logits_of(images: jax.Array) -> jax.Array:
@@ -59,13 +67,28 @@ def label_maps(
 class Predictor:
     """Labels single photos; compiles once for each distinct pair of sizes."""
 
-    def __init__(self, segmenter: Any, normalise: Normalise, views: Views = WHOLE):
-        """`segmenter`, `normalise` and `views` as label_maps takes them."""
+    def __init__(self, segmenter: Segmenter, normalise: Normalise, views: Views = WHOLE):
+        """Makes the predictor; compiles nothing yet.
+
+        Args:
+          segmenter: the network.
+          normalise: makes the network's inputs from uint8 photos.
+          views: how each photo is shown.
+        """
         self._views = views
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
 
-    def __call__(self, variables, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """uint8 [H,W,3], at the size that scale 1 is to see, to class ids int32 [H',W'] with size = (H', W')."""
+    def __call__(self, variables: dict, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Labels a photo.
+
+        Args:
+          variables: as for `label_maps`.
+          image: uint8 [H,W,3], at the size that the network sees with scale 1.
+          size: (H', W') of the result.
+
+        Returns:
+          int32 [H',W'], class ids.
+        """
         return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
 
 
@@ -79,8 +102,8 @@ class Evaluator:
 
     def __init__(
         self,
-        segmenter: Any,
-        source: Any,
+        segmenter: Segmenter,
+        source: Source,
         normalise: Normalise,
         pixels: int = PIXELS,
         views: Views = WHOLE,
@@ -88,16 +111,19 @@ class Evaluator:
         process_count: int = 1,
         threads: int = 2,
     ):
-        """Args:
-        segmenter: as label_maps takes it, with a class for each of the source's.
-        source: has `classes`, `__len__`, `describe(i)` and `__getitem__(i)` -> {"image": uint8 [H,W,3], "label":
-            int16 [H',W'], local ids, negative = ignore}. Logits are brought to the label's size.
-        normalise: uint8 photos to what the network takes.
-        pixels: that run together at most, a photo larger than that by itself.
-        views: how each photo is shown.
-        process_index: which of several processes this one is; it scores photos [process_index::process_count].
-        process_count: how many share the source. Each of them computes by itself, with variables of its own devices.
-        threads: that decode ahead.
+        """Makes the evaluator; compiles nothing yet.
+
+        Args:
+          segmenter: the network, with a class for each class of the source.
+          source: the photos; `classes`, `len`, `describe` and the samples are read. A label may have another size than
+            its photo; logits are resized to the label's size.
+          normalise: makes the network's inputs from uint8 photos.
+          pixels: number of pixels that run together, at most; a larger photo runs alone.
+          views: how each photo is shown.
+          process_index: number of this process; it scores photos [process_index::process_count].
+          process_count: number of processes that share the source. Each computes by itself, with variables on its own
+            devices.
+          threads: number of threads that decode ahead.
         """
         self._source, self._pixels, self._views, self._threads = source, pixels, views, threads
         self._indices = range(process_index, len(source), process_count)
@@ -108,33 +134,55 @@ class Evaluator:
 
     @property
     def compiled_shapes(self) -> int:
-        """How many distinct (batch, image shape, label shape) have been compiled so far."""
+        """The number of distinct (batch, image shape, label shape) that were compiled so far."""
         return len(self._photos_of)
 
-    def __call__(self, variables, report: Callable[[int], None] = lambda photos: None) -> dict:
-        """Scores over the photos of all processes, as one confusion matrix; arguments and errors as `counts` has them.
-
-        With several processes each must make the call.
-
-        Returns:
-            What metrics.scores returns, and "images", the number of photos.
-        """
-        counts, photos = self.counts(variables, report)
-        counts, photos = distributed.total(counts), distributed.total(np.array([photos]))
-        return {**metrics.scores(counts, self._source.classes), "images": int(photos[0])}
-
-    def counts(self, variables, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
-        """Confusion matrix of this process's photos, and their number; those of all processes can be added.
+    def __call__(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> dict:
+        """Scores the photos of all processes, as one confusion matrix. With several processes each must call it.
 
         Args:
-            variables: as label_maps takes them.
-            report: called after every batch with the number of photos done so far.
+          variables: as for `label_maps`.
+          report: called after every batch with the number of photos done so far.
 
         Returns:
-            int64 [C+1,C+1], as metrics.confusion counts, and the number of photos.
+          What metrics.scores returns, and "images", the number of photos.
 
         Raises:
-            UserError: a label of C or more, naming the photo; and whatever the source raises.
+          UserError: for the same reasons as `counts`.
+        """
+        return self.scores(*self.total(variables, report))
+
+    def total(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+        """Computes `counts` over the photos of all processes. With several processes each must call it.
+
+        Args:
+          variables: as for `label_maps`.
+          report: called after every batch with the number of photos done so far.
+        """
+        counts, photos = self.counts(variables, report)
+        return distributed.total(counts), int(distributed.total(np.array([photos]))[0])
+
+    def scores(self, counts: np.ndarray, photos: int) -> dict:
+        """Gives the scores of what `total` gives.
+
+        Args:
+          counts: the confusion matrix.
+          photos: their number.
+        """
+        return {**metrics.scores(counts, self._source.classes), "images": photos}
+
+    def counts(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+        """Computes the confusion matrix of this process's photos; those of all processes can be added.
+
+        Args:
+          variables: as for `label_maps`.
+          report: called after every batch with the number of photos done so far.
+
+        Returns:
+          int64 [C+1,C+1], counted like metrics.confusion, and the number of photos.
+
+        Raises:
+          UserError: a label is C or more (the message names the photo), or the source raises it.
         """
         counts = np.zeros((self._num_classes + 1, self._num_classes + 1), np.int64)
         done = 0
@@ -146,10 +194,16 @@ class Evaluator:
         return counts, done
 
     def _confusion(
-        self, segmenter: Any, normalise: Normalise, variables: dict, seen: tuple[jax.Array, ...], labels: jax.Array
+        self,
+        segmenter: Segmenter,
+        normalise: Normalise,
+        variables: dict,
+        seen: tuple[jax.Array, ...],
+        labels: jax.Array,
     ) -> jax.Array:
-        """uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [C+1,C+1]."""
-        prediction = label_maps(segmenter, normalise, self._views, variables, seen, labels.shape[1:])
+        """From uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [C+1,C+1]."""
+        _, height, width = labels.shape
+        prediction = label_maps(segmenter, normalise, self._views, variables, seen, (height, width))
         return metrics.confusion(labels, prediction, self._num_classes)
 
     def _decoded(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -5,13 +5,14 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax import runtime
-from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, typed
+from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, PretrainConfig, typed
 from mdp_jax.data import images as photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
@@ -78,7 +79,7 @@ class Network:
 
             def scores(variables: dict, seen: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
                 def logits_of(images: jax.Array) -> jax.Array:
-                    return scorer.apply(variables, normalise(images), train=False)
+                    return cast(jax.Array, scorer.apply(variables, normalise(images), train=False))
 
                 return jax.nn.softmax(class_scores(logits_of, WHOLE, seen, size), axis=-1)
 
@@ -149,6 +150,18 @@ class Network:
 
         return self._each(photos, features)
 
+    def features_as_they_are(self, photo: np.ndarray, layer: str) -> np.ndarray:
+        """The features of one photo that has its size already.
+
+        Args:
+          photo: uint8 [H, W, 3].
+          layer: see `embed`.
+
+        Returns:
+          float32 [h, w, D].
+        """
+        return np.asarray(self._features(self.variables, (_one(photo, "the photo")[None],), layer))[0]
+
     @property
     def prototypes(self) -> np.ndarray:
         """The prototypes of `classes`, float32 [C, D], unit rows; a row of a class never seen is NaN.
@@ -177,8 +190,8 @@ class Network:
             return np.asarray(self._each(_one(photos, "the photo")[None], function))[0]
         if photos.ndim != 4 or photos.shape[-1] != 3 or photos.dtype != np.uint8 or 0 in photos.shape:
             raise UserError(f"photos of shape {photos.shape} and type {photos.dtype}: {_EXPECTED}")
-        size = photos.shape[1:3]
-        seen = photos_of.short_side_size(*size, self.data.short_side)
+        size = (photos.shape[1], photos.shape[2])
+        seen = photos_of.short_side_size(size[0], size[1], self.data.short_side)
         together = max(1, inference.PIXELS // max(size[0] * size[1], seen[0] * seen[1]))
         found = []
         for start in range(0, len(photos), together):
@@ -243,7 +256,7 @@ def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
     names = [name for name, _ in run.label_space.datasets]
     if dataset and dataset not in names:
         raise UserError(f"dataset={dataset!r}: {folder} was trained on {', '.join(names)}; expected one of them")
-    if not run.pretraining:
+    if not isinstance(config, PretrainConfig):
         segmenter = network.segmenter(config.model, len(run.classes))
         return Network(config.model, config.data, segmenter, segmenter, run.variables, run.classes, names)
     objective, count = OBJECTIVES[config.objective], run.label_space.num_classes
@@ -252,10 +265,11 @@ def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
     if dataset:
         index = names.index(dataset)
         ids, labels = np.array(run.label_space.global_ids[index], int), run.label_space.datasets[index][1]
-    if objective.head == "projection":
-        module = network.pixel_encoder(config.model)
-    else:
-        module = network.segmenter(config.model, count)
+    module: Module = (
+        network.pixel_encoder(config.model)
+        if objective.head == "projection"
+        else network.segmenter(config.model, count)
+    )
     prototypes = None
     if objective.bank is not None:
         bank = objective.bank(run.variables["memory"])
@@ -274,7 +288,7 @@ def _of_file(file: pathlib.Path, model: ModelConfig | None, data: DataConfig | N
         raise UserError(f"{file}: has {count} classes; expected as many names, and {len(classes)} are given")
     names = tuple(classes) or tuple(map(str, range(count)))
     module = network.segmenter(found.model, max(count, 1))
-    variables = {"params": found.params, "batch_stats": found.batch_stats}
+    variables = jax.device_put({"params": found.params, "batch_stats": found.batch_stats}, jax.local_devices()[0])
     if data is None:
         data = dataclasses.replace(FinetuneDataConfig(), short_side=0)
     return Network(found.model, data, module, module if count else None, variables, names)

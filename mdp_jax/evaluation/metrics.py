@@ -1,26 +1,29 @@
 """Segmentation scores as MMSegmentation computes them: one confusion matrix over a whole set (METHOD.md section 6)."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+_NAMED = 12  # classes that a line names
 
 
 def confusion(label: jax.Array, prediction: jax.Array, num_classes: int) -> jax.Array:
     """Counts pixels by true and predicted class.
 
     Args:
-        label: integer array of any shape, true class ids; pixels of a negative id are ignored.
-        prediction: integer array of the same shape, predicted class ids.
-        num_classes: C, static.
+      label: integer array of any shape, true class ids; pixels of a negative id are ignored.
+      prediction: integer array of the same shape, predicted class ids.
+      num_classes: C, static.
 
     Returns:
-        int32 [C + 1, C + 1], rows truth, columns prediction; the last row and column hold ids that are no class (C or
-        more, or a negative prediction). int32 holds one batch (2^31 pixels); sum batches on the host in int64.
+      int32 [C + 1, C + 1], rows truth, columns prediction; the last row and column hold ids that are no class (C or
+      more, or a negative prediction). int32 holds one batch (2^31 pixels); sum batches on the host in int64.
 
     Raises:
-        ValueError: the two shapes differ.
+      ValueError: the two shapes differ.
     """
     if label.shape != prediction.shape:
         raise ValueError(f"label has shape {label.shape}, prediction {prediction.shape}")
@@ -43,30 +46,67 @@ def _mean(values: np.ndarray) -> float | None:
     return float(np.nanmean(values)) if np.any(~np.isnan(values)) else None
 
 
-def areas(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels of each class: right, in the truth, in the prediction; int64 [C] each, of counts [C + 1, C + 1].
+class Areas(NamedTuple):
+    """Pixels of each class, int64 [C].
+
+    Attributes:
+      right: of this class in truth and prediction.
+      truth: of this class in the truth.
+      predicted: of this class in the prediction.
+    """
+
+    right: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+
+
+def areas(counts: np.ndarray) -> Areas:
+    """Adds up the pixels of each class.
 
     As in MMSegmentation an id that is no class counts for none; the pixel's id in the other map counts for its own.
+
+    Args:
+      counts: integer [C + 1, C + 1], as `confusion` returns it.
     """
     counts = np.asarray(counts, dtype=np.int64)
-    return np.diagonal(counts)[:-1], counts[:-1].sum(axis=1), counts[:, :-1].sum(axis=0)
+    return Areas(np.diagonal(counts)[:-1], counts[:-1].sum(axis=1), counts[:, :-1].sum(axis=0))
 
 
-def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
-    """Scores of a confusion matrix (METHOD.md section 6).
+def one_sided(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """What the predictions lack, in words.
 
     Args:
         counts: integer [C + 1, C + 1], as `confusion` returns it.
         classes: the C class names, in id order.
 
     Returns:
-        {"mIoU", "mAcc", "aAcc", "per_class": {class: IoU}}, percentages (0..100) as Python floats. A class absent from
-        truth and prediction has IoU None (null in JSON) and is left out of both means; one that is predicted but never
-        true has IoU 0 and counts in mIoU, while mAcc is over the classes that occur in the truth. With no labelled
-        pixel at all every score is None.
+        "predicts one class only: NAME" where several classes are true, or else "never predicted: A, B" of the classes
+        that are true; "" where each of them is predicted.
+    """
+    _, truth, predicted = areas(counts)
+    there = np.flatnonzero(predicted)
+    if len(there) == 1 and np.sum(truth > 0) > 1:
+        return f"predicts one class only: {classes[there[0]]}"
+    never = [name for name, true, found in zip(classes, truth, predicted, strict=True) if true and not found]
+    more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
+    return f"never predicted: {', '.join(never[:_NAMED])}{more}" if never else ""
+
+
+def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
+    """Computes the scores of a confusion matrix (METHOD.md section 6).
+
+    Args:
+      counts: integer [C + 1, C + 1], as `confusion` returns it.
+      classes: the C class names, in id order.
+
+    Returns:
+      {"mIoU", "mAcc", "aAcc", "per_class": {class: IoU}}, percentages (0..100) as Python floats. A class absent from
+      truth and prediction has IoU None (null in JSON) and is left out of both means; one that is predicted but never
+      true has IoU 0 and counts in mIoU, while mAcc is over the classes that occur in the truth. With no labelled
+      pixel at all every score is None.
 
     Raises:
-        ValueError: the matrix is of another size.
+      ValueError: the matrix has another size.
     """
     if np.shape(counts) != (len(classes) + 1, len(classes) + 1):
         raise ValueError(f"confusion matrix of shape {np.shape(counts)} for {len(classes)} classes")

@@ -18,19 +18,30 @@ def write_scores(
     shown: views.Views = views.WHOLE,
     changed: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
-    """Writes the scores (Evaluator's) of each dataset to evaluation.json, which no other way of scoring replaces.
+    """Writes the scores of each dataset to evaluation.json, which no other views or values replace.
 
     The name of another file says what is different: evaluation_SPLIT.json for another split, and after that, in this
-    order, slide, scales and flip (the views), as in evaluation_test_slide_flip.json; and changed, where values of the
-    config were changed for the validation photos.
+    order, slide with the size of the windows, scales and flip (the views), as in
+    evaluation_test_slide512x512_flip.json; and changed, where values of the config were
+    changed for the validation photos. Of another split the last scores stay.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
-    where there was nothing to measure. Where photos were not shown as they are, at once, "views" beside "datasets" says
-    how: {"crop": [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}; and "config", which of the
-    run's values were `changed` for it, {dotted key: text}.
+    where there was nothing to measure. Where photos were not shown whole, "views" says how they were shown: {"crop":
+    [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}. Where values were changed, "config" has
+    them.
+
+    Args:
+      folder: the workdir.
+      scores: {name of a dataset: what the Evaluator gives}.
+      split: of the photos.
+      shown: how photos were shown.
+      changed: {dotted key: text} of the run's values that were changed for it.
 
     Returns:
       The file.
+
+    Raises:
+      UserError: the file cannot be written.
     """
     words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
     name = "_".join(words + ["changed"] * (split == "val" and bool(changed)))
@@ -43,8 +54,9 @@ def write_scores(
 
 def _words(shown: views.Views) -> list[str]:
     """What is said of views in the name of a file."""
-    said = {"slide": shown.crop is not None, "scales": shown.scales != views.WHOLE.scales, "flip": shown.flip}
-    return [word for word, there in said.items() if there]
+    slide = "slide" + "x".join(map(str, shown.crop)) if shown.crop else ""
+    scales = "scales" if shown.scales != views.WHOLE.scales else ""
+    return [word for word in (slide, scales, "flip" if shown.flip else "") if word]
 
 
 def read_scores(file: pathlib.Path) -> dict:

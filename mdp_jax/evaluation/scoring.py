@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mdp_jax import runtime
-from mdp_jax.configs import typed
+from mdp_jax.configs import PretrainConfig, typed
 from mdp_jax.data import sources
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
@@ -52,12 +53,14 @@ def score(run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report
       UserError: bad data, or classes that are not those of the network.
     """
     config = typed(run.config)
-    if run.pretraining:
+    scorers: list[Any]
+    if isinstance(config, PretrainConfig):
         of_name = {source.name: source for source in config.sources}
         datasets = [of_name[name] for name, _ in run.label_space.datasets]
         scorers = [SourceSegmenter(config, run.label_space, d) for d in range(len(datasets))]
     else:
-        datasets, scorers = [config.dataset], [network.segmenter(config.model, len(run.classes))]
+        datasets = [config.dataset] if config.dataset else []
+        scorers = [network.segmenter(config.model, len(run.classes))]
     opened = [sources.open_source(d, config.data, config.data_dir, split, config.seed, scored=True) for d in datasets]
     for source, (_, classes) in zip(opened, run.label_space.datasets, strict=True):
         require_classes(source, classes, str(run.folder))

@@ -1,4 +1,4 @@
-"""A network on overlapping windows of a photo, as MMSegmentation's slide mode; pure jnp (METHOD.md section 6)."""
+"""A network on overlapping windows of a photo, like MMSegmentation's slide mode; pure jnp (METHOD.md section 6)."""
 
 import itertools
 from collections.abc import Callable
@@ -11,10 +11,17 @@ from mdp_jax.models.network import upsample
 
 
 def starts(length: int, crop: int, stride: int) -> np.ndarray:
-    """Where windows begin along one axis: int32 [n], ascending.
+    """Computes where windows begin along one axis.
 
-    A window every `stride` pixels (1 to `crop`), until one reaches the end; that one is shifted back inside. Only 0
-    where the photo is no longer than a window.
+    There is a window every `stride` pixels, until one reaches the end; that one is shifted back inside.
+
+    Args:
+      length: of the photo, in pixels.
+      crop: length of a window.
+      stride: pixels from one window to the next, 1 to `crop`.
+
+    Returns:
+      int32 [n], ascending; only 0 where the photo is not longer than a window.
     """
     last = max(length - crop, 0)
     return np.minimum(np.arange(-(-last // stride) + 1, dtype=np.int32) * stride, last)
@@ -23,21 +30,22 @@ def starts(length: int, crop: int, stride: int) -> np.ndarray:
 def slide(
     logits_of: Callable[[jax.Array], jax.Array], images: jax.Array, crop: tuple[int, int], stride: tuple[int, int]
 ) -> jax.Array:
-    """Logits of photos, averaged where windows overlap.
+    """Computes the logits of photos, averaged where windows overlap.
 
-    The logits of a window are brought to its size in pixels before they are averaged. Windows run one after another, so
-    that memory holds the logits of one of them beside those of the photos, and one copy of the network is compiled.
+    The logits of a window are resized to its size in pixels before they are averaged. Windows run one after another, so
+    that memory holds the logits of one window besides those of the photos, and one copy of the network is compiled.
 
     Args:
-        logits_of: [B,h,w,3] to [B,h',w',C], for any h and w; pure.
-        images: [B,H,W,3].
-        crop: height and width of a window in pixels; where a photo is smaller, its own side.
-        stride: pixels from one window to the next, 1 to those of `crop`.
+      logits_of: [B,h,w,3] to [B,h',w',C], for any h and w; pure.
+      images: [B,H,W,3].
+      crop: height and width of a window in pixels; where a photo is smaller, its own side.
+      stride: pixels from one window to the next, 1 to those of `crop`.
 
     Returns:
-        [B,H,W,C], float32 or wider; where one window is all of the photo, `logits_of(images)` as it is.
+      [B,H,W,C], float32 or wider; where one window is all of the photo, `logits_of(images)` as it is.
     """
-    size = images.shape[1:3]
+    _, height, width, _ = images.shape
+    size = (height, width)
     window = (min(crop[0], size[0]), min(crop[1], size[1]))
     if window == size:
         return logits_of(images)
@@ -54,15 +62,15 @@ def slide(
         there = jax.lax.dynamic_slice(total, corner, logits.shape)
         return jax.lax.dynamic_update_slice(total, there + logits, corner), None
 
-    corners = np.array(list(itertools.product(rows, columns)), np.int32)
+    corners = jnp.asarray(np.array(list(itertools.product(rows, columns)), np.int32))
     logits = jax.eval_shape(of_window, corners[0])
     total = jnp.zeros((len(images), *size, logits.shape[-1]), logits.dtype)
     total, _ = jax.lax.scan(add, total, corners)
-    return total / _windows_over(size, window, rows, columns).astype(logits.dtype)
+    return total / jnp.asarray(_windows_over(size, window, rows, columns), logits.dtype)
 
 
 def _windows_over(size: tuple[int, int], window: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """How many windows each pixel lies in, int [1,H,W,1]."""
+    """The number of windows that each pixel is in, int [1,H,W,1]."""
     along = []
     for axis, begin in enumerate((rows, columns)):
         pixels = np.arange(size[axis])

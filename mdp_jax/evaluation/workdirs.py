@@ -1,10 +1,12 @@
-"""The workdir of a run that is there: its config, its classes and its newest good weights."""
+"""Loads the workdir of a run: its config, its classes and its newest good weights."""
 
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax import checks, configs, runtime
@@ -12,10 +14,13 @@ from mdp_jax import config as config_files
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
+from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.paths import expanded
 
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
 _LOOPS = {True: ("pretraining", "mdp pretrain"), False: ("fine-tuning", "mdp finetune")}
+
+PALETTE = "palette.json"  # of a fine-tuning on a set that has colours of its own: [R, G, B] of each class
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -26,8 +31,8 @@ class Workdir(NamedTuple):
     Attributes:
       folder: the workdir.
       config: of the run, with the overrides.
-      label_space: of its datasets, those without labels left out.
-      step: steps taken by the checkpoint.
+      label_space: of its labelled datasets.
+      step: number of steps of the checkpoint.
       variables: {"params", "batch_stats"}, and "memory" of a pretraining, as nested dicts on the first device.
     """
 
@@ -47,22 +52,44 @@ class Workdir(NamedTuple):
         """The class names of a fine-tuning's dataset, by id."""
         return self.label_space.datasets[0][1]
 
+    def palette(self) -> np.ndarray | None:
+        """The colours of the classes of a fine-tuning's dataset, uint8 RGB [C, 3]; None where it has none of its own.
+
+        Raises:
+          UserError: the workdir's file of them holds something else.
+        """
+        file = self.folder / PALETTE
+        expected = f"{len(self.classes)} colours, each three whole numbers from 0 to 255"
+        if not file.exists():
+            return None
+        rows = read_json(file, expected, [[int]])
+        if len(rows) != len(self.classes) or any(len(row) != 3 or not 0 <= min(row) <= max(row) < 256 for row in rows):
+            raise UserError(f"{file}: expected {expected}")
+        return np.array(rows, np.uint8).reshape(-1, 3)
+
 
 def is_pretraining(workdir: str | os.PathLike) -> bool:
-    """Whether a workdir is of `mdp pretrain`; UserError where there is no config.json in it."""
+    """Whether a workdir is of `mdp pretrain`.
+
+    Args:
+      workdir: of either loop.
+
+    Raises:
+      UserError: its config.json cannot be read.
+    """
     return "sources" in config_files.load_json(expanded(workdir) / "config.json")
 
 
 def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: bool | None = None) -> Workdir:
-    """Config, label space and newest good weights of a workdir.
+    """Loads config, label space and newest good weights of a workdir.
 
     Args:
       workdir: of either loop.
-      overrides: of its config, as (dotted key, text); those of reading photos alone.
-      pretraining: which of the loops it has to be of; None = either.
+      overrides: pairs of a dotted key and a text; only keys that say how photos are read.
+      pretraining: whether it must be a workdir of pretraining, or must not; None = either.
 
     Raises:
-      UserError: not such a workdir, no checkpoint, classes that disagree, or an override that cannot be.
+      UserError: it is not such a workdir, has no checkpoint, its classes disagree, or an override is impossible.
     """
     runtime.start_devices()
     folder = expanded(workdir)
@@ -78,8 +105,13 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     config = config_files.apply_overrides(config, list(overrides))
     checks.reading(config)
     label_space = LabelSpace.load(folder / "label_space.json")
-    runtime.set_precision(config.model)  # float64 weights would be read as float32, and fail their checksums
+    # Otherwise float64 weights would be read as float32, and fail their checksums.
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     saved = checkpoints.load(folder)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
-    variables = {name: saved.state[name] for name in ("params", "batch_stats", "memory") if name in saved.state}
+    variables = {
+        name: jax.device_put(saved.state[name], jax.local_devices()[0])
+        for name in ("params", "batch_stats", "memory")
+        if name in saved.state
+    }
     return Workdir(folder, config, label_space, int(saved.state["step"]), {"batch_stats": {}, **variables})

@@ -38,7 +38,7 @@ def multi_head_cross_entropy(
       dataset_of: int [C], the dataset index of each global class, non-decreasing.
 
     Returns:
-      loss, a scalar, 0 with no valid pixel, and HeadLosses of [B, N] without gradient.
+      The loss, a scalar, 0 with no valid pixel; and HeadLosses of [B, N] without gradient.
     """
     datasets = int(dataset_of.max()) + 1
     borders = np.searchsorted(dataset_of, np.arange(datasets + 1))

@@ -54,12 +54,23 @@ class PixelLosses:
 
 
 def label_weights(labels: jax.Array, weights: jax.Array, seen: jax.Array) -> jax.Array:
-    """weights [..., M] of labels int [..., M], 0 where a label is ignored (-1) or its class unseen (bool [C])."""
+    """Sets the weights of labels that do not count to 0.
+
+    Args:
+      labels: int [..., M] global class ids, -1 = ignore.
+      weights: float [..., M].
+      seen: bool [C], classes that have a prototype.
+
+    Returns:
+      float [..., M]: 0 where a label is ignored or its class unseen.
+    """
     valid = (labels >= 0) & seen[jnp.maximum(labels, 0)]
     return jnp.where(valid, weights, 0.0)
 
 
-def _chunk_terms(v, labels, weights, bank, options):
+def _chunk_terms(
+    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions
+) -> tuple[PixelLosses, jax.Array]:
     """Value and gradient for one chunk: v [B, n, D], labels int and weights [B, n, 2], both already masked.
 
     Returns PixelLosses of [B, n] and the gradient of the chunk's sum with respect to v, [B, n, D].
@@ -97,21 +108,40 @@ def _chunk_terms(v, labels, weights, bank, options):
 
 
 def to_chunks(x: jax.Array, chunk: int) -> jax.Array:
-    """[B, N, ...] to [chunks, B, chunk, ...], padded with zeros: padding has weight 0."""
+    """Cuts pixels into chunks.
+
+    Args:
+      x: [B, N, ...].
+      chunk: pixels of a chunk, at least 1.
+
+    Returns:
+      [chunks, B, chunk, ...], padded with zeros, so that padding has weight 0.
+    """
     batch, pixels = x.shape[:2]
     x = jnp.pad(x, [(0, 0), (0, -pixels % chunk)] + [(0, 0)] * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(batch, -1, chunk, *x.shape[2:]), 1, 0)
 
 
 def from_chunks(x: jax.Array, pixels: int) -> jax.Array:
-    """The inverse of `to_chunks`: [chunks, B, chunk, ...] to [B, N, ...] with N = `pixels`."""
+    """The inverse of `to_chunks`.
+
+    Args:
+      x: [chunks, B, chunk, ...].
+      pixels: N.
+
+    Returns:
+      [B, N, ...], without the padding.
+    """
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :pixels]
 
 
-def _value_and_gradient(v, labels, weights, bank, options, chunk):
-    def body(_, inputs):
-        return None, _chunk_terms(*inputs, bank, options)
+def _value_and_gradient(
+    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions, chunk: int
+) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
+    def body(_: None, inputs: tuple[jax.Array, ...]) -> tuple[None, tuple[PixelLosses, jax.Array]]:
+        v, labels, weights = inputs
+        return None, _chunk_terms(v, labels, weights, bank, options)
 
     inputs = tuple(to_chunks(x, chunk) for x in (v, labels, weights))
     _, (losses, gradient) = jax.lax.scan(body, None, inputs)
@@ -124,15 +154,21 @@ def _value_and_gradient(v, labels, weights, bank, options, chunk):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _summed_loss(v, labels, weights, bank, options, chunk):
+def _summed_loss(
+    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions, chunk: int
+) -> tuple[jax.Array, PixelLosses]:
     return _value_and_gradient(v, labels, weights, bank, options, chunk)[0]
 
 
-def _summed_loss_forward(v, labels, weights, bank, options, chunk):
+def _summed_loss_forward(
+    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions, chunk: int
+) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
     return _value_and_gradient(v, labels, weights, bank, options, chunk)
 
 
-def _summed_loss_backward(options, chunk, gradient, cotangent):
+def _summed_loss_backward(
+    options: LossOptions, chunk: int, gradient: jax.Array, cotangent: tuple[jax.Array, PixelLosses]
+) -> tuple[jax.Array, None, None, None]:
     return (gradient * cotangent[0]).astype(gradient.dtype), None, None, None
 
 
@@ -157,11 +193,11 @@ def prototype_loss(
       labels: int [B, N, 2] global class ids, -1 = ignore or no second label.
       weights: float, broadcastable to [B, N, 2].
       bank: C classes, as it was before this step.
-      options: see LossOptions.
+      options: the static values of the loss.
       chunk: pixels of each image whose logits [B, chunk, C] exist at one time.
 
     Returns:
-      loss, a scalar, and PixelLosses of [B, N].
+      The loss, a scalar, and PixelLosses of [B, N].
     """
     dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
     weights = jnp.broadcast_to(weights, labels.shape).astype(dtype)

@@ -21,31 +21,40 @@ class ContrastLosses:
 
 
 def sample_pixels(key: jax.Array, labels: jax.Array, budget: int) -> tuple[jax.Array, jax.Array]:
-    """Labelled pixels of each image, drawn at random without replacement.
+    """Draws labelled pixels of each image at random, without replacement.
 
     Args:
-      key: of the draw.
+      key: random key of the draw.
       labels: int [B, N], -1 = ignore.
       budget: pixels of an image, at most.
 
     Returns:
-      places, int32 [B, M] with M = min(budget, N), labelled pixels first: where an image has fewer than M, the rest are
-      ignored ones. And a scalar, the share of the labelled pixels that were dropped; 0 where none is labelled.
+      Indices of pixels, int32 [B, M] with M = min(budget, N), labelled pixels first; where an image has fewer than M of
+      them, the rest are ignored pixels. And a scalar in [0, 1], the share of the labelled pixels that were dropped; 0
+      where none is labelled.
     """
     pixels = labels.shape[1]
     budget = min(budget, pixels)
     labelled = labels >= 0
     order = jnp.where(labelled, jax.random.uniform(key, labels.shape), 2.0)
     # A sort and not `lax.top_k`, which gathers a batch-sharded operand onto every device.
-    places = jnp.argsort(order, axis=1)[:, :budget].astype(jnp.int32)
+    indices = jnp.argsort(order, axis=1)[:, :budget].astype(jnp.int32)
     counts = jnp.sum(labelled, axis=1)
     dropped = jnp.sum(jnp.maximum(counts - budget, 0))
-    return places, dropped / jnp.maximum(jnp.sum(counts), 1)
+    return indices, dropped / jnp.maximum(jnp.sum(counts), 1)
 
 
-def take_pixels(x: jax.Array, places: jax.Array) -> jax.Array:
-    """[B, N, ...] at `places`, int [B, M]: [B, M, ...]."""
-    return jnp.take_along_axis(x, places.reshape(*places.shape, *(1,) * (x.ndim - 2)), axis=1)
+def take_pixels(x: jax.Array, indices: jax.Array) -> jax.Array:
+    """Takes pixels of each image by their indices.
+
+    Args:
+      x: [B, N, ...].
+      indices: int [B, M].
+
+    Returns:
+      [B, M, ...].
+    """
+    return jnp.take_along_axis(x, indices.reshape(*indices.shape, *(1,) * (x.ndim - 2)), axis=1)
 
 
 def pixel_contrast(
@@ -66,7 +75,7 @@ def pixel_contrast(
       temperature: tau > 0.
 
     Returns:
-      loss, a scalar, and ContrastLosses of [B, M] without gradient.
+      The loss, a scalar, and ContrastLosses of [B, M] without gradient.
     """
     dtype = jnp.promote_types(queries.dtype, jnp.float32)
     queries, keys = queries.astype(dtype), jax.lax.stop_gradient(keys.astype(dtype))

@@ -3,6 +3,7 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 @flax.struct.dataclass
@@ -23,21 +24,38 @@ class Bank:
         return self.images_seen > 0
 
 
-def empty_bank(num_classes: int, dim: int, dtype=jnp.float32) -> Bank:
-    """A bank in which no class was seen yet: vectors [num_classes, dim] of `dtype`."""
+def empty_bank(num_classes: int, dim: int, dtype: DTypeLike = jnp.float32) -> Bank:
+    """Makes a bank in which no class was seen yet.
+
+    Args:
+      num_classes: C.
+      dim: D.
+      dtype: of the vectors.
+    """
     return Bank(jnp.zeros((num_classes, dim), dtype), jnp.zeros((num_classes,), jnp.int32))
 
 
 def normalise(x: jax.Array, eps: float = 1e-12) -> jax.Array:
-    """x / max(|x|, eps) over the last axis, any shape and float dtype; the gradient is finite at x = 0."""
+    """Computes x / max(|x|, eps) over the last axis; the gradient is finite at x = 0.
+
+    Args:
+      x: any shape and float dtype.
+      eps: smallest norm.
+    """
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x / jnp.sqrt(jnp.maximum(square, eps * eps))
 
 
 def mean_cosine(bank: Bank) -> jax.Array:
-    """The mean cosine between the prototypes of different seen classes, a scalar in [-1, 1]; 0 with fewer than two.
+    """Computes the mean cosine between the prototypes of different seen classes.
 
-    1 is a collapsed bank: all classes in one direction. By the norm of the sum, so that no [C, C] matrix is made.
+    It uses the norm of the sum, so that no [C, C] matrix is made.
+
+    Args:
+      bank: C classes.
+
+    Returns:
+      A scalar in [-1, 1]; 0 with fewer than two seen classes. 1 is a collapsed bank: all classes in one direction.
     """
     seen = jnp.sum(bank.seen).astype(bank.vectors.dtype)
     total = jnp.sum(jnp.where(bank.seen[:, None], bank.vectors, 0.0), axis=0)
@@ -46,7 +64,7 @@ def mean_cosine(bank: Bank) -> jax.Array:
 
 
 def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
-    """Step 1 of the two-step average: the normalised mean embedding of each class in each image.
+    """Step 1 of the two-step average: the normalised mean embedding of each class in each image (METHOD.md section 3).
 
     Args:
       embeddings: [B, N, D] unit pixel embeddings.
@@ -54,12 +72,12 @@ def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> t
       num_classes: C.
 
     Returns:
-      means [B, C, D], zero where the class is not in the image, and present, bool [B, C].
+      The means [B, C, D], zero where the class is not in the image; and which classes are present, bool [B, C].
     """
     # Normalising makes the division by the pixel count unnecessary: the sum points the same way as the mean.
     ids = jnp.where(labels < 0, num_classes, labels)
 
-    def sums_of_image(vectors, ids):
+    def sums_of_image(vectors: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
         ones = jnp.ones(ids.shape, jnp.int32)
         sums = jax.ops.segment_sum(vectors, ids, num_classes + 1)[:num_classes]
         return sums, jax.ops.segment_sum(ones, ids, num_classes + 1)[:num_classes]
@@ -78,6 +96,9 @@ def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: 
       embeddings: [B, N, D] unit pixel embeddings of the momentum encoder.
       labels: int [B, N] global class ids, -1 = ignore.
       momentum: m_proto, the weight of the old prototype, in [0, 1].
+
+    Returns:
+      The new bank.
     """
     num_classes = bank.vectors.shape[0]
     means, present = image_means(embeddings.astype(bank.vectors.dtype), labels, num_classes)

@@ -8,9 +8,9 @@ from mdp_jax.method.prototypes import Bank
 
 
 def pseudo_labels(embeddings: jax.Array, bank: Bank, temperature: float, threshold: float, chunk: int) -> jax.Array:
-    """The class of the prototype nearest to each embedding, where its softmax over the seen prototypes is large enough.
+    """Labels each embedding by its nearest prototype, where the softmax over the seen prototypes is large enough.
 
-    No gradient passes. The logits exist for one chunk of pixels at a time, as those of the loss.
+    No gradient passes. The logits exist for one chunk of pixels at a time, like those of the loss.
 
     Args:
       embeddings: float [B, N, D], unit vectors of the momentum encoder.
@@ -23,7 +23,7 @@ def pseudo_labels(embeddings: jax.Array, bank: Bank, temperature: float, thresho
       int32 [B, N], global class ids; -1 below the threshold, and everywhere while no class was seen.
     """
 
-    def of_chunk(vectors):
+    def of_chunk(vectors: jax.Array) -> jax.Array:
         similarity = jnp.einsum("bnd,cd->bnc", vectors, bank.vectors, precision=jax.lax.Precision.HIGHEST)
         logits = jnp.where(bank.seen[None, None, :], similarity / temperature, jnp.finfo(similarity.dtype).min)
         share = jnp.exp(jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1))
@@ -36,5 +36,13 @@ def pseudo_labels(embeddings: jax.Array, bank: Bank, temperature: float, thresho
 
 
 def spread(labels: jax.Array, stride: int) -> jax.Array:
-    """Labels of features, int [B, h, w], as those of pixels, [B, h stride, w stride]: each one for stride x stride."""
+    """Gives each pixel the label of its feature.
+
+    Args:
+      labels: int [B, h, w], labels of features.
+      stride: pixels from one feature to the next.
+
+    Returns:
+      int [B, h stride, w stride].
+    """
     return jnp.repeat(jnp.repeat(labels, stride, axis=1), stride, axis=2)

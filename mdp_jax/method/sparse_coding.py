@@ -5,9 +5,9 @@ import jax.numpy as jnp
 
 
 def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Array:
-    """The k allowed classes of largest similarity.
+    """Marks the k allowed classes of largest similarity.
 
-    Rounds of argmax and mask instead of `lax.top_k`, which gathers a batch-sharded operand onto every device.
+    It repeats argmax and mask instead of `lax.top_k`, which gathers a batch-sharded operand onto every device.
 
     Args:
       similarity: float [..., C].
@@ -29,12 +29,15 @@ def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Ar
 
 
 def code_weights(similarity: jax.Array, chosen: jax.Array, temperature: float) -> jax.Array:
-    """w_k: the softmax of similarity / temperature over the chosen classes; all 0 where none is chosen.
+    """Computes w_k, the softmax of similarity / temperature over the chosen classes.
 
     Args:
       similarity: float [..., C], cosines of pixel and prototypes.
       chosen: bool [..., C].
       temperature: tau_s > 0.
+
+    Returns:
+      float [..., C], 0 for classes that are not chosen.
     """
     lowest = jnp.finfo(similarity.dtype).min
     scaled = jnp.where(chosen, similarity / temperature, lowest)

@@ -1,6 +1,6 @@
 """A network applied to images, in training and in evaluation; with batch normalisation or without."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -9,11 +9,11 @@ Network = nn.Module  # what others call it, since Linen is imported in models al
 
 
 class Outputs(NamedTuple):
-    """Of a network in training.
+    """What a network gives in training.
 
     Attributes:
       values: float [B, h, w, ...].
-      batch_stats: the running statistics after it; {} for a network without batch normalisation.
+      batch_stats: the new running statistics; {} for a network without batch normalisation.
     """
 
     values: jax.Array
@@ -23,14 +23,17 @@ class Outputs(NamedTuple):
 def apply_training(
     model: Network, params: dict, batch_stats: dict, images: jax.Array, rngs: dict[str, jax.Array] | None = None
 ) -> Outputs:
-    """Applies a network with the statistics of the batch, which move the running ones.
+    """Applies a network with the statistics of the batch, which move the running statistics.
 
     Args:
-      model: of models/network.py.
+      model: a network of models/network.py.
       params: its parameters.
       batch_stats: its running statistics.
       images: float [B, H, W, 3], normalised.
-      rngs: streams of random numbers, "dropout" where a rate is positive.
+      rngs: streams of random numbers; "dropout" where a rate is positive.
+
+    Returns:
+      The outputs and the new running statistics.
     """
     variables = {"params": params, "batch_stats": batch_stats}
     values, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
@@ -41,15 +44,15 @@ def apply_evaluation(model: Network, variables: dict, images: jax.Array) -> jax.
     """Applies a network with its running statistics.
 
     Args:
-      model: of models/network.py.
-      variables: with "params" and "batch_stats"; what else is in it is not looked at.
+      model: a network of models/network.py.
+      variables: a dict with "params" and "batch_stats"; other keys are ignored.
       images: float [B, H, W, 3], normalised.
 
     Returns:
       float [B, h, w, ...].
     """
     weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-    return model.apply(weights, images, train=False)
+    return cast(jax.Array, model.apply(weights, images, train=False))
 
 
 def apply_layer(model: Network, variables: dict, images: jax.Array, layer: str) -> jax.Array:
@@ -73,4 +76,4 @@ def apply_layer(model: Network, variables: dict, images: jax.Array, layer: str) 
         return found if layer == "decoder" else getattr(module, layer)(found, False)
 
     weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-    return model.apply(weights, images, method=features)
+    return cast(jax.Array, model.apply(weights, images, method=features))

@@ -10,7 +10,8 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.models.layers import Dtypes
 
-# (regex over the whole path of a parameter, such as "conv1/kernel", where it lies): each parameter matches exactly one.
+# Pairs of a regex over the whole path of a parameter, such as "conv1/kernel", and its sharding. Each parameter matches
+# exactly one.
 Rules = tuple[tuple[str, PartitionSpec], ...]
 Normalisation = Literal["batch", "none"]  # "batch": there are running statistics, collection "batch_stats"
 
@@ -30,11 +31,10 @@ class Backbone:
         {stride: features [B,ceil(H/stride),ceil(W/stride),channels]}; feature i is centred on pixel stride * i.
       channels: (width, output stride) -> {stride: channels} of these features; 4 and the output stride are among the
         strides.
-      output_strides: that are on offer.
+      output_strides: the output strides that it supports.
       normalisation: of the module.
       sharding: over the axis "fsdp".
-      weight_names: the module that has the names of its published weights (see weights/names.py); empty: there are
-        none.
+      weight_names: the module with the names of its published weights (see weights/names); empty where there are none.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]
@@ -67,12 +67,12 @@ class Decoder:
     Attributes:
       make: (config's `model`, dtypes) -> a module that is called with ({stride: features}, train) and gives features
         [B,h,w,decoder.channels]. Its `classifier_dropout` is the part of the dropout that belongs to the classifier.
-      reads: output stride -> strides of the features that it takes.
-      writes: output stride -> stride of the features that it gives.
+      reads: output stride -> strides of the features that it reads.
+      writes: output stride -> stride of the features that it writes.
       normalisation: of the module.
       sharding: over the axis "fsdp".
-      layouts: by name of a file format (weights/layouts.py), the values of `decoder.layout`; empty: there are none, and
-        `decoder.layout` means nothing.
+      layouts: name of a file format (weights/layouts.py) -> names; the keys are the values of `decoder.layout`. Empty
+        where there are no published weights; then `decoder.layout` is not read.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]

@@ -9,7 +9,7 @@ from mdp_jax.models.layers import BatchNorm, Conv, Dtypes, normal
 
 
 class Projection(nn.Module):
-    """1x1 convolution - BN - ReLU - 1x1 convolution: features [B,h,w,in] to [B,h,w,dim] in `dtypes.wide`.
+    """Maps features [B,h,w,in] to [B,h,w,dim] in `dtypes.wide`: 1x1 convolution - BN - ReLU - 1x1 convolution.
 
     The first convolution has no bias, since batch normalisation would undo it; the second has one. The second computes
     in `dtypes.wide`, so that the unit vectors made of its outputs are not rounded to bfloat16.
@@ -30,7 +30,7 @@ class Projection(nn.Module):
 class Classifier(nn.Module):
     """Dropout of whole channels, then a 1x1 convolution ("conv") to logits [B,h,w,classes] in `dtypes.wide`.
 
-    Initial weights as MMSegmentation's: normal with standard deviation 0.01, bias 0. With `train` and a positive rate
+    Initial weights are MMSegmentation's: normal with standard deviation 0.01, bias 0. With `train` and a positive rate
     it needs the "dropout" stream of random numbers.
     """
 

@@ -22,7 +22,7 @@ PARAM_DTYPES = {"float32": jnp.float32, "float64": jnp.float64}
 
 
 class PixelEncoder(nn.Module):
-    """Images [B,H,W,3], normalised, to a unit vector for each feature pixel, [B,h,w,D], float32 or wider.
+    """Maps normalised images [B,H,W,3] to a unit vector for each feature, [B,h,w,D], float32 or wider.
 
     h = ceil(H/s), w = ceil(W/s), s = `feature_stride`. Parameters {"backbone", "decoder", "projection"}. With `train`,
     "batch_stats" must be mutable; the collection has the parts that have batch normalisation.
@@ -38,7 +38,7 @@ class PixelEncoder(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Images [B,H,W,3], normalised, to logits at feature resolution, [B,h,w,C], float32 or wider.
+    """Maps normalised images [B,H,W,3] to logits at feature resolution, [B,h,w,C], float32 or wider.
 
     h = ceil(H/s), w = ceil(W/s), s = `feature_stride`. Parameters {"backbone", "decoder", "classifier"}. With `train`,
     "batch_stats" must be mutable (a network without batch normalisation has no such collection), and the stream
@@ -60,13 +60,13 @@ class Segmenter(nn.Module):
 
 
 def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:
-    """The query or momentum encoder of pretraining.
+    """Makes the query or momentum encoder of pretraining.
 
     Args:
-      model: of a pretraining config.
+      model: the config's `model`.
 
     Raises:
-      UserError: a value that is not on offer, or dropout, which pretraining does without (METHOD.md section 2).
+      UserError: a value is not supported, or there is dropout, which pretraining does not use (METHOD.md section 2).
     """
     if model.decoder.dropout != 0:
         raise UserError(f"config.model.decoder.dropout={model.decoder.dropout}: pretraining expects 0.0")
@@ -76,15 +76,15 @@ def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:
 
 
 def segmenter(model: ModelConfig, num_classes: int, frozen_body: bool = False) -> Segmenter:
-    """The network of fine-tuning.
+    """Makes the network of fine-tuning.
 
     Args:
       model: the network under the classifier.
       num_classes: C of the logits.
-      frozen_body: whether the classifier alone is trained.
+      frozen_body: whether only the classifier is trained.
 
     Raises:
-      UserError: a value that is not on offer.
+      UserError: a value is not supported.
     """
     dtypes = _dtypes(model)
     backbone, decoder = _body(model, dtypes)
@@ -92,28 +92,31 @@ def segmenter(model: ModelConfig, num_classes: int, frozen_body: bool = False) -
 
 
 def feature_stride(model: ModelConfig) -> int:
-    """Pixels of the image from one feature under the head to the next, in each direction.
+    """The stride of the features under the head: pixels from one to the next, in each direction.
+
+    Args:
+      model: the network under the head.
 
     Raises:
-      UserError: a decoder that is not on offer.
+      UserError: there is no such decoder.
     """
     decoder = _choice("decoder.name", model.decoder.name, DECODERS)
     return decoder.writes(model.output_stride)
 
 
 def sharding_rules(model: ModelConfig, head: Literal["projection", "classifier"]) -> Rules:
-    """How the parameters of a network lie on the mesh.
+    """Gives the shardings of a network's parameters.
 
     Args:
       model: the network under the head.
-      head: what stands on it: of `pixel_encoder` the projection, of `segmenter` the classifier.
+      head: the projection of `pixel_encoder` or the classifier of `segmenter`.
 
     Returns:
-      (regex over whole paths such as "backbone/conv1/kernel", PartitionSpec over the axis "fsdp"): each parameter
-      matches exactly one.
+      Pairs of a regex over whole paths such as "backbone/conv1/kernel", and a PartitionSpec over the axis "fsdp". Each
+      parameter matches exactly one.
 
     Raises:
-      UserError: a backbone or decoder that is not on offer.
+      UserError: there is no such backbone or decoder.
     """
     parts = {
         "backbone": _choice("backbone", model.backbone, BACKBONES).sharding,
@@ -126,7 +129,9 @@ def sharding_rules(model: ModelConfig, head: Literal["projection", "classifier"]
 def _dtypes(model: ModelConfig) -> Dtypes:
     compute = _choice("compute_dtype", model.compute_dtype, COMPUTE_DTYPES)
     param = _choice("param_dtype", model.param_dtype, PARAM_DTYPES)
-    if jnp.float64 in (compute, param) and not jax.config.jax_enable_x64:
+    # JAX makes the attributes of its config when it is imported.
+    x64 = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    if jnp.float64 in (compute, param) and not x64:
         raise UserError("config.model: float64 expects the environment variable JAX_ENABLE_X64=1")
     return Dtypes(jnp.dtype(compute), jnp.dtype(param))
 

@@ -1,4 +1,4 @@
-"""From the pipeline's uint8 photos to what the networks take."""
+"""Normalises the pipeline's uint8 photos for the networks."""
 
 import dataclasses
 
@@ -25,11 +25,16 @@ class Normalise:
 
     @classmethod
     def of(cls, data: DataConfig, dtype: str) -> "Normalise":
-        """That of a config's `data`."""
-        return cls(tuple(data.mean), tuple(data.std), dtype)
+        """Makes the normalisation of a config.
+
+        Args:
+          data: the config's `data`.
+          dtype: of the network's computation.
+        """
+        return cls(data.mean, data.std, dtype)
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """uint8 or float [B, H, W, 3], to float [B, H, W, 3]."""
+        """Normalises uint8 or float [B, H, W, 3] to float [B, H, W, 3]."""
         dtype = jnp.promote_types(self.dtype, jnp.float32)
         mean, std = (np.asarray(x, np.float64).reshape(1, 1, 1, 3) for x in (self.mean, self.std))
         return (image.astype(dtype) - mean.astype(dtype)) / std.astype(dtype)

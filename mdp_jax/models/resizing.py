@@ -1,4 +1,4 @@
-"""Bilinear interpolation as PyTorch's, and the class of each pixel (METHOD.md section 6)."""
+"""Bilinear interpolation like PyTorch's, and the class of each pixel (METHOD.md section 6)."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in 
 
 
 def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Bilinear interpolation, as PyTorch's `F.interpolate(mode="bilinear", align_corners=False)`.
+    """Interpolates bilinearly, like PyTorch's `F.interpolate(mode="bilinear", align_corners=False)`.
 
-    There is no antialiasing, also when shrinking.
+    There is no antialiasing, not even where the size becomes smaller.
 
     Args:
       logits: [B,h,w,C].
@@ -24,9 +24,9 @@ def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The class of the greatest logit at each pixel of the logits brought to a size.
+    """Finds the class of the greatest logit at each pixel, after `upsample`.
 
-    In bands of rows, one after another, where the logits of all pixels would be more than MOST_LOGITS numbers.
+    It works on bands of rows, one after another, where the logits of all pixels would be more than MOST_LOGITS numbers.
 
     Args:
       logits: [B,h,w,C].
@@ -40,13 +40,13 @@ def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     if bands <= 1:
         return jnp.argmax(upsample(logits, size), axis=-1).astype(jnp.int32)
     rows, columns = (_interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
-    # The last band is filled up with the last row.
-    places = np.minimum(np.arange(bands * -(-height // bands)), height - 1).reshape(bands, -1)
+    # The last row fills the last band up.
+    bands_of_rows = np.minimum(np.arange(bands * -(-height // bands)), height - 1).reshape(bands, -1)
 
     def of_band(rows: jax.Array) -> jax.Array:
         return jnp.argmax(_interpolated(logits, rows, columns), axis=-1).astype(jnp.int32)
 
-    labels = jax.lax.map(of_band, jnp.asarray(rows[places]))  # [bands, B, rows of a band, W]
+    labels = jax.lax.map(of_band, jnp.asarray(rows[bands_of_rows]))  # [bands, B, rows of a band, W]
     return jnp.moveaxis(labels, 0, 1).reshape(len(logits), -1, width)[:, :height]
 
 

@@ -1,0 +1,1 @@
+"""The objectives of pretraining: a file for each."""

@@ -8,11 +8,22 @@ from mdp_jax.configs import MethodConfig, ModelConfig
 from mdp_jax.method import baselines
 from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
-from mdp_jax.objectives.objective import Functions, Logits, Objective, Setting, flat, pixel_metrics, prepare_nothing
+from mdp_jax.objectives.objective import (
+    Functions,
+    Logits,
+    Objective,
+    Query,
+    Setting,
+    State,
+    flat,
+    pixel_metrics,
+    prepare_nothing,
+)
+from mdp_jax.objectives.parts import Aux
 
 
 def with_heads(setting: Setting, head_of: np.ndarray) -> Functions:
-    """Cross entropy with one softmax for each head.
+    """Makes a cross entropy with one softmax for each head.
 
     Args:
       setting: of the objective.
@@ -21,20 +32,21 @@ def with_heads(setting: Setting, head_of: np.ndarray) -> Functions:
     label_space = setting.label_space
     model = network.segmenter(setting.model, label_space.num_classes)
 
-    def init(params, batch_stats):
+    def init(params: dict, batch_stats: dict) -> dict:
         del params, batch_stats
         return {}
 
-    def loss(params, batch_stats, state, query):
+    def loss(params: dict, batch_stats: dict, state: State, query: Query) -> tuple[jax.Array, Aux]:
         del state
         outputs = apply_training(model, params, batch_stats, query.image)
-        logits = network.upsample(outputs.values, query.labels.shape[1:3])
+        _, height, width, _ = query.labels.shape
+        logits = network.upsample(outputs.values, (height, width))
         labels = flat(query.labels)
         loss, pixels = baselines.multi_head_cross_entropy(flat(logits), labels, query.weights[:, :, 0], head_of)
         metrics = pixel_metrics(pixels.loss, pixels.hit, pixels.weight, labels, label_space)
-        return loss, (jnp.sum(pixels.weight), outputs.batch_stats, metrics)
+        return loss, Aux(jnp.sum(pixels.weight), outputs.batch_stats, metrics)
 
-    def update(state, params, batch, carry):
+    def update(state: State, params: dict, batch: dict, carry: dict) -> tuple[dict, dict]:
         del params, batch, carry
         return state.memory, {}
 
@@ -42,12 +54,23 @@ def with_heads(setting: Setting, head_of: np.ndarray) -> Functions:
 
 
 def functions(setting: Setting) -> Functions:
-    """One softmax over all classes."""
+    """Makes a cross entropy with one softmax over all classes.
+
+    Args:
+      setting: of the objective.
+    """
     return with_heads(setting, np.zeros(setting.label_space.num_classes, np.int32))
 
 
 def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.ndarray) -> Logits:
-    """The classifier's logits of the classes `ids` (arguments as objective.Objective has them)."""
+    """Makes the function of the classifier's logits of one dataset's classes.
+
+    Args:
+      model: the network under the classifier.
+      method: not used.
+      num_classes: C.
+      ids: int [C_d], global ids of the dataset's classes.
+    """
     del method
     segmenter = network.segmenter(model, num_classes)
 

@@ -1,13 +1,11 @@
 """Pixels against prototypes: the method itself (METHOD.md sections 3 and 4), with unlabelled datasets (section 7)."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from mdp_jax.configs import MethodConfig, ModelConfig
+from mdp_jax.configs import MethodConfig, PretrainModelConfig
 from mdp_jax.method import losses, mixing, prototypes
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.method.pseudo_labels import pseudo_labels, spread
@@ -18,20 +16,25 @@ from mdp_jax.objectives.objective import (
     Functions,
     Logits,
     Objective,
+    Prepare,
     Prepared,
+    Query,
     Setting,
+    State,
     labels_of_features,
     pixel_metrics,
     pixels_of_loss,
     prepare_nothing,
 )
-from mdp_jax.objectives.parts import Mean
-
-MOMENTUM_VIEWS = ("clean", "mixed")
+from mdp_jax.objectives.parts import Aux, Mean
 
 
 def loss_options(method: MethodConfig) -> losses.LossOptions:
-    """The static values of the prototype loss from a config's `method`."""
+    """The static values of the prototype loss.
+
+    Args:
+      method: the config's `method`.
+    """
     return losses.LossOptions(
         method.temperature,
         method.sparse_coding,
@@ -42,7 +45,11 @@ def loss_options(method: MethodConfig) -> losses.LossOptions:
 
 
 def functions(setting: Setting) -> Functions:
-    """Multi-Dataset Pretraining: prototypes, momentum encoder, and sparse coding as the method's values have it."""
+    """Makes Multi-Dataset Pretraining: prototypes, momentum encoder, and sparse coding by the method's values.
+
+    Args:
+      setting: of the objective.
+    """
     method, label_space, stride = setting.method, setting.label_space, setting.stride
     options = loss_options(method)
     encoder = MomentumEncoder(setting)
@@ -50,11 +57,11 @@ def functions(setting: Setting) -> Functions:
     bank_dtype = jnp.promote_types(setting.model.param_dtype, jnp.float32)
     mixed = method.momentum_view == "mixed"
 
-    def init(params, batch_stats):
+    def init(params: dict, batch_stats: dict) -> dict:
         bank = prototypes.empty_bank(label_space.num_classes, setting.model.projection.dim, bank_dtype)
         return encoder.init(params, batch_stats) | {"bank": bank}
 
-    def loss(params, batch_stats, state, query):
+    def loss(params: dict, batch_stats: dict, state: State, query: Query) -> tuple[jax.Array, Aux]:
         outputs = apply_training(encoder.network, params, batch_stats, query.image)
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
@@ -63,11 +70,11 @@ def functions(setting: Setting) -> Functions:
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
         metrics |= pixel_metrics(pixels.prototype, pixels.hit, pixels.weight, labels, label_space)
-        return loss, (weight, outputs.batch_stats, metrics)
+        return loss, Aux(weight, outputs.batch_stats, metrics)
 
-    def update(state, params, batch, carry):
+    def update(state: State, params: dict, batch: dict, carry: dict) -> tuple[dict, dict]:
         images, labels = _mixed_keys(batch, setting.model.compute_dtype) if mixed else _clean_keys(batch)
-        # With unlabelled datasets the embeddings were needed before the loss.
+        # With unlabelled datasets the embeddings were computed before the loss.
         embedded = carry["embedded"] if carry else encoder.embed(state.memory, images)
         labels = labels_of_features(labels, stride, method.label_stride).astype(jnp.int32)
         bank = prototypes.update_bank(state.memory["bank"], embedded.vectors, labels, method.prototype_momentum)
@@ -85,19 +92,19 @@ def _clean_keys(batch: dict) -> tuple[jax.Array, jax.Array]:
 
 
 def _mixed_keys(batch: dict, dtype: str) -> tuple[jax.Array, jax.Array]:
-    """The second view mixed as the first is. Blended photos have no label here: they are of no single class."""
+    """The second view, mixed like the first. Blended photos have no label here: they have no single class."""
     image, label = batch["key_image"].astype(jnp.promote_types(dtype, jnp.float32)), batch["key_label"]
-    image, labels, _ = mixing.mix_pairs(image, label.astype(jnp.int32), batch["mix_kind"], batch["lam"], batch["box"])
+    mixed = mixing.mix_pairs(image, label.astype(jnp.int32), batch["mix_kind"], batch["lam"], batch["box"])
     blended = jnp.repeat(batch["mix_kind"] == mixing.PIXEL, 2)
-    return image, jnp.where(blended[:, None, None], -1, labels[..., 0])
+    return mixed.images, jnp.where(blended[:, None, None], -1, mixed.labels[..., 0])
 
 
-def _labelling(setting: Setting, encoder: MomentumEncoder, unlabelled: np.ndarray) -> Callable:
-    """`prepare` that labels the photos of unlabelled datasets by the momentum encoder's view of the same crop."""
+def _labelling(setting: Setting, encoder: MomentumEncoder, unlabelled: np.ndarray) -> Prepare:
+    """A `prepare` that labels the photos of unlabelled datasets by the momentum encoder's view of the same crop."""
     stride, method = setting.stride, setting.method
     chunk = max(1, method.loss_chunk * setting.devices // setting.batch)
 
-    def prepare(state, batch):
+    def prepare(state: State, batch: dict) -> Prepared:
         embedded = encoder.embed(state.memory, batch["key_image"])
         found = pseudo_labels(
             embedded.vectors, state.memory["bank"], method.temperature, method.pseudo_threshold, chunk
@@ -115,21 +122,26 @@ def _labelling(setting: Setting, encoder: MomentumEncoder, unlabelled: np.ndarra
 
 
 def bank(memory: dict) -> Bank:
-    """The prototypes in a memory of this objective, as it is in a state or as nested dicts from a checkpoint."""
+    """The prototypes in a memory of this objective.
+
+    Args:
+      memory: from a state, or nested dicts from a checkpoint.
+    """
     found = memory["bank"]
     return found if isinstance(found, Bank) else Bank(**found)
 
 
-def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.ndarray) -> Logits:
-    """Logits v . P_c / tau (METHOD.md section 4) over the classes `ids` alone, -2 / tau for a class never seen.
+def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, ids: np.ndarray) -> Logits:
+    """Makes the function of the logits v . P_c / tau (METHOD.md section 4) of one dataset's classes.
 
-    They are taken where evaluation's interpolation puts them.
+    The logit of a class never seen is -2 / tau. The logits are interpolated at the points at which evaluation expects
+    them.
 
     Args:
-      model: the network under the head, and its projection.
+      model: the network with its projection.
       method: values of the objective.
-      num_classes: C; not used.
-      ids: int [C_d], global ids of a dataset's classes.
+      num_classes: not used.
+      ids: int [C_d], global ids of the dataset's classes.
     """
     del num_classes
     encoder, stride = network.pixel_encoder(model), network.feature_stride(model)
@@ -139,9 +151,9 @@ def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.n
         found = bank(variables["memory"])
         similarity = jnp.einsum("bhwd,cd->bhwc", vectors, found.vectors[ids], precision=jax.lax.Precision.HIGHEST)
         seen = found.seen[ids].reshape(1, 1, 1, -1)
-        # Below every cosine, and finite when windows are added up and resized.
+        # -2 is below every cosine, and stays finite when windows are added up and resized.
         logits = jnp.where(seen, similarity, -2.0) / method.temperature
-        # Trained on the labels y[::s, ::s], feature i describes pixel s i; for evaluation it is the middle of a cell.
+        # After training on the labels y[::s, ::s], feature i describes pixel s i; evaluation expects a cell's middle.
         for axis in () if method.label_stride else (1, 2):
             logits = _at_cells(logits, axis, stride, images.shape[axis])
         return logits
@@ -150,9 +162,13 @@ def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.n
 
 
 def _at_cells(x: jax.Array, axis: int, stride: int, side: int) -> jax.Array:
-    """x [B,h,w,C], of the pixels 0, s, 2 s, .. of an axis, interpolated linearly in the middles of its n equal cells.
+    """Interpolates values at the pixels 0, s, 2 s, ... of an axis linearly in the middles of its n equal cells.
 
-    The n cells cover `side` pixels; beyond the last of the pixels its value goes on.
+    Args:
+      x: [B,h,w,C].
+      axis: the axis, of n values.
+      stride: s.
+      side: pixels that the n cells cover; beyond the last pixel its value is repeated.
     """
     n = x.shape[axis]
     at = np.clip((((np.arange(n) + 0.5) * side / n) - 0.5) / stride, 0, n - 1)
@@ -170,5 +186,6 @@ MDP = Objective(
     unlabelled=True,
     shardings=(*SHARDINGS, (r"bank/(vectors|images_seen)", PartitionSpec())),
     scorer=scorer,
+    loss_options=loss_options,
     bank=bank,
 )

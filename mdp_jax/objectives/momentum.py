@@ -1,4 +1,4 @@
-"""The momentum encoder g: how it begins, embeds and is updated (METHOD.md sections 2 and 3)."""
+"""The momentum encoder g: its start, its embeddings and its update (METHOD.md sections 2 and 3)."""
 
 from typing import NamedTuple
 
@@ -11,16 +11,17 @@ from mdp_jax.models.apply import apply_training
 from mdp_jax.objectives.objective import Setting, flat
 from mdp_jax.objectives.parts import cut, join
 
-# Its weights lie as those of the network that it follows do; training/sharding.py knows where that is.
+MOMENTUM_VIEWS = ("clean", "mixed")  # what the momentum encoder may be shown
+# Its weights have the shardings of the network that it averages, which training/sharding.py has.
 SHARDINGS = ((r"momentum_batch_stats/.*", PartitionSpec()),)
 
 
 class Embedded(NamedTuple):
-    """What the momentum encoder makes of a view.
+    """The embeddings of a view.
 
     Attributes:
       vectors: float [B, N, D], unit vectors.
-      batch_stats: its running statistics after the view.
+      batch_stats: the encoder's running statistics after the view.
     """
 
     vectors: jax.Array
@@ -35,8 +36,10 @@ class MomentumEncoder:
     """
 
     def __init__(self, setting: Setting):
-        """Args:
-        setting: of the objective.
+        """Makes the encoder.
+
+        Args:
+          setting: of the objective.
         """
         self.network = network.pixel_encoder(setting.model)
         self._normalise = setting.normalise
@@ -44,8 +47,16 @@ class MomentumEncoder:
         self._momentum = setting.method.encoder_momentum
 
     def init(self, params: dict, batch_stats: dict) -> dict:
-        """Its parts of the memory at step 0: copies of the query encoder's."""
-        # Copies: the step is given its input's memory, and one buffer cannot be given twice.
+        """Makes its parts of the memory at step 0.
+
+        Args:
+          params: of the query encoder; they are copied.
+          batch_stats: of the query encoder; they are copied.
+
+        Returns:
+          {"momentum_params", "momentum_batch_stats"}.
+        """
+        # Copies: the step's input is donated, and one buffer cannot be donated twice.
         return {
             "momentum_params": jax.tree.map(jnp.copy, params),
             "momentum_batch_stats": jax.tree.map(jnp.copy, batch_stats),
@@ -55,7 +66,7 @@ class MomentumEncoder:
         """Embeds a view.
 
         Args:
-          memory: with its parts.
+          memory: has the encoder's parts.
           images: [B, H, W, 3], 0 to 255.
         """
 
@@ -71,12 +82,15 @@ class MomentumEncoder:
         return Embedded(join(vectors, self._devices), batch_stats)
 
     def update(self, memory: dict, params: dict, batch_stats: dict) -> dict:
-        """Its parts of the memory after the step: weights m_enc g + (1 - m_enc) new f.
+        """Makes its parts of the memory after the step: weights m_enc g + (1 - m_enc) new f.
 
         Args:
           memory: before the step.
-          params: the query encoder's after the optimizer.
-          batch_stats: its own, as `embed` gives them.
+          params: of the query encoder, after the optimizer.
+          batch_stats: of this encoder, as `embed` gives them.
+
+        Returns:
+          {"momentum_params", "momentum_batch_stats"}.
         """
         keep = self._momentum
         averaged = jax.tree.map(lambda g, f: keep * g + (1 - keep) * f, memory["momentum_params"], params)

@@ -7,7 +7,11 @@ from mdp_jax.objectives.objective import Functions, Setting
 
 
 def functions(setting: Setting) -> Functions:
-    """A head for each dataset; heads share no class."""
+    """Makes a cross entropy with a head for each dataset; heads share no class.
+
+    Args:
+      setting: of the objective.
+    """
     return cross_entropy.with_heads(setting, setting.label_space.dataset_of())
 
 

@@ -1,25 +1,26 @@
 """What an objective of pretraining is, and what several of them share (METHOD.md sections 2 to 4 and 7).
 
-An objective is written in the manner of an optax transformation: pure functions around a memory of its own, which all
-go through one training step and which no other code looks into.
+An objective is like an optax transformation: pure functions with their own memory. All objectives use one training
+step, and no other code reads the memory.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from mdp_jax.configs import MethodConfig, ModelConfig, PretrainConfig, PretrainModelConfig
+from mdp_jax.configs import MethodConfig, PretrainConfig, PretrainModelConfig
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method.losses import LossOptions
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network
 from mdp_jax.models.normalisation import Normalise
-from mdp_jax.objectives.parts import Mean
+from mdp_jax.objectives.parts import Aux, Mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Setting:
       model: the network under the head, and its projection.
       method: values of the objectives.
       label_space: of all datasets.
-      normalise: uint8 photos to what the network takes.
+      normalise: makes the network's inputs from uint8 photos.
       seed: of the run.
       batch: samples of a step.
-      accumulate: parts that the batch is taken in.
-      devices: how many the batch is split over.
+      accumulate: number of parts that the gradient of a batch is computed in.
+      devices: number of devices that the batch is split over.
     """
 
     model: PretrainModelConfig
@@ -48,7 +49,13 @@ class Setting:
 
     @classmethod
     def of(cls, config: PretrainConfig, label_space: LabelSpace, devices: int) -> "Setting":
-        """The setting of a run."""
+        """Makes the setting of a run.
+
+        Args:
+          config: of the run; `model`, `method`, `data`, `seed`, `batch` and `accumulate` are read.
+          label_space: of all datasets.
+          devices: of the mesh.
+        """
         return cls(
             config.model,
             config.method,
@@ -73,7 +80,7 @@ class Query(NamedTuple):
       image: float [B, H, W, 3], normalised.
       labels: int [B, H, W, 2], global ids, -1 = ignore or no second label.
       weights: float [B, 1, 1, 2], of the two labels.
-      aux: {name: [B, ...]}, what `prepare` added to the batch for the loss.
+      aux: {name: [B, ...]}, what `prepare` added for the loss.
     """
 
     image: jax.Array
@@ -83,12 +90,12 @@ class Query(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What is known of a batch before the loss, without gradient.
+    """What is computed from a batch before the loss, without gradient.
 
     Attributes:
-      label: int [B, H, W], that of the query view, before it is mixed.
-      aux: {name: [B, ...]}, what the loss is given of each sample with the query view.
-      carry: what `update` is given; any pytree.
+      label: int [B, H, W], of the query view, before mixing.
+      aux: {name: [B, ...]}, of each sample; the loss gets it in the Query.
+      carry: a dict of any pytrees, which `update` gets.
     """
 
     label: jax.Array
@@ -96,22 +103,40 @@ class Prepared(NamedTuple):
     carry: dict
 
 
+class State(Protocol):
+    """The parts of the training state that an objective reads (training/state.py)."""
+
+    @property
+    def step(self) -> jax.Array:
+        """Steps taken, int32 []."""
+
+    @property
+    def memory(self) -> dict:
+        """The objective's memory."""
+
+
+Init = Callable[[dict, dict], dict]
+Prepare = Callable[[State, dict], Prepared]
+Loss = Callable[[dict, dict, State, Query], tuple[jax.Array, Aux]]
+Update = Callable[[State, dict, dict, dict], tuple[dict, dict]]
+
+
 class Functions(NamedTuple):
     """The functions of one objective in one setting; all pure.
 
     Attributes:
-      network: of the query; params, batch_stats = its variables.
-      init: (params, batch_stats) -> memory at step 0, a dict whose leaves `shardings` of the objective match.
+      network: of the query; `params` and `batch_stats` are its variables.
+      init: (params, batch_stats) -> memory at step 0, a dict whose leaves the objective's `shardings` match.
       prepare: (state before the step, batch) -> Prepared.
-      loss: (params, batch_stats, state before the step, Query) -> loss, (sum of weights, batch_stats, {name: Mean}).
-      update: (state before the step, params after the optimizer, batch, `carry`) -> memory after the step, metrics.
+      loss: (params, batch_stats, state before the step, Query) -> loss and Aux.
+      update: (state before the step, params after the optimizer, batch, `carry`) -> memory after the step and metrics.
     """
 
     network: Network
-    init: Callable
-    prepare: Callable
-    loss: Callable
-    update: Callable
+    init: Init
+    prepare: Prepare
+    loss: Loss
+    update: Update
 
 
 # (variables {"params", "batch_stats", "memory"}, normalised images [B,H,W,3]) -> logits [B,h,w,C_d]
@@ -123,17 +148,18 @@ class Objective:
     """An objective of pretraining: its functions for a setting, and its facts.
 
     Attributes:
-      functions: for a setting.
-      head: what stands on the network's decoder: the projection or a classifier.
-      two_views: whether it takes a second view of each sample, `key_image` and `key_label`.
+      functions: makes the functions for a setting.
+      head: the projection or a classifier.
+      two_views: whether it reads a second view of each sample, `key_image` and `key_label`.
       mixes: whether it is defined for mixed pairs.
-      unlabelled: whether it takes datasets without labels.
+      unlabelled: whether it can use datasets without labels.
       label_spaces: the kinds of label space that it is defined for.
-      shardings: (regex over paths in the memory, where such a leaf lies); each leaf is matched by one.
-      scorer: (model, method, C, global ids of a dataset) -> its logits for the classes of that dataset alone; None for
-        an objective without classes.
-      bank: the prototypes in its memory, as it is in a state or as nested dicts from a checkpoint; None for an
-        objective without them.
+      shardings: pairs of a regex over paths in the memory and a sharding; exactly one regex matches each leaf.
+      scorer: (model, method, C, global ids of a dataset's classes) -> function of the logits of these classes; None
+        for an objective without classes.
+      loss_options: of the prototype loss for a config's `method`; None for an objective without that loss.
+      bank: memory, from a state or as nested dicts from a checkpoint -> prototypes; None for an objective without
+        them.
     """
 
     functions: Callable[[Setting], Functions]
@@ -143,31 +169,47 @@ class Objective:
     unlabelled: bool
     label_spaces: tuple[str, ...] = ("concatenated", "merged")
     shardings: tuple[tuple[str, PartitionSpec], ...] = ()
-    scorer: Callable[[ModelConfig, MethodConfig, int, np.ndarray], Logits] | None = None
+    scorer: Callable[[PretrainModelConfig, MethodConfig, int, np.ndarray], Logits] | None = None
+    loss_options: Callable[[MethodConfig], LossOptions] | None = None
     bank: Callable[[dict], Bank] | None = None
 
 
-def prepare_nothing(state: Any, batch: dict) -> Prepared:
-    """`prepare` of an objective that has nothing to do before its loss."""
+def prepare_nothing(state: State, batch: dict) -> Prepared:
+    """The `prepare` of an objective that computes nothing before its loss.
+
+    Args:
+      state: not used.
+      batch: of the step.
+    """
     del state
     return Prepared(batch["label"], {}, {})
 
 
 def flat(x: jax.Array) -> jax.Array:
-    """[B, h, w, ...] to [B, N, ...]."""
+    """Joins the axes of rows and columns.
+
+    Args:
+      x: [B, h, w, ...].
+
+    Returns:
+      [B, N, ...] with N = h w.
+    """
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
 def labels_of_features(labels: jax.Array, stride: int, label_stride: int) -> jax.Array:
-    """Labels [B, H, W, ...] at feature resolution, flat: [B, N, ...] (METHOD.md section 2).
+    """Takes labels at feature resolution (METHOD.md section 2).
 
-    y[::s, ::s], where feature i is centred; with a `label_stride` y[s / 2::s, s / 2::s], which is where bilinear
-    interpolation of logits, as in fine-tuning, puts feature i.
+    They are y[::s, ::s], where feature i is centred. With a `label_stride` they are y[s / 2::s, s / 2::s], where
+    bilinear interpolation of logits, as in fine-tuning, puts feature i.
 
     Args:
-      labels: of the pixels.
+      labels: [B, H, W, ...], of the pixels.
       stride: s.
       label_stride: of the config's `method`.
+
+    Returns:
+      [B, N, ...].
     """
     first = stride // 2 if label_stride else 0
     return flat(labels[:, first::stride, first::stride])
@@ -176,25 +218,30 @@ def labels_of_features(labels: jax.Array, stride: int, label_stride: int) -> jax
 def pixels_of_loss(
     vectors: jax.Array, labels: jax.Array, stride: int, label_stride: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Embeddings [B, h, w, D] and labels [B, H, W, 2] at the resolution of the loss, flat: [B, N, D] and [B, N, 2].
+    """Takes embeddings and labels at the resolution of the loss.
 
-    Every `label_stride`-th label, and the unit vectors interpolated there. They are not normalised again: so the
-    logits, which are linear in them, are interpolated too, as in fine-tuning. Without it as `labels_of_features`.
+    These are every `label_stride`-th label, and the unit vectors interpolated there. The vectors are not normalised
+    again, so the logits, which are linear in them, are interpolated too, as in fine-tuning. With a `label_stride` of 0
+    the labels are those of `labels_of_features`.
 
     Args:
-      vectors: unit vectors of the features.
-      labels: of the pixels.
+      vectors: [B, h, w, D], unit vectors of the features.
+      labels: [B, H, W, 2], of the pixels.
       stride: pixels from one feature to the next.
       label_stride: of the config's `method`.
+
+    Returns:
+      Embeddings [B, N, D] and labels [B, N, 2].
     """
     if label_stride in (0, stride):
         return flat(vectors), labels_of_features(labels, stride, label_stride)
     labels = labels[:, label_stride // 2 :: label_stride, label_stride // 2 :: label_stride]
-    return flat(network.upsample(vectors, labels.shape[1:3])), flat(labels)
+    _, height, width, _ = labels.shape
+    return flat(network.upsample(vectors, (height, width))), flat(labels)
 
 
 def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace) -> Mean:
-    """The metric `dataset_loss`: mean loss of pixels with one label, in either place, of a class of one dataset alone.
+    """Computes the metric `dataset_loss`: the mean loss of pixels with one label, of a class of only one dataset.
 
     Args:
       loss: float [B, N], of each pixel.
@@ -216,14 +263,17 @@ def loss_of_each_dataset(loss: jax.Array, weight: jax.Array, labels: jax.Array, 
 def pixel_metrics(
     loss: jax.Array, hit: jax.Array, weight: jax.Array, labels: jax.Array, label_space: LabelSpace
 ) -> dict[str, Mean]:
-    """The metrics that every objective has: `accuracy`, `valid_fraction` and `dataset_loss`.
+    """Computes the metrics that every objective has: `accuracy`, `valid_fraction` and `dataset_loss`.
 
     Args:
-      loss: float [B, N], of each pixel, a sum over its labels, times their weights.
-      hit: float [B, N], the same of labels that are predicted.
-      weight: float [B, N], of each pixel.
+      loss: float [B, N], of each pixel, the sum over its labels of weight x loss.
+      hit: float [B, N], of each pixel, the sum of the weights of its labels that are predicted.
+      weight: float [B, N], of each pixel, the sum of the weights of its labels.
       labels: int [B, N, 2], global ids, -1 = ignore or no second label.
       label_space: of S datasets.
+
+    Returns:
+      {name: Mean}.
     """
     total = jnp.sum(weight)
     return {

@@ -1,7 +1,5 @@
 """Pixels against the pixels of a second view of the same image: a baseline (METHOD.md section 7)."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -11,22 +9,29 @@ from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
 from mdp_jax.objectives.objective import (
     Functions,
     Objective,
+    Prepare,
     Prepared,
+    Query,
     Setting,
+    State,
     flat,
     labels_of_features,
     pixel_metrics,
 )
+from mdp_jax.objectives.parts import Aux
 
 
 def functions(setting: Setting) -> Functions:
-    """Supervised contrast within each image: pixels of the query view, momentum embeddings of the second view.
+    """Makes a supervised contrast within each image: pixels of the query view, momentum embeddings of the second view.
 
-    Each step draws the pixels of both views anew, by the seed and its number.
+    Each step draws new pixels of both views, by the seed and the number of the step.
+
+    Args:
+      setting: of the objective.
     """
     encoder, method = MomentumEncoder(setting), setting.method
 
-    def loss(params, batch_stats, state, query):
+    def loss(params: dict, batch_stats: dict, state: State, query: Query) -> tuple[jax.Array, Aux]:
         del state
         outputs = apply_training(encoder.network, params, batch_stats, query.image)
         positions, keys, key_labels = (query.aux[name] for name in ("positions", "keys", "key_labels"))
@@ -34,20 +39,20 @@ def functions(setting: Setting) -> Functions:
         vectors = take_pixels(flat(outputs.values), positions)
         loss, pixels = pixel_contrast(vectors, labels[..., 0], keys, key_labels, method.temperature)
         metrics = pixel_metrics(pixels.loss, pixels.hit, pixels.weight, labels, setting.label_space)
-        return loss, (jnp.sum(pixels.weight), outputs.batch_stats, metrics)
+        return loss, Aux(jnp.sum(pixels.weight), outputs.batch_stats, metrics)
 
-    def update(state, params, batch, carry):
+    def update(state: State, params: dict, batch: dict, carry: dict) -> tuple[dict, dict]:
         del batch
         return encoder.update(state.memory, params, carry["batch_stats"]), carry["metrics"]
 
     return Functions(encoder.network, encoder.init, _drawing(setting, encoder), loss, update)
 
 
-def _drawing(setting: Setting, encoder: MomentumEncoder) -> Callable:
-    """`prepare` that draws the pixels of both views and embeds those of the second one."""
+def _drawing(setting: Setting, encoder: MomentumEncoder) -> Prepare:
+    """A `prepare` that draws the pixels of both views and embeds those of the second one."""
     method, seed = setting.method, jax.random.key(setting.seed)
 
-    def prepare(state, batch):
+    def prepare(state: State, batch: dict) -> Prepared:
         embedded = encoder.embed(state.memory, batch["key_image"])
         labels = [
             labels_of_features(batch[name].astype(jnp.int32), setting.stride, method.label_stride)

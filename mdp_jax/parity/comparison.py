@@ -1,5 +1,6 @@
 """The rows of `mdp compare`: what both sides computed, how far apart it is, and how far it may be."""
 
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,9 +19,10 @@ class Rule:
 
     Attributes:
       rows: EACH, BLOCKS or ONE; a row of several names shows the one that comes closest to its tolerance.
-      float32, float64: largest difference allowed, relative to the scale; None: shown, not judged.
+      float32: largest difference allowed in float32, relative to the scale; None: shown, not judged.
+      float64: the same in float64.
       cause: of a known gap.
-      own_noise: the remark says how far PyTorch's float32 is from its own float64.
+      own_noise: whether the remark says how far PyTorch's float32 is from its own float64.
     """
 
     rows: str
@@ -66,10 +68,12 @@ class Row:
 
     Attributes:
       what: names what is compared.
-      float32, float64: largest absolute difference between the two sides.
+      float32: largest absolute difference between the two sides in float32.
+      float64: the same in float64.
       scale: largest absolute value on PyTorch's side, in float64.
-      float32_tolerance, tolerance: allowed for the two differences, relative to the scale; None: not judged.
-      ok: whether every value that the row stands for is within its tolerance.
+      float32_tolerance: allowed for the first difference, relative to the scale; None: not judged.
+      tolerance: allowed for the second difference.
+      ok: whether every value of the row is within its tolerance.
       remark: which of several names is shown, and how far PyTorch's float32 is from its own float64.
       cause: of a known gap.
     """
@@ -102,7 +106,15 @@ Results = Mapping[str, Mapping[str, np.ndarray]]  # dtype -> name -> array
 
 
 def max_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest absolute difference, NaN where a value is NaN; ValueError where the shapes differ."""
+    """Computes the largest absolute difference of two arrays; NaN where a value is NaN.
+
+    Args:
+      ours: any shape.
+      theirs: the same shape.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
     if ours.shape != theirs.shape:
         raise ValueError(f"shapes {ours.shape} and {theirs.shape}")
     return float(np.max(np.abs(ours.astype(np.float64) - theirs.astype(np.float64))))
@@ -145,12 +157,13 @@ def _row(what: str, rule: Rule, leaves: list[tuple[str, dict, dict]]) -> Row:
 
 
 def rows_of(what: str, rule: Rule, ours: Results, theirs: Results) -> list[Row]:
-    """The rows of one section.
+    """Makes the rows of one section.
 
     Args:
       what: begins their names.
-      rule: see Rule.
-      ours, theirs: "float32" and "float64" -> name -> array, the same names and shapes on both sides.
+      rule: of the section.
+      ours: "float32" and "float64" -> name -> array.
+      theirs: the same names and shapes.
 
     Raises:
       ValueError: names or shapes differ.
@@ -178,7 +191,7 @@ def _section_rows(prefix: str, every_name: bool, ours: Mapping, theirs: Mapping)
     return rows
 
 
-def _evaluation_rows(comparison_torch) -> list[Row]:
+def _evaluation_rows(comparison_torch: types.ModuleType) -> list[Row]:
     """Counts and scores of each kind of label maps; integers and float64 on both sides, whatever the dtype."""
     rows = []
     for kind in comparison_case.LABEL_MAPS:
@@ -191,11 +204,11 @@ def _evaluation_rows(comparison_torch) -> list[Row]:
 
 
 def compare(say: Callable[[str], None], every_name: bool = False) -> list[Row]:
-    """Computes everything on both sides: minutes, most of them compilation.
+    """Computes everything on both sides. It takes minutes, most of them for compilation.
 
     Args:
-      say: told what is being computed.
-      every_name: a row for each parameter instead of one for each block or section.
+      say: called with what is being computed.
+      every_name: whether there is a row for each parameter instead of one for each block or section.
 
     Raises:
       ModuleNotFoundError: PyTorch is not installed.

@@ -1,4 +1,4 @@
-"""What is given to both sides of the comparison: two tiny, complete cases, made from seeds in NumPy.
+"""The inputs of both sides of the comparison: two tiny, complete cases, made from seeds in NumPy.
 
 Every case has three datasets, all kinds of mixing, ignored pixels, a bank in which some classes are unseen (one of them
 for good), and the method's peak learning rate from the first step on.
@@ -17,6 +17,7 @@ from mdp_jax import config as configs
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.mixing import REGION
 from mdp_jax.models import network
+from mdp_jax.models.apply import Network
 from mdp_jax.weights.torch_weights import torch_key
 
 NETWORKS = {  # backbone: width, decoder layout, output stride
@@ -45,13 +46,20 @@ class Case:
     """One network with everything it is given; arrays are float64 or as mdp_jax/data/batches/pipeline.py gives them.
 
     Attributes:
-      dtype: "float32" or "float64", that both sides compute in.
-      pretrain, finetune: configs.
-      f, g, segmenter: weights, {"params", "batch_stats"}, as trees of mdp_jax.
-      bank_vectors, images_seen: [C, D] and int [C].
-      batches, finetune_batches: one for each step.
+      dtype: "float32" or "float64", in which both sides compute.
+      pretrain: config of `mdp pretrain`.
+      finetune: config of `mdp finetune`.
+      f: weights of the query encoder, {"params", "batch_stats"}, as trees of mdp_jax.
+      g: weights of the momentum encoder.
+      segmenter: weights of the network of fine-tuning.
+      bank_vectors: [C, D].
+      images_seen: int [C].
+      batches: of pretraining, one for each step.
+      finetune_batches: one for each step.
       photo: uint8 [1, H, W, 3].
-      embeddings, labels, weights: for the losses alone, [B, N, D] unit vectors, int [B, N, 2], [B, N, 2].
+      embeddings: for the losses alone, [B, N, D] unit vectors.
+      labels: for the losses alone, int [B, N, 2].
+      weights: for the losses alone, [B, N, 2].
     """
 
     dtype: str
@@ -92,7 +100,12 @@ def _config(file: str, backbone: str, dtype: str, batch: int) -> ConfigDict:
 
 
 def pretrain_config(backbone: str, dtype: str) -> ConfigDict:
-    """The config of `mdp pretrain` for a case."""
+    """The config of `mdp pretrain` for a case.
+
+    Args:
+      backbone: a key of NETWORKS.
+      dtype: "float32" or "float64".
+    """
     config = _config("configs/quickstart/pretrain.py", backbone, dtype, BATCH)
     config.model.projection.channels, config.model.projection.dim = 20, 16
     config.method.sparse_classes = 3
@@ -104,14 +117,28 @@ def pretrain_config(backbone: str, dtype: str) -> ConfigDict:
 
 
 def finetune_config(backbone: str, dtype: str) -> ConfigDict:
-    """The config of `mdp finetune` for a case."""
+    """The config of `mdp finetune` for a case.
+
+    Args:
+      backbone: a key of NETWORKS.
+      dtype: "float32" or "float64".
+    """
     config = _config("configs/quickstart/finetune.py", backbone, dtype, FINETUNE_BATCH)
     config.optim.lr, config.optim.weight_decay = 0.01, 5e-4
     return config
 
 
 def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The tensor of a PyTorch key in PyTorch's layout, float64; activations keep their size through it."""
+    """Draws a tensor such that activations keep their size through it.
+
+    Args:
+      name: of the network; the values depend on it and on the key.
+      key: PyTorch's.
+      shape: in PyTorch's layout.
+
+    Returns:
+      float64.
+    """
     random = _random(f"{name} {key}")
     module, leaf = key.split(".")[-2:]
     if len(shape) == 4:
@@ -125,8 +152,16 @@ def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
     return 0.2 * random.standard_normal(shape)
 
 
-def variables(name: str, model) -> dict:
-    """{"params", "batch_stats"} of a Flax model: random values that depend on `name` and the leaf's own name."""
+def variables(name: str, model: Network) -> dict:
+    """Draws the variables of a network.
+
+    Args:
+      name: of the network; the values depend on it and on the leaf's own name.
+      model: the network.
+
+    Returns:
+      {"params", "batch_stats"}.
+    """
 
     def value(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         key, shape = torch_key(path[1:]), leaf.shape
@@ -153,7 +188,11 @@ def _label(random: np.random.RandomState, classes: np.ndarray) -> np.ndarray:
 
 
 def pretrain_batch(number: int) -> dict:
-    """A batch as `pretrain_batches` of mdp_jax/data/batches/pipeline.py gives them."""
+    """Makes a batch like those of `pretrain_batches` (data/batches/pipeline.py).
+
+    Args:
+      number: of the step.
+    """
     random, pairs = _random(f"batch {number}"), BATCH // 2
     kind = (np.arange(pairs) + number) % 3
     dataset = random.randint(0, 3, BATCH)
@@ -175,7 +214,11 @@ def pretrain_batch(number: int) -> dict:
 
 
 def finetune_batch(number: int) -> dict:
-    """A batch as `finetune_batches` of mdp_jax/data/batches/pipeline.py gives them."""
+    """Makes a batch like those of `finetune_batches` (data/batches/pipeline.py).
+
+    Args:
+      number: of the step.
+    """
     random = _random(f"finetune batch {number}")
     classes = np.arange(FINETUNE_CLASSES)
     return {
@@ -194,7 +237,13 @@ def _loss_inputs(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def make_case(backbone: str, dtype: str, steps: int = STEPS) -> Case:
-    """The case of a network of NETWORKS, to be computed in `dtype`, with batches for so many steps."""
+    """Makes a case.
+
+    Args:
+      backbone: a key of NETWORKS.
+      dtype: "float32" or "float64".
+      steps: number of batches.
+    """
     pretrain, finetune = pretrain_config(backbone, dtype), finetune_config(backbone, dtype)
     # Their shapes are the same in either dtype, and float64 could not be asked for here.
     encoder = network.pixel_encoder(pretrain_config(backbone, "float32").model)
@@ -243,7 +292,14 @@ LABEL_MAPS = (
 
 
 def label_maps(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Truth (255 = ignore) and prediction, int [4, 20, 30], half of it right, for one of LABEL_MAPS."""
+    """Draws truth (255 = ignore) and prediction, half of which is right.
+
+    Args:
+      kind: one of LABEL_MAPS.
+
+    Returns:
+      Two arrays, int [4, 20, 30].
+    """
     random, num_classes, absent = _random(kind), EVALUATION_CLASSES, 3
     truth, prediction = random.randint(0, num_classes, (2, 4, 20, 30))
     prediction = np.where(random.uniform(size=truth.shape) < 0.5, truth, prediction)

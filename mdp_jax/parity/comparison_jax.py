@@ -6,7 +6,8 @@ PyTorch does there, at highest matmul precision, and in x64 where the case asks 
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +20,25 @@ from mdp_jax.evaluation import metrics
 from mdp_jax.method import losses, mixing
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
+from mdp_jax.models.apply import apply_evaluation
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.mdp import loss_options
 from mdp_jax.parity import comparison_case
 from mdp_jax.parity.comparison_case import FINETUNING, LABEL_SPACE, PRETRAINING, RUN_LENGTH, Case
 from mdp_jax.training import optim, programs, sharding
+from mdp_jax.training.state import PretrainState
 from mdp_jax.weights.torch_weights import to_torch
 
 Sections = dict[str, dict[str, np.ndarray]]
 
 
 @contextlib.contextmanager
-def computing_in(dtype: str):
-    """JAX on the CPU in "float32" or "float64", at highest matmul precision."""
+def computing_in(dtype: str) -> Iterator[None]:
+    """Lets JAX compute on the CPU, at highest matmul precision.
+
+    Args:
+      dtype: "float32" or "float64".
+    """
     with (
         jax.enable_x64(dtype == "float64"),
         jax.default_device(jax.devices("cpu")[0]),
@@ -41,7 +48,7 @@ def computing_in(dtype: str):
 
 
 def _copies(arrays: Mapping) -> dict[str, np.ndarray]:
-    """Copies, since the state that they lie in is given to the next step, memory and all."""
+    """Copies arrays of a state, which the next step donates."""
     return {name: np.array(value) for name, value in arrays.items()}
 
 
@@ -49,7 +56,7 @@ def _mesh() -> Mesh:
     return sharding.mesh_of(jax.devices("cpu")[:1], fsdp=1)
 
 
-def _cast(values, dtype: str):
+def _cast(values: Any, dtype: str) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), values)
 
 
@@ -57,7 +64,7 @@ def _bank(case: Case) -> Bank:
     return Bank(jnp.asarray(case.bank_vectors, case.dtype), jnp.asarray(case.images_seen, jnp.int32))
 
 
-def _mixed(case: Case) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _mixed(case: Case) -> mixing.Mixed:
     batch = case.batches[0]
     view = Normalise.of(case.pretrain.data, case.dtype)(jnp.asarray(batch["image"]))
     label = jnp.asarray(batch["label"], jnp.int32)
@@ -66,8 +73,8 @@ def _mixed(case: Case) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def mixed_view(case: Case) -> Sections:
     """Images, labels and weights of the first batch's mixed view."""
-    images, labels, weights = _mixed(case)
-    return {"mixing": _copies({"images": images, "labels": labels, "weights": weights[:, 0, 0]})}
+    mixed = _mixed(case)
+    return {"mixing": _copies({"images": mixed.images, "labels": mixed.labels, "weights": mixed.weights[:, 0, 0]})}
 
 
 def forward(case: Case) -> Sections:
@@ -75,12 +82,12 @@ def forward(case: Case) -> Sections:
     encoder = network.pixel_encoder(case.pretrain.model)
 
     @jax.jit
-    def apply(variables, images):
+    def apply(variables: dict, images: jax.Array) -> Any:
         return encoder.apply(
             variables, images, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True
         )
 
-    embeddings, updated = apply(_cast(case.f, case.dtype), _mixed(case)[0])
+    embeddings, updated = apply(_cast(case.f, case.dtype), _mixed(case).images)
     outputs = {}
     for part, modules in updated["intermediates"].items():
         for name, inner in modules.items() if isinstance(modules, dict) else ():
@@ -93,7 +100,7 @@ def loss_terms(case: Case) -> Sections:
     """Each loss term and its gradient into the embeddings, for every variant of the sparse coding."""
     bank, labels = _bank(case), jnp.asarray(case.labels, jnp.int32)
     embeddings, weights = _cast((case.embeddings, case.weights), case.dtype)
-    results = {}
+    results: dict[str, jax.Array] = {}
     for variant in losses.SPARSE_CODING:
         options = loss_options(case.pretrain.method)._replace(sparse_coding=variant)
         loss = functools.partial(losses.prototype_loss, options=options, chunk=5)
@@ -105,7 +112,7 @@ def loss_terms(case: Case) -> Sections:
     return {"loss": _copies(results)}
 
 
-def _first_gradient(state, before: Mapping, weight_decay: float, kernels_only: bool) -> dict[str, np.ndarray]:
+def _first_gradient(state: Any, before: Mapping, weight_decay: float, kernels_only: bool) -> dict[str, np.ndarray]:
     """The gradient of the first step: the momentum buffer after it, less the decay of the weights `before`."""
     buffer = to_torch(optax.tree_utils.tree_get(state.opt_state, "trace"))
     weights = to_torch(before)
@@ -121,7 +128,7 @@ def _counter(steps: int) -> jax.Array:
 def pretraining(case: Case) -> Sections:
     """The jitted step of `mdp pretrain` on every batch, from a filled bank and with g unlike f at the beginning."""
     mesh = _mesh()
-    program = programs.pretraining(configs.typed(case.pretrain), mesh, LABEL_SPACE, samples=100)
+    program = programs.pretraining(configs.typed_pretrain(case.pretrain), mesh, LABEL_SPACE, samples=100)
     state = program.make()
     first_params = _cast(case.f["params"], case.dtype)
     state = state.replace(
@@ -154,7 +161,7 @@ def pretraining(case: Case) -> Sections:
     }
 
 
-def _bank_arrays(state) -> dict[str, np.ndarray]:
+def _bank_arrays(state: PretrainState) -> dict[str, np.ndarray]:
     return _copies({"vectors": state.memory["bank"].vectors, "images seen": state.memory["bank"].images_seen})
 
 
@@ -163,9 +170,10 @@ def evaluation_logits(case: Case) -> Sections:
     segmenter = network.segmenter(case.finetune.model, comparison_case.FINETUNE_CLASSES)
 
     @jax.jit
-    def evaluate(variables, photo):
-        logits = segmenter.apply(variables, Normalise.of(case.finetune.data, case.dtype)(photo), train=False)
-        return {"logits": logits, "logits at the photo's size": network.upsample(logits, photo.shape[1:3])}
+    def evaluate(variables: dict, photo: jax.Array) -> dict[str, jax.Array]:
+        _, height, width, _ = photo.shape
+        logits = apply_evaluation(segmenter, variables, Normalise.of(case.finetune.data, case.dtype)(photo))
+        return {"logits": logits, "logits at the photo's size": network.upsample(logits, (height, width))}
 
     return {"evaluation": _copies(evaluate(_cast(case.segmenter, case.dtype), jnp.asarray(case.photo)))}
 
@@ -173,7 +181,7 @@ def evaluation_logits(case: Case) -> Sections:
 def finetuning(case: Case) -> Sections:
     """The jitted step of `mdp finetune` on every batch."""
     mesh = _mesh()
-    program = programs.finetuning(configs.typed(case.finetune), mesh, comparison_case.FINETUNE_CLASSES)
+    program = programs.finetuning(configs.typed_finetune(case.finetune), mesh, comparison_case.FINETUNE_CLASSES)
     state = program.make()
     params, batch_stats = (_cast(case.segmenter[name], case.dtype) for name in ("params", "batch_stats"))
     before = jax.tree.map(np.array, params)
@@ -219,15 +227,17 @@ def schedules(dtype: str) -> dict[str, np.ndarray]:
 
 def sgd(dtype: str) -> dict[str, np.ndarray]:
     """Weights after each of RUN_LENGTH steps of SGD on given gradients, [steps, ...] under PyTorch's names."""
-    results = {}
+    results: dict[str, np.ndarray] = {}
     with computing_in(dtype):
         for name, decay_all in (("decay of kernels", False), ("decay of everything", True)):
             optimizer = optim.sgd(optim.polynomial(0.1, 1e-3, 0.9, RUN_LENGTH), 0.9, 0.01, decay_all)
-            weights, gradients = comparison_case.sgd_inputs()
-            weights = _cast(weights, dtype)
-            gradients = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), dtype), *gradients)
+            first, of_steps = comparison_case.sgd_inputs()
+            weights = _cast(first, dtype)
+            gradients = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), dtype), *of_steps)
 
-            def step(carry, gradient, optimizer=optimizer):
+            def step(
+                carry: tuple[Any, Any], gradient: Any, optimizer: optax.GradientTransformation = optimizer
+            ) -> tuple[tuple[Any, Any], Any]:
                 weights, state = carry
                 updates, state = optimizer.update(gradient, state, weights)
                 weights = optax.apply_updates(weights, updates)
@@ -247,14 +257,14 @@ def evaluation(kind: str) -> Sections:
         label = jnp.asarray(np.where(truth == 255, -1, truth), jnp.int32)
         counts = np.array(metrics.confusion(label, jnp.asarray(prediction, jnp.int32), len(classes)), np.int64)
     scores = metrics.scores(counts, classes)
-    hits, of_truth, of_prediction = metrics.areas(counts)
+    areas = metrics.areas(counts)
     iou = [-1.0 if scores["per_class"][name] is None else scores["per_class"][name] for name in classes]
     return {
         "counts": {
-            "intersect": hits,
-            "union": of_truth + of_prediction - hits,
-            "prediction": of_prediction,
-            "label": of_truth,
+            "intersect": areas.right,
+            "union": areas.truth + areas.predicted - areas.right,
+            "prediction": areas.predicted,
+            "label": areas.truth,
         },
         "scores": {"IoU": np.array(iou)} | {name: np.array(scores[name]) for name in ("mIoU", "mAcc", "aAcc")},
     }

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,7 +19,12 @@ Sections = dict[str, dict[str, np.ndarray]]
 
 
 def load(module: nn.Module, variables: dict) -> None:
-    """Gives a module of torch_network.py the weights and statistics of a Flax tree."""
+    """Gives a module the weights and statistics of a network of mdp_jax.
+
+    Args:
+      module: of torch_network.py.
+      variables: {"params", "batch_stats"}.
+    """
     arrays = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     module.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()}, strict=True)
 
@@ -59,7 +65,7 @@ def _bank_arrays(bank: Bank) -> dict[str, np.ndarray]:
     return {"vectors": _array(bank.vectors), "images seen": _array(bank.images_seen)}
 
 
-def _mixed(case: Case) -> tuple[Tensor, Tensor, Tensor]:
+def _mixed(case: Case) -> torch_reference.Mixed:
     batch = _tensors(case.batches[0])
     view = torch_reference.normalise_image(batch["image"], case.pretrain.data, _dtype(case))
     return torch_reference.mix_pairs(view, batch["label"].long(), batch["mix_kind"], batch["lam"], batch["box"])
@@ -67,8 +73,9 @@ def _mixed(case: Case) -> tuple[Tensor, Tensor, Tensor]:
 
 def mixed_view(case: Case) -> Sections:
     """Images, labels and weights of the first batch's mixed view."""
-    images, labels, weights = _mixed(case)
-    return {"mixing": {"images": _nhwc(images), "labels": _array(labels), "weights": _array(weights)}}
+    mixed = _mixed(case)
+    arrays = {"images": _nhwc(mixed.images), "labels": _array(mixed.labels), "weights": _array(mixed.weights)}
+    return {"mixing": arrays}
 
 
 def forward(case: Case) -> Sections:
@@ -83,7 +90,7 @@ def forward(case: Case) -> Sections:
     for name, module in encoder.named_modules():
         if name.count(".") == 1:
             module.register_forward_hook(functools.partial(keep, name))
-    embeddings = encoder(_mixed(case)[0])
+    embeddings = encoder(_mixed(case).images)
     return {"forward": outputs | {"embeddings": _nhwc(embeddings)}}
 
 
@@ -91,7 +98,7 @@ def loss_terms(case: Case) -> Sections:
     """Each loss term and its gradient into the embeddings, for every variant of the sparse coding."""
     method = case.pretrain.method.copy_and_resolve_references()
     weights = torch.tensor(case.weights, dtype=_dtype(case)).flatten(0, 1)
-    results = {}
+    results: dict[str, np.ndarray] = {}
     for variant in SPARSE_CODING:
         method.sparse_coding = variant
         embeddings = torch.tensor(case.embeddings, dtype=_dtype(case), requires_grad=True)
@@ -159,8 +166,8 @@ def finetuning(case: Case) -> Sections:
 
 
 @contextlib.contextmanager
-def one_thread():
-    """Networks as narrow as these are much slower in several threads, above all beside other processes."""
+def one_thread() -> Iterator[None]:
+    """Lets PyTorch compute in one thread: such narrow networks are much slower in several ones."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -193,14 +200,14 @@ def schedules(dtype: str) -> dict[str, np.ndarray]:
 def sgd(dtype: str) -> dict[str, np.ndarray]:
     """Weights after each of RUN_LENGTH steps of torch.optim.SGD on given gradients, [steps, ...]."""
     rates = torch_reference.poly_lr(0.1, 1e-3, 0.9, RUN_LENGTH)
-    results = {}
+    results: dict[str, np.ndarray] = {}
     for name, decay_all in (("decay of kernels", False), ("decay of everything", True)):
-        weights, gradients = comparison_case.sgd_inputs()
-        weights = {leaf: torch.tensor(value, dtype=getattr(torch, dtype)) for leaf, value in weights.items()}
+        first, gradients = comparison_case.sgd_inputs()
+        weights = {leaf: torch.tensor(value, dtype=getattr(torch, dtype)) for leaf, value in first.items()}
         decays = {"kernel": 0.01, "bias": 0.01 if decay_all else 0.0}
         groups = [{"params": [weights[leaf]], "weight_decay": decays[leaf]} for leaf in weights]
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9)
-        history = {leaf: [] for leaf in weights}
+        history: dict[str, list[np.ndarray]] = {leaf: [] for leaf in weights}
         for rate, gradient in zip(rates, gradients, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate

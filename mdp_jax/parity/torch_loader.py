@@ -10,25 +10,35 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from ml_collections import ConfigDict
 from PIL import Image
+
+from mdp_jax.configs import FinetuneDataConfig
 
 _LEVELS = np.arange(256)
 _HUES = 256 / 180  # a step of OpenCV's hue in Pillow's
 
 
 def decode(photo: bytes, mask: bytes) -> tuple[Image.Image, Image.Image]:
-    """Photo (RGB) and mask of the bytes of their files."""
+    """Decodes a photo, as RGB, and its mask.
+
+    Args:
+      photo: bytes of its file.
+      mask: bytes of its file.
+    """
     pictures = Image.open(io.BytesIO(photo)).convert("RGB"), Image.open(io.BytesIO(mask))
     pictures[1].load()
     return pictures
 
 
 class View:
-    """(photo, mask) as Pillow has them -> uint8 [H, W, 3] and int16 [H, W] tensors of one training view."""
+    """Makes one training view of photo and mask of Pillow: tensors uint8 [H, W, 3] and int16 [H, W]."""
 
-    def __init__(self, data: ConfigDict):
-        """`data`: of a fine-tuning config, with a category ratio of 1, which is not computed here."""
+    def __init__(self, data: FinetuneDataConfig):
+        """Reads the strengths of the augmentation.
+
+        Args:
+          data: of a fine-tuning config, with a category ratio of 1, which is not computed here.
+        """
         self._height, self._width = data.crop
         self._scale, self._flip, self._distortion = data.scale, data.flip, data.photometric
         self._fill = tuple(round(value) for value in data.mean)
@@ -37,6 +47,7 @@ class View:
     def __call__(
         self, photo: Image.Image, mask: Image.Image, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scales, crops, flips, distorts and pads photo and mask."""
         factor = rng.uniform(*self._scale)
         size = max(1, round(photo.width * factor)), max(1, round(photo.height * factor))
         photo = photo.resize(size, Image.Resampling.BILINEAR)
@@ -52,7 +63,7 @@ class View:
             photo, mask = self._padded(photo, self._fill), self._padded(mask, 255)
         return torch.from_numpy(np.array(photo)), torch.from_numpy(self._to_label[np.asarray(mask)])
 
-    def _padded(self, picture: Image.Image, fill) -> Image.Image:
+    def _padded(self, picture: Image.Image, fill: int | tuple[int, ...]) -> Image.Image:
         padded = Image.new(picture.mode, (self._width, self._height), fill)
         padded.paste(picture)
         return padded
@@ -90,9 +101,17 @@ class _Photos(torch.utils.data.Dataset):
 
 
 def batches(files: Sequence[tuple[pathlib.Path, pathlib.Path]], view: View, batch: int) -> Iterator:
-    """Endless shuffled batches, (uint8 [B, H, W, 3], int16 [B, H, W]), of a DataLoader.
+    """Makes endless shuffled batches by a DataLoader.
 
-    It loads in the calling process: a worker process of its own on the same core only adds the way between the two.
+    It loads in the calling process: a worker process on the same core only adds the transfer between the two.
+
+    Args:
+      files: paths of photos and masks.
+      view: makes the training views.
+      batch: B.
+
+    Returns:
+      An iterator of pairs, uint8 [B, H, W, 3] and int16 [B, H, W].
     """
     dataset = _Photos(files, view)
     endless = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=1 << 40)
@@ -100,7 +119,11 @@ def batches(files: Sequence[tuple[pathlib.Path, pathlib.Path]], view: View, batc
 
 
 def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
-    """Views as one batch, as the DataLoader makes it."""
+    """Makes one batch of views, like the DataLoader.
+
+    Args:
+      samples: photo and label of each view.
+    """
     return torch.utils.data.default_collate(samples)
 
 

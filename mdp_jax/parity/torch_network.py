@@ -64,7 +64,9 @@ def shortcut(channels_in: int, channels: int, stride: int) -> nn.Module:
     return nn.Sequential(conv1x1(channels_in, channels, stride), nn.BatchNorm2d(channels))
 
 
-RESNETS = {  # block, and how many of them in layer1 to layer4
+RESNETS: dict[
+    str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]
+] = {  # block, and how many of them in layer1 to layer4
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
@@ -162,15 +164,22 @@ DECODERS = {"deeplabv3": Decoder}
 
 
 def offers(model: ModelConfig) -> bool:
-    """Whether a network has a PyTorch version here."""
+    """Whether a network has a PyTorch version here.
+
+    Args:
+      model: the network under the head.
+    """
     return model.backbone in RESNETS and model.decoder.name in DECODERS
 
 
 def body(model: ModelConfig) -> tuple[ResNet, Decoder]:
-    """Backbone and decoder of a network.
+    """Makes backbone and decoder of a network.
+
+    Args:
+      model: the network under the head.
 
     Raises:
-      UserError: one that has no PyTorch version here.
+      UserError: it has no PyTorch version here.
     """
     decoder = model.decoder
     if not offers(model):

@@ -7,11 +7,20 @@ gradient, PyTorch's own functions where they exist. Images are [B, 3, H, W], lab
 import copy
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mdp_jax.configs import (
+    DataConfig,
+    FinetuneConfig,
+    FinetuneOptimConfig,
+    MethodConfig,
+    PretrainConfig,
+    PretrainOptimConfig,
+)
 from mdp_jax.parity.torch_network import PixelEncoder, Segmenter
 
 PLAIN, REGION, PIXEL = 0, 1, 2
@@ -47,7 +56,14 @@ def two_step_average(embeddings: Tensor, labels: Tensor, num_classes: int) -> di
 
 @torch.no_grad()
 def update_bank(bank: Bank, embeddings: Tensor, labels: Tensor, m_proto: float) -> Bank:
-    """Section 3: the bank after the batch; arguments as of `two_step_average`."""
+    """Section 3: the bank after the batch.
+
+    Args:
+      bank: before the batch.
+      embeddings: [B, D, h, w] unit vectors.
+      labels: int [B, h, w].
+      m_proto: weight of the old prototype, in [0, 1].
+    """
     vectors, images_seen = bank.vectors.clone(), bank.images_seen.clone()
     for c, (mean, images) in two_step_average(embeddings, labels, len(vectors)).items():
         if bank.images_seen[c] > 0:
@@ -57,7 +73,21 @@ def update_bank(bank: Bank, embeddings: Tensor, labels: Tensor, m_proto: float) 
     return Bank(vectors, images_seen)
 
 
-def mix_pairs(images: Tensor, labels: Tensor, kind: Tensor, lam: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+class Mixed(NamedTuple):
+    """A batch whose pairs are mixed.
+
+    Attributes:
+      images: float [B, 3, H, W].
+      labels: int [B, H, W, 2], -1 where there is no second label.
+      weights: float [B, 2] of the two labels.
+    """
+
+    images: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+def mix_pairs(images: Tensor, labels: Tensor, kind: Tensor, lam: Tensor, box: Tensor) -> Mixed:
     """Section 4: members 2j and 2j + 1 mixed with each other as kind[j] says.
 
     Args:
@@ -66,9 +96,6 @@ def mix_pairs(images: Tensor, labels: Tensor, kind: Tensor, lam: Tensor, box: Te
       kind: int [B / 2].
       lam: float [B / 2].
       box: int [B / 2, 4], y0, x0, y1, x1, half open.
-
-    Returns:
-      images; labels [B, H, W, 2], -1 where there is no second label; weights [B, 2] of the two labels.
     """
     mixed, mixed_labels = images.clone(), torch.stack([labels, torch.full_like(labels, -1)], dim=-1)
     weights = torch.tensor([[1.0, 0.0]], dtype=images.dtype).repeat(len(images), 1)
@@ -83,10 +110,10 @@ def mix_pairs(images: Tensor, labels: Tensor, kind: Tensor, lam: Tensor, box: Te
             mixed[i] = share * images[i] + (1 - share) * images[partner]
             mixed_labels[i, :, :, 1] = labels[partner]
             weights[i] = torch.stack([share, 1 - share])
-    return mixed, mixed_labels, weights
+    return Mixed(mixed, mixed_labels, weights)
 
 
-def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> dict[str, Tensor]:
+def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method: MethodConfig) -> dict[str, Tensor]:
     """Section 4: the loss terms as means over the pixels of the batch.
 
     Args:
@@ -94,7 +121,7 @@ def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> di
       labels: int64 [N, 2].
       weights: [N, 2] of the labels.
       bank: as it was before the step.
-      method: of a config (mdp_jax/configs.py): temperature, sparse_coding, ...
+      method: temperature, sparse_coding and the other values of the loss.
 
     Returns:
       {"prototype": L, "sparse": L_csc, "total": L + alpha L_csc}, scalars.
@@ -134,7 +161,13 @@ def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> di
 
 
 def cosine_with_warmup(peak: float, warmup: int, steps: int) -> list[float]:
-    """Section 5: the learning rate of every step, by torch's own schedulers; at least two steps of warm-up, or none."""
+    """Section 5: the learning rate of every step, by torch's own schedulers.
+
+    Args:
+      peak: the largest learning rate.
+      warmup: number of steps of the warm-up: 0, or at least 2.
+      steps: number of steps of the whole run.
+    """
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warmup)
     if warmup:
@@ -152,15 +185,28 @@ def cosine_with_warmup(peak: float, warmup: int, steps: int) -> list[float]:
 
 
 def poly_lr(lr: float, lr_min: float, power: float, steps: int) -> list[float]:
-    """Section 6: the learning rate of every step, by the recursion of MMEngine's PolyLR (begin 0, end `steps`)."""
+    """Section 6: the learning rate of every step, by the recursion of MMEngine's PolyLR (begin 0, end `steps`).
+
+    Args:
+      lr: the first learning rate.
+      lr_min: the last learning rate.
+      power: of the decay.
+      steps: number of steps of the whole run.
+    """
     rates = [lr]
     for i in range(1, steps):
         rates.append((rates[-1] - lr_min) * (1 - 1 / (steps - i)) ** power + lr_min)
     return rates
 
 
-def sgd(model: nn.Module, optim, decay_all: bool) -> torch.optim.SGD:
-    """torch's SGD with weight decay on everything, or on the kernels of convolutions alone (section 5)."""
+def sgd(model: nn.Module, optim: PretrainOptimConfig | FinetuneOptimConfig, decay_all: bool) -> torch.optim.SGD:
+    """Makes torch's SGD, with weight decay on everything, or on the kernels of convolutions alone (section 5).
+
+    Args:
+      model: whose parameters are moved.
+      optim: momentum and weight decay.
+      decay_all: whether biases and batch normalisation decay, too.
+    """
     kernels = [p for p in model.parameters() if p.ndim == 4]
     others = [p for p in model.parameters() if p.ndim != 4]
     groups = [
@@ -170,14 +216,29 @@ def sgd(model: nn.Module, optim, decay_all: bool) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=0.0, momentum=optim.momentum)
 
 
-def normalise_image(image: Tensor, data, dtype: torch.dtype) -> Tensor:
-    """uint8 [B, H, W, 3] to (image - mean) / std, [B, 3, H, W]."""
+def normalise_image(image: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
+    """Computes (image - mean) / std.
+
+    Args:
+      image: uint8 [B, H, W, 3].
+      data: mean and std.
+      dtype: of the result.
+
+    Returns:
+      [B, 3, H, W].
+    """
     mean, std = torch.tensor(data.mean, dtype=dtype), torch.tensor(data.std, dtype=dtype)
     return ((image.to(dtype) - mean) / std).permute(0, 3, 1, 2)
 
 
 def take_step(optimizer: torch.optim.SGD, loss: Tensor, lr: float) -> None:
-    """Gradient of the loss, then one step of the optimizer."""
+    """Computes the gradient of the loss, then takes one step of the optimizer.
+
+    Args:
+      optimizer: of the run.
+      loss: a scalar.
+      lr: learning rate of this step.
+    """
     optimizer.zero_grad()
     loss.backward()
     for group in optimizer.param_groups:
@@ -188,7 +249,13 @@ def take_step(optimizer: torch.optim.SGD, loss: Tensor, lr: float) -> None:
 class Pretraining:
     """Everything that changes in pretraining: f, g, the bank and the optimizer; `step` is one step of section 3."""
 
-    def __init__(self, config, bank: Bank) -> None:
+    def __init__(self, config: PretrainConfig, bank: Bank) -> None:
+        """Makes f and g with PyTorch's initial weights.
+
+        Args:
+          config: of `mdp pretrain`, in either form.
+          bank: at the beginning.
+        """
         self.config, self.bank = config, bank
         self.dtype = bank.vectors.dtype
         self.f = PixelEncoder(config.model).to(self.dtype)
@@ -199,11 +266,11 @@ class Pretraining:
         """One step on a batch of mdp_jax/data/batches/pipeline.py; returns the loss terms."""
         config, s = self.config, self.config.model.output_stride
         view, key_view = (normalise_image(batch[name], config.data, self.dtype) for name in ("image", "key_image"))
-        mixed, labels, weights = mix_pairs(view, batch["label"].long(), batch["mix_kind"], batch["lam"], batch["box"])
+        mixed = mix_pairs(view, batch["label"].long(), batch["mix_kind"], batch["lam"], batch["box"])
 
-        labels = labels[:, ::s, ::s]
-        v = self.f(mixed).permute(0, 2, 3, 1)
-        pixel_weights = weights[:, None, None, :].expand(labels.shape)
+        labels = mixed.labels[:, ::s, ::s]
+        v = self.f(mixed.images).permute(0, 2, 3, 1)
+        pixel_weights = mixed.weights[:, None, None, :].expand(labels.shape)
         terms = losses(v.flatten(0, 2), labels.flatten(0, 2), pixel_weights.flatten(0, 2), self.bank, config.method)
         take_step(self.optimizer, terms["total"], lr)
 
@@ -221,7 +288,14 @@ class Pretraining:
 class Finetuning:
     """The network and the optimizer of section 6; `step` is one step."""
 
-    def __init__(self, config, num_classes: int, dtype: torch.dtype) -> None:
+    def __init__(self, config: FinetuneConfig, num_classes: int, dtype: torch.dtype) -> None:
+        """Makes the network with PyTorch's initial weights.
+
+        Args:
+          config: of `mdp finetune`, in either form.
+          num_classes: C.
+          dtype: of the computation.
+        """
         self.config, self.dtype = config, dtype
         self.segmenter = Segmenter(config.model, num_classes).to(dtype)
         self.optimizer = sgd(self.segmenter, config.optim, decay_all=True)
@@ -243,8 +317,14 @@ class Finetuning:
 def intersect_and_union(prediction: Tensor, label: Tensor, num_classes: int, ignore: int = 255) -> dict[str, Tensor]:
     """Section 6: pixels of each class in both maps, in either, and in each, as MMSegmentation's IoUMetric counts them.
 
-    Pixels whose truth is `ignore` are dropped from both maps; then each of the counts is a histogram with one bin for
-    each class, which passes over ids that are no class.
+    Pixels whose truth is `ignore` are dropped from both maps. Then each count is a histogram with one bin for each
+    class; ids that are no class are not counted.
+
+    Args:
+      prediction: int, any shape.
+      label: int, the same shape.
+      num_classes: C.
+      ignore: id of ignored pixels in the label.
 
     Returns:
       {"intersect", "union", "prediction", "label"}, float64 [C].

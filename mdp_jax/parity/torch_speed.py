@@ -14,12 +14,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mdp_jax.configs import FinetuneConfig, MethodConfig, PretrainConfig
 from mdp_jax.parity import torch_network, torch_reference
 from mdp_jax.parity.torch_reference import Bank
 
 
 def device_beside(jax_platform: str) -> str | None:
-    """The name of PyTorch's device of the kind that JAX uses ("cpu", "gpu"), or None where it has none."""
+    """Names PyTorch's device of the kind that JAX uses.
+
+    Args:
+      jax_platform: "cpu", "gpu" or another.
+
+    Returns:
+      "cpu", "cuda", or None where PyTorch has no such device.
+    """
     if jax_platform == "gpu":
         return "cuda" if torch.cuda.is_available() else None
     return "cpu" if jax_platform == "cpu" else None
@@ -32,25 +40,48 @@ def use_all_threads() -> None:
 
 
 def wait(device: str) -> None:
-    """Returns when all that was asked of a device is done."""
+    """Waits until a device has finished its work.
+
+    Args:
+      device: of PyTorch.
+    """
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def tensors(arrays: dict[str, np.ndarray], device: str) -> dict[str, Tensor]:
-    """NumPy arrays on a device."""
+    """Copies NumPy arrays to a device.
+
+    Args:
+      arrays: by name.
+      device: of PyTorch.
+    """
     return {name: torch.tensor(array, device=device) for name, array in arrays.items()}
 
 
 def make_bank(vectors: np.ndarray, images_seen: np.ndarray, device: str) -> Bank:
-    """The bank of [C, D] and int [C] on a device, in float32."""
+    """Makes a bank on a device, in float32.
+
+    Args:
+      vectors: [C, D].
+      images_seen: int [C].
+      device: of PyTorch.
+    """
     return Bank(torch.tensor(vectors, dtype=torch.float32, device=device), torch.tensor(images_seen, device=device))
 
 
-def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> Tensor:
-    """L + alpha L_csc (METHOD.md section 4) by autograd, a scalar; arguments as of torch_reference.losses.
+def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method: MethodConfig) -> Tensor:
+    """Computes L + alpha L_csc (METHOD.md section 4), by one log-softmax over all classes for all pixels.
 
-    One log-softmax over all classes for all pixels; `method.sparse_coding` is "pull" or "off".
+    Args:
+      v: [N, D], the unit embeddings of all pixels.
+      labels: int64 [N, 2].
+      weights: [N, 2] of the labels.
+      bank: as it was before the step.
+      method: values of the loss; `sparse_coding` is "pull" or "off".
+
+    Returns:
+      A scalar.
     """
     seen = bank.images_seen > 0
     own = labels.clamp(min=0)
@@ -74,7 +105,14 @@ def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method) -> Te
 
 @torch.no_grad()
 def update_bank(bank: Bank, embeddings: Tensor, labels: Tensor, m_proto: float) -> Bank:
-    """The bank after a batch (METHOD.md section 3): embeddings [B, N, D] unit vectors, labels int [B, N]."""
+    """Computes the bank after a batch (METHOD.md section 3).
+
+    Args:
+      bank: before the batch.
+      embeddings: [B, N, D] unit vectors.
+      labels: int [B, N].
+      m_proto: weight of the old prototype, in [0, 1].
+    """
     classes, (images, _, dim) = len(bank.vectors), embeddings.shape
     rows = torch.arange(images, device=labels.device)[:, None] * (classes + 1)
     ids = (torch.where(labels < 0, classes, labels) + rows).flatten()  # ignored pixels in a row of their own
@@ -88,15 +126,22 @@ def update_bank(bank: Bank, embeddings: Tensor, labels: Tensor, m_proto: float) 
     return Bank(torch.where((count > 0)[:, None], new, bank.vectors), bank.images_seen + count)
 
 
-def _precision(config, device: str) -> contextlib.AbstractContextManager:
-    """In which the networks run: that of config.model.compute_dtype, "float32" or "bfloat16"."""
-    return torch.autocast(device, torch.bfloat16, enabled=config.model.compute_dtype == "bfloat16")
+def _precision(compute_dtype: str, device: str) -> contextlib.AbstractContextManager:
+    """The context that the networks run in; `compute_dtype` is "float32" or "bfloat16"."""
+    return torch.autocast(device, torch.bfloat16, enabled=compute_dtype == "bfloat16")
 
 
 class Pretraining:
     """One step of METHOD.md section 3 at a time, in float32 or, the two encoders, in bfloat16."""
 
-    def __init__(self, config, bank: Bank, device: str) -> None:
+    def __init__(self, config: PretrainConfig, bank: Bank, device: str) -> None:
+        """Makes the networks on a device.
+
+        Args:
+          config: of `mdp pretrain`, in either form.
+          bank: at the beginning.
+          device: of PyTorch.
+        """
         self.config, self.bank, self.device = config, bank, device
         self.f = torch_network.PixelEncoder(config.model).to(device, memory_format=torch.channels_last)
         self.g = copy.deepcopy(self.f)
@@ -113,10 +158,10 @@ class Pretraining:
             torch_reference.normalise_image(batch[name], config.data, torch.float32) for name in ("image", "key_image")
         )
         labels, mix = batch["label"].long(), (batch[name] for name in ("mix_kind", "lam", "box"))
-        mixed, labels, weights = torch_reference.mix_pairs(view, labels, *mix)
-        labels = labels[:, ::s, ::s]
-        weights = weights[:, None, None].expand(labels.shape)
-        v = self._embed(self.f, mixed).flatten(0, 1)
+        mixed = torch_reference.mix_pairs(view, labels, *mix)
+        labels = mixed.labels[:, ::s, ::s]
+        weights = mixed.weights[:, None, None].expand(labels.shape)
+        v = self._embed(self.f, mixed.images).flatten(0, 1)
         loss = losses(v, labels.flatten(0, 2), weights.flatten(0, 2), self.bank, method)
         torch_reference.take_step(self.optimizer, loss, lr)
 
@@ -128,9 +173,9 @@ class Pretraining:
         return loss.detach()
 
     def _embed(self, encoder: torch_network.PixelEncoder, images: Tensor) -> Tensor:
-        """[B, 3, H, W] to float32 unit vectors [B, N, D]."""
+        """Maps [B, 3, H, W] to float32 unit vectors [B, N, D]."""
         images = images.contiguous(memory_format=torch.channels_last)
-        with _precision(self.config, self.device):
+        with _precision(self.config.model.compute_dtype, self.device):
             vectors = encoder(images)
         return vectors.float().permute(0, 2, 3, 1).flatten(1, 2)
 
@@ -138,7 +183,14 @@ class Pretraining:
 class Finetuning(torch_reference.Finetuning):
     """One step of METHOD.md section 6 at a time, without dropout, in float32 or, the network, in bfloat16."""
 
-    def __init__(self, config, num_classes: int, device: str) -> None:
+    def __init__(self, config: FinetuneConfig, num_classes: int, device: str) -> None:
+        """Makes the network on a device.
+
+        Args:
+          config: of `mdp finetune`, in either form.
+          num_classes: C.
+          device: of PyTorch.
+        """
         self.device = device
         with torch.device(device):
             super().__init__(config, num_classes, torch.float32)
@@ -147,7 +199,7 @@ class Finetuning(torch_reference.Finetuning):
     def logits(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 [B, H, W, 3] to float32 logits [B, C, *size]."""
         image = torch_reference.normalise_image(image, self.config.data, self.dtype)
-        with _precision(self.config, self.device):
+        with _precision(self.config.model.compute_dtype, self.device):
             logits = self.segmenter(image.contiguous(memory_format=torch.channels_last))
         return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 

@@ -1,0 +1,1 @@
+"""Memory, FLOPs and collectives of programs for machines that are not present."""

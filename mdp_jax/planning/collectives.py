@@ -19,12 +19,12 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 @dataclass
 class Collectives:
-    """Of one run of a program on one chip.
+    """The collectives of one run of a program on one chip.
 
     Attributes:
-      bytes: by kind, of the larger of what a chip puts into a collective and what it gets out; every kind of KINDS.
-      calls: how many collectives run.
-      loops_of_unknown_length: while loops with a collective of which the text does not tell how often they run;
+      bytes: every kind of KINDS -> bytes: the larger of what a chip puts into a collective and what it gets out.
+      calls: number of collectives that run.
+      loops_of_unknown_length: number of while loops that have a collective and whose length the text does not tell;
         they count once.
     """
 
@@ -76,7 +76,8 @@ def _split(arguments: str) -> tuple[str, str]:
 def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
     """{computation: {instruction: it}}, and the name of the entry computation."""
     computations: dict[str, dict[str, _Instruction]] = {}
-    entry, current = "", None
+    entry = ""
+    current: dict[str, _Instruction] | None = None
     for line in text.splitlines():
         header = _COMPUTATION.match(line)
         if header:
@@ -84,7 +85,7 @@ def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
             entry = header[2] if header[1] else entry
             continue
         found = _INSTRUCTION.match(line) if current is not None else None
-        if found:
+        if found and current is not None:
             name, type_, operation, rest = found.groups()
             current[name] = _Instruction(type_, operation, *_split(rest))
     return computations, entry
@@ -116,17 +117,17 @@ def _trips(instruction: _Instruction, computations: dict[str, dict[str, _Instruc
     compared = [other for other in condition.values() if other.operation == "compare"]
     if len(compared) != 1 or "direction=LT" not in compared[0].attributes:
         return None
-    limits = [condition[name] for name in compared[0].operands() if name in condition]
-    limits = [int(limit.arguments) for limit in limits if limit.operation == "constant"]
+    operands = [condition[name] for name in compared[0].operands() if name in condition]
+    limits = [int(operand.arguments) for operand in operands if operand.operation == "constant"]
     return limits[0] if len(limits) == 1 else None
 
 
 def count(text: str) -> Collectives:
-    """Collectives of one run of a compiled program.
+    """Counts the collectives of one run of a compiled program.
 
     Args:
       text: optimised HLO of one device, as `compiled.as_text()` gives it. Bodies of loops count as often as they
-        run, where the text tells it; of the branches of a conditional all are counted.
+        run, where the text tells it; all branches of a conditional are counted.
     """
     computations, entry = _parse(text)
     totals: dict[str, Collectives] = {}

@@ -1,14 +1,16 @@
-"""Floating-point operations of a traced function, counted from its jaxpr, scan bodies as often as they run.
+"""Counts the floating-point operations of a traced function from its jaxpr; bodies of scans count as often as they run.
 
 A multiply-add of a convolution or a matrix product is two operations; multiplications with padding and with the zeros
-that a dilated input holds are none. Every other array operation counts one for each element that it makes, a reduction
-or a scatter one for each element that it takes in; what only moves or converts values counts nothing.
+of a dilated input are none. Every other array operation counts one for each element of its output, a reduction or a
+scatter one for each element of its input. Operations that only move or convert values count nothing.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from jax.extend.core import Jaxpr, JaxprEqn
 
 _MOVES = {
     "bitcast_convert_type",
@@ -37,13 +39,17 @@ _MOVES = {
 _BY_INPUT = {"argmax", "argmin", "cumsum"}  # and everything that begins with reduce_
 
 
-def _size(variable) -> int:
+def _size(variable: Any) -> int:
     return math.prod(variable.aval.shape)
 
 
-def _dot(equation) -> int:
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
+def _dot(equation: JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    shape = equation.invars[0].aval.shape
+    shape = _shape(equation.invars[0])
     return 2 * _size(equation.outvars[0]) * math.prod(shape[axis] for axis in contracted)
 
 
@@ -53,10 +59,10 @@ def _met(out: int, kernel: int, size: int, stride: int, padding: int, kernel_dil
     return int(np.sum((at >= 0) & (at <= (size - 1) * input_dilation) & (at % input_dilation == 0)))
 
 
-def _convolution(equation) -> int:
+def _convolution(equation: JaxprEqn) -> int:
     params = equation.params
     numbers = params["dimension_numbers"]
-    image, kernel, out = (variable.aval.shape for variable in (*equation.invars, *equation.outvars))
+    image, kernel, out = map(_shape, (*equation.invars, *equation.outvars))
     pairs = [
         _met(out[o], kernel[k], image[i], stride, padding[0], kernel_dilation, input_dilation)
         for o, k, i, stride, padding, kernel_dilation, input_dilation in zip(
@@ -74,7 +80,7 @@ def _convolution(equation) -> int:
     return 2 * out[numbers.out_spec[0]] * out[numbers.out_spec[1]] * channels_in * math.prod(pairs)
 
 
-def _of_equation(equation) -> int:
+def _of_equation(equation: JaxprEqn) -> int:
     """Operations of one equation that holds no other jaxpr."""
     name = equation.primitive.name
     if name == "dot_general":
@@ -94,10 +100,10 @@ def _of_equation(equation) -> int:
     return sum(_size(variable) for variable in equation.outvars)
 
 
-def _inner(equation) -> list:
-    """(jaxpr, times it runs) of the equations inside an equation: calls, scans, loops, the branches of a choice."""
+def _inner(equation: JaxprEqn) -> list[tuple[Jaxpr, int]]:
+    """The jaxprs inside an equation and how often they run: of calls, scans, loops, the branches of a choice."""
     params, name = equation.params, equation.primitive.name
-    if name == "while":  # how often it runs is known to nobody before it does
+    if name == "while":  # how often it runs is not known before
         return [(params["body_jaxpr"].jaxpr, 1), (params["cond_jaxpr"].jaxpr, 1)]
     if name == "cond":
         return [
@@ -109,7 +115,7 @@ def _inner(equation) -> list:
     return [(getattr(jaxpr, "jaxpr", jaxpr), params["length"] if name == "scan" else 1) for jaxpr in jaxprs]
 
 
-def _walk(jaxpr, scope: str, times: int) -> Iterator[tuple[str, int]]:
+def _walk(jaxpr: Jaxpr, scope: str, times: int) -> Iterator[tuple[str, int]]:
     for equation in jaxpr.eqns:
         scope_of = f"{scope}/{equation.source_info.name_stack}"
         inner = _inner(equation)
@@ -119,15 +125,15 @@ def _walk(jaxpr, scope: str, times: int) -> Iterator[tuple[str, int]]:
             yield scope_of, times * _of_equation(equation)
 
 
-def count(jaxpr, part_of: Callable[[str], str] = lambda scope: "all") -> dict[str, int]:
-    """Operations of a jaxpr, by part.
+def count(jaxpr: Jaxpr, part_of: Callable[[str], str] = lambda scope: "all") -> dict[str, int]:
+    """Counts the operations of a jaxpr, by part.
 
     Args:
-      jaxpr: of jax.make_jaxpr(f)(...).jaxpr; shapes as they are traced, of all devices together.
-      part_of: the name of a part from the scope of an operation, as in "/jvp(PixelEncoder)/backbone/conv1".
+      jaxpr: of jax.make_jaxpr(f)(...).jaxpr; shapes are those of all devices together.
+      part_of: scope of an operation, such as "/jvp(PixelEncoder)/backbone/conv1" -> name of its part.
 
     Returns:
-      {part: operations}. The body of a while loop counts once, of a choice the largest branch.
+      {part: operations}. The body of a while loop counts once; of a choice the largest branch counts.
     """
     parts: dict[str, int] = {}
     for scope, operations in _walk(jaxpr, "", 1):

@@ -1,41 +1,56 @@
-"""The prototype loss alone, to see what its logits cost in memory (METHOD.md section 4)."""
+"""The prototype loss alone, to see how much memory its logits need (METHOD.md section 4)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from mdp_jax.data.label_space import LabelSpace
-from mdp_jax.method.losses import prototype_loss
+from mdp_jax.errors import UserError
+from mdp_jax.method.losses import PixelLosses, prototype_loss
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
-from mdp_jax.objectives.mdp import loss_options
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import topologies
 from mdp_jax.planning.compiling import compile_for
 from mdp_jax.planning.memory import MIB, Exhausted, excess
+from mdp_jax.planning.programs import Case
 from mdp_jax.training import sharding
 
 
 def feature_pixels(config: ConfigDict) -> int:
-    """Pixels of one image at feature resolution."""
+    """The number of pixels of one image at feature resolution.
+
+    Args:
+      config: of `mdp pretrain`; `model` and `data.crop` are read.
+    """
     height, width = (-(-side // network.feature_stride(config.model)) for side in config.data.crop)
     return height * width
 
 
 def chunk(config: ConfigDict, devices: int) -> int:
-    """Pixels of a device whose logits exist at one time: method.loss_chunk, in whole pixels of each image."""
+    """The number of pixels of a device whose logits exist at one time.
+
+    It is method.loss_chunk, rounded to whole pixels of each image.
+
+    Args:
+      config: of `mdp pretrain`; `batch`, `method` and what `feature_pixels` reads.
+      devices: number of devices.
+    """
     images = config.batch // devices
     return images * min(max(1, config.method.loss_chunk // images), feature_pixels(config))
 
 
 def lower(config: ConfigDict, devices: list, classes: int) -> jax.stages.Lowered:
-    """Value and gradient of the loss for the pixels of config.batch images, lowered for `devices`.
+    """Lowers value and gradient of the loss for the pixels of config.batch images.
 
     Args:
       config: of `mdp pretrain`.
-      devices: real ones, or of a topology; they divide the batch.
+      devices: real ones, or of a topology; their number divides the batch.
       classes: C.
     """
     mesh = sharding.mesh_of(devices, 1)
@@ -44,11 +59,16 @@ def lower(config: ConfigDict, devices: list, classes: int) -> jax.stages.Lowered
     images, pixels, dim = config.batch, feature_pixels(config), config.model.projection.dim
     own = chunk(config, len(devices)) * len(devices) // images
 
-    def loss(embeddings, labels, weights, bank):
-        return prototype_loss(embeddings, labels, weights, bank, loss_options(config.method), own)
+    make_options = OBJECTIVES[config.objective].loss_options
+    if make_options is None:
+        raise UserError(f"config.objective={config.objective!r}: has no prototype loss; expected one that has")
+    options = make_options(config.method)
 
-    def array(place, dtype, *shape):
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+    def loss(embeddings: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank) -> tuple[jax.Array, PixelLosses]:
+        return prototype_loss(embeddings, labels, weights, bank, options, own)
+
+    def array(sharding: NamedSharding, dtype: DTypeLike, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     bank = Bank(array(whole, jnp.float32, classes, dim), array(whole, jnp.int32, classes))
     return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(
@@ -59,11 +79,16 @@ def lower(config: ConfigDict, devices: list, classes: int) -> jax.stages.Lowered
     )
 
 
-def rows(cases: Sequence[tuple[str, ConfigDict, LabelSpace]], quick: bool) -> list[dict]:
-    """The columns of the table by name, for each (topology, config with the global batch, label space).
+def rows(cases: Sequence[Case], quick: bool) -> list[dict]:
+    """Compiles the loss for each case.
 
-    Beside the columns "verdict", lines of text; None stands for what only a program that fits tells. `quick` changes
-    nothing.
+    Args:
+      cases: configs of `mdp pretrain`.
+      quick: not used.
+
+    Returns:
+      {name of a column: value} for each case, and "verdict", lines of text. A value is None where only a program that
+      fits tells it.
     """
     del quick
     return [_row(*case) for case in cases]
@@ -77,7 +102,8 @@ def _row(topology: str, config: ConfigDict, space: LabelSpace) -> dict:
         f"{topology}, the loss of {pixels} pixels on a chip, {classes} classes", lower(config, devices, classes)
     )
     logits = own * classes * 4
-    temporaries = None if isinstance(outcome, Exhausted) else outcome.memory_analysis().temp_size_in_bytes
+    stats = None if isinstance(outcome, Exhausted) else outcome.memory_analysis()
+    temporaries = None if stats is None else stats.temp_size_in_bytes
     return {
         "topology": topology,
         "chips": len(devices),

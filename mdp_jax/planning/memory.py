@@ -19,7 +19,7 @@ _ALLOCATION = re.compile(
 
 @dataclass(frozen=True)
 class Exhausted:
-    """What the compiler says of a program that does not fit.
+    """What the compiler says about a program that does not fit.
 
     Attributes:
       needed: bytes on a chip; a lower bound where the compiler gave up early.
@@ -37,7 +37,14 @@ def _bytes(number: str, unit: str) -> int:
 
 
 def exhausted(message: str) -> Exhausted | None:
-    """Reads the message of a RESOURCE_EXHAUSTED error; None where it is of another kind."""
+    """Reads the message of a RESOURCE_EXHAUSTED error.
+
+    Args:
+      message: of a compiler's error.
+
+    Returns:
+      What it says; None for an error of another kind.
+    """
     found = _EARLY.search(message) or _LATE.search(message)
     if not found:
         return None
@@ -49,22 +56,29 @@ def exhausted(message: str) -> Exhausted | None:
 
 
 def excess(outcome: Exhausted) -> list[str]:
-    """In words, what does not fit; lines."""
+    """Says in words what does not fit.
+
+    Args:
+      outcome: what the compiler said.
+
+    Returns:
+      Lines.
+    """
     first = f"does not fit: {outcome.needed / GIB:.2f} GiB or more, and a chip has {outcome.available / GIB:.2f}"
     return [first, *(f"  {allocation}" for allocation in outcome.largest)]
 
 
 def largest(available: int, unit: int, known: dict[int, int | None], measure: Callable[[int], int | None]) -> int:
-    """The largest share of a batch that fits, as a straight line through two measured ones has it, and measured itself.
+    """Finds the largest share of a batch that fits.
 
-    What a program needs beside its activations does not depend on the batch, and the activations grow in proportion, so
-    two shares that fit give the line. Where what it says does not fit after all, smaller ones are tried; whether a
-    still larger one would fit, if the compiler is pressed to save memory, is not.
+    The memory besides the activations does not depend on the batch, and the activations grow in proportion to it. So
+    two shares that fit give a straight line, which predicts the largest share; it is measured. Where it does not fit,
+    smaller shares are tried. Larger ones, which the compiler might fit by saving memory, are not.
 
     Args:
       available: bytes on a chip.
       unit: shares are multiples of it.
-      known: {share: bytes needed, None where it does not fit}, of at least one share; gets what is measured.
+      known: {share: bytes needed, None where it does not fit}, of at least one share; measured shares are added.
       measure: share -> bytes needed or None; expensive where it fits.
 
     Returns:

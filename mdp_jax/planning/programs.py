@@ -1,8 +1,8 @@
-"""The steps of `mdp pretrain` and `mdp finetune` ready to be compiled for devices that need not be there."""
+"""The steps of `mdp pretrain` and `mdp finetune`, ready to be compiled for devices that need not be present."""
 
 import functools
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,27 @@ _NETWORKS = re.compile(rf"\b({PixelEncoder.__name__}|{Segmenter.__name__})\b")
 QUERY, MOMENTUM, REST = "query encoder", "momentum encoder", "the rest"
 
 
+class Case(NamedTuple):
+    """What is planned.
+
+    Attributes:
+      topology: such as "v5e:4x4".
+      config: of either loop, with the global batch.
+      label_space: of the config's datasets.
+    """
+
+    topology: str
+    config: ConfigDict
+    label_space: LabelSpace
+
+
 class Program(NamedTuple):
     """A step that can be lowered.
 
     Attributes:
       step: jitted (state, batch) -> (state, metrics); it can be traced once.
-      state: tree of ShapeDtypeStruct, laid out on the mesh.
-      batch: the same of the pipeline's global batch.
+      state: tree of ShapeDtypeStruct with shardings.
+      batch: {name: ShapeDtypeStruct with a sharding} of the pipeline's global batch.
     """
 
     step: jax.stages.Wrapped
@@ -46,15 +60,15 @@ def is_pretraining(config: ConfigDict) -> bool:
 
 
 def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
-    """The label space of a config's datasets.
+    """Makes the label space of a config's datasets.
 
     Args:
       config: of either loop.
-      classes: C in place of the labelled datasets' own, which then need not be there; shared out evenly. None = open
-        them.
+      classes: C, divided evenly among the labelled datasets, which then need not exist; None = the datasets' own
+        classes.
 
     Raises:
-      UserError: the datasets are not there, or fewer classes than labelled datasets.
+      UserError: a dataset cannot be opened, or there are fewer classes than labelled datasets.
     """
     datasets = config.sources if is_pretraining(config) else (config.dataset,)
     if classes is not None:
@@ -73,50 +87,70 @@ def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
 
 
 def with_batch(config: ConfigDict, batch: int) -> ConfigDict:
-    """A copy of a config with another global batch."""
+    """Copies a config and sets its global batch.
+
+    Args:
+      config: of either loop.
+      batch: of the copy.
+    """
     config = config.copy_and_resolve_references()
     config.batch = batch
     return config
 
 
 def check(config: ConfigDict, devices: int) -> None:
-    """UserError on a config value that cannot work on so many devices."""
+    """Checks a config for a number of devices.
+
+    Args:
+      config: of either loop.
+      devices: number of devices.
+
+    Raises:
+      UserError: a value cannot work.
+    """
     (checks.pretraining if is_pretraining(config) else checks.finetuning)(config, devices)
     if devices % config.fsdp:
         raise UserError(f"config.fsdp={config.fsdp}: expected a divisor of the {devices} chips")
 
 
 def unit(config: ConfigDict) -> int:
-    """The images of a device are a multiple of this: pairs in pretraining, and parts that are computed one by one."""
+    """The images of a device are a multiple of this: pairs in pretraining, and parts that are computed one by one.
+
+    Args:
+      config: of either loop; `accumulate` is read.
+    """
     return config.accumulate * (2 if is_pretraining(config) else 1)
 
 
 def _batch(config: ConfigDict, mesh: Mesh, key_view: bool) -> dict[str, jax.ShapeDtypeStruct]:
     """The global batch of data/pipeline.py."""
     samples, pairs, crop = (config.batch,), (config.batch // 2,), tuple(config.data.crop)
-    arrays = {"image": ((*samples, *crop, 3), jnp.uint8), "label": ((*samples, *crop), jnp.int16)}
+    arrays: dict[str, tuple[tuple[int, ...], Any]] = {
+        "image": ((*samples, *crop, 3), jnp.uint8),
+        "label": ((*samples, *crop), jnp.int16),
+    }
     if is_pretraining(config):
         arrays |= {"key_image": arrays["image"], "key_label": arrays["label"]} if key_view else {}
         arrays["dataset"] = (samples, jnp.int32)
         arrays |= {"mix_kind": (pairs, jnp.int32), "lam": (pairs, jnp.float32), "box": ((*pairs, 4), jnp.int32)}
     ((_, spec),) = sharding.BATCH_RULES
-    place = NamedSharding(mesh, spec)
-    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in arrays.items()}
+    split = NamedSharding(mesh, spec)
+    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=split) for name, (shape, dtype) in arrays.items()}
 
 
 def program(config: ConfigDict, devices: list, space: LabelSpace) -> Program:
-    """The step of a config over all of `devices`.
+    """Makes the step of a config.
 
     Args:
-      config: of either loop, checked; `batch` is the global one.
+      config: of either loop, checked, with the global batch.
       devices: real ones, or of a topology.
       space: label space of the config's datasets.
     """
     mesh = sharding.mesh_of(devices, config.fsdp)
     if is_pretraining(config):
-        made = programs.pretraining(configs.typed(config), mesh, space, _SAMPLES)
+        made = programs.pretraining(configs.typed_pretrain(config), mesh, space, _SAMPLES)
     else:
-        made = programs.finetuning(configs.typed(config), mesh, space.num_classes)
+        made = programs.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
     state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         jax.eval_shape(made.make),
@@ -126,8 +160,12 @@ def program(config: ConfigDict, devices: list, space: LabelSpace) -> Program:
     return Program(made.step, state, _batch(config, mesh, key_view))
 
 
-def share(tree) -> int:
-    """Bytes of a tree of ShapeDtypeStruct that one device holds."""
+def share(tree: Any) -> int:
+    """The number of bytes of a tree that one device holds.
+
+    Args:
+      tree: of ShapeDtypeStruct with shardings.
+    """
     sizes = (
         functools.reduce(int.__mul__, leaf.sharding.shard_shape(leaf.shape), leaf.dtype.itemsize)
         for leaf in jax.tree.leaves(tree)
@@ -142,10 +180,15 @@ def _part(scope: str) -> str:
 
 
 def operations(config: ConfigDict, devices: list, space: LabelSpace) -> dict[str, int]:
-    """Floating-point operations of one step on one device of a mesh without `fsdp` (planning/flops.py).
+    """Counts the floating-point operations of one step on one device of a mesh without `fsdp` (planning/flops.py).
 
-    Counted from the step traced for a device's own share of the batch, so that what every device does for itself
-    counts once, as it does there.
+    They are counted from the step that is traced for a device's own share of the batch, so that operations which every
+    device repeats count once, as on that device.
+
+    Args:
+      config: of either loop, checked, with the global batch.
+      devices: real ones, or of a topology.
+      space: label space of the config's datasets.
 
     Returns:
       {QUERY: forward and backward, MOMENTUM: forward, REST: losses, mixing, bank, optimizer}; in fine-tuning all of the

@@ -1,9 +1,10 @@
-"""TPU slices that programs are compiled for without being there: names, chips, memory."""
+"""TPU slices that programs are compiled for although they are not present: names, chips, memory."""
 
 import importlib.util
 import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from mdp_jax.errors import UserError
 
@@ -30,7 +31,7 @@ class Generation:
 
     memory: int
     layouts: tuple[str, ...]
-    options: dict[str, str]
+    options: dict[str, Any]
 
 
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
@@ -54,43 +55,65 @@ def _split(name: str) -> tuple[Generation, str]:
 
 
 def generation(name: str) -> str:
-    """`v5e` of `v5e:4x4`."""
+    """The generation of a topology, such as `v5e` of `v5e:4x4`."""
     return name.partition(":")[0]
 
 
 def chips(name: str) -> int:
-    """Number of chips of a topology such as `v5e:4x4`, each of them one device.
+    """The number of chips of a topology, each of them one device.
+
+    Args:
+      name: such as `v5e:4x4`.
 
     Raises:
-      UserError: no such topology; lists those there are.
+      UserError: there is no such topology. The message lists all.
     """
     _, layout = _split(name)
     return math.prod(map(int, layout.split("x")))
 
 
 def memory(name: str) -> int:
-    """Bytes a program may use on a chip of a topology; UserError as `chips`."""
+    """The number of bytes that a program may use on a chip.
+
+    Args:
+      name: of a topology.
+
+    Raises:
+      UserError: there is no such topology.
+    """
     return _split(name)[0].memory
 
 
 def smallest(name: str, divisor: int) -> str:
-    """The smallest topology of the same generation whose number of chips `divisor` divides, of more than one chip."""
+    """Finds the smallest topology of the same generation with more than one chip.
+
+    Args:
+      name: of a topology.
+      divisor: divides the number of chips.
+    """
     entry, _ = _split(name)
     names = [f"{generation(name)}:{layout}" for layout in entry.layouts]
     return min((other for other in names if chips(other) > 1 and chips(other) % divisor == 0), key=chips, default=name)
 
 
 def require_compiler() -> None:
-    """UserError where the compiler of TPU programs, libtpu, is not installed."""
+    """Checks that the compiler of TPU programs, libtpu, is installed.
+
+    Raises:
+      UserError: it is not.
+    """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("plan: libtpu, the compiler of TPU programs, is not installed; make venv EXTRA=tpu")
 
 
 def devices(name: str) -> list:
-    """Devices of a topology to compile for; nothing can run on them.
+    """The devices of a topology, to compile for; nothing can run on them.
+
+    Args:
+      name: of the topology.
 
     Raises:
-      UserError: no such topology, or no libtpu.
+      UserError: there is no such topology, or libtpu is not installed.
     """
     entry, _ = _split(name)
     require_compiler()

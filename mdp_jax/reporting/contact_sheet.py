@@ -9,32 +9,36 @@ import numpy as np
 
 from mdp_jax.method import mixing
 from mdp_jax.reporting import figures
-from mdp_jax.reporting.colors import palette
+from mdp_jax.reporting.colors import of_classes, of_sets
+from mdp_jax.reporting.protocols import Classes, Photos
 
 KINDS = {mixing.PLAIN: "plain", mixing.REGION: "region", mixing.PIXEL: "pixel"}
-PAGE = 1050  # width that a picture keeps to where it can, in pixels
 _OF_PAIRS = ("mix_kind", "lam", "box")  # what a batch holds once for each pair
 
 
-def class_colours(sources: Sequence) -> np.ndarray:
+def class_colours(sources: Sequence[Photos]) -> np.ndarray:
     """The colours of all classes of some sources, one source after the other, uint8 RGB [C, 3].
 
-    A source with a `palette` keeps it; the classes of the others have colours that are far from each other.
+    A source with a `palette` keeps it; classes of equal names have one colour (colors.of_classes).
     """
-    sizes = [len(source.classes) for source in sources]
-    ours = np.split(palette(sum(sizes)), np.cumsum(sizes)[:-1])
-    theirs = [source.palette for source in sources]
-    return np.concatenate([own if own is not None else other for own, other in zip(theirs, ours, strict=True)])
+    return of_classes([(source.classes, source.palette) for source in sources])
+
+
+# Of a caption: what the column titles of `pairs` mean.
+KEEPS = (
+    "Of a mixed sample, the share that it keeps of itself (lambda in the method) stands above; the rest is its "
+    "partner's: a box in region mixing, a blend of all pixels in pixel mixing."
+)
 
 
 def choose_pairs(batch: Mapping[str, np.ndarray], numbers: Sequence[int]) -> dict[str, np.ndarray]:
     """The pairs of a pretraining batch with these numbers, in this order, as a batch."""
-    numbers = np.asarray(numbers, np.int64)
-    members = (2 * numbers[:, None] + np.arange(2)).ravel()
-    return {key: array[numbers if key in _OF_PAIRS else members] for key, array in batch.items()}
+    chosen = np.asarray(numbers, np.int64)
+    members = (2 * chosen[:, None] + np.arange(2)).ravel()
+    return {key: array[chosen if key in _OF_PAIRS else members] for key, array in batch.items()}
 
 
-def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, page: int = PAGE) -> bytes:
+def pairs(batch: Mapping[str, np.ndarray], label_space: Classes, colours: np.ndarray) -> bytes:
     """Pairs of a pretraining batch: the query view, what mixing makes of it, the key view, and the labels of each.
 
     One row tells the dataset that each pixel is from; a pixel of two datasets has a blend of their two colours, and the
@@ -44,7 +48,6 @@ def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, pag
         batch: of pipeline.pretrain_batches, B samples in whole pairs.
         label_space: of all datasets.
         colours: uint8 RGB [C, 3], of its classes.
-        page: width that the picture keeps to where it can, in pixels.
 
     Returns:
         PNG bytes.
@@ -55,21 +58,22 @@ def pairs(batch: Mapping[str, np.ndarray], label_space, colours: np.ndarray, pag
     origin, origin_names, origin_colours = _origins(batch, names, label_space.num_classes)
     white = np.full(batch["image"].shape[1:], 255, np.uint8)
     second = [label if kind == mixing.PIXEL else white for label, kind in zip(labels[..., 1], kinds, strict=True)]
-    rows = {
+    rows: dict[str, Sequence[np.ndarray] | np.ndarray] = {
         "query view": batch["image"],
         "mixed": mixed.round().astype(np.uint8),
         "label": labels[..., 0],
-        "second label": second,
-        "pixels from": origin,
     }
+    rows |= {"second label": second} if mixing.PIXEL in kinds else {}
+    rows |= {"pixels from": origin}
     if "key_image" in batch:
         rows |= {"key view": batch["key_image"], "key label": batch["key_label"]}
     titles = [
-        f"{names[dataset]}\n{KINDS[kind]}" + ("" if kind == mixing.PLAIN else f", lam {lam:.2f}")
+        f"{names[dataset]}\n" + ("plain" if kind == mixing.PLAIN else f"{KINDS[kind]}-mixed, keeps {lam:.0%}")
         for dataset, kind, lam in zip(batch["dataset"], kinds, lams, strict=True)
     ]
     classes = [*label_space.global_names(), *origin_names]
-    return figures.batch_preview(rows, titles, classes, np.concatenate([colours, origin_colours]), page)
+    both = np.concatenate([colours, origin_colours])
+    return figures.batch_preview(rows, titles, classes, both, list(labels[..., 0]))
 
 
 def _mix(batch: Mapping[str, np.ndarray], label: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -95,18 +99,16 @@ def _origins(
     own = np.broadcast_to(batch["dataset"][:, None, None], batch["label"].shape)
     _, datasets, weights = _mix(batch, own)
     origin = datasets[..., 0].copy()
-    texts, colours = [f"from {name}" for name in names], list(palette(first + len(names))[first:])
+    texts, colours = [f"from {name}" for name in names], list(of_sets(len(names)))
     for sample, (two, shares) in enumerate(zip(datasets[:, 0, 0], weights[:, 0, 0], strict=True)):
         if two[1] >= 0:
             origin[sample] = len(texts)
-            texts.append(" + ".join(f"{share:.2f} {names[d]}" for d, share in zip(two, shares, strict=True)))
+            texts.append("from " + " + ".join(f"{share:.0%} {names[d]}" for d, share in zip(two, shares, strict=True)))
             colours.append(shares @ np.stack([colours[d] for d in two]))
     return origin + first, texts, np.stack(colours).round().astype(np.uint8)
 
 
-def samples(
-    batch: Mapping[str, np.ndarray], classes: Sequence[str], colours: np.ndarray, first: int = 1, page: int = PAGE
-) -> bytes:
+def samples(batch: Mapping[str, np.ndarray], classes: Sequence[str], colours: np.ndarray, first: int = 1) -> bytes:
     """The samples of a fine-tuning batch above their labels.
 
     Args:
@@ -114,13 +116,13 @@ def samples(
         classes: names, in id order.
         colours: uint8 RGB [C, 3], of the classes.
         first: number of the first sample.
-        page: width that the picture keeps to where it can, in pixels.
 
     Returns:
         PNG bytes.
     """
     titles = [str(first + number) for number in range(len(batch["image"]))]
-    return figures.batch_preview({"view": batch["image"], "label": batch["label"]}, titles, classes, colours, page)
+    rows = {"view": batch["image"], "label": batch["label"]}
+    return figures.batch_preview(rows, titles, classes, colours, list(batch["label"]))
 
 
 def examples(
@@ -147,10 +149,8 @@ def examples(
 
 def stacked(pictures: Sequence[bytes]) -> bytes:
     """PNGs below each other as one, white where one is narrower."""
-    arrays = [
-        cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        for png in pictures
-    ]
+    decoded = (cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) for png in pictures)
+    arrays = [cv2.cvtColor(array, cv2.COLOR_BGR2RGB) for array in decoded if array is not None]
     width = max(array.shape[1] for array in arrays)
     wide = [np.pad(array, ((0, 0), (0, width - array.shape[1]), (0, 0)), constant_values=255) for array in arrays]
     return figures.encode_png(np.vstack(wide))

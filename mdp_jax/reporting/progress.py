@@ -6,6 +6,38 @@ from collections.abc import Callable
 import rich.console
 import rich.progress
 
+_DAY = 86400
+
+
+def forecast(seconds: float, steps: int) -> list[str]:
+    """What a run says of its length after its first steps.
+
+    Args:
+        seconds: that a step takes.
+        steps: that are left.
+
+    Returns:
+        A line, and a second one with a warning where a day or more is left.
+    """
+    left = seconds * steps
+    lines = [f"{seconds:.3g} s a step, {steps} steps left: about {_duration(left)}, validation aside"]
+    if left >= _DAY:
+        lines.append(
+            f"warning: this run will take {left / _DAY:.1f} days on this machine; Ctrl-C keeps what is done. Lower "
+            "config.data.crop, config.batch, config.model.width or the steps, take a smaller config.model.backbone, or "
+            "use an accelerator"
+        )
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    """A time in words of few digits."""
+    if seconds >= _DAY:
+        return f"{seconds / _DAY:.1f} days"
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
 
 class Progress:
     """Context manager that shows step, loss, images/s, share of time waiting for data, and time left, on stderr.
@@ -21,12 +53,14 @@ class Progress:
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Args:
-        total: steps of the whole run.
-        start: steps taken before this process.
-        unit: word before the count.
-        console: where to write; stderr where None.
-        clock: seconds.
+        """Makes the bar; it is shown when the context is entered.
+
+        Args:
+          total: number of steps of the whole run.
+          start: number of steps taken before this process.
+          unit: word before the count.
+          console: where to write; stderr where None.
+          clock: gives seconds.
         """
         self._total, self._unit, self._clock = total, unit, clock
         self._console = console or rich.console.Console(stderr=True)
@@ -50,7 +84,7 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
     def update(
@@ -79,6 +113,10 @@ class Progress:
             self._bar.update(self._task, description=count, completed=step, state=state)
         else:
             self._console.print(f"{count}  {state}".rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """Shows a line of its own; a bar stays below it."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _time_left(self, step: int) -> str:
         """From the mean speed since the first update: what comes before it is mostly compilation."""

@@ -5,8 +5,10 @@ import html as escaping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mdp_jax.reporting.figures import DENSITY
 from mdp_jax.reporting.tables import Table, text_of
 
+_LEAST = 640  # pixels of a page below which, and below 7 tenths of its own, no picture is shrunk: it scrolls in a box
 _LONG = 60  # characters of a cell that goes on in further lines
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --page: #ffffff; --line: #d5d8dc; --soft: #f4f5f7; --note: #5b6168; }
@@ -26,9 +28,12 @@ th, td { padding: 0.28rem 0.9rem 0.28rem 0.5rem; border-bottom: 1px solid var(--
 th { background: var(--soft); font-weight: 600; }
 .long { white-space: normal; min-width: 20rem; }
 .number { text-align: right; padding: 0.28rem 0.5rem 0.28rem 1.4rem; }
+nav { margin: 1rem 0 0; }
+nav a { display: inline-block; margin: 0 1rem 0.3rem 0; color: inherit; }
 figure { margin: 1.2rem 0; }
-figure img { display: block; max-width: 100%; height: auto; background: #ffffff; padding: 8px; box-sizing: border-box;
-  border: 1px solid var(--line); border-radius: 4px; }
+.picture { overflow-x: auto; background: #ffffff; padding: 8px; border: 1px solid var(--line); border-radius: 4px;
+  width: fit-content; max-width: 100%; box-sizing: border-box; }
+.picture img { display: block; max-width: 100%; height: auto; }
 figcaption { margin-top: 0.4rem; color: var(--note); font-size: 0.9rem; max-width: 46rem; }
 """
 
@@ -60,22 +65,24 @@ class Section:
 
 def html(title: str, sections: Sequence[Section]) -> str:
     """The page as one string, to be written as UTF-8. All text is escaped; nothing else is loaded."""
-    body = "\n".join(_section(section) for section in sections)
+    body = "\n".join(_section(section, number) for number, section in enumerate(sections, start=1))
+    links = (f'<a href="#s{number}">{escaping.escape(s.heading)}</a>' for number, s in enumerate(sections, start=1))
+    contents = f"<nav>{' '.join(links)}</nav>" if len(sections) > 1 else ""
     name = escaping.escape(title)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{body}\n</body>\n</html>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{contents}\n{body}\n</body>\n</html>\n"
     )
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, number: int) -> str:
     paragraphs = [part.strip() for part in section.text.split("\n\n") if part.strip()]
     parts = [f"<h2>{escaping.escape(section.heading)}</h2>"]
     parts += [f"<p>{escaping.escape(paragraph)}</p>" for paragraph in paragraphs]
     parts += [_table(table) for table in section.tables]
     parts += [_figure(figure) for figure in section.figures]
-    return "<section>\n" + "\n".join(parts) + "\n</section>"
+    return f'<section id="s{number}">\n' + "\n".join(parts) + "\n</section>"
 
 
 def _table(table: Table) -> str:
@@ -89,14 +96,15 @@ def _table(table: Table) -> str:
 
     caption = f"<caption>{escaping.escape(table.caption)}</caption>" if table.caption else ""
     body = "\n".join(row(cells, "td") for cells in table.rows)
-    head = row(table.columns, "th")
-    return f'<div class="scroll"><table>{caption}\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    head = f"<thead>{row(table.columns, 'th')}</thead>\n" if any(table.columns) else ""
+    return f'<div class="scroll"><table>{caption}\n{head}<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _figure(figure: Figure) -> str:
     data, caption = base64.b64encode(figure.png).decode(), escaping.escape(figure.caption)
-    width = int.from_bytes(figure.png[16:20], "big")  # of a PNG: the first field of its header
+    width = int.from_bytes(figure.png[16:20], "big") // DENSITY  # of a PNG: the first field of its header
     # A picture wider than the column of text is given the width of the window, as far as it needs it.
     margin = f"margin-inline: min(0px, calc(50% - min(48vw, {width // 2 + 10}px)))"
-    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
-    return f'<figure style="{margin}">{image}<figcaption>{caption}</figcaption></figure>'
+    size = f'width="{width}" style="min-width: {min(width, max(_LEAST, 7 * width // 10))}px"'
+    image = f'<img alt="{caption}" {size} src="data:image/png;base64,{data}">'
+    return f'<figure style="{margin}"><div class="picture">{image}</div><figcaption>{caption}</figcaption></figure>'

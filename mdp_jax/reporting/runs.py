@@ -1,22 +1,35 @@
 """What a run tells at its beginning, and the report.html in its workdir at its end."""
 
+import datetime
+import importlib.metadata
+import os
 import pathlib
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import numpy as np
 import rich.console
 
+from mdp_jax.configs import FinetuneConfig, ModelConfig, PretrainConfig
+from mdp_jax.method.prototypes import Bank
 from mdp_jax.reporting import contact_sheet, figures
+from mdp_jax.reporting.figures import Panel, Predicted
+from mdp_jax.reporting.protocols import Classes, Photos
 from mdp_jax.reporting.report import Figure, Section, html
-from mdp_jax.reporting.tables import Table, for_terminal, scores_table
+from mdp_jax.reporting.tables import MEANS, Table, classes_table, for_terminal, means_table, text_of
 from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.metrics_file import read_metrics
 
+Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> label map
 PREVIEW_PAIRS = 4
+_PAIRS = 2  # in one picture
 PREVIEW_PHOTOS = 6
 CLOSE = 0.95  # cosine from which the summary counts two prototypes as close
 
 
-def datasets_table(datasets, shares: dict) -> Table:
+def datasets_table(datasets: Sequence[Photos], shares: dict) -> Table:
     """Photos and classes of each dataset and its share of the samples (data/mixture.py, `shares`)."""
     rows = [
         [source.name, len(source), len(source.classes), 100 * share]
@@ -26,7 +39,7 @@ def datasets_table(datasets, shares: dict) -> Table:
     return Table(["dataset", "photos", "classes", "samples (%)"], rows, f"Pairs: {pairs}")
 
 
-def print_datasets(datasets, shares: dict, steps: int, batch: int, warmup_epochs: float) -> None:
+def print_datasets(datasets: Sequence[Photos], shares: dict, steps: int, batch: int, warmup_epochs: float) -> None:
     """Prints what a pretraining run is about to do; `warmup_epochs` as in the config, 0 where stages have their own."""
     samples = sum(len(source) for source in datasets)
     console = rich.console.Console(stderr=True)
@@ -36,6 +49,67 @@ def print_datasets(datasets, shares: dict, steps: int, batch: int, warmup_epochs
     if 0 < epochs <= warmup_epochs:
         text += f"; the learning rate rises to the end, as config.optim.warmup_epochs={warmup_epochs}"
     console.print(text, highlight=False)
+
+
+def about(settings: Sequence[tuple[str, str]]) -> Section:
+    """How a report came about: its settings, the command line, the day, the machine and the versions.
+
+    Args:
+        settings: (what, value) in words.
+    """
+    devices = jax.devices()
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("mdp_jax", "jax"))
+    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    rows = [
+        *settings,
+        ("command", command.replace("__main__.py", "python -m mdp_jax", 1)),
+        ("written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
+        ("devices", f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"),
+        ("versions", versions),
+    ]
+    return Section("How this was made", tables=[Table(["", ""], [list(row) for row in rows])])
+
+
+def _network(model: ModelConfig) -> str:
+    width = "" if model.width == 1 else f" of {model.width:g} times its width"
+    return f"{model.backbone}{width}, {model.decoder.name} of {model.decoder.channels} channels, {model.compute_dtype}"
+
+
+def _photos(config: PretrainConfig | FinetuneConfig) -> str:
+    crop = f"crops of {config.data.crop[0]} x {config.data.crop[1]} pixels"
+    return f"{crop}, of photos " + (
+        f"resized to a short side of {config.data.short_side}" if config.data.short_side else "of their own size"
+    )
+
+
+def pretrain_settings(config: PretrainConfig, steps: int) -> list[tuple[str, str]]:
+    """The settings of a pretraining in words, as `about` takes them; `steps` is its length."""
+    return [
+        ("sets", ", ".join(f"{source.name} ({source.kind})" for source in config.sources)),
+        ("objective", config.objective),
+        ("network", _network(config.model)),
+        ("starts from", config.init),
+        ("photos", _photos(config)),
+        ("steps", f"{steps} of {config.batch} samples"),
+        ("learning rate", f"{config.optim.lr:g} at a batch of 256: {config.optim.lr * config.batch / 256:g}"),
+        ("seed", str(config.seed)),
+    ]
+
+
+def finetune_settings(config: FinetuneConfig) -> list[tuple[str, str]]:
+    """The settings of a fine-tuning in words, as `about` takes them."""
+    dataset = config.dataset
+    assert dataset is not None  # a run has one
+    limit = f", {dataset.limit} of its photos" if dataset.limit else ""
+    return [
+        ("set", f"{dataset.name} ({dataset.kind}){limit}"),
+        ("network", _network(config.model)),
+        ("starts from", config.init),
+        ("photos", _photos(config)),
+        ("steps", f"{config.steps} of {config.batch} samples"),
+        ("learning rate", f"{config.optim.lr:g}"),
+        ("seed", str(config.seed)),
+    ]
 
 
 def series(rows: list[dict], *names: str) -> dict[str, list[tuple[int, float]]]:
@@ -51,11 +125,17 @@ def _dataset_series(rows: list[dict], names: list[str]) -> dict:
     }
 
 
-def preview(batch: dict, label_space, datasets) -> bytes:
-    """A picture of the first pairs of a pretraining batch."""
-    first = contact_sheet.choose_pairs(batch, range(min(PREVIEW_PAIRS, len(batch["mix_kind"]))))
+def previews(batch: dict, label_space: Classes, datasets: Sequence[Photos]) -> list[Figure]:
+    """Pictures of the first pairs of a pretraining batch."""
     colours = contact_sheet.class_colours(datasets)[label_space.first_rows()]
-    return contact_sheet.pairs(first, label_space, colours)
+    count, found = min(PREVIEW_PAIRS, len(batch["mix_kind"])), []
+    for start in range(0, count, _PAIRS):
+        numbers = range(start, min(start + _PAIRS, count))
+        png = contact_sheet.pairs(contact_sheet.choose_pairs(batch, numbers), label_space, colours)
+        which = f"Pairs {numbers[0] + 1} to {numbers[-1] + 1}" if len(numbers) > 1 else f"Pair {numbers[0] + 1}"
+        text = f"{which} of the first batch; stripes are ignored pixels. {contact_sheet.KEEPS}"
+        found.append(Figure(png, text))
+    return found
 
 
 def effective_dimension(vectors: np.ndarray) -> float:
@@ -68,7 +148,37 @@ def effective_dimension(vectors: np.ndarray) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
-def bank_summary(bank, label_space) -> Table:
+def dimension_in_words(found: float, most: int) -> str:
+    """An effective dimension, of at most `most`, and whether it is good.
+
+    Below 1.5 the prototypes lie almost on a line, below 3 almost in a plane; from a quarter of `most` on they are well
+    spread. The limits are rules of thumb.
+    """
+    if most < 4:
+        verdict = "too few classes to judge"
+    elif found < 1.5:
+        verdict = "collapsed: the prototypes lie almost on a line"
+    elif found < 3:
+        verdict = "poor: the prototypes lie almost in a plane"
+    elif found < most / 4:
+        verdict = f"fair: well spread from {most / 4:.0f} on"
+    else:
+        verdict = f"good: well spread, as from {most / 4:.0f} on"
+    return f"{found:.1f} of {most}; more is better; {verdict}"
+
+
+def cosine_in_words(found: float) -> str:
+    """A mean cosine between prototypes, and whether it is good; the limits 0.5 and 0.9 are rules of thumb."""
+    if found > 0.9:
+        verdict = "collapsed, as above 0.9: the classes are hardly told apart"
+    elif found > 0.5:
+        verdict = "crowded; well apart up to 0.5"
+    else:
+        verdict = "good: well apart, as up to 0.5"
+    return f"{found:.3f}; less is better; {verdict}"
+
+
+def bank_summary(bank: Bank, label_space: Classes) -> Table:
     """How full and how crowded the bank is: cosines between the prototypes of different seen classes."""
     seen = np.asarray(bank.images_seen) > 0
     vectors = np.asarray(bank.vectors, np.float64)[seen]
@@ -76,12 +186,16 @@ def bank_summary(bank, label_space) -> Table:
     np.fill_diagonal(between, np.nan)
     several = len(vectors) > 1
     close = np.sum(np.nanmax(between, axis=1) > CLOSE) if several else 0
+    mean = float(np.nanmean(between)) if several else 0.0
     rows = [
         ["classes seen", f"{seen.sum()} of {len(seen)}"],
-        ["mean cosine between classes", f"{np.nanmean(between):.3f}" if several else "–"],
+        ["mean cosine between classes", cosine_in_words(mean) if several else "–"],
         ["largest cosine between classes", f"{np.nanmax(between):.3f}" if several else "–"],
-        [f"classes with another above {CLOSE}", str(close)],
-        ["effective dimension (1 = collapsed)", f"{effective_dimension(vectors):.1f}" if several else "–"],
+        [f"classes with another above {CLOSE}", f"{close} (0 is best: such classes are hardly told apart)"],
+        [
+            "effective dimension",
+            dimension_in_words(effective_dimension(vectors), min(vectors.shape)) if several else "–",
+        ],
     ]
     unseen = [name for name, there in zip(label_space.global_names(), seen, strict=True) if not there]
     if unseen:
@@ -89,7 +203,7 @@ def bank_summary(bank, label_space) -> Table:
     return Table(["prototype bank", ""], rows)
 
 
-def related_classes(bank, label_space, shown: int = 5) -> Table:
+def related_classes(bank: Bank, label_space: Classes, shown: int = 5) -> Table:
     """Of each seen class the seen classes whose prototypes are nearest, and the nearest ones of other datasets.
 
     Sparse coding (METHOD.md section 4) takes pixels nearer to the nearest classes of either kind.
@@ -110,51 +224,79 @@ def related_classes(bank, label_space, shown: int = 5) -> Table:
     return Table(["dataset", "class", "nearest classes (cosine)", "nearest classes of other datasets"], rows)
 
 
-def heatmap(bank, label_space) -> Figure:
+def heatmap(bank: Bank, label_space: Classes) -> Figure:
     """The similarities of all prototypes, as a figure of a report."""
-    picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), label_space.blocks())
+    blocks = label_space.blocks()
+    picture = figures.similarity_heatmap(np.asarray(bank.vectors), np.asarray(bank.images_seen), blocks)
     return Figure(
-        picture, "Cosine similarity of the prototypes. Off the diagonal blocks: classes of different datasets."
+        picture,
+        "Cosine similarity of the prototypes; 1 is the same direction. Sets are apart, and within a set similar "
+        "classes stand together. Off the diagonal blocks: classes of different sets.",
     )
 
 
-def pretrain_sections(folder, label_space, bank, datasets, tables: list[Table], batch: dict) -> list[Section]:
+_TERMS = {"loss": "sum", "prototype_loss": "prototype term", "sparse_loss": "sparse coding term"}
+
+
+def loss_panel(rows: list[dict]) -> Panel:
+    """The loss of a pretraining and its terms, of the rows of metrics.jsonl."""
+    found = series(rows, *_TERMS)
+    return Panel({_TERMS[name]: points for name, points in found.items() if points}, "loss")
+
+
+def pretrain_sections(
+    folder: str | os.PathLike,
+    config: PretrainConfig,
+    steps: int,
+    label_space: Classes,
+    bank: Bank | None,
+    datasets: Sequence[Photos],
+    tables: list[Table],
+    batch: dict,
+) -> list[Section]:
     """The sections of a pretraining run: data with their tables, curves, and the bank where the objective has one."""
     rows = read_metrics(folder)
     names = [name for name, _ in label_space.datasets]
-    losses = figures.curves(series(rows, "loss", "prototype_loss", "sparse_loss"), "loss")
-    each = figures.curves(_dataset_series(rows, names), "loss of pixels with one label")
-    accuracy = figures.curves(series(rows, "accuracy"), "pixels classified right (share)")
+    accuracy = {"": [(step, 100 * value) for step, value in series(rows, "accuracy")["accuracy"]]}
+    curves = figures.curves(
+        loss_panel(rows),
+        Panel(_dataset_series(rows, names), "loss by set", figures.set_colours(len(names))),
+        Panel(accuracy, "right pixels (%)"),
+        last=steps,
+    )
     sections = [
         Section(
             "Data",
             "What the network sees: two views of each sample, the first one mixed inside pairs.",
             tables,
-            [
-                Figure(
-                    preview(batch, label_space, datasets),
-                    "The first samples of the first batch; stripes are ignored pixels.",
-                )
-            ],
+            previews(batch, label_space, datasets),
         ),
         Section(
             "Training",
             figures=[
-                Figure(losses, "Loss and its terms."),
-                Figure(each, "The loss of each dataset."),
-                Figure(accuracy, "Share of the pixels whose class has the nearest prototype, or the largest logit."),
+                Figure(
+                    curves,
+                    "Above: the loss and its terms. Middle: the loss of the pixels of each set that have one label. "
+                    "Below: pixels whose own class has the nearest prototype, or the largest logit.",
+                )
             ],
         ),
     ]
     if bank:
-        crowding = figures.curves(series(rows, "bank_cosine"), "mean cosine")
-        pictures = [heatmap(bank, label_space), Figure(crowding, "Mean cosine between the prototypes; 1 = collapsed.")]
+        crowding = figures.curves(Panel(series(rows, "bank_cosine"), "mean cosine"), last=steps)
+        text = "Mean cosine between the prototypes: up to 0.5 they are well apart, above 0.9 collapsed."
+        pictures = [heatmap(bank, label_space), Figure(crowding, text)]
         found = [bank_summary(bank, label_space), related_classes(bank, label_space)]
         sections.append(Section("Prototypes", tables=found, figures=pictures))
-    return sections
+    return [*sections, about(pretrain_settings(config, steps))]
 
 
-def write_page(folder, title: str, sections: list[Section]) -> pathlib.Path:
+def means_in_words(scores: Mapping) -> str:
+    """The means of some scores in one line: "mIoU 45.12 %, mAcc 60.00 %, aAcc 80.50 %"."""
+    return ", ".join(f"{name} {text_of(scores[name])} %" for name in MEANS)
+
+
+def write_page(folder: str | os.PathLike, title: str, sections: list[Section]) -> pathlib.Path:
     """Writes report.html into a folder and says where it is."""
     file = pathlib.Path(folder) / "report.html"
     write_text(file, html(title, sections))
@@ -162,7 +304,7 @@ def write_page(folder, title: str, sections: list[Section]) -> pathlib.Path:
     return file
 
 
-def prediction_rows(photos, networks: dict, count: int = PREVIEW_PHOTOS) -> list[tuple]:
+def prediction_rows(photos: Photos, networks: Mapping[str, Label], count: int = PREVIEW_PHOTOS) -> list[Predicted]:
     """Rows for `figures.prediction_grid` from photos spread evenly over a source.
 
     Args:
@@ -171,35 +313,51 @@ def prediction_rows(photos, networks: dict, count: int = PREVIEW_PHOTOS) -> list
         count: how many photos, at most.
     """
     rows = []
-    for index in np.unique(np.linspace(0, len(photos) - 1, count).round().astype(int)):
-        sample = photos[int(index)]
-        size = sample["label"].shape
-        rows.append(
-            (sample["image"], sample["label"], {name: label(sample["image"], size) for name, label in networks.items()})
-        )
+    for index in np.unique(np.linspace(0, len(photos) - 1, count).round().astype(int)).tolist():
+        sample = photos[index]
+        found = {name: label(sample["image"], sample["label"].shape) for name, label in networks.items()}
+        rows.append(Predicted(photos.describe(index), sample["image"], sample["label"], found))
     return rows
 
 
-def finetune_sections(folder, photos, predict, scores: dict) -> list[Section]:
+GRID = (
+    "Validation photos, spread evenly over the set, each with the mIoU over its own classes and the share of right "
+    "pixels. Errors: pale is right, dark is wrong, stripes are ignored. Shares in the legend are those of the truth."
+)
+
+
+def finetune_sections(
+    folder: str | os.PathLike, config: FinetuneConfig, photos: Photos, predict: Label, scores: dict
+) -> list[Section]:
     """The sections of a fine-tuning run: scores, pictures, curves.
 
     Args:
         folder: its workdir.
+        config: of the run.
         photos: evaluation source.
         predict: (image, size) -> label map.
-        scores: of evaluation/metrics.py.
+        scores: of the photos, as evaluation.json has them.
     """
     rows = read_metrics(folder)
     shown = prediction_rows(photos, {"prediction": predict})
-    grid = figures.prediction_grid(shown, photos.classes, photos.palette)
+    colours = contact_sheet.class_colours([photos])
+    grid = figures.prediction_grid(shown, photos.classes, colours, {"prediction": scores["mIoU"]})
+    means = series(rows, "val_mIoU", "val_mAcc", "val_aAcc")
+    curves = figures.curves(
+        Panel(series(rows, "loss"), "training loss"),
+        Panel({name.removeprefix("val_"): points for name, points in means.items()}, "validation (%)"),
+        last=config.steps,
+    )
+    text = (
+        "mIoU: intersection over union of a class, mean of the classes. mAcc: right pixels of a class, mean of the "
+        "classes. aAcc: right pixels."
+    )
+    caption = f"{photos.name}, {scores['images']} photos"
     return [
-        Section("Scores", tables=[scores_table({"IoU (%)": scores}, f"{photos.name}, {scores['images']} photos")]),
-        Section("Predictions", figures=[Figure(grid, "Validation photos, spread evenly over the set.")]),
+        Section("Scores", text, [means_table({"": scores}, caption), classes_table({"IoU (%)": scores})]),
+        Section("Predictions", figures=[Figure(grid, GRID)]),
         Section(
-            "Training",
-            figures=[
-                Figure(figures.curves(series(rows, "loss"), "cross entropy"), "Training loss."),
-                Figure(figures.curves(series(rows, "val_mIoU"), "mIoU (%)"), "Validation mIoU."),
-            ],
+            "Training", figures=[Figure(curves, "Above: cross entropy in training. Below: scores of the validation.")]
         ),
+        about(finetune_settings(config)),
     ]

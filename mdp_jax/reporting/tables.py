@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import rich.box
 import rich.console
@@ -46,17 +47,32 @@ def text_of(cell: str | int | float | None) -> str:
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
+MEANS = ("mIoU", "mAcc", "aAcc")
+
+
 def scores_table(networks: Mapping[str, dict], caption: str = "") -> Table:
-    """IoU of every class, then mIoU, mAcc and aAcc.
+    """IoU of every class, then the means, a line for each, whose names say that they are no IoU of a class.
 
     Args:
         networks: heading of a column -> scores as evaluation.metrics.scores returns them, all of the same classes.
         caption: above the table.
     """
+    rows = [[name, *(scores[name] for scores in networks.values())] for name in MEANS]
+    classes = classes_table(networks)
+    return Table(["class", *networks], [*classes.rows, *rows], caption)
+
+
+def classes_table(networks: Mapping[str, dict], caption: str = "") -> Table:
+    """IoU of every class; arguments as for `scores_table`."""
     columns = list(networks.values())
     rows = [[name, *(scores["per_class"][name] for scores in columns)] for name in columns[0]["per_class"]]
-    means = [[name, *(scores[name] for scores in columns)] for name in ("mIoU", "mAcc", "aAcc")]
-    return Table(["class", *networks], rows + means, caption)
+    return Table(["class", *networks], rows, caption)
+
+
+def means_table(networks: Mapping[str, dict], caption: str = "") -> Table:
+    """mIoU, mAcc and aAcc of every network; arguments as for `scores_table`."""
+    rows = [[name, *(scores[mean] for mean in MEANS)] for name, scores in networks.items()]
+    return Table(["", *(f"{mean} (%)" for mean in MEANS)], rows, caption)
 
 
 def for_terminal(table: Table, gaps_before: Sequence[int] = ()) -> rich.console.Group:
@@ -66,7 +82,7 @@ def for_terminal(table: Table, gaps_before: Sequence[int] = ()) -> rich.console.
         numbers = table.is_number(number)
         # Where the terminal is too narrow, text goes on in a second line and numbers stay whole.
         whole = max(map(len, [name, *(text_of(row[number]) for row in table.rows)])) if numbers else None
-        side = "right" if numbers else "left"
+        side: Literal["right", "left"] = "right" if numbers else "left"
         shown.add_column(rich.text.Text(name), justify=side, no_wrap=numbers, min_width=whole, overflow="fold")
     for number, row in enumerate(table.rows):
         if number in gaps_before:

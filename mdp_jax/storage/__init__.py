@@ -1,0 +1,1 @@
+"""Files of workdirs: checkpoints, JSON, locks, paths."""

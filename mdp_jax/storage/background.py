@@ -51,7 +51,8 @@ def quiet() -> None:
             in_thread(failed)
 
     def of_destructor(failed: "sys.UnraisableHookArgs") -> None:
-        closed = str(failed.exc_value) == "Event loop is closed"  # of coroutines that were under way
+        # Of coroutines of the library that were under way.
+        closed = str(failed.exc_value) == "Event loop is closed" and "coroutine" in repr(failed.object)
         if not closed and not _is_of_the_library(failed.exc_value, repr(failed.object)):
             unraisable(failed)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import SingleDeviceSharding
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
@@ -104,17 +104,17 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> Saved:
 
 
 def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
-    """State and meta of a step as nested dicts on the first device, verified.
+    """State and meta of a step as nested dicts of NumPy arrays, verified.
+
+    On the host: a state that is split over devices need not fit into the memory of one.
 
     Raises:
       UserError: a later version wrote it.
       Exception: anything, where files are damaged.
     """
-    device = SingleDeviceSharding(jax.local_devices()[0])
     shapes = manager.item_metadata(step)["state"]
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
-    with jax.enable_x64(True):  # float64 stays what it is, whatever this process computes in
-        state, meta = _restore(manager, step, target)
+    target = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes)
+    state, meta = _restore(manager, step, target)
     digest, version = meta.pop("digest", None), meta.get("format")
     if version not in range(1, _FORMAT + 1) and digest in (None, _digest(meta)):
         raise UserError(
@@ -123,9 +123,9 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
         )
     if digest != _digest(meta):
         raise ValueError("digest of meta differs from the one that was saved")
-    expected = meta.pop("checksums")
-    for name, checksum in own_checksums(state).items():
-        if expected.get(name) != checksum:  # a flipped bit restores without any error of its own
+    expected, found = meta.pop("checksums"), own_checksums(state)
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):  # a flipped bit restores without any error of its own
             raise ValueError(f"checksum of {name} differs from the one that was saved")
     if meta.pop("format") == 1 and "params" in state:
         memory = {name: part for name, part in state.items() if name not in _TOP_OF_FORMAT_1}
@@ -167,34 +167,38 @@ class Checkpoints:
     next batch, and the checksums of state and meta. With several processes each must make every call.
     """
 
-    def __init__(self, workdir: str | os.PathLike, keep: int = 1, keep_every: int = 0):
+    def __init__(self, workdir: str | os.PathLike, keep: int = 1, keep_every: int = 0) -> None:
         """Opens the folder, and makes it where it is missing.
 
         Args:
-          workdir: of a run.
+          workdir: the workdir of a run.
           keep: how many of the newest checkpoints stay.
-          keep_every: those of steps divisible by it stay too; 0 = no others.
+          keep_every: checkpoints of steps that are divisible by it stay too; 0 = no others.
         """
         self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
+        self._keep, self._keep_every = keep, keep_every
         with self._writing():
-            self._manager = _manager(self.folder, max_to_keep=keep, keep_period=keep_every or None, create=True)
+            # The one before stays until the newest is proven to be readable.
+            self._manager = _manager(self.folder, max_to_keep=max(keep, 2), keep_period=keep_every or None, create=True)
         self._damaged: list[int] = []
         self._unproven: int | None = None
 
-    def save(self, step: int, state: Any, meta: dict) -> None:
+    def save(self, step: int, state: Any, meta: dict, prove: bool = True) -> None:
         """Copies the state and writes it in the background, after the save before it was read back.
 
         Args:
           step: steps taken.
           state: a pytree of arrays.
           meta: JSON values.
+          prove: whether this save and the one before it are read back; not where there is no time.
 
         Raises:
           UserError: this or the save before it could not be written or read back; earlier checkpoints stay.
         """
-        self._prove()
-        for damaged in self._damaged:  # a step is saved once; these will come again
-            self._manager.delete(damaged)
+        self._prove(prove)
+        with self._writing():
+            for damaged in self._damaged:  # a step is saved once; these will come again
+                self._manager.delete(damaged)
         self._damaged = []
         meta = meta | {"format": _FORMAT, "checksums": checksums(state)}
         meta |= {"digest": _digest(meta)}
@@ -202,35 +206,48 @@ class Checkpoints:
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
             )
-        self._unproven = step
+        self._unproven = step if prove else None
 
-    def close(self) -> None:
+    def close(self, prove: bool = True) -> None:
         """Waits until everything is on disk, and reads the last save back.
+
+        Args:
+          prove: whether it is read back.
 
         Raises:
           UserError: a save could not be written or read back; earlier checkpoints stay.
         """
         try:
-            self._prove()
-        finally:
-            with self._writing():
+            self._prove(prove)
+        except BaseException:
+            with contextlib.suppress(UserError), self._writing():
                 self._manager.close()
+            raise
+        with self._writing():
+            self._manager.close()
 
-    def _prove(self) -> None:
+    def _prove(self, read: bool) -> None:
         """Waits for the save under way and reads it: what can be written need not be readable."""
         step, self._unproven = self._unproven, None
         with self._writing():
             self._manager.wait_until_finished()
-        if step is None or not distributed.is_main():
+        if step is None or not read:
             return
-        try:
-            with _reader(self.folder) as manager:
-                _read(manager, step)
-        except Exception as error:  # as in _newest_good
-            raise UserError(
-                f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier checkpoints "
-                "stay; choose a --workdir on another disk or in another folder"
-            ) from error
+        if distributed.is_main():
+            try:
+                with _reader(self.folder) as manager:
+                    _read(manager, step)
+            except Exception as error:  # as in _newest_good
+                raise UserError(
+                    f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier "
+                    "checkpoints stay; choose a --workdir on another disk or in another folder"
+                ) from error
+        if self._keep == 1:
+            surplus = [old for old in self._manager.all_steps() if old < step]
+            with self._writing():
+                for old in surplus:
+                    if not self._keep_every or old % self._keep_every:
+                        self._manager.delete(old)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -243,18 +260,19 @@ class Checkpoints:
             ) from error
 
     def restore(self, target: Any, say: Callable[[str], None] = print) -> Saved | None:
-        """The newest checkpoint that can be read and whose checksums agree; newer ones go when the next one is saved.
+        """Restores the newest checkpoint that can be read and whose checksums agree.
+
+        Newer, damaged checkpoints are deleted when the next one is saved.
 
         Args:
           target: pytree of ShapeDtypeStruct with shardings, on any number of devices and processes.
-          say: is told by process 0, in one line each, which checkpoints were skipped and why.
+          say: called in process 0 with one line for each checkpoint that was skipped, with the reason.
 
         Returns:
-          The checkpoint, its state as `target`; None where there is no checkpoint at all.
+          The checkpoint, with a state like `target`; None where there is no checkpoint at all.
 
         Raises:
-          UserError: there are checkpoints and none of them can be used, the newest is of another version, or of another
-            network.
+          UserError: no checkpoint of several can be read, or the newest one has another version or another network.
         """
         step = distributed.from_main(_newest_good(self.folder, say).step if distributed.is_main() else 0)
         steps = sorted(self._manager.all_steps())
@@ -289,16 +307,17 @@ class Checkpoints:
 
 
 def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Saved:
-    """State and meta of the newest good checkpoint of a workdir, as nested dicts of arrays on the first device.
-
-    With several processes each reads by itself.
+    """Loads the newest good checkpoint of a workdir. With several processes each reads by itself.
 
     Args:
-      workdir: of a run.
-      say: is told, in one line each, which checkpoints were skipped and why.
+      workdir: the workdir of a run.
+      say: called with one line for each checkpoint that was skipped, with the reason.
+
+    Returns:
+      The checkpoint; its state is nested dicts of arrays on the first device.
 
     Raises:
-      UserError: no such workdir, no checkpoint in it that can be read, or one of another version.
+      UserError: there is no such workdir, it has no checkpoint that can be read, or the newest has another version.
     """
     folder = expanded(workdir).absolute() / "checkpoints"
     require_plain(folder.parent, "the workdir")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ _THREADS = 4
 
 def _linear_index(shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
     """The positions, in the whole array of `shape`, of the elements of its part `index`, flattened."""
-    position = np.zeros((), np.uint64)
+    position: np.ndarray = np.zeros((), np.uint64)
     for size, part in zip(shape, index, strict=True):
         start, stop, _ = part.indices(size)
         position = position[..., None] * np.uint64(size) + np.arange(start, stop, dtype=np.uint64)
@@ -42,7 +43,7 @@ def _sum_of(part: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ...]) 
     return total % 2**64
 
 
-def _own_sum(leaf) -> int:
+def _own_sum(leaf: Any) -> int:
     """What this process holds of a leaf; of copies the first one counts."""
     if not isinstance(leaf, jax.Array):
         leaf = np.asarray(leaf)
@@ -61,16 +62,26 @@ def _digits(value: int) -> str:
     return f"{value:016x}"
 
 
-def own_checksums(tree) -> dict[str, str]:
-    """As `checksums`, of what this process holds alone: for arrays that are whole in it."""
+def own_checksums(tree: Any) -> dict[str, str]:
+    """`checksums` of arrays that are whole in this process; not a collective.
+
+    Args:
+      tree: a pytree of arrays.
+    """
     leaves = leaf_names(tree)
     return {name: _digits(value) for name, value in zip(leaves, _own_sums(leaves.values()), strict=True)}
 
 
-def checksums(tree) -> dict[str, str]:
-    """{path of each leaf: 16 hexadecimal digits}; the same for the same values on any number of devices, processes.
+def checksums(tree: Any) -> dict[str, str]:
+    """Computes a checksum of each array; it does not depend on the number of devices and processes.
 
     A collective where there are several processes: each must call it.
+
+    Args:
+      tree: a pytree of arrays.
+
+    Returns:
+      {path of a leaf: 16 hexadecimal digits}.
     """
     leaves = leaf_names(tree)
     sums = np.array(_own_sums(leaves.values()), np.uint64)

@@ -1,4 +1,4 @@
-"""Reading files that a user names: regular files alone, of a bounded size, with one clear line where that fails."""
+"""Reads files that a user names: only regular files of a bounded size, with one clear line where that fails."""
 
 import os
 import pathlib
@@ -22,13 +22,13 @@ def require_regular(path: str | os.PathLike, expected: str, where: str | None = 
     Args:
       path: of the file.
       expected: what the file should be, for the error.
-      where: what the error calls the file, if not its path.
+      where: the name of the file in the error; its path where it is None.
 
     Returns:
-      What the system says about the file.
+      The status of the file.
 
     Raises:
-      UserError: there is no such file, it cannot be looked at, or it is of another form.
+      UserError: there is no such file, its status cannot be read, or it is not a regular file.
     """
     try:
         found = os.stat(path)
@@ -41,7 +41,7 @@ def require_regular(path: str | os.PathLike, expected: str, where: str | None = 
 
 
 def read_bytes(path: str | os.PathLike, expected: str) -> bytes:
-    """The content of a regular file.
+    """Reads a regular file.
 
     Args:
       path: of the file.
@@ -51,7 +51,7 @@ def read_bytes(path: str | os.PathLike, expected: str) -> bytes:
       All its bytes.
 
     Raises:
-      UserError: the file is missing, unreadable, of another form, or larger than anything that is read as a whole.
+      UserError: the file is missing, unreadable, not a regular file, or larger than 1 GiB.
     """
     size = require_regular(path, expected).st_size
     if size > _MOST_BYTES:
@@ -63,22 +63,22 @@ def read_bytes(path: str | os.PathLike, expected: str) -> bytes:
 
 
 def unreadable(path: str | os.PathLike, error: Exception, expected: str) -> UserError:
-    """The error for a path that the system does not take.
+    """Makes the error for a path that the system cannot open.
 
     Args:
       path: as it was given.
-      error: what was raised, an OSError or the ValueError of a path with a NUL byte.
+      error: the OSError, or the ValueError of a path with a NUL byte.
       expected: what the file should be.
 
     Returns:
-      A UserError to be raised.
+      The error, which the caller raises.
     """
     reason = getattr(error, "strerror", None) or str(error)
     return UserError(f"{shown(path)} cannot be read ({reason}); expected {expected}")
 
 
 def shown(path: str | os.PathLike) -> str:
-    """A path on one line of a message: its end alone where it is long, control characters escaped.
+    """A path as one line of a message has it: only its end where it is long, with escaped control characters.
 
     Args:
       path: as it was given.

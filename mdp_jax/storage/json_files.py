@@ -95,9 +95,8 @@ def _difference(value: Any, form: Form, place: str) -> str:
     if form is object or (form is None and value is None):
         return ""
     if isinstance(form, Mapping | list):
-        if not isinstance(value, _outer(form)):
-            return _wrong(value, form, place)
-        return _inside(value, form, place)
+        fits = isinstance(value, dict) if isinstance(form, Mapping) else isinstance(value, list)
+        return _inside(value, form, place) if fits else _wrong(value, form, place)
     kinds = (int, float) if form is float else (form,)
     return "" if type(value) in kinds else _wrong(value, form, place)
 
@@ -109,7 +108,7 @@ def _outer(form: Form) -> type:
     return dict if isinstance(form, Mapping) else type(Ellipsis)
 
 
-def _inside(value: dict | list, form: Mapping | list, place: str) -> str:
+def _inside(value: Any, form: Mapping | list, place: str) -> str:
     """What is wrong within an object or a list."""
     if isinstance(form, list):
         parts = ((item, form[0], f"{place}[{number}]") for number, item in enumerate(value))
@@ -130,8 +129,14 @@ def _wrong(value: Any, form: Form, place: str) -> str:
     text = json.dumps(value, ensure_ascii=False)
     text = text if len(text) <= 80 else f"{text[:77]}..."
     forms = form if isinstance(form, tuple) else (form,)
-    words = [_WORDS[_outer(each)] if isinstance(each, Mapping | list) else _WORDS[each] for each in forms]
+    words = [_WORDS[_kind(each)] for each in forms]
     return f"{_place(place)} is {text}; expected {' or '.join(words)}"
+
+
+def _kind(form: Form) -> Any:
+    if isinstance(form, Mapping):
+        return dict
+    return list if isinstance(form, list) else form
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:

@@ -11,16 +11,21 @@ from mdp_jax.errors import UserError
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, file: str, option: str, holders: str) -> Iterator[int]:
-    """Makes a folder and holds it; gives the descriptor of its lock, which child processes may hold too.
+    """Locks a folder while the context lasts, and makes it where it is missing.
+
+    On a file system without locks the folder counts as free.
 
     Args:
-      folder: to be made where it is missing.
-      file: name of the lock in it, which stays there.
-      option: that named the folder, for errors.
-      holders: who else may have it, for errors.
+      folder: the folder.
+      file: name of the lock file in it, which stays there.
+      option: the option that named the folder, for errors.
+      holders: the commands that may hold the lock, for errors.
+
+    Yields:
+      The descriptor of the lock, which child processes may hold too.
 
     Raises:
-      UserError: the folder cannot be made, or another process has it. On a file system without locks nobody has it.
+      UserError: the folder cannot be made, or another process holds its lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -49,14 +49,14 @@ def make_folder(path: str | os.PathLike, option: str) -> pathlib.Path:
 
 
 def require_plain(path: str | os.PathLike, option: str) -> None:
-    """Checks that checkpoints in a folder could be read again.
+    """Checks that checkpoints in a folder can be read again.
 
     Args:
       path: the folder.
-      option: what names it, for the error.
+      option: the option that named it, for the error.
 
     Raises:
-      UserError: the whole path of the folder has a character that stands for others in a pattern.
+      UserError: the absolute path of the folder has a character that stands for others in a pattern.
     """
     whole = str(pathlib.Path(path).absolute())
     found = [character for character in whole if character in _PATTERN]

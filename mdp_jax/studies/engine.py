@@ -1,4 +1,4 @@
-"""Carries out the runs of a suite: what is missing, several at once, each in a process of its own."""
+"""Runs what is missing of a suite: several runs at once, each in its own process."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +24,12 @@ _POLL = 0.1  # seconds
 
 
 class Place(NamedTuple):
-    """Where a run is started: on these cores, with these environment variables."""
+    """The resources that a run is started with.
+
+    Attributes:
+      cores: of the CPU.
+      variables: environment variables.
+    """
 
     cores: set[int]
     variables: dict[str, str]
@@ -39,14 +45,14 @@ class _Child:
 
 
 def slots(jobs: int, gpus: Sequence[str] = ()) -> list[Place]:
-    """The places that runs are started in.
+    """Divides the resources of this process among runs.
 
     Args:
-      jobs: how many run at once; the cores of this process are shared out among them.
-      gpus: CUDA device of each job, as many as `jobs`; empty = they all see what this process sees.
+      jobs: number of runs at once; each gets its share of the cores.
+      gpus: CUDA device of each job, as many as `jobs`; empty = each sees what this process sees.
 
     Raises:
-      UserError: more jobs than cores.
+      UserError: there are more jobs than cores.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if not 1 <= jobs <= len(cores):
@@ -56,7 +62,12 @@ def slots(jobs: int, gpus: Sequence[str] = ()) -> list[Place]:
 
 
 def log_file(run: Run, folder: pathlib.Path) -> pathlib.Path:
-    """What a run printed, beside its workdir: a run takes no folder that holds other things."""
+    """The file with the output of a run. It is not in the run's workdir, which must have no other files.
+
+    Args:
+      run: of the suite.
+      folder: of the suite.
+    """
     return folder / "logs" / f"{run.name.replace('/', '-')}.log"
 
 
@@ -68,7 +79,11 @@ def _last_line(file: pathlib.Path, start: int) -> str:
 
 
 class Engine:
-    """Runs in dependency order, each once; one that fails takes with it what starts from it and nothing else."""
+    """Starts runs in dependency order, each once. Where one fails, only the runs that start from it are given up.
+
+    Attributes:
+      failures: {name of a run: what went wrong}.
+    """
 
     def __init__(
         self,
@@ -78,14 +93,14 @@ class Engine:
         command: Sequence[str] = COMMAND,
         console: rich.console.Console | None = None,
     ):
-        """An engine for the runs of one suite.
+        """Makes an engine for the runs of one suite.
 
         Args:
           folder: of the suite, absolute.
-          places: as `slots` gives them.
+          places: what `slots` gives.
           lock: descriptor that children hold open.
           command: the beginning of every command line.
-          console: where progress is told; stderr where None.
+          console: where progress is shown; stderr where None.
         """
         self._folder, self._places, self._lock, self._command = folder, places, lock, command
         self._console = console or rich.console.Console(stderr=True)
@@ -94,11 +109,14 @@ class Engine:
         self.failures: dict[str, str] = {}
 
     def carry_out(self, runs: Sequence[Run]) -> None:
-        """Carries out all runs that are not finished; `failures` then holds {name of a run: what went wrong}.
+        """Runs all that is not finished; `failures` then has what went wrong.
+
+        Args:
+          runs: of the suite, each after the one that it starts from.
 
         Raises:
-          PreemptedError, KeyboardInterrupt: told to stop by SIGTERM or SIGINT; the runs under way were told too and
-            have ended.
+          PreemptedError: SIGTERM came; the runs were told to stop too, and have ended.
+          KeyboardInterrupt: SIGINT came; the runs were told to stop too, and have ended.
         """
         (self._folder / "logs").mkdir(exist_ok=True)
         done = {run.name for run in runs if self._finished(run)}
@@ -132,7 +150,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        def note(number, frame):
+        def note(number: int, frame: types.FrameType | None) -> None:
             del frame
             self._signal = self._signal or number
 

@@ -81,7 +81,7 @@ class Contrast:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """Of both sides."""
+        """The cells of both sides."""
         return (*self.left, *self.right)
 
 
@@ -117,15 +117,34 @@ class Suite:
         return (*self.claims, *self.ablations)
 
     def pretraining(self, name: str) -> Pretraining:
-        """By name; KeyError where there is none."""
+        """Finds a pretraining by its name.
+
+        Args:
+          name: of the pretraining.
+
+        Raises:
+          KeyError: there is none.
+        """
         return {row.name: row for row in self.pretrainings}[name]
 
     def target(self, name: str) -> Target:
-        """By name; KeyError where there is none."""
+        """Finds a target by its name.
+
+        Args:
+          name: of the target.
+
+        Raises:
+          KeyError: there is none.
+        """
         return {row.name: row for row in self.targets}[name]
 
     def seeds_of(self, contrast: Contrast, most: int | None = None) -> range:
-        """The seeds that all cells of a contrast have, at most `most` of them."""
+        """The seeds that all cells of a contrast have.
+
+        Args:
+          contrast: of this suite.
+          most: number of seeds, at most; None = all.
+        """
         counts = [self.pretraining(name).seeds for name, _ in contrast.cells]
         return range(min(counts if most is None else [*counts, most]))
 
@@ -140,7 +159,7 @@ def compare_settings(
     finetuning: Mapping[str, object] | None = None,
     seeds: int = 3,
 ) -> Suite:
-    """A suite that compares settings of the pretraining with the config as it is, and that with no pretraining.
+    """Makes a suite that compares settings of the pretraining with the config as it is, and this with no pretraining.
 
     Args:
       name: of the suite; of its folder too.
@@ -152,8 +171,8 @@ def compare_settings(
       seeds: of each.
 
     Returns:
-      A suite for get_suite() of the file that `mdp reproduce --suite` is given. The pretrainings `scratch` and `mdp`
-      are those without a pretraining and with the config as it is.
+      The suite, which get_suite() of a file for `mdp reproduce --suite` returns. Its pretraining `scratch` is none, and
+      `mdp` is that with the config as it is.
     """
     pretrain, finetune, always = os.fspath(pretrain), os.fspath(finetune), dict(pretraining or {})
     target = Target("finetuned", "fine-tuned", finetune, _overrides(finetuning or {}))

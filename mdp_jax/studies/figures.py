@@ -6,25 +6,27 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from mdp_jax.reporting import fonts
 from mdp_jax.reporting.colors import palette, pixels
-from mdp_jax.reporting.figures import encode_png
+from mdp_jax.reporting.figures import DENSITY, encode_png
 from mdp_jax.studies.experiments import EQUIVALENT, Suite
 from mdp_jax.studies.results import Outcome
 from mdp_jax.studies.score_files import Scores
 from mdp_jax.studies.statistics import CONTRADICTED, HOLDS, MARGIN, UNDECIDED
 
-_DPI = 100
+_DPI = 100 * DENSITY
 _BLUE, _GREEN, _RED = palette(4)[[0, 2, 3]] / 255
 _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
 
 
-def _axes_of_rows(names: Sequence[str], panels: int, width: float):
+def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple[Figure, np.ndarray]:
     """A figure with a row for each name, read from top to bottom, and axes of `width` inches that share the names."""
     longest = max(len(line) for name in names for line in name.split("\n"))
     figure = Figure(figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=_DPI, layout="constrained")
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
-    all_axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    shown = [fonts.drawable(name) for name in names]
+    all_axes[0].set_yticks(range(len(names)), shown, fontsize=8, fontfamily=fonts.families())
     all_axes[0].set_ylim(len(names) - 0.4, -0.6)
     for axes in all_axes:
         axes.grid(color="0.92")
@@ -63,7 +65,7 @@ def intervals(suite: Suite, outcomes: Sequence[Outcome], title: str) -> bytes:
         if outcome.contrast.kind == EQUIVALENT:
             axes.fill_betweenx([row - 0.4, row + 0.4], -MARGIN, MARGIN, color="0.88", linewidth=0, zorder=0.5)
         axes.scatter(outcome.differences, [row + 0.22] * len(outcome.seeds), s=9, color="0.2", alpha=0.6, linewidth=0)
-        if low is not None:
+        if low is not None and high is not None:
             axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
             for end, border, arrow in ((low, left, "<"), (high, right, ">")):
                 if not left <= end <= right:

@@ -1,4 +1,4 @@
-"""What is written of a suite: its claims and rules, tables, a page in its workdir, a page and files under docs."""
+"""Writes about a suite: its claims and rules, tables, a page in its workdir, a page and files under docs."""
 
 import pathlib
 from collections.abc import Sequence
@@ -39,8 +39,15 @@ Ablations are measured in the same way, and nothing is claimed of them. All runs
 _SCORES = "mIoU by pretraining and target; lines: means over the seeds that are there, numbers: these seeds."
 
 
+Rows = list[list[str | int | float | None]]
+
+
 def markdown_table(table: Table) -> str:
-    """A table in Markdown, without its caption; numbers to the right."""
+    """Gives a table as Markdown, without its caption; numbers are aligned to the right.
+
+    Args:
+      table: of text and numbers.
+    """
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
@@ -55,17 +62,26 @@ def _side(cells: tuple[Cell, ...]) -> str:
 
 
 def outcomes_table(outcomes: Sequence[Outcome], caption: str = "") -> Table:
-    """One row for each claim or ablation."""
-    rows = []
+    """Makes a table with a row for each claim or ablation.
+
+    Args:
+      outcomes: of a suite.
+      caption: above the table.
+    """
+    rows: Rows = []
     for outcome in outcomes:
-        row = [outcome.contrast.key, *outcome.found, len(outcome.seeds), outcome.verdict]
-        rows.append([*row, len(outcome.missing) or None])
+        count, missing = len(outcome.seeds), len(outcome.missing) or None
+        rows.append([outcome.contrast.key, *outcome.found, count, outcome.verdict, missing])
     return Table(["claim", "difference", "low", "high", "seeds", "verdict", "missing"], rows, caption)
 
 
 def outcome_table(outcome: Outcome) -> Table:
-    """Both sides and the difference for each seed, and their means."""
-    rows = [
+    """Makes a table of both sides and the difference for each seed, and their means.
+
+    Args:
+      outcome: of a claim or ablation.
+    """
+    rows: Rows = [
         [str(seed), *values]
         for seed, *values in zip(outcome.seeds, outcome.left, outcome.right, outcome.differences, strict=True)
     ]
@@ -76,8 +92,14 @@ def outcome_table(outcome: Outcome) -> Table:
 
 
 def scores_table(results: Results, caption: str = "") -> Table:
-    """Mean, standard deviation and number of runs of every pretraining on every target that it was fine-tuned on."""
-    suite, rows = results.suite, []
+    """Makes a table of mean, standard deviation and number of runs of every pretraining on every target.
+
+    Args:
+      results: of a suite.
+      caption: above the table.
+    """
+    suite = results.suite
+    rows: Rows = []
     for target in suite.targets:
         for row in suite.pretrainings:
             cell = (row.name, target.name)
@@ -90,7 +112,11 @@ def scores_table(results: Results, caption: str = "") -> Table:
 
 
 def claims_of(suite: Suite) -> str:
-    """Claims, ablations, pretrainings and targets of a suite, in Markdown."""
+    """Gives the claims, ablations, pretrainings and targets of a suite as Markdown.
+
+    Args:
+      suite: its data.
+    """
 
     def code(text: str) -> str:
         return f"`{text}`" if text else "–"
@@ -100,14 +126,14 @@ def claims_of(suite: Suite) -> str:
 
     parts = [f"## {suite.name}\n\n{suite.what}"]
     for heading, contrasts in (("Claims", suite.claims), ("Ablations", suite.ablations)):
-        rows = [
+        rows: Rows = [
             [row.key, row.sentence, _side(row.left), _side(row.right), row.kind, len(suite.seeds_of(row))]
             for row in contrasts
         ]
         if rows or heading == "Claims":
             table = Table(["key", "sentence", "left", "right", "kind", "seeds"], rows)
             parts += [f"### {heading}\n\n{markdown_table(table)}", *_notes(contrasts)]
-    pretrainings = [
+    pretrainings: Rows = [
         [row.name, row.what, code(row.config), values(row.overrides), row.init or "–", row.seeds]
         for row in suite.pretrainings
     ]
@@ -152,7 +178,7 @@ def pictures(results: Results) -> dict[str, Figure]:
 
 
 def _measured(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Those with both sides there for at least one seed."""
+    """The outcomes for which both sides have a score of the same seed."""
     return [outcome for outcome in outcomes if outcome.seeds]
 
 
@@ -164,7 +190,11 @@ def _caption(outcomes: Sequence[Outcome]) -> str:
 
 
 def summary(results: Results) -> str:
-    """How complete the results are, in a sentence or two."""
+    """Says in a sentence or two how complete the results are.
+
+    Args:
+      results: of a suite.
+    """
     total = len(results.missing) + len(results.scores)
     text = f"All {total} fine-tunings are there."
     if results.missing:
@@ -175,12 +205,24 @@ def summary(results: Results) -> str:
 
 
 def rows(results: Results) -> list[dict]:
-    """The rows of reproduce.json: claims, then ablations, whose verdict is null."""
+    """Makes the rows of reproduce.json: claims, then ablations, whose verdict is null.
+
+    Args:
+      results: of a suite.
+    """
     return [json_row(outcome) for outcome in results.outcomes]
 
 
 def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
-    """Writes report.html and reproduce.json into the folder of a suite; returns the path of the page."""
+    """Writes report.html and reproduce.json into the folder of a suite.
+
+    Args:
+      results: of the suite.
+      folder: of the suite; it is made where it is missing.
+
+    Returns:
+      The path of the page.
+    """
     measured = _measured(results.ablations)
     ablations = [outcomes_table(measured, "Ablations")] if measured else []
     tables = [outcomes_table(results.claims, "Claims"), *ablations]
@@ -198,10 +240,10 @@ def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
 
 
 def results_page(results: Results, images: dict[str, str]) -> str:
-    """docs/results/reproduce-SUITE.md.
+    """Makes the text of docs/results/reproduce-SUITE.md.
 
     Args:
-      results: those of the suite so far.
+      results: of the suite.
       images: {name of a figure: its path from the page}.
     """
     shown = (("claims", results.claims), ("ablations", results.ablations))
@@ -240,15 +282,24 @@ def _claim_lines(outcome: Outcome) -> str:
 
 
 def docs_file(docs: pathlib.Path, suite: str, end: str) -> pathlib.Path:
-    """A file of `write_docs`, or that of the scores: `end` is .md, .json or -scores.json."""
+    """The path of a file of `write_docs`, or of the scores.
+
+    Args:
+      docs: folder.
+      suite: its name.
+      end: ".md", ".json" or "-scores.json".
+    """
     return docs / "results" / f"reproduce-{suite}{end}"
 
 
 def require_docs(docs: pathlib.Path) -> None:
-    """Checks that `write_docs` can do its work.
+    """Checks that `write_docs` can write into a folder.
+
+    Args:
+      docs: the folder.
 
     Raises:
-      UserError: no such folder, or a file in place of its folder images or results.
+      UserError: there is no such folder, or images or results in it is a file.
     """
     if not docs.is_dir():
         raise UserError(f"--docs {docs}: expected a folder that exists")
@@ -258,7 +309,12 @@ def require_docs(docs: pathlib.Path) -> None:
 
 
 def write_docs(results: Results, docs: pathlib.Path) -> None:
-    """Writes results/reproduce-SUITE.md and .json and images/reproduce_SUITE_*.png into a folder."""
+    """Writes results/reproduce-SUITE.md and .json and images/reproduce_SUITE_*.png into a folder.
+
+    Args:
+      results: of the suite.
+      docs: the folder.
+    """
     suite = results.suite.name
     for name in ("images", "results"):
         make_folder(docs / name, "--docs")

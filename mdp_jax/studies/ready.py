@@ -1,4 +1,4 @@
-"""What is looked at before the first run of a suite is started: all configs, all datasets, which photos they hold."""
+"""Checks all configs, all datasets and their photos before the first run of a suite is started."""
 
 import json
 import pathlib
@@ -14,21 +14,29 @@ from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.paths import expanded
 from mdp_jax.studies.runs import Run
 
-# Words for a split -> number and digest of the names, as data.sources.photos_of has them.
+# Description of a split -> number and digests of its photos, as data.sources.photos_of gives them.
 Photos = Mapping[str, Mapping[str, int | str]]
 
 _FILE = "photos.json"
-# Keys that say nothing of which photos there are.
+# Keys that do not change which photos there are.
 _CHOICE = {"name", "kind", "root", "labels", "drop_classes", "limit", "holdout"}
 
 
 def require_ready(runs: Iterable[Run]) -> Photos:
-    """Checks configs and datasets of all runs as far as that takes no photo to be read; returns the photos found.
+    """Checks configs and datasets of all runs, without reading a photo.
+
+    Args:
+      runs: of the suite.
+
+    Returns:
+      The photos of all splits.
 
     Raises:
-      UserError: naming the first value or folder that cannot be.
+      UserError: a value or folder is wrong. The message names the first.
     """
-    checked, opened, by_name, photos = set(), set(), {}, {}
+    checked, opened = set(), set()
+    by_name: dict[str, tuple[Run, ConfigDict]] = {}
+    photos: dict[str, Mapping[str, int | str]] = {}
     for run in runs:
         config = run.resolved()
         by_name[run.name] = (run, config)
@@ -72,10 +80,14 @@ def _open(dataset: ConfigDict, config: ConfigDict, split: str, photos: dict) -> 
 
 
 def require_same_photos(photos: Photos, folder: pathlib.Path) -> None:
-    """Checks that the photos are those that the runs in the folder of a suite began with, and notes new ones there.
+    """Checks that the photos are those that the runs in the folder of a suite began with, and stores new ones there.
+
+    Args:
+      photos: what `require_ready` gives.
+      folder: of the suite.
 
     Raises:
-      UserError: naming the dataset whose photos are others now.
+      UserError: the photos of a dataset are different now. The message names it.
     """
     file = folder / _FILE
     expected = "the photos of a study, as mdp reproduce notes them; remove it"

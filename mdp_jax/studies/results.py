@@ -1,4 +1,4 @@
-"""What came out of a suite: scores by run, an outcome for each contrast, and their JSON rows."""
+"""The results of a suite: scores by run, an outcome for each contrast, and their JSON rows."""
 
 import pathlib
 from collections.abc import Collection, Sequence
@@ -16,8 +16,8 @@ class Outcome:
     """What the runs so far say about a contrast.
 
     Attributes:
-      contrast: the one.
-      seeds: those for which both sides are there.
+      contrast: what is compared.
+      seeds: those for which both sides have a score.
       left: value of the left side for each of `seeds`, mIoU.
       right: the same of the right side.
       found: interval of left - right.
@@ -35,25 +35,28 @@ class Outcome:
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """What left - right is for each seed."""
+        """left - right for each seed."""
         return tuple(left - right for left, right in zip(self.left, self.right, strict=True))
 
 
 def scores_of(runs: Sequence[Run], folder: pathlib.Path, unusable: dict[str, str] | None = None) -> Scores:
-    """The mIoU of every fine-tuning that has one.
+    """Reads the mIoU of every fine-tuning that has one.
 
     Args:
       runs: of the suite.
       folder: of the suite.
-      unusable: takes {name of a run: what is wrong with its scores}, which then count as missing; None = they raise.
+      unusable: gets {name of a run: what is wrong with its scores}; such scores then count as missing. None = they
+        raise.
 
     Raises:
-      UserError: scores that cannot be used.
+      UserError: scores cannot be used, and `unusable` is None.
     """
-    found = {}
+    found: dict[tuple[Cell, int], float] = {}
     for run in runs:
+        if run.cell is None:
+            continue
         try:
-            value = score(run, folder) if run.cell else None
+            value = score(run, folder)
         except UserError as error:
             if unusable is None:
                 raise
@@ -70,12 +73,12 @@ def _side(cells: tuple[Cell, ...], seed: int, scores: Scores) -> float:
 
 
 def judge(suite: Suite, contrast: Contrast, scores: Scores, most: int | None = None) -> Outcome:
-    """The outcome of a contrast on the seeds that its sides are to have.
+    """Judges a contrast on the planned seeds of its sides.
 
     Args:
-      suite: that the contrast belongs to.
+      suite: of the contrast.
       contrast: one of its claims or ablations.
-      scores: those that are there.
+      scores: those that are known.
       most: seeds of each pretraining, at most; None = as many as the suite says.
     """
     planned = suite.seeds_of(contrast, most)
@@ -94,15 +97,15 @@ def judge(suite: Suite, contrast: Contrast, scores: Scores, most: int | None = N
 
 @dataclass(frozen=True)
 class Results:
-    """All that is known of a suite.
+    """All that is known about a suite.
 
     Attributes:
-      suite: the one.
+      suite: its data.
       outcomes: of its claims and ablations, in order.
       scores: of all fine-tunings that have one.
       missing: names of the fine-tunings that have none yet.
-      most: seeds of each pretraining that were asked for at most; None = as many as the suite says.
-      from_files: how many of the scores come from other workdirs (score_files.py).
+      most: seeds of each pretraining, at most; None = as many as the suite says.
+      from_files: number of scores that come from other workdirs (score_files.py).
     """
 
     suite: Suite
@@ -114,12 +117,12 @@ class Results:
 
     @property
     def claims(self) -> list[Outcome]:
-        """Those of the claims."""
+        """The outcomes of the claims."""
         return [outcome for outcome in self.outcomes if outcome.contrast.kind != MEASURED]
 
     @property
     def ablations(self) -> list[Outcome]:
-        """Those of which nothing is claimed."""
+        """The outcomes of the ablations."""
         return [outcome for outcome in self.outcomes if outcome.contrast.kind == MEASURED]
 
 
@@ -131,11 +134,11 @@ def collect(
     failed: Collection[str] = (),
     known: Scores | None = None,
 ) -> Results:
-    """What the finished runs of a suite say.
+    """Collects the results of the finished runs of a suite.
 
     Args:
-      suite: the one.
-      runs: all of it (runs.of_suite), with the same `most`.
+      suite: its data.
+      runs: all of the suite (runs.of_suite), with the same `most`.
       folder: of the suite.
       most: seeds of each pretraining, at most.
       failed: names of runs whose scores cannot be used; they count as missing.
@@ -147,7 +150,7 @@ def collect(
     scores = dict(scores_of([run for run in runs if run.name not in failed], folder))
     own, known = len(scores), known or {}
     for run in runs:
-        if (run.cell, run.seed) in known:
+        if run.cell and (run.cell, run.seed) in known:
             scores.setdefault((run.cell, run.seed), known[run.cell, run.seed])
     missing = tuple(run.name for run in runs if run.cell and (run.cell, run.seed) not in scores)
     outcomes = tuple(judge(suite, contrast, scores, most) for contrast in suite.contrasts)
@@ -155,7 +158,11 @@ def collect(
 
 
 def json_row(outcome: Outcome) -> dict:
-    """An outcome as one row of reproduce.json; mIoU in percent, null where there is nothing."""
+    """Makes one row of reproduce.json; mIoU in percent, null where there is nothing.
+
+    Args:
+      outcome: of a claim or ablation.
+    """
     contrast, found = outcome.contrast, outcome.found
     return {
         "claim": contrast.key,

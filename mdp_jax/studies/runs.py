@@ -152,7 +152,15 @@ def _last_step(run: Run, folder: pathlib.Path) -> int | None:
 
 
 def finished(run: Run, folder: pathlib.Path) -> bool:
-    """Whether a run has all that others ask of it: its scores, or the checkpoint of its last step."""
+    """Whether a run has its scores, or, in pretraining, the checkpoint of its last step.
+
+    Args:
+      run: of the suite.
+      folder: of the suite.
+
+    Raises:
+      UserError: its evaluation.json is not what `mdp finetune` writes.
+    """
     if run.cell:
         return score(run, folder) is not None
     last = _last_step(run, folder)
@@ -160,17 +168,26 @@ def finished(run: Run, folder: pathlib.Path) -> bool:
 
 
 def state(run: Run, folder: pathlib.Path) -> str:
-    """finished, begun or missing."""
+    """The state of a run: "finished", "begun" or "missing".
+
+    Args:
+      run: of the suite.
+      folder: of the suite.
+    """
     if finished(run, folder):
         return "finished"
     return "begun" if (folder / run.name / "config.json").exists() else "missing"
 
 
 def require_same(runs: Iterable[Run], folder: pathlib.Path) -> None:
-    """Checks that what lies in the folder of a suite was run with the configs that the suite has now.
+    """Checks that the runs in the folder of a suite were made with the configs that the suite has now.
+
+    Args:
+      runs: of the suite.
+      folder: of the suite.
 
     Raises:
-      UserError: naming the workdir and the first value that differs, or a value that cannot be.
+      UserError: a value differs, or is impossible. The message names the workdir and the first.
     """
     for run in runs:
         config, file = run.resolved(), folder / run.name / "config.json"

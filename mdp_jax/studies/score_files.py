@@ -47,17 +47,17 @@ def write(file: pathlib.Path, runs: Sequence[Run], scores: Scores) -> None:
       scores: of its fine-tunings.
     """
     settings = _settings(runs)
-    there = [run for run in runs if (run.cell, run.seed) in scores]
-    rows = [(*run.cell, run.seed, float(scores[run.cell, run.seed]), settings[run.name]) for run in there]
+    there = [(run.cell, run) for run in runs if run.cell and (run.cell, run.seed) in scores]
+    rows = [(*cell, run.seed, float(scores[cell, run.seed]), settings[run.name]) for cell, run in there]
     write_json(file, [dict(zip(_KEYS, row, strict=True)) for row in rows])
 
 
 def read(files: Iterable[str], runs: Sequence[Run]) -> Scores:
-    """The scores in files that `write` wrote.
+    """Reads the scores in files that `write` wrote.
 
     Args:
       files: paths.
-      runs: all of the suite; rows of others are passed over.
+      runs: all of the suite; rows of other runs are ignored.
 
     Raises:
       UserError: a file is missing, holds something else, or has no row of the suite; a score was made with other
@@ -87,14 +87,14 @@ def read(files: Iterable[str], runs: Sequence[Run]) -> Scores:
 
 
 def require_kept(file: pathlib.Path, scores: Collection[tuple[Cell, int]]) -> None:
-    """Checks that a file of scores loses none when it is written anew.
+    """Checks that a file of scores loses none when it is written again.
 
     Args:
-      file: that may be there.
+      file: it may be missing.
       scores: (pretraining and target, seed) of those that it will hold.
 
     Raises:
-      UserError: naming the first that it would lose, or the file where it is no file of scores.
+      UserError: it would lose a score (the message names the first), or it is not a file of scores.
     """
     lost = [_key(row) for row in _rows(file) if _key(row) not in scores] if file.exists() else []
     if lost:

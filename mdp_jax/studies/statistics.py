@@ -24,7 +24,11 @@ class Interval(NamedTuple):
 
 
 def interval(differences: Sequence[float]) -> Interval:
-    """Mean and two-sided 95 % Student interval: mean -+ t(n - 1) s / sqrt(n), s with n - 1 degrees of freedom."""
+    """Computes mean and two-sided 95 % Student interval: mean -+ t(n - 1) s / sqrt(n), s with n - 1 degrees of freedom.
+
+    Args:
+      differences: n of them, one for each seed.
+    """
     count = len(differences)
     if not count:
         return Interval(None, None, None)
@@ -63,4 +67,4 @@ def verdict(kind: str, found: Interval) -> str | None:
     """
     if kind == MEASURED:
         return None
-    return UNDECIDED if found.low is None else _RULES[kind](found.low, found.high)
+    return UNDECIDED if found.low is None or found.high is None else _RULES[kind](found.low, found.high)

@@ -80,16 +80,19 @@ def require_suite(suite: Suite, where: str) -> None:
     _require_names([row.name for row in suite.targets], "a target", where)
     keys = [row.key.replace("/", ".") if isinstance(row.key, str) else row.key for row in suite.contrasts]
     _require_names(keys, "a contrast", where)
-    for row in (*suite.pretrainings, *suite.targets):
-        if row.name in _TAKEN:
-            raise UserError(f"{where}: the name {row.name} is taken; expected none of {', '.join(_TAKEN)}")
-        _require_overrides(row.overrides, f"{where}: {row.name}")
+    parts: list[Pretraining | Target] = [*suite.pretrainings, *suite.targets]
+    for part in parts:
+        if part.name in _TAKEN:
+            raise UserError(f"{where}: the name {part.name} is taken; expected none of {', '.join(_TAKEN)}")
+        _require_overrides(part.overrides, f"{where}: {part.name}")
     names = [row.name for row in suite.pretrainings]
-    for row in suite.targets:
-        if not isinstance(row.rates, Mapping) or not all(isinstance(rate, str) for rate in row.rates.values()):
-            raise UserError(f"{where}: {row.name}: rates is {row.rates!r}; expected texts, as in {{'mdp': '0.1'}}")
-        if unknown := [name for name in row.rates if name not in names]:
-            raise UserError(f"{where}: {row.name}: rate of {unknown[0]!r}; expected of one of {', '.join(names)}")
+    for target in suite.targets:
+        if not isinstance(target.rates, Mapping) or not all(isinstance(rate, str) for rate in target.rates.values()):
+            raise UserError(
+                f"{where}: {target.name}: rates is {target.rates!r}; expected texts, as in {{'mdp': '0.1'}}"
+            )
+        if unknown := [name for name in target.rates if name not in names]:
+            raise UserError(f"{where}: {target.name}: rate of {unknown[0]!r}; expected of one of {', '.join(names)}")
     before: dict[str, Pretraining] = {}
     for row in suite.pretrainings:
         _require_pretraining(row, suite, before, f"{where}: {row.name}")
@@ -104,7 +107,7 @@ def _require_names(names: Iterable[object], of: str, where: str) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise UserError(f"{where}: {of} is called {name!r}; expected letters, digits, '_', '-' and '.'")
     # Of file systems that do not tell capital letters from small ones.
-    name, count = Counter(name.lower() for name in names).most_common(1)[0] if names else ("", 1)
+    name, count = Counter(str(name).lower() for name in names).most_common(1)[0] if names else ("", 1)
     if count > 1:
         raise UserError(f"{where}: {of} is called {name} {count} times; expected names that differ")
 

@@ -1,0 +1,1 @@
+"""Pretraining and fine-tuning: the loop, the steps, the state."""

@@ -1,4 +1,4 @@
-"""Gradients of a batch taken in parts, one after the other, where the whole of it does not fit into memory."""
+"""Computes the gradient of a batch in parts, one after the other, for batches that do not fit into memory."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mdp_jax.objectives.parts import Mean, cut
+from mdp_jax.objectives.parts import Aux, Mean, cut
+
+LossOf = Callable[[Any, dict, Any, Any], tuple[jax.Array, Aux]]
 
 
 class Gradient(NamedTuple):
-    """Of a whole batch.
+    """The gradient of a whole batch.
 
     Attributes:
       loss: scalar.
       gradient: tree of the parameters.
-      batch_stats: running statistics after it.
+      batch_stats: running statistics after the batch.
       metrics: {name: value over the whole batch}.
     """
 
@@ -26,27 +28,27 @@ class Gradient(NamedTuple):
 
 
 def gradient_in_parts(
-    loss_of: Callable, params: Any, batch_stats: dict, batch: Any, parts: int, devices: int
+    loss_of: LossOf, params: Any, batch_stats: dict, batch: Any, parts: int, devices: int
 ) -> Gradient:
-    """Loss and gradient of a batch whose loss is a mean by weight over its pixels.
+    """Computes the gradient of a batch whose loss is a mean by weight over its pixels.
 
-    The parts' gradients are averaged by their weights, which is the gradient of the mean over the whole batch. So the
-    update is that of the large batch but for batch normalisation, whose statistics are those of each part.
+    The parts' gradients are averaged by their weights, which gives the gradient of the mean over the whole batch. So
+    the update is that of the large batch, except for batch normalisation, whose statistics are those of each part.
 
     Args:
-      loss_of: (params, batch_stats, part, index of the part) -> loss, (weight, batch_stats, {name: Mean}).
-      params: to be differentiated by.
+      loss_of: (params, batch_stats, part, index of the part) -> loss and Aux.
+      params: tree of the parameters.
       batch_stats: running statistics; every part moves them.
       batch: pytree of [B, ...].
-      parts: 1 computes all at once.
-      devices: that the batch is split over.
+      parts: number of parts; 1 computes all at once.
+      devices: number of devices that the batch is split over.
     """
     value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
         (loss, (_, batch_stats, metrics)), gradient = value_and_gradient(params, batch_stats, batch, 0)
         return Gradient(loss, gradient, batch_stats, {name: metric.value() for name, metric in metrics.items()})
 
-    def body(carry, inputs):
+    def body(carry: tuple[dict, Any], inputs: tuple[Any, jax.Array]) -> tuple[tuple[dict, Any], dict[str, Mean]]:
         batch_stats, gradient = carry
         (loss, (weight, batch_stats, metrics)), of_part = value_and_gradient(params, batch_stats, *inputs)
         gradient = jax.tree.map(lambda total, x: total + (weight * x).astype(total.dtype), gradient, of_part)

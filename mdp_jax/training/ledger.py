@@ -1,4 +1,4 @@
-"""What a run has taken from each dataset: images, epochs, labelled pixels, classes; exact in a resumed run too."""
+"""Counts what a run has used of each dataset: images, epochs, labelled pixels, classes; exact in a resumed run too."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from mdp_jax import distributed
 from mdp_jax.data.batches.bad_images import bad_images
+from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.reporting.tables import Table
 
@@ -13,20 +14,24 @@ _NAMES_SHOWN = 10  # of the classes of a dataset that were never seen
 
 
 class Ledger:
-    """Counts the batches that the loop takes, on the host.
+    """Counts the batches of the loop, on the host.
 
-    All that it knows is `totals`, int64 [S, 1 + largest C_d]: in the row of dataset d the images, then the labelled
-    pixels of each of its classes, before any mixing; 0 where d has fewer classes. The arrays of several processes add
-    up to those of the run. They belong into the `meta` of a checkpoint, which has them for exactly its step;
-    metrics.jsonl has sums of them, for the steps that are logged.
+    Its state is `totals`, int64 [S, 1 + largest C_d]. The row of dataset d has the images, then the labelled pixels of
+    each of its classes, before any mixing; 0 where d has fewer classes. The arrays of several processes add up to those
+    of the run. The `meta` of a checkpoint has the totals of exactly its step; metrics.jsonl has sums of them, for the
+    steps that are logged.
     """
 
-    def __init__(self, label_space: LabelSpace, datasets: Sequence, before: Sequence[Sequence[int]] | None = None):
-        """Args:
-        label_space: of the datasets.
-        datasets: the sources, in its order.
-        before: totals of the run up to the step it goes on from, as an array or as lists; None for none. With several
-            processes one of them is given these.
+    def __init__(
+        self, label_space: LabelSpace, datasets: Sequence[Source], before: Sequence[Sequence[int]] | None = None
+    ):
+        """Makes the ledger.
+
+        Args:
+          label_space: of the datasets.
+          datasets: the sources, in its order.
+          before: totals of the run up to the step that it goes on from, as an array or as lists; None for a new run.
+            With several processes, only one of them gets the totals.
         """
         self._label_space = label_space
         self._datasets = datasets
@@ -39,7 +44,11 @@ class Ledger:
         self._of_run = self._totals
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
-        """Counts a batch of data/pipeline.py: its `dataset`, int32 [B], and `label`, int16 [B, H, W]."""
+        """Counts a batch.
+
+        Args:
+          batch: of data/batches/pipeline.py; `dataset`, int32 [B], and `label`, int16 [B, H, W], are read.
+        """
         self._totals[:, 0] += np.bincount(batch["dataset"], minlength=len(self._totals))
         for dataset, label in zip(batch["dataset"].tolist(), batch["label"], strict=True):
             # Photo by photo: this takes 8 bytes a pixel while it counts.
@@ -48,22 +57,33 @@ class Ledger:
             self._totals[dataset, 1 : 1 + len(own)] += pixels[own]
 
     def add_up(self) -> np.ndarray:
-        """int64 [S, 1 + largest C_d]: what all processes counted, and `before`. With several each must call it."""
+        """Adds up the totals of all processes. With several each must call it.
+
+        Returns:
+          int64 [S, 1 + largest C_d], with `before`.
+        """
         self._of_run = distributed.total(self.totals())
         return self._of_run
 
     def of_run(self) -> np.ndarray:
-        """What `add_up` gave the last time."""
+        """The result of the last `add_up`."""
         return self._of_run
 
     def totals(self) -> np.ndarray:
-        """int64 [S, 1 + largest C_d]: what this process counted, and `before`."""
+        """The totals of this process, int64 [S, 1 + largest C_d], with `before`."""
         return self._totals.copy()
 
     def metrics(self, totals: np.ndarray) -> dict[str, np.ndarray]:
-        """What metrics.jsonl says of the run's `totals`, each of length S: dataset_images, dataset_epochs (a dataset's
-        images over its photos), dataset_valid_pixels, dataset_unseen_classes (those without a pixel so far), and
-        dataset_bad_images (those that this process has met and skipped)."""
+        """The metrics that metrics.jsonl has of the totals.
+
+        Args:
+          totals: of the run.
+
+        Returns:
+          dataset_images, dataset_epochs (a dataset's images over its photos), dataset_valid_pixels,
+          dataset_unseen_classes (classes without a pixel so far) and dataset_bad_images (photos that this process has
+          skipped), each of length S.
+        """
         photos = np.array([len(dataset) for dataset in self._datasets])
         return {
             "dataset_images": totals[:, 0],
@@ -74,14 +94,23 @@ class Ledger:
         }
 
     def unseen(self, totals: np.ndarray) -> list[list[str]]:
-        """For each dataset the names of its classes that had no pixel in the run's `totals`."""
+        """The names of the classes without a pixel, for each dataset.
+
+        Args:
+          totals: of the run.
+        """
         return [
             [label for label, pixels in zip(classes, row[1:].tolist(), strict=False) if not pixels]
             for (_, classes), row in zip(self._label_space.datasets, totals, strict=True)
         ]
 
     def table(self, totals: np.ndarray, rows: Sequence[dict]) -> Table:
-        """The run's `totals` and the last `dataset_loss` of the rows of metrics.jsonl, for the report."""
+        """Makes the table of the report.
+
+        Args:
+          totals: of the run.
+          rows: of metrics.jsonl; the last `dataset_loss` is shown.
+        """
         metrics = self.metrics(totals)
         measured = [row["dataset_loss"] for row in rows if "dataset_loss" in row]
         losses = measured[-1] if measured else [None] * len(totals)

@@ -1,16 +1,17 @@
-"""The one training loop: batches through a step, and what happens after every so many steps."""
+"""The one training loop: it puts batches through a step, and calls hooks after a number of steps."""
 
 import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from mdp_jax.configs import RunConfig
-from mdp_jax.errors import PreemptedError
+from mdp_jax.configs import FinetuneConfig, PretrainConfig
+from mdp_jax.data.batches.pipeline import Batches
+from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import sharding
 from mdp_jax.training.monitor import Monitor
@@ -18,32 +19,40 @@ from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop, StoppedError
 
 
+class Validation(NamedTuple):
+    """What a validation found: numbers to log, and lines to show."""
+
+    values: dict[str, float]
+    lines: list[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """What a kind of training puts into the loop. With several processes each makes all calls.
+    """The functions of one kind of training that the loop calls. With several processes each makes all calls.
 
     Attributes:
-      meta: step -> JSON values that a checkpoint of it has with the state.
+      meta: step -> JSON values that its checkpoint has besides the state.
       taken: called with every batch, NumPy arrays of this process.
-      row: called where metrics are logged or saved; numbers that the row of metrics.jsonl has with them.
-      validate: state -> {name: number}, logged; None for none.
-      validate_every: steps; 0 = after the last one alone.
+      row: () -> numbers that a row of metrics.jsonl has besides the metrics; called before a row is written, and
+        before `meta` at every step that is saved.
+      validate: state -> Validation; None where there is no validation.
+      validate_every: steps; 0 = only after the last step.
     """
 
     meta: Callable[[int], dict]
     taken: Callable[[dict], None] = lambda batch: None
     row: Callable[[], dict] = dict
-    validate: Callable[[Any], dict] | None = None
+    validate: Callable[[Any], Validation] | None = None
     validate_every: int = 0
 
 
 def train(
     state: Any,
-    batches: Iterator[dict],
+    batches: Batches,
     program: Program,
     mesh: Mesh,
     steps: int,
-    config: RunConfig,
+    config: PretrainConfig | FinetuneConfig,
     folder: pathlib.Path,
     checkpoints: Checkpoints,
     hooks: Hooks,
@@ -52,15 +61,15 @@ def train(
     """Takes the steps that are left.
 
     Args:
-      state: to go on from; it is donated.
-      batches: from the first step that is left on; closed at the end.
+      state: the state to go on from; it is donated.
+      batches: begin with that of the first step that is left; closed at the end.
       program: of the run.
       mesh: of the run.
-      steps: of the whole run.
-      config: how often things happen, and the batch.
-      folder: workdir.
+      steps: number of steps of the whole run.
+      config: `batch`, `log_every` and `checkpoint_every` are read.
+      folder: the workdir.
       checkpoints: of the workdir; closed at the end.
-      hooks: what else happens.
+      hooks: functions of this kind of training.
       stop: entered by the caller.
 
     Returns:
@@ -85,24 +94,31 @@ def train(
                 hooks.taken(batch)
                 state, metrics = program.step(state, sharding.to_devices(batch, mesh))
                 monitor.record(step, metrics)
-                last, stopped = step == steps, stop.reached(step)
+                last, stopped, complete = step == steps, stop.reached(step), True
                 due = last or (hooks.validate_every and step % hooks.validate_every == 0)
-                validate = hooks.validate is not None and due and (last or not stopped)
+                validate = hooks.validate if due and (last or not stopped) else None
                 save = stopped or last or step % config.checkpoint_every == 0
                 if save or validate or step % config.log_every == 0:
                     monitor.flush(hooks.row())
                 if validate:
                     try:
-                        monitor.write(step, hooks.validate(state))
+                        found = validate(state)
+                        monitor.write(step, found.values)
+                        monitor.say(*(f"step {step}: {line}" for line in found.lines))
                     except StoppedError:
-                        save = stopped = True
+                        save, stopped, complete = True, True, False
                     monitor.pause()
                 if save:  # after the flush: a state that is not finite is never saved
-                    checkpoints.save(step, state, hooks.meta(step))
-                if stopped and not last:
+                    checkpoints.save(step, state, hooks.meta(step), prove=not stopped)  # time is short then
+                if stopped and not (last and complete):
                     message = f"told to stop; {folder} goes on after step {step} with the same command"
                     raise PreemptedError(message, stop.status)
-    finally:
+    except BaseException:
+        with contextlib.suppress(UserError):  # what ended the run is what is said
+            checkpoints.close(prove=False)
+        raise
+    else:
         checkpoints.close()
+    finally:
         stop.saving(False)
     return state

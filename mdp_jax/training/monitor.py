@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.jsonl, TensorBoard, the progress bar; and the check for finite values."""
+"""Writes metrics.jsonl, TensorBoard's events and the progress bar of a run, and checks that values are finite."""
 
 import contextlib
 import json
@@ -19,11 +19,13 @@ from tensorboardX.summary import scalar
 
 from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError
-from mdp_jax.reporting.progress import Progress
+from mdp_jax.reporting.progress import Progress, forecast
 from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.metrics_file import append, read_metrics
 
 STEPS_AHEAD = 3
+_SLOW = 20.0  # seconds from which one step is enough to tell the speed
+_TIMED = 4  # steps of which the first, with compilation, is left out, for the others to tell it
 
 
 def _json_value(value: Any) -> Any:
@@ -42,7 +44,12 @@ class Board:
     """
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
-        """Begins a file; values of `first_step` and later that lie in earlier files are out of date."""
+        """Begins a file.
+
+        Args:
+          workdir: of the run.
+          first_step: values of this step and later ones in earlier files are out of date.
+        """
         self._writer: EventsWriter | None = None
         with self._writing():
             self._writer = EventsWriter(str(workdir / "events"))
@@ -50,14 +57,20 @@ class Board:
             self._writer.write_event(Event(step=first_step, wall_time=time.time(), session_log=restart))
 
     def add(self, name: str, value: float, step: int) -> None:
-        """Adds a number to the file."""
+        """Adds a number to the file.
+
+        Args:
+          name: of the curve.
+          value: finite.
+          step: steps taken.
+        """
         with self._writing():
             if self._writer is not None:
                 event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
                 self._writer.write_event(event)
 
     def flush(self) -> None:
-        """Brings what was added to the disk."""
+        """Writes what was added to the disk."""
         with self._writing():
             if self._writer is not None:
                 self._writer.flush()
@@ -78,19 +91,19 @@ class Board:
 
 
 class Monitor:
-    """Collects the metrics of every step on the device and looks at them every `log_every` steps.
+    """Collects the metrics of every step on the device, and reads them when `flush` is called.
 
-    Looking at a value waits for the device, so nothing is looked at in between; then every step since is checked.
+    Reading a value waits for the device, so nothing is read in between; `flush` checks every step since the last time.
     """
 
     def __init__(
         self, workdir: str | os.PathLike, start_step: int, steps: int, batch: int, schedule: Callable[[int], float]
     ):
-        """Opens the files of a workdir; rows of steps after `start_step` are dropped, they will come again.
+        """Opens the files of a workdir; rows of steps after `start_step` are dropped, since they will come again.
 
         Args:
           workdir: of the run.
-          start_step: steps already taken.
+          start_step: number of steps already taken.
           steps: length of the whole run.
           batch: images in each step.
           schedule: learning rate by the number of steps taken.
@@ -105,6 +118,9 @@ class Monitor:
         self._progress = Progress(steps, start_step, console=console)
         self._batch, self._schedule = batch, schedule
         self._pending: list[tuple[int, dict]] = []
+        self._first, self._steps = start_step + 1, steps
+        self._first_done: float | None = None
+        self._forecast_due = True
         self._since = time.perf_counter()
         self._waited = 0.0
 
@@ -122,17 +138,41 @@ class Monitor:
         self._waited += seconds
 
     def record(self, step: int, metrics: dict) -> None:
-        """Keeps the metrics (arrays on the device) of the step that made `step` steps."""
+        """Stores the metrics of a step.
+
+        Args:
+          step: number of steps taken.
+          metrics: arrays on the device.
+        """
         self._pending.append((step, metrics))
+        if self._forecast_due:
+            self._time(step, metrics)
         # The host runs ahead of the device by a few steps and no more: each one holds a batch in device memory.
         if len(self._pending) > STEPS_AHEAD:
             jax.block_until_ready(self._pending[-1 - STEPS_AHEAD][1])
+
+    def _time(self, step: int, metrics: dict) -> None:
+        """Says how long the run will take, once its first steps tell."""
+        jax.block_until_ready(metrics)
+        if self._first_done is None:
+            self._first_done = time.perf_counter()
+            return
+        timed = step - self._first
+        seconds = (time.perf_counter() - self._first_done) / timed
+        if seconds > _SLOW or timed == _TIMED - 1:
+            self._forecast_due = False
+            self.say(*forecast(seconds, self._steps - step))
+
+    def say(self, *lines: str) -> None:
+        """Shows lines above the progress bar."""
+        for line in lines:
+            self._progress.say(line)
 
     def flush(self, also: dict[str, np.ndarray] | None = None) -> None:
         """Writes the mean of the metrics since the last time as one row.
 
         Args:
-          also: numbers that the row has beside them, as they are.
+          also: numbers that the row has besides the metrics.
 
         Raises:
           NonFiniteError: a loss or gradient norm among them is not finite; the row is not written.
@@ -157,7 +197,12 @@ class Monitor:
         self._since, self._waited = time.perf_counter(), 0.0
 
     def write(self, step: int, values: dict) -> None:
-        """Appends one row of numbers, or lists of numbers, to metrics.jsonl and to TensorBoard."""
+        """Appends one row to metrics.jsonl and to TensorBoard.
+
+        Args:
+          step: number of steps taken.
+          values: {name: number or array of numbers}.
+        """
         if not self._main:
             return
         append(self._file, {"step": step} | {name: _json_value(value) for name, value in values.items()})
@@ -175,8 +220,8 @@ class Monitor:
 
 def _mean(values: list) -> np.ndarray:
     """The mean over steps; of counts the last value; NaN entries (nothing measured) are left out."""
-    values = np.asarray(values)
-    if np.issubdtype(values.dtype, np.integer):
-        return values[-1]
-    count = np.sum(~np.isnan(values), axis=0)
-    return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)
+    of_steps = np.asarray(values)
+    if np.issubdtype(of_steps.dtype, np.integer):
+        return of_steps[-1]
+    count = np.sum(~np.isnan(of_steps), axis=0)
+    return np.where(count > 0, np.nansum(of_steps, axis=0) / np.maximum(count, 1), np.nan)

@@ -1,6 +1,7 @@
 """Pretraining: one network, several datasets, one prototype per class of each (METHOD.md sections 2 to 5)."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
@@ -14,6 +15,7 @@ from mdp_jax import config as configs_of
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
+from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import runs
 from mdp_jax.storage.metrics_file import read_metrics
@@ -27,46 +29,51 @@ from mdp_jax.training.transfer import transfer
 
 
 def start_from(init: str, state: PretrainState, program: Program) -> PretrainState:
-    """The state of step 0 with backbone and decoder of a workdir or a file, in both encoders (METHOD.md section 1).
+    """Gives both encoders of a new state the backbone and decoder of a workdir or a file (METHOD.md section 1).
 
     Args:
-      init: what `transfer` takes.
+      init: a workdir or a file of weights, as for `transfer`.
       state: from scratch.
       program: of the run.
 
+    Returns:
+      The new state.
+
     Raises:
-      UserError: nothing there to start from, or another architecture.
+      UserError: there are no weights, or they have another architecture.
     """
+    assert program.init_memory is not None  # it is a pretraining
     found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
     params = jax.device_put(found.params, program.shardings.params)
     batch_stats = jax.device_put(found.batch_stats, program.shardings.batch_stats)
     memory = jax.jit(program.init_memory, out_shardings=program.shardings.memory)(params, batch_stats)
-    return state.replace(params=params, batch_stats=batch_stats, memory=memory)
+    return dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
 
 
-def pretrain(config: ConfigDict, folder: str | os.PathLike) -> None:
+def pretrain(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False) -> None:
     """Pretrains, from the beginning or from the newest checkpoint of the workdir.
 
     Args:
       config: as configs.pretrain() makes it.
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
+      exits: whether a signal may end the process at once, as it does with a command; see training/signals.py.
 
     Raises:
-      UserError: wrong config, bad data, or weights of another architecture.
+      UserError: the config is wrong, data are bad, or the weights have another architecture.
       NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
       PreemptedError: the process was told to stop, and has saved a checkpoint.
     """
     runtime.prepare()
     folder = expanded(folder)
-    with Stop() as stop, workdir.held(folder):
-        _pretrain(config, folder, stop)
+    with Stop(exits) as stop, workdir.Held(folder) as hold:
+        _pretrain(config, folder, stop, hold)
 
 
-def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop) -> None:
-    runtime.set_precision(untyped.model)
+def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held) -> None:
+    runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
-    config = configs.typed(untyped)
+    config = configs.typed_pretrain(untyped)
     objective = OBJECTIVES[config.objective]
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets, config.label_space)
@@ -74,13 +81,16 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop) -> None:
     samples = sum(len(dataset) for dataset in datasets)
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
     for dataset in datasets:
-        sources.check_source(dataset, config.data.check_files, distributed.say)
+        size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
+        sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)
     program = programs.pretraining(config, mesh, label_space, samples, starts)
     state = program.make()
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state = start_from(config.init, state, program)
+    hold.keep()
+    workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
     checkpoints = workdir.checkpoints(folder, config)
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)
@@ -115,5 +125,5 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop) -> None:
         first_batch = next(batches)
     tables = [runs.datasets_table(datasets, shares), ledger.table(totals, read_metrics(folder))]
     bank = objective.bank(state.memory) if objective.bank else None
-    sections = runs.pretrain_sections(folder, label_space, bank, datasets, tables, first_batch)
+    sections = runs.pretrain_sections(folder, config, steps, label_space, bank, datasets, tables, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)

@@ -1,6 +1,6 @@
-"""What a run computes, as one record: its network, the state that it begins with, its step and its schedule.
+"""The program of a run as one record: its network, the state that it begins with, its step and its schedule.
 
-Nothing is compiled yet, so `mdp plan` lowers the same programs for machines that are not here.
+Nothing is compiled yet, so `mdp plan` can lower the same programs for machines that are not present.
 """
 
 import functools
@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import optax
 from jax.sharding import Mesh
 
@@ -28,7 +29,7 @@ class Program(NamedTuple):
     """A run on a mesh.
 
     Attributes:
-      network: that the optimizer moves.
+      network: the network that the optimizer moves.
       make: jitted () -> state of step 0 on the mesh.
       shardings: of the state.
       step: jitted (state, batch) -> (state, metrics); the state is donated.
@@ -39,18 +40,18 @@ class Program(NamedTuple):
     network: Network
     make: Callable[[], Any]
     shardings: Any
-    step: Callable
+    step: jax.stages.Wrapped
     schedule: optax.Schedule
-    init_memory: Callable | None = None
+    init_memory: Callable[[dict, dict], dict] | None = None
 
 
 def pretraining_schedule(config: PretrainConfig, samples: int, starts: Sequence[int]) -> optax.Schedule:
-    """Learning rate by step: in each stage a warm-up and half a cosine to 0 (METHOD.md sections 5 and 7).
+    """Makes the schedule of the learning rate: in each stage a warm-up and half a cosine to 0 (METHOD.md 5 and 7).
 
     Args:
-      config: of the run; the schedule's own values and the length are read.
-      samples: that all datasets hold together.
-      starts: steps at which the stages begin; of several each warms up for a tenth of its steps at most.
+      config: of the run; `optim`, `batch`, `steps` and `epochs` are read.
+      samples: number of samples that all datasets hold together.
+      starts: steps at which the stages begin; of several stages each warms up for a tenth of its steps at most.
     """
     peak = config.optim.lr * config.batch / 256
     warmup = round(config.optim.warmup_epochs * samples / config.batch)
@@ -63,13 +64,13 @@ def pretraining_schedule(config: PretrainConfig, samples: int, starts: Sequence[
 def pretraining(
     config: PretrainConfig, mesh: Mesh, label_space: LabelSpace, samples: int, starts: Sequence[int] = (0,)
 ) -> Program:
-    """The program of `mdp pretrain`.
+    """Makes the program of `mdp pretrain`.
 
     Args:
       config: of the run.
-      mesh: see sharding.mesh_of.
+      mesh: what sharding.mesh_of makes.
       label_space: of all datasets.
-      samples: that all datasets hold together.
+      samples: number of samples that all datasets hold together.
       starts: steps at which the stages begin (data/batches/stages.py); one for joint pretraining.
     """
     schedule = pretraining_schedule(config, samples, starts)
@@ -84,11 +85,11 @@ def pretraining(
 
 
 def finetuning(config: FinetuneConfig, mesh: Mesh, num_classes: int) -> Program:
-    """The program of `mdp finetune`.
+    """Makes the program of `mdp finetune`.
 
     Args:
       config: of the run.
-      mesh: see sharding.mesh_of.
+      mesh: what sharding.mesh_of makes.
       num_classes: of the dataset.
     """
     schedule = optim.polynomial(config.optim.lr, config.optim.lr_min, config.optim.power, config.steps)

@@ -1,4 +1,4 @@
-"""Which leaf of the state and the batch lies where on the mesh: a short, strict table."""
+"""The shardings of the state and the batch on the mesh, by a short, strict table."""
 
 import re
 from typing import Any
@@ -11,16 +11,16 @@ from mdp_jax.errors import UserError
 
 Rules = tuple[tuple[str, PartitionSpec], ...]
 
-# A network's parameters, what the optimizer keeps for each of them, and an objective's average of them.
+# A network's parameters, the optimizer's buffers of them, and an objective's average of them.
 _PARAMS = r"((memory/momentum_)?params|opt_state/.*trace)"
 
 
 def state_rules(network: Rules, memory: Rules = ()) -> Rules:
-    """The table of a state.
+    """Makes the table of a state.
 
     Args:
-      network: of paths in the network's parameters.
-      memory: of paths in the objective's memory, without those of an average of the parameters.
+      network: rules of paths in the network's parameters.
+      memory: rules of paths in the objective's memory, except those of an average of the parameters.
     """
     return (
         (r"step|opt_state/.*count", PartitionSpec()),
@@ -35,11 +35,14 @@ BATCH_RULES: Rules = ((r"(key_)?(image|label)|dataset|mix_kind|lam|box", Partiti
 
 
 def make_mesh(devices: int, fsdp: int = 1) -> Mesh:
-    """The mesh over the first `devices` devices of all processes (0 = all of them); see `mesh_of`.
+    """Makes the mesh of a run (see `mesh_of`).
+
+    Args:
+      devices: number of devices; 0 = all devices of all processes.
+      fsdp: number of devices that kernels are split over.
 
     Raises:
-      UserError: a number of devices below 0 or above what is there, some of them with several processes, or an
-        `fsdp` that does not divide them.
+      UserError: `devices` is below 0 or too large, is not 0 with several processes, or `fsdp` does not divide it.
     """
     present = jax.devices()
     if devices < 0:
@@ -52,12 +55,17 @@ def make_mesh(devices: int, fsdp: int = 1) -> Mesh:
 
 
 def mesh_of(devices: list, fsdp: int) -> Mesh:
-    """A mesh of these devices with the axes `data` and `fsdp`.
+    """Makes a mesh with the axes `data` and `fsdp`.
 
-    The batch is split over both axes; kernels of convolutions over `fsdp`, so that a device keeps 1 / fsdp of them.
+    The batch is split over both axes. Kernels of convolutions are split over `fsdp`, so that a device has 1 / fsdp of
+    them.
+
+    Args:
+      devices: of JAX.
+      fsdp: size of the axis `fsdp`.
 
     Raises:
-      UserError: `fsdp` does not divide the devices.
+      UserError: `fsdp` does not divide the number of devices.
     """
     if fsdp < 1 or len(devices) % fsdp:
         raise UserError(f"config.fsdp={fsdp}: expected a divisor of the {len(devices)} device(s)")
@@ -73,14 +81,22 @@ def _spec(name: str, rules: Rules) -> PartitionSpec:
 
 
 def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
-    """A NamedSharding for every leaf of the state, by the one rule that matches the whole of its path.
+    """Finds the sharding of every leaf, by the one rule that matches the whole of its path.
+
+    Args:
+      tree: the state, or its shapes.
+      mesh: of the run.
+      rules: of `state_rules`.
+
+    Returns:
+      A tree of NamedSharding.
 
     Raises:
-      ValueError: a leaf that no rule or more than one rule matches.
-      UserError: a leaf that the mesh cannot split evenly.
+      ValueError: no rule, or more than one, matches a leaf.
+      UserError: the mesh cannot split a leaf evenly.
     """
 
-    def of_leaf(path, leaf):
+    def of_leaf(path: tuple, leaf: Any) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         spec = _spec(name, rules)
         for size, axis in zip(np.shape(leaf), spec, strict=False):
@@ -94,12 +110,17 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
+    """The sharding of an array of which every device has a whole copy."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def to_devices(batch: dict, mesh: Mesh) -> dict:
-    """A process's share of a batch (NumPy arrays) as global arrays on the mesh."""
+    """Makes global arrays on the mesh from a process's share of a batch.
+
+    Args:
+      batch: {name: NumPy array}, the share of this process.
+      mesh: of the run.
+    """
     return {
         name: jax.make_array_from_process_local_data(NamedSharding(mesh, _spec(name, BATCH_RULES)), value)
         for name, value in batch.items()
@@ -107,7 +128,12 @@ def to_devices(batch: dict, mesh: Mesh) -> dict:
 
 
 def own_copy(tree: Any, mesh: Mesh) -> Any:
-    """The same values, whole, on the first device of this process: for work that each process does by itself."""
+    """Copies values to the first device of this process, for work that each process does by itself.
+
+    Args:
+      tree: of arrays on the mesh.
+      mesh: of the run.
+    """
     if mesh.shape["fsdp"] > 1:
         tree = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
     return jax.tree.map(lambda x: x.addressable_data(0), tree)

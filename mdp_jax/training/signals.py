@@ -1,36 +1,43 @@
-"""Being told to stop: by Ctrl-C, or by SIGTERM, with which TPU VMs, GKE and Slurm announce that they take a machine."""
+"""Stops a run on Ctrl-C, or on SIGTERM, with which TPU VMs, GKE and Slurm announce that they take a machine away."""
 
 import os
 import signal
 import sys
 import threading
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import jax
 from jax.experimental import multihost_utils
 
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status of a process that a signal ended
+STATUS: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status of a process that a signal ended
 
 
 class StoppedError(Exception):
-    """Work that the run can do without was left, because the run was told to stop."""
+    """Work that a run does not need was left, because the run was told to stop."""
 
 
 class Stop:
     """Notices SIGINT and SIGTERM while it is entered, and says when the run is to stop.
 
     One process: the first signal is noted while there are steps to save (`saving`), and ends the process at once
-    elsewhere; the second one ends it at once, whatever is under way. No exception is raised by a signal, since one in a
-    callback of JAX would be lost, and a thread waits for the signals, since Python would look at them only after a long
-    computation. Several processes: JAX's preemption service carries the notice of one to all, and names a step that all
-    of them still reach.
+    elsewhere; the second one ends it at once, whatever is under way. A command raises no exception by a signal, since
+    one in a callback of JAX would be lost, and a thread waits for the signals, since Python would look at them only
+    after a long computation. Several processes: JAX's preemption service carries the notice of one to all, and names a
+    step that all of them still reach.
 
     Attributes:
       noted: number of the signal, 0 before there was one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exits: bool = False) -> None:
+        """Makes it; signals are noticed when it is entered.
+
+        Args:
+          exits: whether a signal may end the process at once, as it does with a command; otherwise it raises
+            KeyboardInterrupt, or SystemExit for SIGTERM, where it would.
+        """
         self.noted = 0
+        self._exits = exits
         self._saving = False
         self._alone = jax.process_count() == 1
         self._entered = False
@@ -39,10 +46,12 @@ class Stop:
         # Handlers are the main thread's; a caller who trains in another one has handlers of his own.
         self._entered = self._alone and threading.current_thread() is threading.main_thread()
         if self._entered:
+            handler = (lambda *_: None) if self._exits else self._interrupt
+            self._before = {number: signal.signal(number, handler) for number in STATUS}
+        if self._entered and self._exits:
             self._read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            self._before = {number: signal.signal(number, lambda *_: None) for number in STATUS}
             threading.Thread(target=self._watch, name="signals", daemon=True).start()
         return self
 
@@ -51,22 +60,31 @@ class Stop:
     ) -> None:
         if self._entered:
             for number, handler in self._before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not one of Python's
+        if self._entered and self._exits:
             signal.set_wakeup_fd(self._wakeup_before)
             os.write(self._write, b"\0")
             os.close(self._write)
-            self._entered = False
+        self._entered = False
 
     def saving(self, steps: bool) -> None:
-        """Says whether there are steps that the first signal should save."""
+        """Says whether the first signal lets the run save its steps.
+
+        Args:
+          steps: whether there are steps to save.
+        """
         self._saving = steps
 
     def reached(self, step: int) -> bool:
-        """Whether the run is to be saved and left after this step; every process must ask after every step."""
+        """Whether the run must save and stop after this step; every process must ask after every step.
+
+        Args:
+          step: number of steps taken.
+        """
         return bool(self.noted) if self._alone else multihost_utils.reached_preemption_sync_point(step)
 
     def check(self) -> None:
-        """Leaves work that the run can do without.
+        """Leaves work that the run does not need.
 
         Raises:
           StoppedError: the run was told to stop. Never with several processes, which would not leave it together.
@@ -86,12 +104,24 @@ class Stop:
             if self.noted or not self._saving:
                 _say("stopped at once")
                 os._exit(STATUS[number])
-            self.noted = number
-            _say("told to stop: the step under way is finished and saved; once more stops at once")
+            self._note(number)
         os.close(self._read)
+
+    def _note(self, number: int) -> None:
+        self.noted = number
+        _say("told to stop: the step under way is finished and saved; once more stops at once")
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._saving and not self.noted:
+            self._note(number)
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise SystemExit(STATUS[number])
 
 
 def _say(text: str) -> None:
-    """Writes a line to stderr past everything that may be in the middle of writing there."""
+    """Writes a line to stderr, whatever else is being written there."""
     cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar has hidden
     os.write(2, f"{cursor}\nmdp: {text}\n".encode())

@@ -1,4 +1,4 @@
-"""Everything that changes in training, as one pytree for each loop, and how it begins."""
+"""The state of training, one pytree for each loop with everything that changes, and its value at step 0."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class PretrainState:
       params: of the query network: {"backbone", "decoder"} and "projection", or "classifier" for cross entropies.
       batch_stats: running statistics of its batch normalisation; {} without any.
       opt_state: of the optimizer.
-      memory: of the objective, which alone looks into it; {} for one without.
+      memory: of the objective, which alone reads it; {} for an objective without memory.
     """
 
     step: jax.Array
@@ -51,7 +51,7 @@ class FinetuneState:
 
 
 class Variables(NamedTuple):
-    """Of a network.
+    """The variables of a network.
 
     Attributes:
       params: its parameters.
@@ -63,7 +63,13 @@ class Variables(NamedTuple):
 
 
 def initial_variables(model: Network, crop: tuple[int, int], seed: int) -> Variables:
-    """Seeded weights of a network for crops of this height and width."""
+    """Draws the initial weights of a network.
+
+    Args:
+      model: the network.
+      crop: height and width of its inputs.
+      seed: of the run.
+    """
     # Two images, so that the statistics of pooled features are defined.
     found = model.init(jax.random.key(seed), jnp.zeros((2, *crop, 3), jnp.float32), train=False)
     return Variables(found["params"], found.get("batch_stats", {}))
@@ -72,28 +78,48 @@ def initial_variables(model: Network, crop: tuple[int, int], seed: int) -> Varia
 def pretrain_state(
     functions: Functions, optimizer: optax.GradientTransformation, crop: tuple[int, int], seed: int
 ) -> PretrainState:
-    """The state before the first step: seeded weights, an empty memory. Pure; to be jitted by `on_mesh`."""
+    """Makes the state of step 0: seeded weights and the objective's first memory. Pure; `on_mesh` jits it.
+
+    Args:
+      functions: of the objective.
+      optimizer: over the parameters of its network.
+      crop: height and width of the views.
+      seed: of the run.
+    """
     params, batch_stats = initial_variables(functions.network, crop, seed)
     memory = functions.init(params, batch_stats)
     return PretrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), memory)
 
 
 def trainable_parts(params: dict, trainable: str) -> dict:
-    """The parts of fine-tuning's parameters that the optimizer moves: all, or the head (the classifier) alone."""
+    """The parts of fine-tuning's parameters that the optimizer moves.
+
+    Args:
+      params: {"backbone", "decoder", "classifier"}.
+      trainable: "all", or "head" for the classifier alone.
+    """
     return {"classifier": params["classifier"]} if trainable == "head" else params
 
 
 def finetune_state(
     segmenter: Network, optimizer: optax.GradientTransformation, crop: tuple[int, int], seed: int, trainable: str
 ) -> FinetuneState:
-    """The state before the first step, from scratch. Pure; to be jitted by `on_mesh`."""
+    """Makes the state of step 0, from scratch. Pure; `on_mesh` jits it.
+
+    Args:
+      segmenter: models.network.Segmenter.
+      optimizer: over the trainable parts.
+      crop: height and width of the views.
+      seed: of the run.
+      trainable: as for `trainable_parts`.
+    """
     params, batch_stats = initial_variables(segmenter, crop, seed)
     opt_state = optimizer.init(trainable_parts(params, trainable))
     return FinetuneState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
 
 
 class OnMesh(NamedTuple):
-    """A state laid out on a mesh, without being made yet.
+    """A state that has its shardings and is not made yet.
 
     Attributes:
       make: jitted () -> state.
@@ -105,12 +131,12 @@ class OnMesh(NamedTuple):
 
 
 def on_mesh(make: Callable[[], Any], mesh: Mesh, rules: sharding.Rules) -> OnMesh:
-    """Lays a state out by a sharding table.
+    """Finds the shardings of a state by a table.
 
     Args:
-      make: () -> state.
-      mesh: see sharding.mesh_of.
-      rules: see sharding.state_rules.
+      make: () -> state; pure.
+      mesh: what sharding.mesh_of makes.
+      rules: what sharding.state_rules makes.
     """
     shardings = sharding.shardings(jax.eval_shape(make), mesh, rules)
     return OnMesh(jax.jit(make, out_shardings=shardings), shardings)

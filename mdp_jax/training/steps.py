@@ -14,18 +14,22 @@ from mdp_jax.models.apply import Network, apply_training
 from mdp_jax.models.network import upsample
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.objective import Functions, Query, Setting
-from mdp_jax.objectives.parts import Mean
+from mdp_jax.objectives.parts import Aux, Mean
 from mdp_jax.training import sharding
 from mdp_jax.training.accumulation import gradient_in_parts
 from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
 
 
 def traced_once(step: Callable) -> Callable:
-    """The same function, which refuses to be traced a second time: a batch of another shape is a mistake."""
-    traces = []
+    """Wraps a function so that a second tracing is an error: a batch of another shape is a mistake.
+
+    Args:
+      step: a function that is jitted.
+    """
+    traces: list[int] = []
 
     @functools.wraps(step)
-    def wrapped(*args):
+    def wrapped(*args: Any) -> Any:
         if traces:
             raise RuntimeError(f"{step.__name__} was traced twice: the shapes or types of its inputs changed")
         traces.append(1)
@@ -34,21 +38,21 @@ def traced_once(step: Callable) -> Callable:
     return wrapped
 
 
-def jitted(step: Callable, shardings: Any, mesh: Mesh) -> Callable:
-    """A step (state, batch) -> (state, metrics), compiled once: the state is donated and stays where it is.
+def jitted(step: Callable, shardings: Any, mesh: Mesh) -> jax.stages.Wrapped:
+    """Jits a step (state, batch) -> (state, metrics); the state is donated and keeps its shardings.
 
     Args:
       step: pure.
       shardings: of the state.
-      mesh: on which every device gets all metrics.
+      mesh: of the run; every device gets all metrics.
     """
     return jax.jit(traced_once(step), donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
 
 
 def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.GradientTransformation) -> Callable:
-    """The step of METHOD.md section 3: losses against the memory as it was, the optimizer, the memory's update.
+    """Makes the step of METHOD.md section 3: the loss with the memory before it, the optimizer, the memory's update.
 
-    The same for every objective.
+    It is the same for every objective.
 
     Args:
       setting: of the objective.
@@ -56,12 +60,12 @@ def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.Gradi
       optimizer: over the parameters of its network.
 
     Returns:
-      (PretrainState, batch of data/batches/pipeline.py) -> (PretrainState, metrics). Metrics are scalars but for
-      `dataset_loss` [S]: per dataset, NaN where the batch has no pixel of a class that it alone has.
+      (PretrainState, batch of data/batches/pipeline.py) -> (PretrainState, metrics). Metrics are scalars, except
+      `dataset_loss` [S], which is NaN for a dataset where the batch has no pixel of a class that only it has.
     """
 
     def step(state: PretrainState, batch: dict) -> tuple[PretrainState, dict]:
-        def loss_of(params, batch_stats, part, index):
+        def loss_of(params: dict, batch_stats: dict, part: dict, index: Any) -> tuple[jax.Array, Aux]:
             del index
             image, label, *mix = (part[name] for name in ("image", "label", "mix_kind", "lam", "box"))
             mixed = mixing.mix_pairs(setting.normalise(image), label.astype(jnp.int32), *mix)
@@ -81,15 +85,15 @@ def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.Gradi
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.Array, Mean]:
-    """Pixel-wise cross entropy (METHOD.md section 6).
+    """Computes the pixel-wise cross entropy (METHOD.md section 6).
 
     Args:
       logits: float [B, H, W, C].
       label: int [B, H, W], -1 = ignore.
-      mean: "all" divides by all pixels, ignored ones included; "valid" by the labelled ones.
+      mean: "all" divides by the number of all pixels, "valid" by that of the labelled pixels.
 
     Returns:
-      loss, 0 where no pixel is labelled, and the share of labelled pixels predicted right, both scalars.
+      The loss, 0 where no pixel is labelled; and the share of the labelled pixels that are right. Both are scalars.
     """
     valid = label >= 0
     per_pixel = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label, 0))
@@ -103,12 +107,12 @@ class FinetuneSetting(NamedTuple):
     """What the step of fine-tuning is made for.
 
     Attributes:
-      normalise: uint8 photos to what the network takes.
+      normalise: makes the network's inputs from uint8 photos.
       trainable: "all" or "head".
       loss_mean: see `cross_entropy`.
       seed: of the dropout.
-      accumulate: parts that the batch is taken in.
-      devices: how many the batch is split over.
+      accumulate: number of parts that the gradient of a batch is computed in.
+      devices: number of devices that the batch is split over.
     """
 
     normalise: Normalise
@@ -120,7 +124,7 @@ class FinetuneSetting(NamedTuple):
 
 
 def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax.GradientTransformation) -> Callable:
-    """The step of METHOD.md section 6: cross entropy of the logits brought to the labels' size.
+    """Makes the step of METHOD.md section 6: cross entropy of the logits at the labels' size.
 
     Args:
       setting: of the run.
@@ -128,19 +132,20 @@ def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax
       optimizer: over the trainable parts.
 
     Returns:
-      (FinetuneState, {"image", "label"}) -> (FinetuneState, metrics), metrics scalars.
+      (FinetuneState, {"image", "label"}) -> (FinetuneState, metrics); metrics are scalars.
     """
     key = jax.random.key(setting.seed)
 
     def step(state: FinetuneState, batch: dict) -> tuple[FinetuneState, dict]:
-        def loss_of(parts, batch_stats, batch, index):
+        def loss_of(parts: dict, batch_stats: dict, batch: dict, index: Any) -> tuple[jax.Array, Aux]:
             label = batch["label"].astype(jnp.int32)
             dropout = {"dropout": jax.random.fold_in(key, state.step * setting.accumulate + index)}
             image = setting.normalise(batch["image"])
             logits, batch_stats = apply_training(segmenter, state.params | parts, batch_stats, image, dropout)
-            loss, accuracy = cross_entropy(upsample(logits, label.shape[1:]), label, setting.loss_mean)
+            _, height, width = label.shape
+            loss, accuracy = cross_entropy(upsample(logits, (height, width)), label, setting.loss_mean)
             weight = jnp.asarray(label.size if setting.loss_mean == "all" else jnp.sum(label >= 0), loss.dtype)
-            return loss, (weight, batch_stats, {"accuracy": accuracy})
+            return loss, Aux(weight, batch_stats, {"accuracy": accuracy})
 
         parts = trainable_parts(state.params, setting.trainable)
         found = gradient_in_parts(loss_of, parts, state.batch_stats, batch, setting.accumulate, setting.devices)

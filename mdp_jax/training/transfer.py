@@ -1,9 +1,10 @@
-"""Starting from another network: parts of a workdir's or of a file's go into a new one (METHOD.md sections 1 and 6)."""
+"""Starts a run from another network: a new network gets parts of a workdir or of a file (METHOD.md 1 and 6)."""
 
 from collections.abc import Sequence
 
 import jax
 
+from mdp_jax import distributed
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
@@ -16,15 +17,15 @@ from mdp_jax.weights.torch_weights import to_torch
 
 
 def require_leaves(have: dict, want: dict, where: str) -> None:
-    """Checks that a tree of arrays has exactly the leaves and shapes that are wanted.
+    """Checks that a tree of arrays has exactly the leaves and shapes of another one.
 
     Args:
-      have: the tree.
-      want: a tree of arrays.
+      have: the tree that is checked.
+      want: a tree with the expected shapes.
       where: what errors begin with.
 
     Raises:
-      UserError: naming the leaves that are missing, of another shape, or too many (the first few of each).
+      UserError: leaves are missing, unknown or have another shape. The message names the first few.
     """
     have_shapes = {name: tuple(leaf.shape) for name, leaf in leaf_names(have).items()}
     want_shapes = {name: tuple(leaf.shape) for name, leaf in leaf_names(want).items()}
@@ -43,25 +44,25 @@ def require_leaves(have: dict, want: dict, where: str) -> None:
 
 
 def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -> Variables:
-    """Replaces parts of a new network by those of a trained one, or by those that a file has.
+    """Replaces parts of a new network by those of a workdir or of a file.
 
     Args:
       init: workdir of either loop, or file of weights in torchvision's or MMSegmentation's layout.
-      parts: names of top-level parts, as ("backbone", "decoder"). A part need not have running statistics.
+      parts: names of top-level parts, such as ("backbone", "decoder"); they may have no running statistics.
       params: of the new network.
       batch_stats: of the new network.
 
     Returns:
-      The variables with those parts replaced, in the dtypes of the new network.
+      The variables with new parts, in the dtypes of the new network.
 
     Raises:
-      UserError: no checkpoint there, or a part of another architecture (naming the leaves).
+      UserError: there is no checkpoint, or a part has another architecture; the message names its leaves.
     """
     path = expanded(init)
     if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
         found = load_init(path, params, batch_stats, tuple(parts))
         for line in found.report.lines():
-            print(f"--init {init}: {line}")
+            distributed.say(f"--init {init}: {line}")
         return Variables(found.params, found.batch_stats)
     saved = checkpoints.load(init).state
     unknown = [part for part in parts if part not in saved["params"] or part not in params]

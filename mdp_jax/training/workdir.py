@@ -1,9 +1,8 @@
-"""The folder of a run: what it says about itself, checked whenever a run goes on in it or starts from it."""
+"""The folder of a run: its config, label space and checkpoints, checked when a run begins or goes on in it."""
 
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -24,10 +23,15 @@ LOCK = "run.lock"
 
 
 def require_free_or_same(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpace) -> None:
-    """Checks that a run may use a folder: there is none, it is empty, or the run in it has this config and label space.
+    """Checks that a run may use a folder: it is new, empty, or has a run with this config and label space.
+
+    Args:
+      workdir: the folder.
+      config: of the run.
+      label_space: of its datasets.
 
     Raises:
-      UserError: the folder belongs to another run, or holds other things than a run.
+      UserError: the folder has another run, or other things than a run.
     """
     folder = pathlib.Path(workdir)
     if (folder / "config.json").exists():
@@ -42,15 +46,15 @@ def require_free_or_same(workdir: str | os.PathLike, config: ConfigDict, label_s
 
 
 def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[str, dict]) -> None:
-    """Checks that all processes of a run have the same config (its free keys aside), label space and photos.
+    """Checks that all processes of a run have the same config (except its free keys), label space and photos.
 
     Args:
       config: of the run.
       label_space: of its datasets.
-      photos: of each of its datasets, as data.sources.photos_of has them.
+      photos: of each of its datasets, as data.sources.photos_of gives them.
 
     Raises:
-      UserError: in every process, naming those that differ from process 0, and the value.
+      UserError: a process differs from process 0; every process raises it.
     """
     rows = {f"label space {i}": f"{row['dataset']}/{row['class']}" for i, row in enumerate(label_space.rows())}
     found = {f"dataset {name!r}": f"{row['count']} photos, {row['names'][:12]}" for name, row in photos.items()}
@@ -59,7 +63,15 @@ def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[
 
 
 def start(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:
-    """Makes the folder of a run, with its config and label space; to be called when nothing else can be refused.
+    """Makes the folder of a run, with its config and label space. Call it after all checks.
+
+    Args:
+      workdir: the folder.
+      config: of the run.
+      label_space: of its datasets.
+
+    Returns:
+      The folder.
 
     Raises:
       UserError: the folder cannot be made or written to.
@@ -74,56 +86,87 @@ def start(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpac
 
 
 def has_checkpoints(workdir: str | os.PathLike) -> bool:
-    """Whether a run in this workdir would go on instead of beginning."""
+    """Whether a run in this workdir would go on, since there are checkpoints.
+
+    Args:
+      workdir: of the run.
+    """
     # A step that was being written when its run was killed is a folder of another name.
     return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
 
 
-@contextlib.contextmanager
-def held(workdir: str | os.PathLike) -> Iterator[None]:
-    """Keeps a workdir for one run at a time; of several processes the main one keeps it.
+class Held:
+    """Keeps a workdir for one run at a time, while it is entered; of several processes the main one keeps it.
 
-    Where nothing was written, the folder is left as it was found.
-
-    Raises:
-      UserError: a path of which checkpoints could not be read again, or a run is under way in it.
+    A folder that is there is kept at once, another one from `keep` on. Where nothing was written, the folder is left
+    as it was found.
     """
-    require_plain(workdir, "--workdir")
-    folder = pathlib.Path(workdir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--workdir {folder}: a file; expected a folder")
-    if not distributed.is_main():
-        yield
-        return
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    had_lock = (folder / LOCK).exists()
-    try:
-        with locked(folder, LOCK, "--workdir", "another run of mdp; wait for it, or choose another folder"):
-            yield
-    finally:
+
+    def __init__(self, workdir: str | os.PathLike):
+        """Looks at the path.
+
+        Args:
+          workdir: of the run.
+
+        Raises:
+          UserError: a file, or a path of which checkpoints could not be read again.
+        """
+        require_plain(workdir, "--workdir")
+        self._folder = pathlib.Path(workdir)
+        if self._folder.exists() and not self._folder.is_dir():
+            raise UserError(f"--workdir {self._folder}: a file; expected a folder")
+        self._had_lock = (self._folder / LOCK).exists()
+        self._kept = contextlib.ExitStack()
+        self._keeps = False
+
+    def __enter__(self) -> "Held":
+        if self._folder.is_dir():
+            self.keep()
+        return self
+
+    def keep(self) -> None:
+        """Keeps the folder, and makes it where it is missing.
+
+        Raises:
+          UserError: a run is under way in it, or it cannot be made.
+        """
+        if self._keeps or not distributed.is_main():
+            return
+        holders = "another run of mdp; wait for it, or choose another folder"
+        self._kept.enter_context(locked(self._folder, LOCK, "--workdir", holders))
+        self._keeps = True
+
+    def __exit__(self, *exception: object) -> None:
+        self._kept.close()
         with contextlib.suppress(OSError):
-            if not had_lock and not (folder / "config.json").exists():
-                (folder / LOCK).unlink()
-                for path in made:
-                    path.rmdir()
+            if self._keeps and not self._had_lock and not (self._folder / "config.json").exists():
+                (self._folder / LOCK).unlink()
 
 
 def checkpoints(workdir: pathlib.Path, config: RunConfig) -> Checkpoints:
-    """The checkpoints of a run, of which as many stay as its config says."""
+    """Opens the checkpoints of a run.
+
+    Args:
+      workdir: of the run.
+      config: `keep_checkpoints` and `keep_every` are read.
+    """
     return Checkpoints(workdir, config.keep_checkpoints, config.keep_every)
 
 
 def restore(
     checkpoints: Checkpoints, state: Any, shardings: Any, label_space: LabelSpace, photos: dict[str, dict]
 ) -> Saved:
-    """The newest good checkpoint, or `state` and {} where there is none.
+    """Restores the newest good checkpoint.
 
     Args:
       checkpoints: of the workdir.
-      state: as at the beginning of a run.
+      state: of step 0.
       shardings: of the state.
-      label_space: what this run was given.
-      photos: of each of its datasets, as data.sources.photos_of has them.
+      label_space: of this run.
+      photos: of each of its datasets, as data.sources.photos_of gives them.
+
+    Returns:
+      The checkpoint; `state` and {} where there is none.
 
     Raises:
       UserError: the checkpoint was made with another label space, other photos or another network.

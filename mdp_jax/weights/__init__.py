@@ -1,0 +1,1 @@
+"""Weights of torchvision and MMSegmentation: names, layouts, files."""

@@ -1,4 +1,4 @@
-"""The network that a state dict belongs to, told by its names and shapes."""
+"""Finds the network that a state dict belongs to, by its names and shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,18 @@ from mdp_jax.weights.torch_weights import shapes
 
 
 def model_of(found: Found) -> ModelConfig:
-    """The network of a state dict, as far as its weights tell: not the values of its rates, nor its output stride.
+    """The network of a state dict. Weights do not tell the values of the rates and the output stride.
+
+    Args:
+      found: a state dict whose names are known.
 
     Raises:
-      UserError: a backbone that is not on offer, or without one of the leaves that tell the sizes.
+      UserError: the backbone is not supported, or a leaf that tells a size is missing.
     """
     below = {key.removeprefix("backbone."): found.state[theirs].shape for key, theirs in found.keys.items()}
-    backbone = names_of(found.backbone).recognise(below, found.where)
+    backbone_names = names_of(found.backbone)
+    assert backbone_names is not None, found.backbone  # it was found by these names
+    backbone = backbone_names.recognise(below, found.where)
     width = _channels(found, f"backbone.{backbone.sized_by}") / backbone.channels
     decoder = DecoderConfig()
     if found.decoder:
@@ -34,10 +39,17 @@ def model_of(found: Found) -> ModelConfig:
 
 
 def expected_shapes(found: Found, model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Our key -> shape of all leaves of a network, in the parts that a state dict has.
+    """The shapes of a network's leaves, in the parts that a state dict has.
+
+    Args:
+      found: the state dict.
+      model: the network.
+
+    Returns:
+      {our key: shape in PyTorch's layout}.
 
     Raises:
-      UserError: a classifier without the leaf that tells the number of classes.
+      UserError: the leaf of the classifier that tells the number of classes is missing.
     """
     parts = found.parts()
     classes = _channels(found, "classifier.conv.weight") if "classifier" in parts else 1
@@ -49,7 +61,7 @@ def expected_shapes(found: Found, model: ModelConfig) -> dict[str, tuple[int, ..
 
 
 def _channels(found: Found, key: str) -> int:
-    """Output channels of a convolution; 1 where its shape is no convolution's, which the check of shapes then says."""
+    """Output channels of a convolution; 1 where the shape is wrong, which the check of shapes reports later."""
     if key not in found.keys:
         raise UserError(f"{found.where}: another architecture: {rename(key, found.modules)} is missing")
     shape = found.state[found.keys[key]].shape

@@ -7,6 +7,7 @@ import re
 import types
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,18 +36,18 @@ _HALVES = {"float16", "bfloat16"}
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The state dict of a file; half precision is cast to float32.
+    """Reads the state dict of a file; half precision is cast to float32.
 
     Args:
-      path: .pth or .pt (read as weights alone, which runs no code; the state dict may lie under "state_dict", as
-        MMSegmentation's does) or .safetensors.
+      path: .safetensors, .pth or .pt. Of the last two only weights are read, which runs no code; the state dict may lie
+        under "state_dict", as in MMSegmentation's files.
 
     Returns:
-      key -> array, float32 or float64 where it was floating; lines that say what was cast.
+      {key: array}, float32 or float64 where it was floating; and lines that say what was cast.
 
     Raises:
-      UserError: no such file, another suffix, not a checkpoint, a pickle that holds more than weights, or torch
-        missing.
+      UserError: there is no such file, it has another suffix, it is not a checkpoint, its pickle holds more than
+        weights, or torch is missing.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -66,10 +67,13 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def require_writable(path: str | os.PathLike) -> None:
-    """Checks, before anything is computed, that `write` can write there.
+    """Checks, before anything is computed, that `write` can write a file.
+
+    Args:
+      path: the file.
 
     Raises:
-      UserError: another suffix, a file that exists, a folder that does not, or torch missing.
+      UserError: the suffix is another, the file exists, its folder does not exist, or torch is missing.
     """
     path = pathlib.Path(path)
     _require_suffix(path)
@@ -82,16 +86,16 @@ def require_writable(path: str | os.PathLike) -> None:
 
 
 def write(path: str | os.PathLike, state: Mapping[str, np.ndarray], meta: Mapping | None = None) -> None:
-    """Writes a state dict, so that the file is whole or absent, whatever happens in between.
+    """Writes a state dict so that the file is either complete or absent, whatever happens in between.
 
     Args:
-      path: that `require_writable` accepts.
-      state: key -> array.
-      meta: for .pth: the state dict is put under "state_dict" and this beside it under "meta", where
-        MMSegmentation looks for both; plain values alone.
+      path: a file that `require_writable` accepts.
+      state: {key: array}.
+      meta: plain values, for .pth alone: it is stored under "meta" and the state dict under "state_dict", where
+        MMSegmentation reads both.
 
     Raises:
-      UserError: the disk refuses.
+      UserError: the file cannot be written.
     """
     path = pathlib.Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -165,12 +169,12 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {str(key): _array(torch, path, key, value) for key, value in content.items()}
 
 
-def _array(torch: types.ModuleType, path: pathlib.Path, key: str, value) -> np.ndarray:
+def _array(torch: types.ModuleType, path: pathlib.Path, key: str, value: Any) -> np.ndarray:
     if not isinstance(value, torch.Tensor):
         raise UserError(f"{path}: {key} is of type {type(value).__name__}; expected a state dict of tensors")
     value = value.detach()
     try:
-        if value.dtype == torch.bfloat16:  # which NumPy has not of its own; by way of float32 nothing is lost
+        if value.dtype == torch.bfloat16:  # NumPy does not have it; the way over float32 loses nothing
             return value.float().numpy().astype(jnp.bfloat16)
         return value.numpy()
     except (TypeError, RuntimeError):

@@ -17,13 +17,18 @@ from mdp_jax.weights.torch_weights import from_torch, shapes
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every leaf of a file and of the network's parts, and what was cast."""
+    """What became of every leaf of a file and of the network's parts.
+
+    Attributes:
+      leaves: all of them.
+      notes: lines that say what was cast.
+    """
 
     leaves: tuple[Leaf, ...]
     notes: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """A line for all leaves of one status and note, and one for each cast."""
+        """One line for each cast, and one for all leaves of the same status and note."""
         groups: dict[tuple[str, str], list[Leaf]] = {}
         for leaf in self.leaves:
             groups.setdefault((leaf.status, leaf.note), []).append(leaf)
@@ -31,7 +36,13 @@ class Report:
 
 
 class Loaded(NamedTuple):
-    """A network that starts from a file, and what became of every leaf."""
+    """A network that starts from a file.
+
+    Attributes:
+      params: its parameters.
+      batch_stats: its running statistics.
+      report: what became of every leaf.
+    """
 
     params: dict
     batch_stats: dict
@@ -44,23 +55,23 @@ def _line(status: str, note: str, leaves: list[Leaf]) -> str:
 
 
 def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: tuple[str, ...]) -> Loaded:
-    """Replaces parts of a new network by those that a file of torchvision's or MMSegmentation's weights has.
+    """Replaces parts of a new network by those of a file of torchvision's or MMSegmentation's weights.
 
-    A part that the file lacks stays as it is: the decoder, with a file of ImageNet weights, or another decoder. A part
-    need have no running statistics.
+    A part that the file does not have stays as it is: the decoder where the file has ImageNet weights, or another
+    decoder.
 
     Args:
       path: .pth, .pt or .safetensors.
-      params: of the new network, {"backbone", "decoder", ...}.
-      batch_stats: of the new network; without the parts that have no batch normalisation.
+      params: parameters of the new network, {"backbone", "decoder", ...}.
+      batch_stats: running statistics of the new network; parts without batch normalisation are absent.
       parts: names of the parts to take where they fit.
 
     Returns:
-      params and batch_stats with new arrays, in the old ones' dtypes, in those parts, and what became of the leaves.
+      The network with new arrays in those parts, in the dtypes of the old arrays.
 
     Raises:
-      UserError: a file that cannot be read, none of the parts in it, a part of another architecture, or values that are
-        not finite (both naming leaves).
+      UserError: the file cannot be read or has none of the parts, a part has another architecture, or a value is not
+        finite. The message names the leaf.
     """
     state, notes = files.read(path)
     found = layouts.find(state, f"--init {path}")

@@ -16,7 +16,7 @@ from mdp_jax.weights.names import names_of
 
 LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg}
 ALONE = "alone"  # in place of a layout: a backbone and nothing else
-COUNTER = "num_batches_tracked"
+COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation; nothing reads it
 _SKIPPED = {module: why for library in LAYOUTS.values() for module, why in library.SKIPPED.items()}
 _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _SHOWN = 4  # leaves that an error names
@@ -27,10 +27,10 @@ class Leaf:
     """What became of a leaf.
 
     Attributes:
-      key: its name where it comes from; of a missing leaf, where it was expected.
-      shape: in PyTorch's layout; None where nothing says it.
+      key: its name in the source; of a missing leaf, the expected name.
+      shape: in PyTorch's layout; None where it is unknown.
       status: "loaded", "skipped" or "missing".
-      note: where it went, or the reason.
+      note: the part that it was loaded into, or the reason.
     """
 
     key: str
@@ -47,12 +47,12 @@ class Found:
       where: the file, for messages.
       layout: a key of LAYOUTS, or ALONE.
       backbone: a backbone of the registry with these names; `architecture.model_of` says which of the family it is.
-      decoder: of the registry; empty where there is none.
+      decoder: name in the registry; empty where there is none.
       state: the state dict.
       modules: our module -> theirs.
       keys: our key -> theirs, for all that is not skipped.
-      strangers: their keys of no known module.
-      skipped: leaves that the method has no use for.
+      strangers: their keys that belong to no known module.
+      skipped: leaves that the method does not use.
     """
 
     where: str
@@ -66,16 +66,31 @@ class Found:
     skipped: tuple[Leaf, ...]
 
     def parts(self) -> list[str]:
-        """The top-level parts of our network that the state dict has something of."""
+        """The top-level parts of our network that have leaves in the state dict."""
         return sorted({key.split(".")[0] for key in self.keys})
 
     def of_parts(self, parts: Iterable[str]) -> dict[str, np.ndarray]:
-        """Our key -> array, for the leaves of some parts."""
+        """The leaves of some parts.
+
+        Args:
+          parts: names of top-level parts.
+
+        Returns:
+          {our key: array}.
+        """
         return {ours: self.state[theirs] for ours, theirs in self.keys.items() if ours.split(".")[0] in parts}
 
 
 def rename(key: str, modules: Mapping[str, str]) -> str | None:
-    """A key with the module that it begins with renamed, or None where it begins with none of `modules`."""
+    """Renames the module of a key.
+
+    Args:
+      key: such as "layer1.0.conv1.weight".
+      modules: old name -> new name.
+
+    Returns:
+      The new key; None where the key is in none of the modules.
+    """
     for old, new in modules.items():
         if key.startswith(f"{old}."):
             return new + key.removeprefix(old)
@@ -83,15 +98,18 @@ def rename(key: str, modules: Mapping[str, str]) -> str | None:
 
 
 def modules_for(model: ModelConfig, layout: str, alone: bool) -> dict[str, str]:
-    """Our module -> theirs, to write the leaves of a network in a layout.
+    """The names of modules under which a layout stores the leaves of a network.
 
     Args:
       model: the network.
       layout: a key of LAYOUTS.
-      alone: whether the backbone is written alone, under the names of a network for whole images.
+      alone: whether only the backbone is written, under the names of a network for whole images.
+
+    Returns:
+      {our module: theirs}.
 
     Raises:
-      UserError: the layout has no place for the backbone or the decoder.
+      UserError: the layout has no names for the backbone or the decoder.
     """
     names, decoder = names_of(model.backbone), DECODERS[model.decoder.name].layouts
     modules = names.modules(model.backbone, layout) if names else {}
@@ -109,7 +127,14 @@ def _below(part: str, modules: Mapping[str, str], prefix: str) -> dict[str, str]
 
 
 def decoder_of(modules: Iterable[str]) -> tuple[str, str]:
-    """Name and layout of the decoder of the registry that has these modules; empty where none has."""
+    """Finds the decoder of the registry that has some modules.
+
+    Args:
+      modules: names below the decoder.
+
+    Returns:
+      Its name and layout; two empty strings where there is none.
+    """
     modules = {f"decoder.{module}" for module in modules}
     for name, decoder in DECODERS.items():
         for layout, names in decoder.layouts.items():
@@ -121,10 +146,14 @@ def decoder_of(modules: Iterable[str]) -> tuple[str, str]:
 
 
 def find(state: Mapping[str, np.ndarray], where: str) -> Found:
-    """Reads the names of a state dict; their completeness is for `require_same` to check.
+    """Reads the names of a state dict. `require_same` checks later that they are complete.
+
+    Args:
+      state: {key: array}.
+      where: the file, for messages.
 
     Raises:
-      UserError: names of no known layout, or a leaf that is not floating or has impossible values.
+      UserError: the names belong to no known layout, or a leaf is not floating or has impossible values.
     """
     if all(key.startswith(_PARALLEL) for key in state):
         state = {key.removeprefix(_PARALLEL): array for key, array in state.items()}
@@ -144,7 +173,8 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
         decoder, names = _decoder(weights, layout)
         modules |= names
     theirs_to_ours = {theirs: ours for ours, theirs in modules.items()}
-    keys, strangers, skipped = {}, [], []
+    keys: dict[str, str] = {}
+    strangers, skipped = [], []
     for key, array in state.items():
         ours = rename(key, theirs_to_ours)
         if key.endswith(f".{COUNTER}"):
@@ -193,11 +223,11 @@ def require_sound(where: str, key: str, array: np.ndarray) -> None:
 
     Args:
       where: the file, for messages.
-      key: the leaf's name, as PyTorch's end.
+      key: the leaf's name, which ends as in PyTorch.
       array: its values.
 
     Raises:
-      UserError: naming the file, the leaf and the first such value.
+      UserError: it is not. The message names the file, the leaf and the first wrong value.
     """
     if array.dtype.kind != "f":
         raise UserError(f"{where}: {key} has the type {array.dtype}; expected floating weights")
@@ -216,12 +246,12 @@ def require_same(found: Found, parts: Iterable[str], wanted: Mapping[str, tuple[
 
     Args:
       found: the state dict.
-      parts: to be looked at.
+      parts: the parts that are checked.
       wanted: our key -> shape, of these parts.
-      expected: what the shapes are of, for the message.
+      expected: what has the wanted shapes, for the message.
 
     Raises:
-      UserError: naming the leaves of another shape, missing or not explained (the first few).
+      UserError: leaves have another shape, are missing or are unknown. The message names the first few.
     """
     have = {ours: array.shape for ours, array in found.of_parts(parts).items()}
     wrong = [

@@ -1,8 +1,8 @@
-"""What files of MMSegmentation hold beside backbone and decoder."""
+"""What files of MMSegmentation hold besides backbone and decoder."""
 
 from collections.abc import Sequence
 
-HEAD = "decode_head"  # the module that only a whole segmentor has beside its backbone
+HEAD = "decode_head"  # the module that only a whole segmentor has besides its backbone
 SKIPPED = {
     "auxiliary_head": "auxiliary head; the method has none",
     "head": "classifier of whole images",  # MMPretrain's
@@ -11,5 +11,9 @@ SKIPPED = {
 
 
 def meta(classes: Sequence[str]) -> dict:
-    """What stands beside the state dict: it must be there, and has the names of the classes where they are known."""
+    """The "meta" of a file, which MMSegmentation requires.
+
+    Args:
+      classes: names of the classes; empty where they are unknown.
+    """
     return {"dataset_meta": {"classes": list(classes)}} if classes else {}

@@ -4,6 +4,7 @@ Modules keep their names: `backbone/layer1/0/conv1/kernel` is `backbone.layer1.0
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,13 +15,24 @@ _KERNELS = {4: (3, 2, 0, 1), 2: (1, 0)}  # number of axes -> our axes in PyTorch
 
 
 def torch_key(path: tuple) -> str:
-    """PyTorch's name of the leaf at a tree path (of jax.tree_util) below the collection."""
+    """PyTorch's name of a leaf.
+
+    Args:
+      path: of jax.tree_util, below the collection.
+    """
     *modules, leaf = [entry.key for entry in path]
     return ".".join([*modules, _TORCH_LEAVES.get(leaf, leaf)])
 
 
 def shapes(tree: Mapping) -> dict[str, tuple[int, ...]]:
-    """{PyTorch key: shape in PyTorch's layout} of parameters or running statistics."""
+    """The shapes of parameters or running statistics.
+
+    Args:
+      tree: of arrays, or of anything with a shape.
+
+    Returns:
+      {PyTorch key: shape in PyTorch's layout}.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {torch_key(path): tuple(leaf.shape[axis] for axis in _axes(path, leaf.ndim)) for path, leaf in leaves}
 
@@ -30,21 +42,29 @@ def _axes(path: tuple, ndim: int) -> tuple[int, ...]:
 
 
 def to_torch(tree: Mapping) -> dict[str, np.ndarray]:
-    """Parameters or running statistics as {PyTorch key: array}; kernels [kh,kw,in,out] become [out,in,kh,kw]."""
+    """Gives parameters or running statistics the names and the layout of PyTorch.
+
+    Args:
+      tree: of arrays.
+
+    Returns:
+      {PyTorch key: array}; kernels [kh,kw,in,out] become [out,in,kh,kw].
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {torch_key(path): np.asarray(leaf).transpose(_axes(path, leaf.ndim)) for path, leaf in leaves}
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
-    """The inverse of `to_torch`, of both collections at once: a state dict to (params, batch_stats).
+    """The inverse of `to_torch`, for both collections at once.
 
     Args:
-      state: PyTorch key -> array; the counters `num_batches_tracked` are left out.
+      state: {PyTorch key: array}; the counters `num_batches_tracked` are left out.
 
     Returns:
-      params, batch_stats; the second is {} without running statistics.
+      Parameters and running statistics; the second is {} without batch normalisation.
     """
-    params, batch_stats = {}, {}
+    params: dict[str, Any] = {}
+    batch_stats: dict[str, Any] = {}
     for key, array in state.items():
         *modules, name = key.split(".")
         if name == "num_batches_tracked":

@@ -1,8 +1,8 @@
-"""What files of torchvision hold beside backbone and decoder."""
+"""What files of torchvision hold besides backbone and decoder."""
 
 from collections.abc import Sequence
 
-HEAD = "classifier"  # the module that only a whole segmentation network has beside its backbone
+HEAD = "classifier"  # the module that only a whole segmentation network has besides its backbone
 SKIPPED = {
     "fc": "classifier of whole images",
     "aux_classifier": "auxiliary head; the method has none",
@@ -10,5 +10,9 @@ SKIPPED = {
 
 
 def meta(classes: Sequence[str]) -> None:
-    """Nothing stands beside the state dict."""
+    """None: torchvision's files hold the state dict alone.
+
+    Args:
+      classes: not used.
+    """
     del classes

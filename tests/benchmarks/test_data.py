@@ -10,7 +10,7 @@ import pytest
 from mdp_jax import cli
 from mdp_jax import configs as base
 from mdp_jax.benchmarks import data, measure
-from mdp_jax.data.batches import augment, pipeline
+from mdp_jax.data.batches import augment
 from mdp_jax.data.sources import open_source
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -79,9 +79,10 @@ def test_the_other_side_does_the_same_work(tmp_path):
     files = [source.files(i) for i in range(2)]
     decoded = torch_loader.decode(*(path.read_bytes() for path in files[0]))
     np.testing.assert_array_equal(np.asarray(decoded[0]), source[0]["image"])
-    view, other = pipeline.finetune_view(config.data), torch_loader.View(config.data)
+    other = torch_loader.View(config.data)
     for seed in range(6):
-        image, label = view(source[0]["image"], source[0]["label"], np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        image, label = augment.finetune_view(source[0]["image"], source[0]["label"], rng, config.data)
         theirs = other(*decoded, np.random.default_rng(seed))
         assert theirs[0].numpy().shape == image.shape and theirs[1].numpy().dtype == label.dtype
         # One factor in both, as it is drawn first; so both have the same pixels of the crop to fill.
@@ -90,6 +91,6 @@ def test_the_other_side_does_the_same_work(tmp_path):
     assert [tuple(part.shape) for part in crops] == [(4, 512, 512, 3), (4, 512, 512)]
     photo = source[0]["image"]
     for seed in range(20):
-        ours = augment.photometric(photo, np.random.default_rng(seed), **config.data.photometric)
+        ours = augment.photometric(photo, np.random.default_rng(seed), config.data.photometric)
         pillow = np.asarray(other._photometric(decoded[0], np.random.default_rng(seed)))
         assert np.abs(ours.astype(int) - pillow).mean() < 3  # hue and saturation have other units in Pillow

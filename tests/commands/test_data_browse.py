@@ -119,8 +119,8 @@ def test_a_pretraining_config(capsys):
     status, _ = run(capsys, "--config", "pretrain.py", "--out", "sheets/here", "--count", "16")
     assert status == 0
     page, picture = Page("sheets/here/pretrain.html"), cv2.imread("sheets/here/pretrain.png")
-    assert len(page.images) == 2 and all(source.startswith("data:image/png;base64,") for source in page.images)
-    for words in ("streets", "rooms", "Pairs 1 to 4", "Pairs 5 to 8", "region 25.0 %"):
+    assert len(page.images) == 4 and all(source.startswith("data:image/png;base64,") for source in page.images)
+    for words in ("streets", "rooms", "Pairs 1 to 2", "Pairs 7 to 8", "region 25.0 %"):
         assert words in page.words
     assert picture.shape[0] > 2000 and picture.shape[1] > 1000
 
@@ -129,7 +129,7 @@ def test_a_finetuning_config_shows_as_many_samples_as_asked_for(capsys):
     status, _ = run(capsys, "--config", "finetune.py", "--count", "11")  # more than a batch
     assert status == 0
     page = Page("contact_sheet/finetune.html")
-    assert len(page.images) == 2 and "Samples 9 to 11" in page.words
+    assert len(page.images) == 3 and "Samples 9 to 11" in page.words
 
 
 def test_a_dataset_by_name(capsys):

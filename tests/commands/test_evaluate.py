@@ -61,7 +61,7 @@ def test_scores_table_and_json(made, capsys):
             {"windows": ((16, 24), (11, 16))},
             "windows of 16x24 every 11x16",
             {"crop": [16, 24], "stride": [11, 16], "scales": [1.0], "flip": False},
-            "evaluation_slide_changed.json",
+            "evaluation_slide16x24_changed.json",
         ),
         (
             "--scales 0.75 1.5 --flip",

@@ -11,6 +11,7 @@ from mdp_jax.commands import predict
 from mdp_jax.data import images
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import workdirs
 from tests.evaluation import finetuned
 
 
@@ -120,9 +121,8 @@ def test_an_output_folder_that_is_a_file_is_one_line(made, tmp_path, capsys):
 
 def test_more_classes_than_a_label_png_tells_apart(made, tmp_path, monkeypatch):
     photos, run, _, _ = made
-    genuine, many = predict.workdirs.load, LabelSpace((("noise", tuple(map(str, range(256)))),))
-    loaded = lambda *words, **more: genuine(*words, **more)._replace(label_space=many)  # noqa: E731
-    monkeypatch.setattr(predict.workdirs, "load", loaded)
+    many = workdirs.load(run)._replace(label_space=LabelSpace((("many", tuple(map(str, range(256)))),)))
+    monkeypatch.setattr(predict.workdirs, "load", lambda *args, **kwargs: many)
     with pytest.raises(UserError, match="256 classes; expected at most 255"):
         cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path / "out"), str(photos / "a.png")])
     assert not (tmp_path / "out").exists()

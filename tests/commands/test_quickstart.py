@@ -15,7 +15,7 @@ def test_quickstart(tmp_path, capsys):
     summary = json.loads((tmp_path / "q" / "summary.json").read_text())
     assert set(summary) == {"pretrained", "scratch", "seconds"}
     page = (tmp_path / "q" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 4
     assert all(name in page for name in ("harbor", "meadow", "town", "valley"))
     out = capsys.readouterr().out
     scores = [json.loads(path.read_text()) for path in (tmp_path / "q").glob("*_lr*/evaluation.json")]

@@ -1,10 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from mdp_jax.configs import FinetuneDataConfig, PhotometricConfig, PretrainDataConfig
 from mdp_jax.data.batches import augment
 
-NO_DISTORTION = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
-DISTORTION = {"brightness": 32.0, "contrast": 0.5, "saturation": 0.5, "hue": 18.0}
+NO_DISTORTION = PhotometricConfig(0.0, 0.0, 0.0, 0.0)
+DISTORTION = PhotometricConfig()
 FILL = (124, 116, 104)
 COLOURS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [240, 240, 10], [10, 240, 240]], np.uint8)
 
@@ -55,20 +58,13 @@ def _assert_colours_match(image: np.ndarray, label: np.ndarray, black: tuple[int
 
 
 def _pretrain(image, label, rng, **changes):
-    settings = {"crop": (48, 64), "scale": (0.2, 1.0), "ratio": (0.75, 4 / 3), "flip": 0.5, "distortion": NO_DISTORTION}
-    return augment.pretrain_view(image, label, rng, **(settings | changes))
+    data = PretrainDataConfig(crop=(48, 64), photometric=NO_DISTORTION)
+    return augment.pretrain_view(image, label, rng, dataclasses.replace(data, **changes))
 
 
 def _finetune(image, label, rng, **changes):
-    settings = {
-        "crop": (48, 64),
-        "scale": (0.5, 2.0),
-        "category_ratio": 0.75,
-        "flip": 0.5,
-        "distortion": NO_DISTORTION,
-        "fill": FILL,
-    }
-    return augment.finetune_view(image, label, rng, **(settings | changes))
+    data = FinetuneDataConfig(crop=(48, 64), photometric=NO_DISTORTION, mean=FILL)
+    return augment.finetune_view(image, label, rng, dataclasses.replace(data, **changes))
 
 
 def test_pretrain_view_keeps_colours_on_their_labels():
@@ -109,7 +105,7 @@ def test_photometric_does_not_move_or_touch_the_input():
     before = image.copy()
     image.flags.writeable = False
     for view in (_pretrain, _finetune):
-        views = [view(image, label, np.random.default_rng(7), distortion=DISTORTION) for _ in range(2)]
+        views = [view(image, label, np.random.default_rng(7), photometric=DISTORTION) for _ in range(2)]
         np.testing.assert_array_equal(views[0][0], views[1][0])
         np.testing.assert_array_equal(views[0][1], views[1][1])
     np.testing.assert_array_equal(image, before)
@@ -206,7 +202,7 @@ def test_finetune_view_distorts_photos_that_grow_and_that_shrink(factor, crop):
     image, label = np.full((4, 4, 3), (100, 150, 250), np.uint8), np.zeros((4, 4), np.int16)
     # Drawn in this order: the factor, top and left, flip (no), then brightness alone, + 10 levels.
     rng = Scripted(uniform=[factor, 10.0], integers=[0, 0], random=[0.9, YES, NO, NO, NO, NO])
-    view, _ = _finetune(image, label, rng, crop=crop, category_ratio=1.0, distortion=DISTORTION)
+    view, _ = _finetune(image, label, rng, crop=crop, category_ratio=1.0, photometric=DISTORTION)
     assert rng.spent()
     assert view.shape == (*crop, 3) and (view == (110, 160, 255)).all()
     assert (image == (100, 150, 250)).all()
@@ -253,7 +249,7 @@ def _distort(colour: tuple[int, int, int], random: list[float], uniform: list[fl
     """`random`: draw brightness, draw contrast, contrast first, draw saturation, draw hue; below 0.5 is yes."""
     rng = Scripted(random=random, uniform=uniform)
     strengths = {"brightness": 255.0, "contrast": 5.0, "saturation": 5.0, "hue": 90.0}
-    image = augment.photometric(np.array([[colour]], np.uint8), rng, **strengths)
+    image = augment.photometric(np.array([[colour]], np.uint8), rng, PhotometricConfig(**strengths))
     assert rng.spent()
     return image[0, 0].tolist()
 
@@ -284,13 +280,13 @@ def test_photometric_without_strength_changes_nothing():
     image = np.random.default_rng(0).integers(0, 256, (30, 30, 3)).astype(np.uint8)
     rng = np.random.default_rng(1)
     for _ in range(10):
-        np.testing.assert_array_equal(augment.photometric(image, rng, **NO_DISTORTION), image)
+        np.testing.assert_array_equal(augment.photometric(image, rng, NO_DISTORTION), image)
 
 
 def test_photometric_probabilities_and_ranges():
     grey = np.full((1, 1, 3), 100, np.uint8)
     rng = np.random.default_rng(0)
-    settings = NO_DISTORTION | {"brightness": 32.0}
-    shifts = np.array([int(augment.photometric(grey, rng, **settings)[0, 0, 0]) - 100 for _ in range(2000)])
+    settings = PhotometricConfig(32.0, 0.0, 0.0, 0.0)
+    shifts = np.array([int(augment.photometric(grey, rng, settings)[0, 0, 0]) - 100 for _ in range(2000)])
     assert shifts.min() < -30 and shifts.max() > 30 and np.abs(shifts).max() <= 32
     assert abs((shifts != 0).mean() - 0.5) < 0.05

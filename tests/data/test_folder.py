@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from mdp_jax import configs as base
 from mdp_jax.data import images
@@ -130,3 +131,34 @@ def test_errors_on_reading(folder, spoil, message):
     with pytest.raises(UserError, match=message) as error:
         source[0]
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1 2 3\n#0a0B0c\n 255  0 7 \n\n", "\ufeff1 2 3\r\n10 11 12\r\n255 0 7"])
+def test_colours_of_the_users_own(folder, text):
+    (folder / "palette.txt").write_text(text, encoding="utf-8")
+    source = _open(folder)
+    np.testing.assert_array_equal(source.palette, np.uint8([[1, 2, 3], [10, 11, 12], [255, 0, 7]]), strict=True)
+    palette = [*range(256)] * 3
+    mask = Image.fromarray(np.full((20, 24), 2, np.uint8))
+    mask.putpalette(palette)
+    mask.save(folder / "masks" / "train" / "p1.png")  # as mdp predict writes them then
+    assert np.all(source[1]["label"] == 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 2 3\n4 5 6\n", r"palette\.txt has 2 lines; expected 3, a colour for each line of classes\.txt"),
+        ("", r"palette\.txt has 0 lines"),
+        ("1 2 3\n4 5 256\n7 8 9", r"palette\.txt line 2 is '4 5 256'; expected a colour as R G B, .* or as #rrggbb"),
+        ("1 2 3\n#12345\n7 8 9", r"line 2 is '#12345'"),
+        ("1 2 3\n\n7 8 9", r"line 2 is ''"),
+        ("1 2 3\n-1 2 3\n7 8 9", r"line 2 is '-1 2 3'"),
+        ("1 2 3\n1.5 2 3\n7 8 9", r"line 2 is '1.5 2 3'"),
+        ("1 2 3\n٣ 2 3\n7 8 9", r"line 2 is "),
+    ],
+)
+def test_wrong_colours_are_named(folder, text, said):
+    (folder / "palette.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        _open(folder)

@@ -36,7 +36,7 @@ def fill(folder: pathlib.Path, dtype: str = "float32") -> pathlib.Path:
     """Makes a workdir whose run has taken one step and has a filled bank, at the peak learning rate: no warm-up."""
     overrides = [tuple(word.removeprefix("--config.").split("=")) for word in words_of(dtype)]
     config = configs.apply_overrides(configs.load(CONFIG), overrides)
-    runtime.set_precision(config.model)
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets)
     program = tiny.pretraining(config, sharding.make_mesh(1), label_space, samples=12)

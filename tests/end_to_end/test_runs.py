@@ -2,12 +2,15 @@
 
 import json
 import pathlib
+import signal
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from mdp_jax import config as configs
+from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
 from mdp_jax.data.batches import pipeline
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
@@ -16,8 +19,9 @@ from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training import programs
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
-from mdp_jax.training.signals import Stop
+from mdp_jax.training.signals import Stop, StoppedError
 from tests import tiny
+from tests.data.fixtures import write_folder
 
 
 class Stopped(Exception):
@@ -77,7 +81,8 @@ def test_what_a_pretraining_run_leaves(pretrained):
     assert rows[-1]["classes_seen"] > 15
     assert list(pretrained.glob("events.out.tfevents.*"))
     page = (pretrained / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 5
+    assert all(words in page for words in ("How this was made", "harbor (synthetic), town (synthetic)", "mdp_jax 0"))
     assert "http://" not in page.replace("http://www.w3.org", "")
     state, meta = checkpoint.load(pretrained)
     assert meta["next_batch"] == 12
@@ -98,7 +103,44 @@ def test_what_a_finetuning_run_leaves(finetuned):
     assert scores["images"] == 3
     assert 0 <= scores["mIoU"] <= 100
     assert scores["mIoU"] == rows[-1]["val_mIoU"]
-    assert (finetuned / "report.html").read_text().count("data:image/png;base64,") == 3
+    page = (finetuned / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    for value in (scores["mIoU"], scores["mAcc"], scores["aAcc"], *scores["per_class"].values()):
+        assert value is None or f">{value:.2f}<" in page  # the page is made of the scores of the file
+
+
+def test_scores_are_said_while_a_run_goes_on_and_at_its_end(tmp_path, capsys):
+    config = tiny.finetune_config(steps=2, evaluate_every=1, optim__lr=1e-6, optim__lr_min=0.0)
+    scores = finetune(config, tmp_path / "run")
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if line.startswith(("step 1: ", "step 2: "))]
+    assert len([line for line in lines if " mIoU " in line and " aAcc " in line]) == 2
+    assert f"step 2: mIoU {scores['mIoU']:.2f} %" in printed.err
+    # A network that has learnt nothing misses classes.
+    assert any("never predicted: " in line or "predicts one class only: " in line for line in lines)
+    rows = [line.split() for line in printed.out.splitlines()]
+    assert ["mIoU", f"{scores['mIoU']:.2f}"] in rows and ["sky"] not in rows
+    (first, *_) = scores["per_class"]
+    assert any(row[:1] == first.split()[:1] for row in rows)
+
+
+def test_the_colours_of_a_set_stay_with_its_run(tmp_path):
+    """palette.txt is in the workdir, so that mdp predict has it wherever the data are by then."""
+    root = write_folder(tmp_path / "mine", photos=4)
+    (root / "palette.txt").write_text("1 2 3\n#040506\n7 8 9\n")
+    config = tiny.finetune_config(steps=1, data_dir=tmp_path)
+    with config.unlocked():
+        config.dataset = base.folder("mine", "mine")
+    finetune(config, tmp_path / "run")
+    root.rename(tmp_path / "elsewhere")
+    photo = tmp_path / "elsewhere" / "images" / "val" / "p0.jpg"
+    mdp(["predict", "--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "out"), str(photo)])
+    label = Image.open(tmp_path / "out" / "p0.png")
+    assert label.mode == "P" and label.getpalette()[:9] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert np.asarray(label).max() <= 2
+    (tmp_path / "run" / "palette.json").write_text("[[1, 2, 3]]")
+    with pytest.raises(UserError, match=r"palette\.json: expected 3 colours"):
+        mdp(["predict", "--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "out"), str(photo)])
 
 
 def test_a_multi_head_run_has_no_bank_and_can_be_started_from(monkeypatch, tmp_path):
@@ -175,6 +217,28 @@ def test_finetuning_that_is_told_to_stop(finetuned, pretrained, monkeypatch, tmp
     assert not any("val_mIoU" in row for row in read_metrics(tmp_path / "run"))
     finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
     assert_same_state(tmp_path / "run", finetuned)
+
+
+@pytest.mark.parametrize("step", [8, 12])
+def test_finetuning_that_is_told_to_stop_while_it_validates(finetuned, pretrained, monkeypatch, tmp_path, step):
+    """The validation is left, the step is saved; started again, also after its last step, the run is scored."""
+    config = tiny.finetune_config(init=pretrained, checkpoint_every=100)
+
+    def check(self):
+        if len(list(read_metrics(tmp_path / "run"))) >= {8: 2, 12: 4}[step]:
+            self.noted = signal.SIGINT
+            raise StoppedError
+
+    with monkeypatch.context() as patch, pytest.raises(PreemptedError, match=f"goes on after step {step}") as stopped:
+        patch.setattr(Stop, "check", check)
+        finetune(config, tmp_path / "run")
+    assert stopped.value.status == 130
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [str(step)]
+    scores = finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
+    states = [checkpoint.load(folder).state for folder in (tmp_path / "run", finetuned)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["datasets"]["valley"] == scores
+    assert scores["images"] == 3
 
 
 def test_a_finished_run_started_again_changes_nothing(pretrained, tmp_path):

@@ -50,6 +50,6 @@ def test_stages_merged_classes_and_unlabelled_photos(monkeypatch, tmp_path):
     assert [row["global_id"] for row in space if row["class"] == "sky"] == [0, 0]
     assert {row["dataset"] for row in space} == {"town", "meadow"} and len(space) == 14 + 12
     state, _ = checkpoint.load(tmp_path / "run")
-    assert state["bank"]["vectors"].shape == (25, 8)
+    assert state["memory"]["bank"]["vectors"].shape == (25, 8)
     assert_goes_on_after_step_7(config, tmp_path / "run", tmp_path / "again")
     assert "Prototypes" in (tmp_path / "run" / "report.html").read_text()

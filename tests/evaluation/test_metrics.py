@@ -124,3 +124,25 @@ def test_scores_equal_sets_of_pixels():
 def test_scores_of_another_number_of_classes_is_an_error():
     with pytest.raises(ValueError, match="2 classes"):
         metrics.scores(np.zeros((2, 2), int), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([[5, 0, 0], [0, 4, 0], [0, 1, 2]], ""),
+        ([[5, 0, 0], [3, 4, 0], [0, 1, 0]], "never predicted: car"),
+        ([[5, 0, 0], [3, 4, 0], [0, 0, 0]], ""),  # no car is there
+        ([[5, 0, 0], [3, 0, 0], [2, 0, 0]], "predicts one class only: sky"),
+        ([[0, 2, 0], [0, 0, 0], [0, 0, 0]], "never predicted: sky"),  # one class alone is true
+        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], ""),
+    ],
+)
+def test_what_predictions_lack(counts, said):
+    assert metrics.one_sided(with_no_strangers(counts), CLASSES) == said
+
+
+def test_many_classes_that_are_never_predicted_are_counted():
+    counts = np.zeros((21, 21), np.int64)
+    counts[:20, 0] = counts[1, 1] = 1
+    said = metrics.one_sided(counts, [f"c{i}" for i in range(20)])
+    assert said.startswith("never predicted: c2, c3, ") and said.endswith("c13 and 6 more")

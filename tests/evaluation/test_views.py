@@ -113,7 +113,7 @@ def test_values_that_cannot_be(values, message):
 def parsed(text):
     parser = argparse.ArgumentParser()
     views.add_arguments(parser)
-    return views.of_arguments(parser.parse_args(text.split()), CONFIG)
+    return views.of_arguments(parser.parse_args(text.split()), CONFIG.data)
 
 
 @pytest.mark.parametrize(

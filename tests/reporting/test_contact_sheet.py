@@ -80,18 +80,18 @@ def test_a_region_shows_two_colours_where_the_box_is():
     picture = drawn(batch)
     cell = pixels_of(picture, OWN[2])  # 3/4 of one label and 1/4 of the other
     assert cell > 120 * 120
-    for colour in (colors.palette(2)[1], *colors.palette(7)[5:]):
+    for colour in (colors.palette(2)[1], *colors.of_sets(2)):
         assert cells_of(picture, colour, cell) == 1.0
-    assert cells_of(picture, purple(60), cell) == cells_of(picture, purple(160), cell) == 1.9  # edges are smooth
-    row = np.argmax(np.any(np.all(picture == colors.palette(7)[5], axis=-1), axis=1))
-    first = np.where(np.all(picture[row] == colors.palette(7)[6], axis=-1))[0]  # the box is at the top left
-    second = np.where(np.all(picture[row] == colors.palette(7)[5], axis=-1))[0]
+    assert {cells_of(picture, purple(shade), cell) for shade in (60, 160)} <= {1.9, 2.0}  # edges are smooth
+    row = np.argmax(np.any(np.all(picture == colors.of_sets(2)[0], axis=-1), axis=1))
+    first = np.where(np.all(picture[row] == colors.of_sets(2)[1], axis=-1))[0]  # the box is at the top left
+    second = np.where(np.all(picture[row] == colors.of_sets(2)[0], axis=-1))[0]
     assert first[0] < second[0] < second[-1] < first[-1]
 
 
 def test_a_pixel_mixed_pair_shows_two_labels_and_blends_with_their_weights():
     picture = drawn(batch_of(mixing.PIXEL, 0.75))
-    town, harbor = colors.palette(7)[5:].astype(float)
+    town, harbor = colors.of_sets(2).astype(float)
     blends = [np.rint(0.75 * town + 0.25 * harbor), np.rint(0.25 * town + 0.75 * harbor)]
     cell = pixels_of(picture, purple(60))
     assert cell > 120 * 120
@@ -100,7 +100,7 @@ def test_a_pixel_mixed_pair_shows_two_labels_and_blends_with_their_weights():
         assert cells_of(picture, blend, cell) == 1.0
     for label in (OWN[2], colors.palette(2)[1]):  # once as the own and once as the second label
         assert cells_of(picture, label, cell) == 2.0
-    assert pixels_of(picture, colors.palette(7)[5]) == 0
+    assert pixels_of(picture, colors.of_sets(2)[0]) == 0
 
 
 def test_a_plain_pair_has_no_second_label_and_no_stripes():

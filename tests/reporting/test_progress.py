@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from mdp_jax.reporting.progress import Progress
+from mdp_jax.reporting.progress import Progress, forecast
 
 
 def plain_lines(times, updates, total, start=0):
@@ -56,3 +56,12 @@ def test_an_exception_passes_through():
         assert str(error) == "in the loop"
     else:
         raise AssertionError
+
+
+def test_forecast():
+    assert forecast(0.5, 300) == ["0.5 s a step, 300 steps left: about 2 minutes, validation aside"]
+    assert forecast(1.0, 40) == ["1 s a step, 40 steps left: about 40 seconds, validation aside"]
+    assert forecast(2.0, 9000) == ["2 s a step, 9000 steps left: about 5.0 hours, validation aside"]
+    line, warning = forecast(30.0, 20_000)  # 600,000 s
+    assert line.endswith("about 6.9 days, validation aside")
+    assert warning.startswith("warning: this run will take 6.9 days") and "config.data.crop, config.batch" in warning

@@ -63,7 +63,9 @@ def test_the_page_needs_nothing_from_elsewhere():
     parsed = Page(text)
     sources = [attributes["src"] for _, attributes in parsed.tags if "src" in attributes]
     assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBOR")
-    assert not any("href" in attributes for _, attributes in parsed.tags)
+    links = [attributes["href"] for _, attributes in parsed.tags if "href" in attributes]
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert links == [f"#{name}" for name in ids] and len(links) == 2
     assert "prefers-color-scheme: dark" in text
 
 
@@ -86,6 +88,20 @@ def test_long_cells_go_on_in_further_lines():
     table = tables.Table(["class", "near"], [["sky", "a, " * 30]])
     text = report.html("t", [report.Section("s", tables=[table])])
     assert re.findall(r"<td([^>]*)>", text) == ["", ' class="long"']
+
+
+def test_wide_things_scroll_in_their_own_box():
+    text = page()
+    assert text.count('<div class="scroll"><table>') == text.count("<table>") == 1
+    assert text.count('<div class="picture"><img') == text.count("<img") == 1
+    wide = report.Figure(figures.encode_png(np.zeros((4, 2000, 3), np.uint8)), "wide")
+    text = report.html("t", [report.Section("s", figures=[wide])])
+    assert 'width="1000" style="min-width: 700px"' in text  # half of its pixels, and never squeezed
+
+
+def test_a_table_without_headings_has_no_head():
+    table = tables.Table(["", ""], [["seed", "0"]])
+    assert "<thead>" not in report.html("t", [report.Section("s", tables=[table])])
 
 
 def printed(table, width=100, **options):
@@ -120,3 +136,10 @@ def test_scores_of_two_networks_as_a_table():
         ["mAcc", 60.0, 60.0],
         ["aAcc", 70.0, 70.0],
     ]
+
+
+def test_means_stand_under_their_own_names():
+    scores = {"mIoU": 50.0, "mAcc": 60.0, "aAcc": None, "per_class": {"sky": 50.0}, "images": 2}
+    assert tables.means_table({"": scores}).rows == [["", 50.0, 60.0, None]]
+    assert tables.means_table({"": scores}).columns == ["", "mIoU (%)", "mAcc (%)", "aAcc (%)"]
+    assert tables.classes_table({"IoU (%)": scores}).rows == [["sky", 50.0]]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mdp_jax.errors import UserError
+from mdp_jax.reporting.figures import DENSITY
 from mdp_jax.reporting.tables import Table
 from mdp_jax.studies import figures, pages, results
 from mdp_jax.studies.experiments import GREATER, Contrast
@@ -102,7 +103,7 @@ def test_interval_of_a_claim_that_holds_is_right_of_zero():
         png = figures.intervals(suite(), outcomes, "")
         zero = _columns(png, (77, 77, 77)).mean()  # the line at 0
         drawn = _columns(png, colour)
-        drawn = drawn[drawn < 520]  # without the legend
+        drawn = drawn[drawn < 520 * DENSITY]  # without the legend
         assert drawn.size and not _columns(png, other).size
         assert (drawn > zero).all() if sign > 0 else (drawn < zero).all()
 

@@ -53,3 +53,21 @@ def test_going_on_drops_rows_that_come_again(tmp_path):
     with Monitor(tmp_path, 4, 8, 8, schedule=lambda step: 0.1):
         pass
     assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4]
+
+
+def test_the_speed_is_said_after_the_first_steps_once(tmp_path, capsys):
+    with Monitor(tmp_path, 10, 30, 8, schedule=lambda step: 0.1) as monitor:
+        for step in range(11, 20):
+            monitor.record(step, metrics(1.0))
+            said = capsys.readouterr().err
+            assert ("s a step, 16 steps left" in said) == (step == 14), step
+
+
+def test_a_slow_step_is_said_at_once(tmp_path, capsys, monkeypatch):
+    times = iter(range(0, 100_000, 1000))
+    monkeypatch.setattr("mdp_jax.training.monitor.time.perf_counter", lambda: next(times))
+    with Monitor(tmp_path, 0, 900, 8, schedule=lambda step: 0.1) as monitor:
+        monitor.record(1, metrics(1.0))
+        monitor.record(2, metrics(1.0))
+    said = capsys.readouterr().err
+    assert "1e+03 s a step, 898 steps left: about 10.4 days" in said and "warning: this run will take 10.4 days" in said

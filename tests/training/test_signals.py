@@ -12,25 +12,25 @@ from mdp_jax.training.signals import STATUS, Stop, StoppedError
 
 # A process that says when it is ready, and then is in one call that lasts, as a long step is. SAVING, COUNT of signals.
 LONG_STEP = """
-import os, signal, sys, time
+import ctypes, os, signal, sys, time
 from mdp_jax.training.signals import Stop
-with Stop() as stop:
+with Stop(exits=True) as stop:
     stop.saving({saving})
     print("ready", flush=True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [])
     deadline = time.monotonic() + 60
     while not stop.noted and time.monotonic() < deadline:
         time.sleep(0.01)
     print("noted", flush=True)
-    import ctypes
-    ctypes.PyDLL(None).sleep(60)  # holds Python: no handler of Python's would run
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # as in a library that never returns
+    ctypes.CDLL(None).sleep(60)
 """
 
 
+@pytest.mark.parametrize("exits", [True, False])
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
-def test_the_first_one_is_noted_and_handlers_are_put_back(number):
+def test_the_first_one_is_noted_and_handlers_are_put_back(number, exits):
     before = {each: signal.getsignal(each) for each in STATUS}
-    with Stop() as stop:
+    with Stop(exits) as stop:
         stop.saving(True)
         assert not stop.reached(1)
         stop.check()
@@ -57,3 +57,14 @@ def test_ends_at_once_elsewhere_and_the_second_time(saving, count, number):
         _, said = process.communicate(timeout=30)
     assert process.returncode == STATUS[number]
     assert "stopped at once" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize("saving", [False, True])
+def test_a_program_that_trains_is_not_ended(saving, number, error):
+    with Stop() as stop:
+        stop.saving(saving)
+        with pytest.raises(error):
+            for _ in range(1 + saving):
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)

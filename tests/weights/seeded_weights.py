@@ -34,7 +34,9 @@ def write_workdir(folder: pathlib.Path, config, variables: dict) -> pathlib.Path
     label_space = LabelSpace((("valley", CLASSES),))
     workdir.start(folder, config, label_space)
     checkpoints = Checkpoints(folder)
-    checkpoints.save(1, jax.tree.map(np.asarray, variables | {"step": 1}), {"label_space": label_space.rows()})
+    checkpoints.save(
+        1, {"step": np.int32(1)} | jax.tree.map(np.asarray, variables), {"label_space": label_space.rows()}
+    )
     checkpoints.close()
     return folder
 

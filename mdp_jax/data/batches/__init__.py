@@ -1,0 +1,1 @@
+"""From sources to batches: mixture, order, augmentation, pipeline."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mdp_jax.configs import FinetuneDataConfig, PhotometricConfig, PretrainDataConfig
 from mdp_jax.data import images
 
 _LEVELS = np.arange(256)
@@ -17,7 +18,14 @@ _TRIES = 10  # of torchvision's random resized crop and of MMSegmentation's cate
 
 
 class Box(NamedTuple):
-    """A box of pixels in a photo."""
+    """A box of pixels in a photo.
+
+    Attributes:
+      top: first row.
+      left: first column.
+      height: number of rows.
+      width: number of columns.
+    """
 
     top: int
     left: int
@@ -29,70 +37,81 @@ def pretrain_view(
     image: np.ndarray,
     label: np.ndarray,
     rng: np.random.Generator,
-    *,
-    crop: tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    flip: float,
-    distortion: dict[str, float],
+    data: PretrainDataConfig,
+    strengths: PhotometricConfig | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One view of the pretraining (METHOD.md section 5): random resized crop, flip, photometric distortion.
+    """Makes one view of the pretraining (METHOD.md section 5): random resized crop, flip, photometric distortion.
 
-    `crop` height, width of the view; the rest as `random_resized_box`, `random_flip` and `photometric` take it.
-    Returns uint8 [crop, 3] and int16 [crop].
+    Args:
+      image: uint8 [H, W, 3].
+      label: int16 [H, W].
+      rng: that everything is drawn from.
+      data: of the config.
+      strengths: of the distortion; None for those of `data`.
+
+    Returns:
+      uint8 [crop, 3] and int16 [crop].
     """
-    top, left, height, width = random_resized_box(*label.shape, rng, scale=scale, ratio=ratio)
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    image = images.resize_photo(image[rows, columns], *crop)
-    label = images.resize_label(label[rows, columns], *crop)
-    image, label = random_flip(image, label, rng, flip)
-    return photometric(image, rng, **distortion), label
+    box = random_resized_box(label.shape[0], label.shape[1], rng, scale=data.scale, ratio=data.ratio)
+    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    image = images.resize_photo(image[rows, columns], *data.crop)
+    label = images.resize_label(label[rows, columns], *data.crop)
+    image, label = random_flip(image, label, rng, data.flip)
+    return photometric(image, rng, strengths or data.photometric), label
 
 
 def finetune_view(
-    image: np.ndarray,
-    label: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    crop: tuple[int, int],
-    scale: tuple[float, float],
-    category_ratio: float,
-    flip: float,
-    distortion: dict[str, float],
-    fill: tuple[int, int, int],
+    image: np.ndarray, label: np.ndarray, rng: np.random.Generator, data: FinetuneDataConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One training view of MMSegmentation (METHOD.md section 6): random scale and crop, flip, distortion, padding.
+    """Makes one training view of MMSegmentation (METHOD.md section 6): random scale, crop, flip, distortion, padding.
 
-    The photo is scaled by a factor drawn from `scale`, and a crop of `crop` (height, width) is taken from it, as
-    `choose_box` places it. Only the crop's own pixels are resized: it is cut out of the unscaled photo in whole pixels,
-    so that the factor is exact to half a source pixel over the crop. What the scaled photo lacks of the crop is added
-    at the bottom and the right, `fill` (RGB) in the photo and -1 in the label. A crop that is enlarged is distorted
-    before, any other one after it is resized. Returns uint8 [crop, 3], int16 [crop].
+    The photo is scaled by a factor drawn from `data.scale`, and a crop of `data.crop` is taken from it, as `choose_box`
+    places it. Only the crop's own pixels are resized: it is cut out of the unscaled photo in whole pixels, so that the
+    factor is exact to half a source pixel over the crop. What the scaled photo lacks of the crop is added at the bottom
+    and the right, `data.mean` in the photo and -1 in the label. A crop that is enlarged is distorted before, any other
+    one after it is resized.
+
+    Args:
+      image: uint8 [H, W, 3].
+      label: int16 [H, W].
+      rng: that everything is drawn from.
+      data: of the config.
+
+    Returns:
+      uint8 [crop, 3] and int16 [crop].
     """
-    factor = rng.uniform(*scale)
+    crop = (data.crop[0], data.crop[1])
+    factor = rng.uniform(*data.scale)
     height, new_height = _extent(label.shape[0], crop[0], factor)
     width, new_width = _extent(label.shape[1], crop[1], factor)
-    top, left = choose_box(label, (height, width), rng, category_ratio)
+    top, left = choose_box(label, (height, width), rng, data.category_ratio)
     rows, columns = slice(top, top + height), slice(left, left + width)
-    image, label = random_flip(image[rows, columns], label[rows, columns], rng, flip)
+    image, label = random_flip(image[rows, columns], label[rows, columns], rng, data.flip)
     # The distortion of single pixels takes most of the time, so it is done where they are fewer.
     enlarged = new_height * new_width > height * width
     if enlarged:
-        image = photometric(image, rng, **distortion)
+        image = photometric(image, rng, data.photometric)
     # Bilinear also where the photo shrinks, as MMSegmentation does it: to half its size at most, with its own settings.
     image = cv2.resize(image, (new_width, new_height))
     if not enlarged:
-        image = photometric(image, rng, **distortion)
-    return pad(image, images.resize_label(label, new_height, new_width), crop, fill)
+        image = photometric(image, rng, data.photometric)
+    red, green, blue = (round(value) for value in data.mean)
+    return pad(image, images.resize_label(label, new_height, new_width), crop, (red, green, blue))
 
 
 def random_resized_box(
     height: int, width: int, rng: np.random.Generator, *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Box:
-    """The box of torchvision's RandomResizedCrop in a photo of `height` x `width` pixels.
+    """Draws the box of torchvision's RandomResizedCrop.
 
-    Its area is a share from `scale` of the photo's, its width / height log-uniform in `ratio`. When ten draws do not
-    fit the photo, the largest box of an allowed width / height in the photo's middle.
+    When ten draws do not fit the photo, it is the largest box of an allowed width / height in the photo's middle.
+
+    Args:
+      height: of the photo.
+      width: of the photo.
+      rng: source of all random numbers.
+      scale: least and largest share of the photo's area; drawn uniformly.
+      ratio: least and largest width / height; drawn log-uniformly.
     """
     for _ in range(_TRIES):
         area = height * width * rng.uniform(*scale)
@@ -110,7 +129,7 @@ def random_resized_box(
 
 
 def _extent(photo: int, crop: int, factor: float) -> tuple[int, int]:
-    """A side of a crop: the photo's pixels it covers, and what they become: `crop` pixels, fewer in a small photo."""
+    """A side of a crop: the photo's pixels that it covers, and its own pixels, fewer than `crop` in a small photo."""
     covered = max(1, round(crop / factor))
     if covered <= photo:
         return covered, crop
@@ -120,10 +139,19 @@ def _extent(photo: int, crop: int, factor: float) -> tuple[int, int]:
 def choose_box(
     label: np.ndarray, size: tuple[int, int], rng: np.random.Generator, category_ratio: float
 ) -> tuple[int, int]:
-    """top, left of a box of `size` within the label map, placed at random.
+    """Places a box at random within a label map.
 
     As in MMSegmentation, a box is drawn again, up to ten times, unless it holds two classes or more and the most
-    frequent one has less than `category_ratio` of its labelled pixels. At 1 or more every box is taken.
+    frequent one has less than `category_ratio` of its labelled pixels.
+
+    Args:
+      label: int16 [H, W], -1 = ignore.
+      size: height and width of the box.
+      rng: source of all random numbers.
+      category_ratio: share of pixels; at 1 or more every box is taken.
+
+    Returns:
+      The first row and the first column of the box.
     """
     rows, columns = label.shape[0] - size[0] + 1, label.shape[1] - size[1] + 1
     top, left = int(rng.integers(rows)), int(rng.integers(columns))
@@ -140,7 +168,17 @@ def choose_box(
 def random_flip(
     image: np.ndarray, label: np.ndarray, rng: np.random.Generator, probability: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mirrors photo and label left to right with the given probability."""
+    """Mirrors photo and label left to right with a probability.
+
+    Args:
+      image: uint8 [H, W, 3].
+      label: int16 [H, W].
+      rng: source of all random numbers.
+      probability: in [0, 1].
+
+    Returns:
+      Photo and label.
+    """
     if rng.random() < probability:
         return cv2.flip(image, 1), cv2.flip(label, 1)
     return image, label
@@ -149,7 +187,17 @@ def random_flip(
 def pad(
     image: np.ndarray, label: np.ndarray, size: tuple[int, int], fill: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Adds rows below and columns to the right up to `size` (height, width): `fill` in the photo, -1 in the label."""
+    """Adds rows at the bottom and columns at the right.
+
+    Args:
+      image: uint8 [H, W, 3].
+      label: int16 [H, W].
+      size: height and width of the result, not smaller than those of the photo.
+      fill: RGB of the new pixels in the photo; in the label they are -1.
+
+    Returns:
+      Photo and label.
+    """
     below, right = size[0] - label.shape[0], size[1] - label.shape[1]
     if below == 0 and right == 0:
         return image, label
@@ -157,28 +205,29 @@ def pad(
     return image, cv2.copyMakeBorder(label, 0, below, 0, right, cv2.BORDER_CONSTANT, value=-1)
 
 
-def photometric(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    brightness: float,
-    contrast: float,
-    saturation: float,
-    hue: float,
-) -> np.ndarray:
-    """MMSegmentation's PhotoMetricDistortion of a uint8 [H, W, 3] RGB photo.
+def photometric(image: np.ndarray, rng: np.random.Generator, strengths: PhotometricConfig) -> np.ndarray:
+    """Distorts the colours of a photo like MMSegmentation's PhotoMetricDistortion.
 
-    Each with probability 1/2, in this order: brightness (adds up to +-`brightness` on the 0..255 scale), contrast
-    (times 1 +- `contrast`), saturation (times 1 +- `saturation`), hue (adds up to +-`hue` whole steps of OpenCV's
-    0..179, a circle); contrast comes after hue instead in half of the cases. All values are drawn uniformly.
+    Each step has the probability 1/2. The order is brightness, contrast, saturation, hue; in half of the cases contrast
+    comes last. All values are drawn uniformly.
+
+    Args:
+      image: uint8 [H, W, 3] RGB.
+      rng: source of all random numbers.
+      strengths: brightness, the largest value that is added or subtracted, on the 0..255 scale; contrast and
+        saturation, the factors are in 1 +- these values; hue, the largest number of whole steps that are added or
+        subtracted, of OpenCV's circle 0..179.
+
+    Returns:
+      uint8 [H, W, 3] RGB.
     """
 
     def draw(neutral: float, strength: float) -> float:
         return rng.uniform(neutral - strength, neutral + strength) if rng.random() < 0.5 else neutral
 
-    shift, gain = draw(0.0, brightness), draw(1.0, contrast)
+    shift, gain = draw(0.0, strengths.brightness), draw(1.0, strengths.contrast)
     contrast_first = rng.random() < 0.5
-    saturation_gain, turn = draw(1.0, saturation), round(draw(0.0, hue))
+    saturation_gain, turn = draw(1.0, strengths.saturation), round(draw(0.0, strengths.hue))
     first_gain, last_gain = (gain, 1.0) if contrast_first else (1.0, gain)
     # What has been drawn to change nothing is left out: every pass over the photo costs as much as resizing it.
     if shift != 0.0 or first_gain != 1.0:

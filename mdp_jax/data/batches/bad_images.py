@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -12,23 +13,30 @@ _SUBSTITUTES = 0x6F74686572  # keeps this seed apart from others; the same in ev
 
 
 def most_skipped(photos: int, share: float) -> int:
-    """How many bad photos among `photos` a run skips before it stops: `share` of them, and at least one."""
+    """The number of bad photos that a run skips before it stops, at least 1.
+
+    Args:
+      photos: number of photos of the dataset.
+      share: of them that may be bad, in [0, 1].
+    """
     return max(1, int(share * photos))
 
 
 class SkippingSource:
-    """A source in which another photo takes the place of one whose reading raises UserError.
+    """A source in which another photo replaces one whose reading raises UserError.
 
-    The substitute of photo i depends on i and on which photos are bad alone, so it is the same in every run, thread and
-    process. A bad photo is named once on stderr, and not read again. `bad` {index: what is wrong with it} holds those
-    that this process met. What else the source has can be asked for here too.
+    The substitute of photo i depends only on i and on which photos are bad, so it is the same in every run, thread and
+    process. A bad photo is named once on stderr, and not read again. All other attributes are those of the source.
+
+    Attributes:
+      bad: {index: what is wrong with it} of the bad photos that this process met.
     """
 
     def __init__(self, source: Source, share: float):
         """Wraps a source.
 
         Args:
-          source: whose bad photos are skipped.
+          source: the source whose bad photos are skipped.
           share: as for `most_skipped`.
         """
         self._source = source
@@ -37,7 +45,7 @@ class SkippingSource:
         self._lock = threading.Lock()
         self.bad: dict[int, str] = {}
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
     def __len__(self) -> int:
@@ -87,5 +95,9 @@ ON_BAD_IMAGE = {"stop": _stop, "skip": SkippingSource}
 
 
 def bad_images(source: Source) -> int:
-    """How many photos of a source this process has met that are bad and skipped."""
+    """The number of bad photos of a source that this process has skipped.
+
+    Args:
+      source: what `open_source` gives.
+    """
     return len(source.bad) if isinstance(source, SkippingSource) else 0

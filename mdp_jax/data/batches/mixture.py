@@ -1,4 +1,4 @@
-"""Which datasets meet in a pair, how the pair is mixed, and with which box and weight (METHOD.md section 4).
+"""Draws the two datasets of a pair, how the pair is mixed, and its box and weight (METHOD.md section 4).
 
 Everything here is a function of the seed and of the number of the pair in the whole run.
 """
@@ -21,7 +21,7 @@ _SCHEDULE, _PAIR = 1, 2  # keep the two uses of the seed apart
 
 
 def mixture_weights(lengths: Sequence[int], temperature: float) -> np.ndarray:
-    """w_d ~ n_d^(1/T) of datasets of n_d photos (METHOD.md section 4).
+    """Computes w_d ~ n_d^(1/T) of datasets of n_d photos (METHOD.md section 4).
 
     Args:
       lengths: n_d, photos of each of S datasets.
@@ -47,7 +47,7 @@ def mixture_weights(lengths: Sequence[int], temperature: float) -> np.ndarray:
 
 
 def pair_probabilities(weights: np.ndarray, region: float, pixel: float) -> np.ndarray:
-    """P(kind, d1, d2) (METHOD.md section 4).
+    """Computes P(kind, d1, d2) (METHOD.md section 4).
 
     Plain: w_d1 w_d2. Mixed: w_d1 w_d2 / (1 - w_d1) for d2 != d1. Where one dataset has all the weight, every pair is
     plain.
@@ -88,7 +88,7 @@ class Phase(NamedTuple):
 
 
 def phases(weights: Sequence[tuple[int, Sequence[float]]], region: float, pixel: float, mixed_from: int) -> list[Phase]:
-    """The phases of a run whose weights change at given pairs, and whose pairs are all plain before one pair.
+    """Makes the phases of a run whose weights change at given pairs, and whose pairs are all plain before one pair.
 
     Args:
       weights: (first pair, weight of each dataset) in the order of the pairs, from pair 0 on; none negative, their sum
@@ -101,7 +101,7 @@ def phases(weights: Sequence[tuple[int, Sequence[float]]], region: float, pixel:
       The phases in the order of their starts.
 
     Raises:
-      UserError: the shares cannot be.
+      UserError: the shares are impossible.
     """
     found = []
     for start in sorted({start for start, _ in weights} | {mixed_from}):
@@ -177,7 +177,7 @@ class Schedule:
         """Makes the schedule.
 
         Args:
-          phases: in the order of their starts, the first of which is 0.
+          phases: in the order of their starts; the first starts at 0.
           seed: of the run.
         """
         self.phases: list[_Cells] = []
@@ -197,7 +197,14 @@ class Schedule:
         return self._phase(pair).sample(pair, member)
 
     def kind(self, pair: int) -> int:
-        """PLAIN, REGION or PIXEL for pair j of the run."""
+        """The kind of a pair.
+
+        Args:
+          pair: its number in the run.
+
+        Returns:
+          PLAIN, REGION or PIXEL.
+        """
         return self._phase(pair).kind(pair)
 
     def _phase(self, pair: int) -> _Cells:
@@ -205,14 +212,15 @@ class Schedule:
 
 
 def shares(schedule: Schedule, pairs: int = sys.maxsize) -> dict:
-    """The shares that result in the first pairs of a run, those of whole periods.
+    """Computes the shares that result in the first pairs of a run, as those of whole periods.
 
     Args:
       schedule: of the run.
-      pairs: how many.
+      pairs: number of pairs.
 
     Returns:
-      "datasets" of the samples, a list of S; "plain", "region" and "pixel" of the pairs.
+      "datasets", the shares of the S datasets among the samples; "plain", "region" and "pixel", the shares among the
+      pairs.
     """
     ends = [phase.start for phase in schedule.phases[1:]] + [pairs]
     cells = sum(
@@ -225,7 +233,14 @@ def shares(schedule: Schedule, pairs: int = sys.maxsize) -> dict:
 
 
 class Region(NamedTuple):
-    """A box of pixels, half open: rows y0 to y1, columns x0 to x1."""
+    """A half-open box of pixels.
+
+    Attributes:
+      y0: first row.
+      x0: first column.
+      y1: row after the last.
+      x1: column after the last.
+    """
 
     y0: int
     x0: int
@@ -248,7 +263,7 @@ class PairMixing(NamedTuple):
 
 
 def pair_mixing(schedule: Schedule, pair: int, size: tuple[int, int], beta: float, seed: int) -> PairMixing:
-    """How a pair is mixed, from (seed, pair) alone; lam ~ Beta(beta, beta) for mixed pairs.
+    """Draws how a pair is mixed, from (seed, pair) alone; lam ~ Beta(beta, beta) for mixed pairs.
 
     Args:
       schedule: of the run.
@@ -273,7 +288,7 @@ def pair_mixing(schedule: Schedule, pair: int, size: tuple[int, int], beta: floa
 
 
 def region_box(r_y: float, r_x: float, lam: float, size: tuple[int, int]) -> Region:
-    """The box of the region mixing (METHOD.md section 4).
+    """Computes the box of the region mixing (METHOD.md section 4).
 
     It starts at (r_y, r_x) and has sides H sqrt(1 - lam), W sqrt(1 - lam), each of the four truncated to whole pixels;
     then it is clipped at the border.

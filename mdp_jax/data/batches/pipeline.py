@@ -5,26 +5,47 @@ begins at, and whatever the number of threads and processes.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 import grain
 import numpy as np
 
-from mdp_jax.configs import DataConfig, FinetuneConfig, FinetuneDataConfig, PretrainConfig, PretrainDataConfig
+from mdp_jax.configs import (
+    FinetuneConfig,
+    FinetuneDataConfig,
+    PhotometricConfig,
+    PretrainConfig,
+    PretrainDataConfig,
+)
 from mdp_jax.data.batches import augment, mixture, stages
 from mdp_jax.data.batches.shuffle import ShuffledEpochs
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.label_space import LabelSpace, build
 
+_NO_DISTORTION = PhotometricConfig(0.0, 0.0, 0.0, 0.0)
+
+
+class Batches(Protocol):
+    """An iterator of batches, to be closed after its last use: it has threads."""
+
+    def __iter__(self) -> "Batches": ...
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+
+    def close(self) -> None:
+        """Ends the threads."""
+
+
 _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
 
 
 def pretrain_schedule(config: PretrainConfig, sources: Sequence[Source]) -> mixture.Schedule:
-    """The order in which `pretrain_batches` draws pairs from the sources; for `mixture.shares`.
+    """Makes the schedule by which `pretrain_batches` draws pairs from the sources.
 
-    Datasets are drawn by config.mixture_weights, or else by their sizes, those outside of a stage of config.stages not
-    at all, and from the steps of config.mixture_schedule on by its rows; pairs are mixed from step config.mixing.start
-    on.
+    Datasets are drawn by config.mixture_weights, or else by their sizes; datasets outside of a stage of config.stages
+    are not drawn in it. From its steps on, a row of config.mixture_schedule replaces these weights. Pairs are mixed
+    from step config.mixing.start on.
 
     Args:
       config: of the run.
@@ -36,9 +57,10 @@ def pretrain_schedule(config: PretrainConfig, sources: Sequence[Source]) -> mixt
     Raises:
       UserError: a stage has no step.
     """
-    weights = config.mixture_weights
+    weights: Sequence[float] = config.mixture_weights
     if not weights:
-        weights = mixture.mixture_weights([len(source) for source in sources], config.mixture_temperature)
+        lengths = [len(source) for source in sources]
+        weights = mixture.mixture_weights(lengths, config.mixture_temperature).tolist()
     pairs = config.batch // 2  # of a step
     rows = dict(stages.weights(config, sources, weights)) | {step: row for step, *row in config.mixture_schedule}
     starts = sorted((step * pairs, row) for step, row in rows.items())
@@ -55,8 +77,8 @@ def pretrain_batches(
     key_view: bool = True,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches of pairs of samples, each with two views (METHOD.md section 4); the first one is `start_batch`.
+) -> Batches:
+    """Makes endless batches of pairs of samples, each with two views (METHOD.md section 4).
 
     A process gets its contiguous block of each global batch of config.batch samples: B of them, P = B / 2 pairs, whose
     members are 2j and 2j + 1.
@@ -70,7 +92,7 @@ def pretrain_batches(
       box               int32 [P, 4]: y0, x0, y1, x1, half open; 0 unless the pair is region-mixed
 
     Args:
-      config: of the run, with the values that training/checks.py lets through.
+      config: of the run; checks.py has accepted it.
       sources: its datasets.
       label_space: of them.
       start_batch: number of the first batch.
@@ -91,27 +113,27 @@ def pretrain_batches(
         for d, (source, ids) in enumerate(zip(sources, label_space.global_ids, strict=True))
     ]
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
-    distortion = _distortion(config.data)
-    views = functools.partial(_views, view=pretrain_view(config.data), distortion=distortion, key_view=key_view)
+    views = functools.partial(_views, data=config.data, key_view=key_view)
     samples = samples.random_map(views, seed=_view_seed(config.seed))
     share = config.batch // process_count
     batches = samples.batch(share, drop_remainder=True)
-    size, beta = tuple(config.data.crop), config.mixing.beta
-    mixed = functools.partial(_add_mixing, schedule=schedule, size=size, beta=beta, seed=config.seed)
+    mixed = functools.partial(
+        _add_mixing, schedule=schedule, size=config.data.crop, beta=config.mixing.beta, seed=config.seed
+    )
     batches = batches.map_with_index(mixed)
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
 
 
 def finetune_batches(
     config: FinetuneConfig, source: Source, *, start_batch: int, process_index: int = 0, process_count: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches of one dataset (METHOD.md section 6); the first one is `start_batch`.
+) -> Batches:
+    """Makes endless batches of one dataset (METHOD.md section 6).
 
     A process gets its contiguous block of B samples of each global batch of config.batch:
     "image" uint8 [B, H, W, 3] RGB, "label" int16 [B, H, W], local id, -1 ignore.
 
     Args:
-      config: of the run, with the values that training/checks.py lets through.
+      config: of the run; checks.py has accepted it.
       source: its dataset.
       start_batch: number of the first batch.
       process_index: of this process.
@@ -121,37 +143,9 @@ def finetune_batches(
       An iterator of batches; reading raises what the source raises.
     """
     samples = _stream(source, config.seed, 0)
-    view = functools.partial(_one_view, view=finetune_view(config.data))
-    samples = samples.random_map(view, seed=_view_seed(config.seed))
+    samples = samples.random_map(functools.partial(_one_view, data=config.data), seed=_view_seed(config.seed))
     batches = samples.batch(config.batch // process_count, drop_remainder=True)
     return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
-
-
-def pretrain_view(data: PretrainDataConfig) -> Callable:
-    """(image, label, generator) -> one view of the pretraining, by the config's `data` (batches/augment.py)."""
-    return functools.partial(
-        augment.pretrain_view, **_view_settings(data), scale=tuple(data.scale), ratio=tuple(data.ratio)
-    )
-
-
-def finetune_view(data: FinetuneDataConfig) -> Callable:
-    """(image, label, generator) -> one training view of fine-tuning, by the config's `data` (batches/augment.py)."""
-    return functools.partial(
-        augment.finetune_view,
-        **_view_settings(data),
-        scale=tuple(data.scale),
-        category_ratio=data.category_ratio,
-        fill=tuple(round(value) for value in data.mean),
-    )
-
-
-def _view_settings(data: DataConfig) -> dict:
-    return {"crop": tuple(data.crop), "flip": data.flip, "distortion": _distortion(data)}
-
-
-def _distortion(data: DataConfig) -> dict[str, float]:
-    strengths = data.photometric
-    return {key: getattr(strengths, key) for key in ("brightness", "contrast", "saturation", "hue")}
 
 
 def _view_seed(seed: int) -> int:
@@ -170,14 +164,14 @@ def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
     return {**sample, "dataset": np.int32(dataset), "ids": ids}
 
 
-def _views(sample: dict, rng: np.random.Generator, view, distortion: dict[str, float], key_view: bool) -> dict:
+def _views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key_view: bool) -> dict:
     photo = sample["image"], sample["label"]
     if key_view and len(sample["ids"]) == 1:
         # The pixels of an unlabelled photo are labelled by their own embeddings in the key view (METHOD.md section 7).
-        image, label = view(*photo, rng, distortion=dict.fromkeys(distortion, 0.0))
-        found = [(augment.photometric(image, rng, **distortion), label) for _ in range(2)]
+        image, label = augment.pretrain_view(*photo, rng, data, _NO_DISTORTION)
+        found = [(augment.photometric(image, rng, data.photometric), label) for _ in range(2)]
     else:
-        found = [view(*photo, rng) for _ in range(1 + key_view)]
+        found = [augment.pretrain_view(*photo, rng, data) for _ in range(1 + key_view)]
     views = {"dataset": sample["dataset"]}
     for prefix, (image, label) in zip(("", "key_"), found, strict=False):
         # Label -1 takes the last of the ids.
@@ -185,8 +179,8 @@ def _views(sample: dict, rng: np.random.Generator, view, distortion: dict[str, f
     return views
 
 
-def _one_view(sample: dict, rng: np.random.Generator, view) -> dict:
-    image, label = view(sample["image"], sample["label"], rng)
+def _one_view(sample: dict, rng: np.random.Generator, data: FinetuneDataConfig) -> dict:
+    image, label = augment.finetune_view(sample["image"], sample["label"], rng, data)
     return {"image": image, "label": label}
 
 
@@ -204,9 +198,9 @@ def _add_mixing(
     return {**batch, **mixing}
 
 
-def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, count: int) -> Iterator:
+def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, count: int) -> Batches:
     """A process's block of each global batch, from batch `start` on; every thread makes whole blocks."""
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     iterator = iter(blocks[index::count].to_iter_dataset(options))
     iterator.set_state({"next_index": start})
-    return iterator
+    return cast(Batches, iterator)

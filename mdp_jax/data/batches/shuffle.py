@@ -1,4 +1,4 @@
-"""The order of one dataset's photos: every epoch a permutation, drawn anew."""
+"""The order of one dataset's photos: a new permutation for every epoch."""
 
 import functools
 import sys
@@ -9,11 +9,16 @@ import numpy as np
 class ShuffledEpochs:
     """Selection map of one dataset for grain: position k of the endless stream shows photo order(k // n)[k % n].
 
-    grain's own shuffle looks for an index by steps through 2^16 places: milliseconds for a set of tens of photos.
+    grain's own shuffle searches an index in steps through 2^16 numbers: milliseconds for a set of tens of photos.
     """
 
     def __init__(self, length: int, seed: tuple[int, ...]):
-        """`length` n, at least 1; `seed` non-negative integers. The order of epoch e depends on (seed, e) alone."""
+        """Makes the order. That of epoch e depends only on (seed, e).
+
+        Args:
+          length: n, at least 1.
+          seed: non-negative integers.
+        """
         self._length = length
         self._seed = seed
         self._order = functools.lru_cache(maxsize=4)(self._draw)  # threads read across the end of an epoch
@@ -22,7 +27,7 @@ class ShuffledEpochs:
         return sys.maxsize
 
     def __getitem__(self, position: int) -> tuple[int, int]:
-        """Always dataset 0, and the photo's index."""
+        """The number of the dataset, which is always 0, and the photo's index."""
         epoch, within = divmod(position, self._length)
         return 0, int(self._order(epoch)[within])
 

@@ -10,11 +10,11 @@ from mdp_jax.errors import UserError
 
 
 def total_steps(config: PretrainConfig, samples: int) -> int:
-    """Length of the run in steps; an epoch is as many samples as all datasets hold together.
+    """The length of the run in steps; an epoch is as many samples as all datasets hold together.
 
     Args:
       config: of `mdp pretrain`.
-      samples: that all datasets hold together.
+      samples: number of samples that all datasets hold together.
 
     Returns:
       Steps, at least 1.
@@ -52,15 +52,15 @@ def starts(config: PretrainConfig, sources: Sequence[Source]) -> tuple[int, ...]
 
 
 def weights(config: PretrainConfig, sources: Sequence[Source], joint: Sequence[float]) -> list[tuple[int, list[float]]]:
-    """The weights of the datasets in each stage: those of its own as in joint training, and 0 for all others.
+    """The weights of the datasets in each stage: its own datasets have those of joint training, all others 0.
 
     Args:
-      config: as for `starts`.
-      sources: as for `starts`.
-      joint: the weight of each dataset where all are trained on jointly.
+      config: of `mdp pretrain`, checked.
+      sources: its datasets.
+      joint: the weight of each dataset in joint training.
 
     Returns:
-      (first step, weight of each dataset) of each stage.
+      The first step and the weights of the datasets, of each stage.
     """
     stages = config.stages or ([source.name for source in sources],)
     return [

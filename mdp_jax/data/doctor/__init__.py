@@ -1,0 +1,1 @@
+"""What `mdp data check` and `mdp data browse` find in datasets."""

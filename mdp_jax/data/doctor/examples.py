@@ -1,4 +1,4 @@
-"""Which samples show best what a network will see: pairs of each kind of mixing, photos of each class."""
+"""Chooses samples that show what a network will see: pairs of each kind of mixing, photos of each class."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ _BATCHES = 20  # that are searched for pairs of each kind
 
 
 def pairs_of_each_kind(batches: Iterable[dict], pairs: int, shares: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """The first pairs of each kind of mixing, in the order of the run.
+    """Takes the first pairs of each kind of mixing, in the order of the run.
 
     Args:
-      batches: of pipeline.pretrain_batches.
-      pairs: how many; so many of each kind as is its share, rounded, and one more pair where a kind would have none.
-      shares: of the kinds, as mixture.shares has them.
+      batches: what pipeline.pretrain_batches gives.
+      pairs: number of pairs. A kind gets its share of them, rounded, and at least one.
+      shares: of the kinds, as mixture.shares gives them.
 
     Returns:
       A batch of these pairs; fewer where the first batches do not hold them.
@@ -40,10 +40,10 @@ def pairs_of_each_kind(batches: Iterable[dict], pairs: int, shares: Mapping[str,
 
 
 def joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Batches as one.
+    """Joins batches.
 
     Args:
-      batches: of the same keys, at least one.
+      batches: at least one; all have the same keys.
 
     Returns:
       A batch of all their rows, in their order.
@@ -52,11 +52,11 @@ def joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
 
 
 def spread(source: Source, count: int) -> list[int]:
-    """Samples that are evenly spaced over a source.
+    """Chooses samples that are evenly spaced over a source.
 
     Args:
-      source: at least one sample.
-      count: how many, at most.
+      source: has at least one sample.
+      count: number of samples, at most.
 
     Returns:
       Their indices, each once, in order.
@@ -67,16 +67,16 @@ def spread(source: Source, count: int) -> list[int]:
 def photos_of_each_class(
     source: Source, indices: Sequence[int], count: int, report: Callable[[int], None]
 ) -> dict[str, list[int]]:
-    """The photos that each class fills most of.
+    """Finds the photos in which each class has the largest share.
 
     Args:
-      source: of sources.open_source.
-      indices: photos that are looked at.
+      source: what sources.open_source gives.
+      indices: of the photos that are read.
       count: photos of each class, at most.
       report: called with the number of photos done.
 
     Returns:
-      class -> indices, the one with the greatest share first; none where no photo has the class.
+      {class: indices, the one with the greatest share first}; no indices where no photo has the class.
     """
 
     def shares(index: int) -> np.ndarray:

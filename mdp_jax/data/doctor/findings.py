@@ -1,4 +1,4 @@
-"""What follows from what was found in the photos of some datasets: problems by kind, doubles, and what looks wrong."""
+"""Draws conclusions from what was found in the photos of datasets: problems by kind, doubles, what looks wrong."""
 
 import contextlib
 import functools
@@ -30,10 +30,10 @@ class Part:
       split: "train", "val" or "test".
       needed: whether training opens it.
       plain_ids: whether its masks hold the class ids themselves.
-      source: of sources.open_source; None where it could not be opened.
-      refused: why not; "" where it could.
-      skipped: how many photos that cannot be used training puts up with.
-      found: in its photos; None until they were looked at.
+      source: what sources.open_source gives; None where it could not be opened.
+      refused: the reason why it could not be opened; "" where it could.
+      skipped: number of photos that training skips at most.
+      found: what is in its photos; None until they were read.
     """
 
     dataset: str
@@ -48,13 +48,28 @@ class Part:
     def __str__(self) -> str:
         return f"{self.dataset} {self.split}"
 
+    @property
+    def opened(self) -> Source:
+        """The source of a part that could be opened."""
+        if self.source is None:
+            raise ValueError(f"{self} is not open: {self.refused}")
+        return self.source
+
+    @property
+    def contents(self) -> Found:
+        """What is in the photos of a part that were read."""
+        if self.found is None:
+            raise ValueError(f"{self}: its photos were not read yet")
+        return self.found
+
 
 @dataclass(frozen=True)
 class Doubles:
     """Photos whose pixels are the same in two parts, or twice in one.
 
     Attributes:
-      first, second: the parts, by their place in the list.
+      first: index of one part in the list of parts.
+      second: index of the other part.
       photos: names of one photo and its double.
     """
 
@@ -64,27 +79,41 @@ class Doubles:
 
 
 def problems_by_kind(part: Part) -> list[list[Problem]]:
-    """The problems of a part's photos, those together that differ in file and numbers alone."""
+    """Groups the problems of a part's photos.
+
+    Args:
+      part: whose photos were read.
+
+    Returns:
+      Lists of problems that differ only in file and numbers.
+    """
     kinds: dict[str, list[Problem]] = {}
-    for problem in part.found.problems:
+    for problem in part.contents.problems:
         words = problem.line
-        for path in part.source.files(problem.index):
+        for path in part.opened.files(problem.photo):
             words = words.replace(str(path), "")
         kinds.setdefault(re.sub(r"\d+", "", words), []).append(problem)
     return list(kinds.values())
 
 
 def doubles(parts: Sequence[Part]) -> list[Doubles]:
-    """Photos of the same pixels, in every pair of parts and in each part, in the order of the parts."""
-    places: dict[bytes, list[tuple[int, int]]] = {}
+    """Finds photos with the same pixels, in every pair of parts and in each part.
+
+    Args:
+      parts: all of them; parts whose photos were not read have no doubles.
+
+    Returns:
+      The doubles, in the order of the parts.
+    """
+    photos: dict[bytes, list[tuple[int, int]]] = {}
     for number, part in enumerate(parts):
         for index, digest in part.found.digests if part.found else ():
-            places.setdefault(digest, []).append((number, index))
+            photos.setdefault(digest, []).append((number, index))
     found: dict[tuple[int, int], list[tuple[str, str]]] = {}
-    for same in places.values():
+    for same in photos.values():
         first_of: dict[int, str] = {}
         for number, index in same:
-            name = parts[number].source.describe(index)
+            name = parts[number].opened.describe(index)
             if number in first_of:
                 found.setdefault((number, number), []).append((first_of[number], name))
             first_of.setdefault(number, name)
@@ -94,7 +123,14 @@ def doubles(parts: Sequence[Part]) -> list[Doubles]:
 
 
 def failures(parts: Sequence[Part]) -> list[str]:
-    """Why a training on the needed parts would end with an error, or learn nothing; empty where it would not."""
+    """The reasons why a training on the needed parts would end with an error, or learn nothing.
+
+    Args:
+      parts: all of them; the photos of those that could be opened were read.
+
+    Returns:
+      Lines; empty where there is no reason.
+    """
     reasons = []
     for part in parts:
         if not part.needed:
@@ -102,26 +138,26 @@ def failures(parts: Sequence[Part]) -> list[str]:
         if part.refused:
             reasons.append(part.refused)
             continue
-        problems = part.found.problems
+        problems = part.contents.problems
         if len(problems) > part.skipped:
-            of = f"{len(problems)} of {len(part.source)} photos of {part} cannot be used"
+            of = f"{len(problems)} of {len(part.opened)} photos of {part} cannot be used"
             of += f", {part.skipped} at most are skipped" if part.skipped else ""
             reasons.append(f"{of}; the first: {problems[0].line}")
-        failure = unlearnable(str(part), part.source.classes, part.found)
+        failure = unlearnable(str(part), part.opened.classes, part.contents)
         reasons += [failure] if failure else []
     return reasons
 
 
 def unlearnable(where: str, classes: Sequence[str], found: Found) -> str:
-    """Why nothing can be learnt from the photos that were looked at; "" where something can.
+    """The reason why nothing can be learnt from photos that were read.
 
     Args:
-      where: what the line calls them.
+      where: their name in the line.
       classes: of the dataset; none where it has no labels.
-      found: in them.
+      found: what is in them.
 
     Returns:
-      A line, or "".
+      A line; "" where there is no reason.
     """
     if not classes or not found.sizes or found.pixels[1:].any():
         return ""
@@ -129,18 +165,19 @@ def unlearnable(where: str, classes: Sequence[str], found: Found) -> str:
 
 
 def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[str]:
-    """What training would not fail on, but is likely to be wrong with photos that were looked at.
+    """Says what is likely to be wrong with photos, although training would not fail on it.
 
     Args:
-      where: what the lines call them.
+      where: their name in the lines.
       source: of the photos.
-      found: in all of them, or in some.
+      found: what is in all of them, or in some.
       plain_ids: whether the masks hold the class ids themselves.
 
     Returns:
       Lines.
     """
-    classes, photos, lines = source.classes, len(found.sizes), []
+    classes, photos = source.classes, len(found.sizes)
+    lines: list[str] = []
     seen = np.flatnonzero(found.classes_seen)
     never = [name for name, there in zip(classes, found.classes_seen, strict=True) if not there]
     if never and len(seen):
@@ -167,18 +204,18 @@ def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[s
         lines.append(f"{where}: {found.depths.total()} photos of 16 bits are scaled to 8 from {bits} bits{several}")
     if found.damaged:
         first = found.damaged[0]
-        named = f"{source.describe(first.index)} for one ({first.line})"
+        named = f"{source.describe(first.photo)} for one ({first.line})"
         count = f"{len(found.damaged)} of {photos} photos are damaged JPEGs"
         lines.append(f"{where}: {count}, {named}; some of their pixels are made up")
     return lines + beside(where, source)
 
 
 def beside(where: str, source: Source) -> list[str]:
-    """Which image files lie beside those that samples are made of.
+    """Names image files beside those of the samples.
 
     Args:
-      where: what the line calls the source.
-      source: that was opened; no photo is read.
+      where: name of the source in the line.
+      source: the opened source; no photo is read.
 
     Returns:
       A line, or none.
@@ -190,19 +227,35 @@ def beside(where: str, source: Source) -> list[str]:
 
 
 def look_into(part: Part, problems: Sequence[Problem]) -> str:
-    """What masks with one kind of problem have in common, from the values in some of them; may be ""."""
+    """Explains one kind of problem by the values in some of the masks.
+
+    Args:
+      part: of the masks.
+      problems: of one kind.
+
+    Returns:
+      An explanation; "" where there is none.
+    """
     if not part.plain_ids:
         return ""
     values: set[int] = set()
     for problem in problems[:_LOOKED_INTO]:
-        for path in part.source.files(problem.index)[1:]:
+        for path in part.opened.files(problem.photo)[1:]:
             with contextlib.suppress(UserError):
                 values |= set(np.unique(images.read_mask(path)).tolist())
-    return explain(np.array(sorted(values - {255}), np.int64), len(part.source.classes))
+    return explain(np.array(sorted(values - {255}), np.int64), len(part.opened.classes))
 
 
 def explain(values: np.ndarray, num_classes: int) -> str:
-    """How masks may have come to hold these values (sorted, without 255) where ids of `num_classes` were expected."""
+    """Explains how masks may have got wrong values.
+
+    Args:
+      values: in the masks, int64, sorted, without 255.
+      num_classes: the expected values are from 0 to below this.
+
+    Returns:
+      An explanation; "" where there is none.
+    """
     if not len(values) or values[-1] < num_classes:
         return ""
     palette = _grey_colours(values)

@@ -1,4 +1,4 @@
-"""The splits of some datasets, opened to be looked at."""
+"""Opens the splits of datasets, to check them."""
 
 from collections.abc import Sequence
 
@@ -18,21 +18,21 @@ def open_parts(
     splits: Sequence[str],
     needed: Sequence[str],
 ) -> list[Part]:
-    """Opens the splits of datasets as training would, but for the sizes of the photos.
+    """Opens the splits of datasets as training would, except that photos keep their sizes.
 
     Args:
       datasets: their configs.
       data: how photos are read.
       data_dir: folder of all datasets.
       seed: of the run.
-      splits: that are looked at.
+      splits: names of the splits to open.
       needed: those of them that training opens.
 
     Returns:
-      A Part for each dataset and split. One that is not needed and cannot be opened is left out.
+      A Part for each dataset and split. A part that is not needed and cannot be opened is left out.
     """
     # Bad photos are to be found here, so none is skipped.
-    as_they_are = DataConfig(crop=tuple(data.crop))
+    as_they_are = DataConfig(crop=data.crop)
     parts = []
     for dataset in datasets:
         for split in splits:
@@ -41,7 +41,7 @@ def open_parts(
             try:
                 part.source = sources.open_source(dataset, as_they_are, data_dir, split, seed)
                 if split == "train" and data.on_bad_image == "skip":
-                    part.skipped = most_skipped(len(part.source), data.bad_image_share)
+                    part.skipped = most_skipped(len(part.opened), data.bad_image_share)
             except UserError as error:
                 part.refused = str(error)
             if part.source is not None or part.needed:
@@ -50,10 +50,10 @@ def open_parts(
 
 
 def label_space_failure(parts: Sequence[Part], kind: str) -> list[str]:
-    """Why the classes of the datasets that were opened cannot stand side by side.
+    """The reason why the opened datasets cannot have one label space.
 
     Args:
-      parts: of `open_parts`.
+      parts: what `open_parts` gives.
       kind: of the label space, one of label_space.KINDS.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Opening every photo and mask of a source once: what is in them, and what is wrong with them."""
+"""Opens every photo and mask of a source once, and finds what is in them and what is wrong with them."""
 
 import collections
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,16 +18,26 @@ _BLOCK = 16  # photos that a thread looks at between two reports
 
 
 class Problem(NamedTuple):
-    """A photo and what is wrong with it, in one line."""
+    """A photo that has a problem.
 
-    index: int
+    Attributes:
+      photo: its index.
+      line: what is wrong with it.
+    """
+
+    photo: int
     line: str
 
 
 class Digest(NamedTuple):
-    """A photo and a digest of its pixels."""
+    """A digest of a photo's pixels.
 
-    index: int
+    Attributes:
+      photo: its index.
+      digest: of its pixels.
+    """
+
+    photo: int
     digest: bytes
 
 
@@ -47,17 +57,19 @@ class Found:
       pixels: int64 [C + 1], ignored ones first, then those of class 0 and on.
       photos: int64 [C + 1], how many photos hold such a pixel.
       sizes: (height, width) of every photo that could be read, in their order.
+      areas: class id -> (pixels of the class, short side of the photo), of each photo that holds it, in their order.
       unlabelled: how many of them have no pixel of any class.
-      turned: how many of them were turned or mirrored as their EXIF orientation says; no mask is.
-      depths: bits of a channel -> how many of them; only those of more than 8 bits in their file.
-      damaged: those of which libjpeg warns, and its words.
-      digests: of those whose pixels were compared.
+      turned: how many of them were turned or mirrored by their EXIF orientation; no mask is.
+      depths: bits of a channel -> number of photos; only photos of more than 8 bits.
+      damaged: photos that libjpeg warns of, with its words.
+      digests: of the photos whose pixels were compared.
       problems: the photos that could not be read, with the UserError's line.
     """
 
     pixels: np.ndarray
     photos: np.ndarray
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    areas: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: collections.defaultdict(list))
     unlabelled: int = 0
     turned: int = 0
     depths: collections.Counter[int] = field(default_factory=collections.Counter)
@@ -67,8 +79,16 @@ class Found:
 
     @property
     def classes_seen(self) -> np.ndarray:
-        """Of which classes there are pixels, bool [C]."""
+        """Which classes have pixels, bool [C]."""
         return self.photos[1:] > 0
+
+    def areas_of(self, classes: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+        """`areas` by the names of the classes.
+
+        Args:
+          classes: in the order of their ids.
+        """
+        return {classes[index]: areas for index, areas in sorted(self.areas.items())}
 
     def percent(self, index: int) -> float | None:
         """The share of a class in the labelled pixels, in %; None where no pixel is labelled.
@@ -93,9 +113,15 @@ class Found:
         return Sides(sides[0], sides[(len(sides) - 1) // 2], sides[-1]) if sides else Sides(None, None, None)
 
     def add(self, other: "Found") -> None:
-        """Takes in what was found in photos that come after these."""
+        """Adds what was found in photos that come after these.
+
+        Args:
+          other: of the same classes.
+        """
         self.pixels += other.pixels
         self.photos += other.photos
+        for index, areas in other.areas.items():
+            self.areas[index] += areas
         self.unlabelled += other.unlabelled
         self.turned += other.turned
         self.sizes += other.sizes
@@ -110,7 +136,11 @@ def _percent(part: int, whole: int) -> float | None:
 
 
 def nothing(num_classes: int) -> Found:
-    """A Found of no photos."""
+    """What is found in no photos.
+
+    Args:
+      num_classes: C.
+    """
     return Found(np.zeros(num_classes + 1, np.int64), np.zeros(num_classes + 1, np.int64))
 
 
@@ -118,7 +148,7 @@ def scan(source: Source, workers: int, report: Callable[[int], None]) -> Found:
     """Opens each sample of a source once, in threads: they wait for files and for OpenCV, and rarely for each other.
 
     Args:
-      source: a UserError of source[i] is a problem of photo i and stops nothing.
+      source: where source[i] raises UserError, photo i has a problem, and the scan goes on.
       workers: threads.
       report: called with the number of photos done since the last call.
 
@@ -139,12 +169,12 @@ def scan(source: Source, workers: int, report: Callable[[int], None]) -> Found:
 
 
 def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
-    """Looks at some samples of a source.
+    """Opens some samples of a source.
 
     Args:
       source: as for `scan`.
       indices: of the samples.
-      compare: whether digests of the photos' pixels are wanted.
+      compare: whether digests of the photos' pixels are computed.
 
     Returns:
       What was found.
@@ -161,30 +191,35 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
         counts = np.bincount(sample["label"].ravel().astype(np.int64) + 1, minlength=len(found.pixels))
         found.pixels += counts
         found.photos += counts > 0
+        short_side = min(sample["label"].shape)
+        for class_id in np.flatnonzero(counts[1:]).tolist():
+            found.areas[class_id].append((int(counts[class_id + 1]), short_side))
         found.unlabelled += not counts[1:].any()
         for fact in facts:
             found.turned += fact.orientation != 1
             found.depths.update([fact.depth] if fact.deep else [])
             found.damaged += [Problem(index, fact.damage)] if fact.damage else []
-        found.sizes.append(sample["label"].shape)
+        height, width = sample["label"].shape
+        found.sizes.append((height, width))
         if compare:
             found.digests.append(Digest(index, digest(sample["image"])))
     return found
 
 
 def digest(image: np.ndarray) -> bytes:
-    """A digest of a photo's pixels.
+    """Computes a digest of a photo's pixels.
 
     Args:
       image: uint8 [H, W, 3].
 
     Returns:
-      Bytes that two photos share if and only if their sizes and pixels are the same, however their files hold them.
+      Bytes that two photos share if and only if their sizes and pixels are the same, whatever their files are.
     """
     height, width, _ = image.shape
-    return hashlib.sha1(np.ascontiguousarray(image), usedforsecurity=False).digest() + f"{height}x{width}".encode()
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.sha1(pixels, usedforsecurity=False).digest() + f"{height}x{width}".encode()
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

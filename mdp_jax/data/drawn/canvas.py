@@ -1,7 +1,7 @@
-"""What the drawn scenes are made of: the meanings, how they look, and the canvas that paints and lights them.
+"""The parts of the drawn scenes: the meanings, how they look, and the canvas that paints and lights them.
 
 Shapes are painted back to front into a map of surfaces. Colours come last, in one pass over all pixels: a surface is a
-row of numbers (colour, texture, place of the texture, shading, depth) that its pixels look up.
+row of numbers (colour, texture, offset of the texture, shading, depth) that its pixels look up.
 Lengths are in units of the image's height: y runs from 0 (top) to 1, x from 0 to width / height.
 """
 
@@ -15,9 +15,9 @@ from mdp_jax.data.drawn.textures import KINDS, TILE, atlas
 
 
 class Look(NamedTuple):
-    """Appearance of a meaning. A scene mixes the colours anew, so that colour says little about the meaning."""
+    """Appearance of a meaning. Each scene mixes the colours anew, so that colour says little about the meaning."""
 
-    texture: str  # a tile of synthetic_textures
+    texture: str  # a tile of textures.py
     scale: float  # of the texture: 1 = as in the tile for a scene 96 pixels high
     contrast: float  # of the texture, as a share of the colour
     colours: tuple[tuple[int, int, int], ...]  # RGB anchors
@@ -83,33 +83,52 @@ def _mix(rng: np.random.Generator, index: int) -> list[float]:
 
 
 class Canvas:
-    """Paints surfaces back to front; `render` colours them. `ids` int16 [H, W] holds the surface of every pixel."""
+    """Paints surfaces back to front; `render` colours them.
+
+    Attributes:
+      rng: source of all random numbers.
+      height: of the picture, in pixels.
+      width: of the picture, in pixels.
+      aspect: width / height.
+      horizon: y of the horizon.
+      vanish: x towards which straight roads run.
+      side: 1 or -1, the side that the light comes from.
+      ids: int16 [H, W], the surface of every pixel.
+    """
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int], horizon: float, vanish: float):
+        """Makes an empty canvas.
+
+        Args:
+          rng: source of all random numbers.
+          size: height and width in pixels.
+          horizon: y of the horizon, in 0..1.
+          vanish: x towards which straight roads run, in 0..width / height.
+        """
         self.rng = rng
         self.height, self.width = size
         self.aspect = self.width / self.height
-        self.horizon = horizon  # y of the horizon
-        self.vanish = vanish  # x towards which straight roads run
-        self.side = 1.0 if rng.random() < 0.5 else -1.0  # the side that the light comes from
+        self.horizon = horizon
+        self.vanish = vanish
+        self.side = 1.0 if rng.random() < 0.5 else -1.0
         self.ids = np.zeros(size, np.int16)
         self._shadow = np.full(size, 255, np.uint8)
         # For each surface: colour (3), its change by the texture (3), turn and scale of the texture (2), its start (2)
-        # and its place in the atlas, brightness (constant, per x, per y), nearness, whether it lies on the ground.
+        # and its row in the atlas, brightness (constant, per x, per y), nearness, whether it lies on the ground.
         self._rows: list[list[float]] = []
         self._meanings: list[int] = []
         self._colours: dict[str, list[float]] = {}
 
     def between(self, low: float, high: float) -> float:
-        """A uniform draw from [low, high)."""
+        """Draws uniformly from [low, high)."""
         return low + (high - low) * self.rng.random()
 
-    def nearness(self, y: float) -> float:
-        """1 at the lower border, 0 at the horizon: the scale of things that stand at y."""
+    def nearness(self, y: np.ndarray) -> np.ndarray:
+        """The scale of things that stand at y: 1 at the lower border, 0 at the horizon."""
         return (y - self.horizon) / (1.0 - self.horizon)
 
     def meaning_at(self, x: float, y: float) -> str:
-        """The meaning painted at a place; places outside count as the border."""
+        """The meaning that is painted at a point; points outside count as the border."""
         row = min(max(int(y * self.height), 0), self.height - 1)
         column = min(max(int(x * self.height), 0), self.width - 1)
         return MEANINGS[self._meanings[self.ids[row, column]]]
@@ -117,10 +136,17 @@ class Canvas:
     def surface(
         self, meaning: str, nearness: float = 0.0, ground: bool = False, scale: float = 1.0, tone: float = 1.0
     ) -> int:
-        """A new surface and its id: 0, 1, ...
+        """Makes a new surface.
 
-        nearness as above (0: as far as the horizon; unused on the ground), ground: lies on the ground plane and so
-        its texture shrinks with distance, scale: of the texture, tone: factor of the colour.
+        Args:
+          meaning: a key of LOOKS.
+          nearness: 1 at the lower border, 0 at the horizon; not used on the ground.
+          ground: whether it lies on the ground plane, where its texture shrinks with distance.
+          scale: of the texture.
+          tone: factor of the colour.
+
+        Returns:
+          Its id: 0, 1, ...
         """
         rng, look = self.rng, LOOKS[meaning]
         if look.free or meaning not in self._colours:
@@ -142,9 +168,13 @@ class Canvas:
         return len(self._rows) - 1
 
     def fill(self, surface: int, *polygons: np.ndarray) -> None:
-        """Paints polygons of (x, y), [n, 2] or several [m, n, 2], with a surface; they hide what was there and shadows.
+        """Paints polygons with a surface; they hide what was there, and shadows.
 
         The polygons of one call must not overlap each other: twice inside is outside.
+
+        Args:
+          surface: its id.
+          *polygons: of (x, y), [n, 2] or several [m, n, 2].
         """
         corners = [
             c for p in polygons for c in np.rint(p * (8.0 * self.height)).astype(np.int32).reshape(-1, *p.shape[-2:])
@@ -154,13 +184,26 @@ class Canvas:
             cv2.fillPoly(self._shadow, corners, 255, shift=3)
 
     def shade(self, surface: int, box: tuple[float, float, float, float], sideways: float, down: float) -> None:
-        """Makes a surface brighter to the light and darker downwards over its box (x0, y0, x1, y1), for roundness."""
+        """Makes a surface look round: brighter towards the light, darker downwards.
+
+        Args:
+          surface: its id.
+          box: (x0, y0, x1, y1) around it.
+          sideways: change of the brightness over its width.
+          down: change of the brightness over its height.
+        """
         x0, y0, x1, y1 = box
         across, along = self.side * sideways / max(x1 - x0, 0.02), -down / max(y1 - y0, 0.02)
         self._rows[surface][11:14] = [-across * (x0 + x1) / 2 - along * (y0 + y1) / 2, across, along]
 
     def cast(self, x: float, y: float, width: float) -> None:
-        """The shadow on the ground of something `width` wide that stands at (x, y)."""
+        """Paints the shadow of something on the ground.
+
+        Args:
+          x: where it stands.
+          y: where it stands.
+          width: of the thing.
+        """
         centre = (round((x - self.side * 0.3 * width) * self.height), round(y * self.height))
         axes = (max(round(0.75 * width * self.height), 1), max(round(0.16 * width * self.height), 1))
         cv2.ellipse(self._shadow, centre, axes, 0, 0, 360, 150, -1)
@@ -212,7 +255,8 @@ class Canvas:
         grey = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
         colour = grey + (colour - grey) * light.saturation
         colour = 120.0 + (colour - 120.0) * light.contrast
-        picture = cv2.GaussianBlur(cv2.merge(colour), (0, 0), light.blur * max(self.height / 96, 0.5))
-        noise = np.frombuffer(self.rng.bytes(picture.size), np.uint8).reshape(picture.shape)
-        picture += noise * np.float32(10 / 255) - 5.0
-        return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+        merged = cv2.merge(list(colour))
+        blurred: np.ndarray = cv2.GaussianBlur(merged, (0, 0), light.blur * max(self.height / 96, 0.5))
+        noise = np.frombuffer(self.rng.bytes(blurred.size), np.uint8).reshape(blurred.shape)
+        blurred += noise * np.float32(10 / 255) - 5.0
+        return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)

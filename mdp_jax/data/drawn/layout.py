@@ -1,4 +1,4 @@
-"""Where things are in the drawn scenes: the background, the lie of the land, and the placing of things."""
+"""The layout of the drawn scenes: the background, the land, and where things stand."""
 
 import bisect
 import itertools
@@ -13,7 +13,12 @@ _STEPS = np.linspace(0, 1, 33)
 
 
 def choose(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
-    """One of the names, with a probability proportional to its weight."""
+    """Draws one of the names, with a probability proportional to its weight.
+
+    Args:
+      rng: source of all random numbers.
+      weights: name -> weight, not negative.
+    """
     names, bounds = tuple(weights), tuple(itertools.accumulate(weights.values()))
     return names[min(bisect.bisect_right(bounds, rng.random() * bounds[-1]), len(names) - 1)]
 
@@ -36,7 +41,12 @@ def _below(canvas: Canvas, top: np.ndarray, bottom: np.ndarray | float = 1.01) -
 
 
 def sky(canvas: Canvas, clouds: float) -> None:
-    """The sky over the whole picture and a Poisson number of clouds."""
+    """Paints the sky over the whole picture and a Poisson number of clouds.
+
+    Args:
+      canvas: of the scene.
+      clouds: mean number of clouds.
+    """
     everywhere = canvas.surface("sky", -1.0)
     canvas.shade(everywhere, (0, 0, canvas.aspect, 2 * canvas.horizon), 0.08, -canvas.between(0.0, 0.35))
     canvas.fill(everywhere, rectangle(-0.01, -0.01, canvas.aspect + 0.01, 1.01))
@@ -52,7 +62,12 @@ def sky(canvas: Canvas, clouds: float) -> None:
 
 
 def mountains(canvas: Canvas, snow: float) -> None:
-    """A range on the horizon; with probability `snow` its peaks are white."""
+    """Paints a range of mountains on the horizon.
+
+    Args:
+      canvas: of the scene.
+      snow: probability that the peaks are white.
+    """
     height = canvas.horizon * canvas.between(0.35, 0.85)
     line = canvas.horizon - height * (0.25 + 0.75 * _profile(canvas, 2, 14, True))
     rocks = canvas.surface("mountain", 0.25)
@@ -64,14 +79,14 @@ def mountains(canvas: Canvas, snow: float) -> None:
 
 
 def hills(canvas: Canvas, meaning: str) -> None:
-    """Low rounded hills on the horizon."""
+    """Paints low rounded hills on the horizon."""
     line = canvas.horizon - canvas.between(0.05, 0.16) * _profile(canvas, 1, 6, False)
     slope = canvas.surface(meaning, 0.3, scale=0.6)
     canvas.fill(slope, _below(canvas, line))
 
 
 def wood(canvas: Canvas, meaning: str) -> None:
-    """The edge of a wood on the horizon, over all of the picture or a part of it."""
+    """Paints the edge of a wood on the horizon, over all of the picture or a part of it."""
     teeth = np.abs(np.sin(_STEPS * 200)) * (0.05 if meaning == "conifer" else 0.02)
     line = canvas.horizon - canvas.between(0.05, 0.12) - 0.07 * _profile(canvas, 2, 12, False) - teeth
     start, stop = sorted(canvas.rng.uniform(-0.6, 1.6, 2))
@@ -81,18 +96,25 @@ def wood(canvas: Canvas, meaning: str) -> None:
 
 
 def ground(canvas: Canvas, meaning: str) -> None:
-    """The land below the horizon."""
+    """Paints the land below the horizon."""
     surface = canvas.surface(meaning, ground=True)
     canvas.fill(surface, rectangle(-0.01, canvas.horizon, canvas.aspect + 0.01, 1.01))
 
 
 def _at(canvas: Canvas, x: float, near: float) -> tuple[float, float]:
-    """The picture's place of a point of the ground that stands x to the right of the vanishing point at near = 1."""
+    """The point of the picture that shows a point of the ground, x to the right of the vanishing point at near = 1."""
     return canvas.vanish + x * near, canvas.horizon + (1.0 - canvas.horizon) * near
 
 
 def band(canvas: Canvas, meaning: str, width: float, border: str = "") -> None:
-    """A winding road or river from the lower border towards the horizon, with a border of another meaning."""
+    """Paints a winding road or river from the lower border towards the horizon.
+
+    Args:
+      canvas: of the scene.
+      meaning: of the band.
+      width: at the lower border.
+      border: meaning of its border; "" for none.
+    """
     near = np.linspace(1.05, 0.06, 20)
     centre = canvas.between(-0.9, 0.9) * near + canvas.between(-0.22, 0.22) * np.sin(
         canvas.between(2, 5) * near + 6 * canvas.rng.random()
@@ -105,7 +127,13 @@ def band(canvas: Canvas, meaning: str, width: float, border: str = "") -> None:
 
 
 def patches(canvas: Canvas, weights: Mapping[str, float], number: float) -> None:
-    """A Poisson number of flat patches of other meanings on the ground: straight fields or irregular spots."""
+    """Paints a Poisson number of flat patches on the ground: straight fields or irregular spots.
+
+    Args:
+      canvas: of the scene.
+      weights: meaning -> weight.
+      number: mean number of patches.
+    """
     for _ in range(canvas.rng.poisson(number)):
         meaning = choose(canvas.rng, weights)
         near = canvas.between(0.15, 0.9)
@@ -120,7 +148,7 @@ def patches(canvas: Canvas, weights: Mapping[str, float], number: float) -> None
 
 
 def coast(canvas: Canvas, land: str) -> None:
-    """Open water to the horizon, shallows, a beach, and perhaps land in front of it."""
+    """Paints open water to the horizon, shallows, a beach, and perhaps land in front of it."""
     ground(canvas, "sea")
     slant = canvas.between(-0.35, 0.35) * (_STEPS - 0.5)
     lines = np.sort(canvas.rng.uniform(0.12, 1.15, 3))
@@ -132,7 +160,7 @@ def coast(canvas: Canvas, land: str) -> None:
 
 
 def lake(canvas: Canvas, land: str) -> None:
-    """Land with a lake: a shore, shallows, open water."""
+    """Paints a lake in the land: a shore, shallows, open water."""
     x, near = canvas.between(-0.8, 0.8), canvas.between(0.25, 0.6)
     half, flat = canvas.between(0.7, 1.6), canvas.between(0.25, 0.45)
     shore = blob(canvas, 0, 0, 1, 1, 0.12)
@@ -143,7 +171,7 @@ def lake(canvas: Canvas, land: str) -> None:
 
 
 def country(canvas: Canvas, land: str) -> None:
-    """Open land, with a road through it or a river."""
+    """Paints open land, perhaps with a road or a river through it."""
     kind = canvas.rng.random()
     if kind < 0.5:
         band(canvas, "road", canvas.between(0.35, 0.7))
@@ -152,7 +180,7 @@ def country(canvas: Canvas, land: str) -> None:
 
 
 def street(canvas: Canvas, land: str) -> None:
-    """A street that runs away from us, with pavements and rows of buildings or open land beside it."""
+    """Paints a street that runs away from us, between pavements and rows of buildings or open land."""
     road, pavement = canvas.between(0.35, 0.6), canvas.between(0.15, 0.35)
     for meaning, half in (("pavement", road + pavement), ("road", road)):
         corners = [_at(canvas, sign * half, near) for sign, near in ((-1, 0.03), (1, 0.03), (1, 1.1), (-1, 1.1))]
@@ -176,7 +204,7 @@ def _terrace(canvas: Canvas, x: float) -> None:
 
 
 def _facade(canvas: Canvas, wall: np.ndarray, material: str, near: float, columns: int) -> None:
-    """A wall of corners [4, 2] (left top, right top, right bottom, left bottom, or mirrored) with all that is in it."""
+    """Paints a wall with windows and a door; its corners [4, 2] are left top, right top, right bottom, left bottom."""
     front = canvas.surface(material, near, scale=0.6 + 0.5 * min(near, 1.0))
     canvas.fill(front, wall)
     if canvas.rng.random() < 0.7:
@@ -188,7 +216,7 @@ def _facade(canvas: Canvas, wall: np.ndarray, material: str, near: float, column
         )
     if near < 0.25:
         return  # windows and doors would be a pixel wide
-    storeys = max(round(np.linalg.norm(wall[2] - wall[1]) / (0.27 * min(near, 1.0))), 1)
+    storeys = max(round(float(np.linalg.norm(wall[2] - wall[1])) / (0.27 * min(near, 1.0))), 1)
     windows(canvas, wall, columns, min(storeys, 5), near)
     place = (int(canvas.rng.integers(columns)) + 0.3) / columns
     share = np.array((place, place + 0.4 / columns))[:, None]
@@ -198,7 +226,7 @@ def _facade(canvas: Canvas, wall: np.ndarray, material: str, near: float, column
 
 
 def row(canvas: Canvas, land: str) -> None:
-    """A row of buildings that faces us, over a pavement and a road or open land."""
+    """Paints a row of buildings that faces us, over a pavement and a road or open land."""
     near = canvas.between(0.3, 0.6)
     y = canvas.horizon + (1.0 - canvas.horizon) * near
     x = canvas.between(-0.4, 0.1)
@@ -214,7 +242,7 @@ def row(canvas: Canvas, land: str) -> None:
         x += width
 
 
-# Each shapes the ground, which is of the meaning `land` so far.
+# Each changes the ground, which has had the meaning `land`.
 PLANS: dict[str, Callable[[Canvas, str], None]] = {
     "coast": coast,
     "lake": lake,
@@ -225,7 +253,12 @@ PLANS: dict[str, Callable[[Canvas, str], None]] = {
 
 
 def place(canvas: Canvas, rates: Mapping[str, float]) -> None:
-    """Draws a Poisson number of each kind of thing, at random places where it can stand, the farthest first."""
+    """Draws a Poisson number of each kind of thing, at random points where it can stand, the farthest first.
+
+    Args:
+      canvas: of the scene.
+      rates: kind of thing, a key of THINGS -> mean number.
+    """
     standing = []
     for name, number in zip(rates, canvas.rng.poisson(tuple(rates.values())), strict=True):
         for _ in range(min(int(number), 12)):

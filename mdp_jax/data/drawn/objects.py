@@ -1,7 +1,7 @@
 """The things that stand in the drawn scenes.
 
-Every function draws one thing: f(canvas, x, y, near), standing on the ground at (x, y), near its scale (1 nearest).
-Lengths as in synthetic_canvas.
+Every function f(canvas, x, y, near) draws one thing that stands on the ground at (x, y); `near` is its scale (1 is
+nearest). Lengths are those of canvas.py.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,24 @@ _WAVES = np.concatenate([np.cos(_ORDERS[:, None] * _ANGLES), np.sin(_ORDERS[:, N
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-    """Corners [4, 2] of an upright rectangle."""
+    """The corners [4, 2] of an upright rectangle."""
     return np.array(((x0, y0), (x1, y0), (x1, y1), (x0, y1)))
 
 
 def blob(canvas: Canvas, x: float, y: float, rx: float, ry: float, rough: float = 0.12) -> np.ndarray:
-    """An irregular round outline [24, 2] around (x, y); rough: deviation of its radius."""
+    """Draws an irregular round outline.
+
+    Args:
+      canvas: of the scene.
+      x: of its centre.
+      y: of its centre.
+      rx: horizontal radius.
+      ry: vertical radius.
+      rough: standard deviation of the radius, as a share of it.
+
+    Returns:
+      float64 [24, 2].
+    """
     radius = 1.0 + (rough * canvas.rng.standard_normal(8) / np.tile(np.sqrt(_ORDERS), 2)) @ _WAVES
     return (x, y) + _CIRCLE * radius[:, None] * (rx, ry)
 
@@ -74,7 +86,16 @@ def boulder(canvas: Canvas, x: float, y: float, near: float) -> None:
 
 
 def windows(canvas: Canvas, wall: np.ndarray, columns: int, rows: int, near: float, share: float = 0.9) -> None:
-    """A grid of windows in a wall of corners [4, 2] (left top, right top, right bottom, left bottom)."""
+    """Paints a grid of windows in a wall.
+
+    Args:
+      canvas: of the scene.
+      wall: corners [4, 2]: left top, right top, right bottom, left bottom.
+      columns: of the grid.
+      rows: of the grid.
+      near: scale of the wall.
+      share: probability of each window.
+    """
     glass = canvas.surface("window", near, scale=0.5 + near)
     kept = np.flatnonzero(canvas.rng.random(columns * rows) < share)
     u = (kept % columns + 0.24)[:, None] / columns + np.array((0.0, 0.5, 0.5, 0.0)) / columns

@@ -1,9 +1,9 @@
 """The built-in datasets: textured scenes of one drawn world, labelled under taxonomies that do not agree.
 
-The world has the fine meanings of synthetic_canvas.MEANINGS. A taxonomy has scenes of its own kind (which land, which
-things, which light) and class names of its own, coarser or finer than those of the others, which are never reconciled
-(METHOD.md section 1); meanings that it does not name are ignored. "harbor", "meadow" and "town" are for pretraining;
-"valley" shares their meanings in other combinations and is the one to fine-tune on.
+The world has the fine meanings of canvas.MEANINGS. A taxonomy has its own kind of scenes (land, things, light) and its
+own class names, coarser or finer than those of the others; they are never reconciled (METHOD.md section 1). Meanings
+that it does not name are ignored. "harbor", "meadow" and "town" are for pretraining; "valley" has their meanings in
+other combinations and is the one for fine-tuning.
 """
 
 import functools
@@ -22,14 +22,14 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """Class names of a set with the meanings each of them covers, and what its scenes are like."""
+    """The class names of a dataset with their meanings, and what its scenes are like."""
 
     classes: Mapping[str, tuple[str, ...]]
-    plans: Mapping[str, float]  # weights of the lies of the land (synthetic_layout.PLANS)
+    plans: Mapping[str, float]  # weights of the layouts of the land (layout.PLANS)
     lands: Mapping[str, float]  # weights of the meaning of the open land
     patches: Mapping[str, float]  # weights of the meanings of patches on it
     patch_number: float  # mean number of patches
-    things: Mapping[str, float]  # mean number of each kind of thing (synthetic_objects.THINGS)
+    things: Mapping[str, float]  # mean number of each kind of thing (objects.THINGS)
     clouds: float  # mean number
     mountains: float  # probability
     snow: float  # probability of white peaks where there are mountains
@@ -202,16 +202,32 @@ TAXONOMIES: dict[str, Taxonomy] = {
 
 
 def classes(name: str) -> tuple[str, ...]:
-    """Class names of a taxonomy, in the order of their ids; UserError for an unknown name."""
+    """The class names of a taxonomy, in the order of their ids.
+
+    Args:
+      name: a key of TAXONOMIES.
+
+    Raises:
+      UserError: there is no such taxonomy.
+    """
     return tuple(_taxonomy(name).classes)
 
 
 def draw(name: str, split: str, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Draws a scene and its label map; the same arguments always give the same scene.
 
-    name: a taxonomy; split: train, val or test (three disjoint series of scenes); index: 0, 1, ...; size: height and
-    width in pixels. Returns the image uint8 [H, W, 3] RGB and the label int16 [H, W]: id in classes(name), -1 where the
-    meaning has no class. UserError for an unknown name or split or a size below 8.
+    Args:
+      name: a key of TAXONOMIES.
+      split: "train", "val" or "test": three disjoint series of scenes.
+      index: 0, 1, ...
+      size: height and width in pixels, at least 8.
+
+    Returns:
+      The image, uint8 [H, W, 3] RGB, and the label, int16 [H, W]: ids of `classes(name)`, -1 where the meaning has no
+      class.
+
+    Raises:
+      UserError: the name or the split is unknown, or the size is too small.
     """
     taxonomy = _taxonomy(name)
     if split not in SPLITS:
@@ -219,7 +235,7 @@ def draw(name: str, split: str, index: int, size: tuple[int, int]) -> tuple[np.n
     if min(size) < 8:
         raise UserError(f"synthetic dataset {name}: size {tuple(size)} is too small, at least 8 x 8 pixels expected")
     rng = np.random.default_rng([zlib.crc32(f"{name}/{split}".encode()), index])
-    canvas = _scene(taxonomy, rng, tuple(size))
+    canvas = _scene(taxonomy, rng, size)
     label = _local_ids(name)[canvas.meanings()]
     return canvas.render(_light(taxonomy, rng)), label
 

@@ -55,7 +55,14 @@ class Ade20kSource(FileSource):
 def config(
     name: str = "ade20k", root: str = "ade/ADEChallengeData2016", drop_classes: tuple[str, ...] = (), limit: int = 0
 ) -> ConfigDict:
-    """ADE20K as its scene parsing challenge of 2016 has it, the folder ADEChallengeData2016: 150 classes."""
+    """Makes the config of ADE20K, the release of the scene parsing challenge of 2016: 150 classes.
+
+    Args:
+      name: of the dataset.
+      root: the folder ADEChallengeData2016, joined to the run's data_dir unless absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = Ade20kConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)
     return as_config_dict(found).lock()
 

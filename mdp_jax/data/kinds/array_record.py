@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -30,11 +31,11 @@ class ArrayRecordSource:
     """The samples of one split, in the order and with the bits of the directories that they were made of.
 
     A Source (kinds/kind.py) with the classes and the palette of the manifest. Reading a sample raises UserError where
-    the shard is damaged, and where photo or mask are not what prepare writes. The checksums of whole shards are looked
-    at by prepare when it is started again; here each record has one of its own.
+    the shard is damaged, and where photo or mask are not what prepare writes. Prepare checks the checksums of whole
+    shards when it is started again; here the checksum of each record is checked.
     """
 
-    passed_over = ()
+    passed_over: Sequence[str] = ()
 
     def __init__(self, config: ArrayRecordConfig, data_dir: str, split: str):
         """Opens one split; reads no photo yet.
@@ -58,7 +59,8 @@ class ArrayRecordSource:
         self.name = config.name
         self._table = numbered(found["classes"])
         self.classes = self._table.names
-        self.palette = None if found["palette"] is None else np.array(found["palette"], np.uint8)
+        palette = found["palette"]
+        self.palette: np.ndarray | None = None if palette is None else np.array(palette, np.uint8)
         shards = found["splits"][split]["shards"]
         self.content = hashlib.sha256(" ".join(shard["sha256"] for shard in shards).encode()).hexdigest()
         for shard in shards:
@@ -85,7 +87,7 @@ class ArrayRecordSource:
         return {"image": image, "label": label_of(image, mask, self._table, f"{where} (mask)", "its manifest.json")}
 
     def describe(self, index: int) -> str:
-        """What the source of the records called the sample."""
+        """The name that the source of the records gave the sample."""
         return self._read(index)["file_name"].decode()
 
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
@@ -117,7 +119,14 @@ def _require_size(path: pathlib.Path, expected: int) -> None:
 
 
 def config(name: str, root: str = "", drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
-    """What `mdp data prepare` wrote; `root` is the folder with manifest.json, prepared/NAME unless given."""
+    """Makes the config of a dataset that `mdp data prepare` wrote.
+
+    Args:
+      name: of the dataset.
+      root: the folder with manifest.json, joined to the run's data_dir unless absolute; "" = prepared/NAME.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     root = root or f"prepared/{name}"
     return as_config_dict(ArrayRecordConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax.configs import as_config_dict
 from mdp_jax.data.kinds import listing
-from mdp_jax.data.kinds.classes import numbered, released
+from mdp_jax.data.kinds.classes import colours, numbered, released
 from mdp_jax.data.kinds.files import FileSource
 from mdp_jax.data.kinds.kind import Kind, RootedConfig
 
@@ -83,7 +83,14 @@ def _ending(found: dict[str, str], end: str) -> dict[str, str]:
 def config(
     name: str = "cityscapes", root: str = "cityscapes", drop_classes: tuple[str, ...] = (), limit: int = 0
 ) -> ConfigDict:
-    """Cityscapes with fine masks, the folder that holds leftImg8bit and gtFine: 19 classes."""
+    """Makes the config of Cityscapes with fine masks: 19 classes.
+
+    Args:
+      name: of the dataset.
+      root: the folder that holds leftImg8bit and gtFine, joined to the run's data_dir unless absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = CityscapesConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)
     return as_config_dict(found).lock()
 
@@ -93,6 +100,6 @@ KIND = Kind(
     config_type=CityscapesConfig,
     source=CityscapesSource,
     has_masks_on_disk=True,
-    mask_colours=lambda: released("cityscapes").palette,
+    mask_colours=lambda: colours("cityscapes"),
     official_archives={"leftImg8bit_trainvaltest.zip": "", "gtFine_trainvaltest.zip": ""},
 )

@@ -38,7 +38,12 @@ class ClassTable:
 
 
 def numbered(names: Sequence[str], palette: np.ndarray | None = None) -> ClassTable:
-    """Classes whose masks hold the class ids themselves, and IGNORE."""
+    """Makes the table of classes whose masks hold the class ids themselves, and IGNORE.
+
+    Args:
+      names: of the classes, in the order of their ids; at most 255.
+      palette: uint8 RGB [C, 3], or None.
+    """
     to_label = np.full(256, NO_CLASS, np.int16)
     to_label[: len(names)] = np.arange(len(names))
     to_label[IGNORE] = -1
@@ -46,10 +51,13 @@ def numbered(names: Sequence[str], palette: np.ndarray | None = None) -> ClassTa
 
 
 def released(name: str) -> ClassTable:
-    """The classes of a published dataset as class_tables/NAME.txt has them.
+    """Reads the classes of a published dataset from class_tables/NAME.txt.
 
-    Its lines hold, of every value that the masks may have, the value, a colour as RRGGBB ("ignore" for no class, "-"
-    for no colour) and the name.
+    The file has a line for every value that the masks may have: the value, a colour as RRGGBB ("ignore" for no class,
+    "-" for no colour) and the name.
+
+    Args:
+      name: of the file, without its suffix.
     """
     table = importlib.resources.files("mdp_jax.data.kinds").joinpath("class_tables", f"{name}.txt")
     text = table.read_text(encoding="utf-8")
@@ -58,6 +66,21 @@ def released(name: str) -> ClassTable:
     to_label[[int(value) for value, colour, _ in rows if colour == "ignore"]] = -1
     classes = [row for row in rows if row[1] != "ignore"]
     to_label[[int(value) for value, _, _ in classes]] = np.arange(len(classes))
-    colours = [colour for _, colour, _ in classes]
-    palette = None if "-" in colours else np.array([tuple(bytes.fromhex(colour)) for colour in colours], np.uint8)
+    codes = [colour for _, colour, _ in classes]
+    palette = None if "-" in codes else np.array([tuple(bytes.fromhex(code)) for code in codes], np.uint8)
     return ClassTable(tuple(label for _, _, label in classes), to_label, palette)
+
+
+def colours(name: str) -> np.ndarray:
+    """The colours of the classes of a published dataset, uint8 RGB [C, 3].
+
+    Args:
+      name: as for `released`.
+
+    Raises:
+      ValueError: its table has no colours.
+    """
+    palette = released(name).palette
+    if palette is None:
+        raise ValueError(f"class_tables/{name}.txt: expected a colour for each class")
+    return palette

@@ -65,7 +65,14 @@ class CocoStuffSource(FileSource):
 def config(
     name: str = "coco_stuff", root: str = "coco_stuff164k", drop_classes: tuple[str, ...] = (), limit: int = 0
 ) -> ConfigDict:
-    """COCO-Stuff on all of COCO 2017 (164k), the folder that holds images and annotations: 171 classes."""
+    """Makes the config of COCO-Stuff on all of COCO 2017 (164k): 171 classes.
+
+    Args:
+      name: of the dataset.
+      root: the folder that holds images and annotations, joined to the run's data_dir unless absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = CocoStuffConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)
     return as_config_dict(found).lock()
 

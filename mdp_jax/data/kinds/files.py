@@ -37,9 +37,9 @@ class FileSource:
           name: of the dataset.
           table: its classes.
           pairs: (photo, mask), paths of the samples in order.
-          palette_masks: masks may be palette PNGs, whose indices are the ids.
-          ids_of: who says which ids a mask may hold, for errors.
-          passed_over: image files beside them, of which no sample is made.
+          palette_masks: whether masks may be palette PNGs, whose indices are the ids.
+          ids_of: what defines the ids of a mask, for errors.
+          passed_over: image files beside them that are not in a sample.
         """
         self.name = name
         self.classes = table.names
@@ -73,7 +73,7 @@ class PhotoSource:
     """Photos of one split without labels; a Source (kinds/kind.py) whose pixels are all ignored."""
 
     classes: tuple[str, ...] = ()
-    palette = None
+    palette: np.ndarray | None = None
     content = ""
 
     def __init__(self, name: str, photos: Sequence[str], passed_over: Sequence[str]):
@@ -82,7 +82,7 @@ class PhotoSource:
         Args:
           name: of the dataset.
           photos: paths of the samples in order.
-          passed_over: image files beside them, of which no sample is made.
+          passed_over: image files beside them that are not in a sample.
         """
         self.name = name
         self.passed_over = passed_over
@@ -105,14 +105,14 @@ class PhotoSource:
 
 
 def label_of(image: np.ndarray, mask: np.ndarray, table: ClassTable, where: str, ids_of: str) -> np.ndarray:
-    """The label of a photo and its mask.
+    """Makes the label of a photo from its mask.
 
     Args:
       image: uint8 [H, W, 3].
       mask: uint8 [H, W], with the ids of the table.
-      table: which id stands for which class.
-      where: what errors call the mask.
-      ids_of: who says which ids a mask may hold, for errors.
+      table: the class of each id.
+      where: the name of the mask in errors.
+      ids_of: what defines the ids of a mask, for errors.
 
     Returns:
       int16 [H, W], class id, -1 ignored.

@@ -1,9 +1,15 @@
-"""The plain folder layout: images/{split}/*.jpg, masks/{split}/*.png, classes.txt, 255 = ignore."""
+"""The plain folder layout: images/{split}/*.jpg, masks/{split}/*.png, classes.txt, 255 = ignore.
+
+Where there is palette.txt, it has the colours in which the classes are shown.
+"""
 
 import dataclasses
 import itertools
+import os
 import pathlib
+import re
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax.configs import as_config_dict
@@ -15,6 +21,8 @@ from mdp_jax.errors import UserError
 
 _PHOTOS = (".jpg", ".jpeg", ".png")
 _MASKS = (".png",)
+PALETTE = "palette.txt"
+_COLOUR = "a colour as R G B, three whole numbers from 0 to 255, or as #rrggbb"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,10 +45,11 @@ class FolderSource(FileSource):
 
         Raises:
           UserError: the folder, a split or classes.txt is missing or empty; a photo has no mask or a mask no photo;
-            classes.txt has empty, equal or more than 255 names.
+            classes.txt has empty, equal or more than 255 names; palette.txt has other than one colour for each class.
         """
         root = listing.root_of(config, data_dir, ("images", "masks", "classes.txt"))
-        table = numbered(_read_classes(root / "classes.txt"))
+        names = _read_classes(root / "classes.txt")
+        table = numbered(names, _read_palette(root / PALETTE, len(names)))
         photos, masks = root / "images" / split, root / "masks" / split
         pairs = listing.paired(
             listing.files(photos, _PHOTOS), listing.files(masks, _MASKS), f"{photos}/*.jpg", f"{masks}/*.png"
@@ -49,14 +58,14 @@ class FolderSource(FileSource):
             config.name,
             table,
             pairs,
-            palette_masks=False,
+            palette_masks=table.palette is not None,  # as mdp predict then writes them
             ids_of="the lines of classes.txt",
             passed_over=listing.passed_over((photos, masks), itertools.chain.from_iterable(pairs)),
         )
 
 
 class FolderPhotos(PhotoSource):
-    """Photos of one split without labels, in the order of their names; of the layout there need be no more."""
+    """Photos of one split without labels, in the order of their names; masks and classes.txt need not exist."""
 
     def __init__(self, config: FolderConfig, data_dir: str, split: str):
         """Opens one split; reads no photo yet.
@@ -88,8 +97,38 @@ def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
     return names
 
 
+def _read_palette(path: pathlib.Path, count: int) -> np.ndarray | None:
+    """The colours of the classes, uint8 RGB [C, 3]; None where there is no such file."""
+    if not os.path.lexists(path):
+        return None
+    lines = listing.lines(path, f"{_COLOUR}, on a line for each class")
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) != count:
+        raise UserError(f"{path} has {len(lines)} lines; expected {count}, a colour for each line of classes.txt")
+    return np.array([_colour(path, number, line) for number, line in enumerate(lines, start=1)], np.uint8)
+
+
+def _colour(path: pathlib.Path, number: int, line: str) -> tuple[int, ...]:
+    if re.fullmatch("#[0-9a-fA-F]{6}", line):
+        return tuple(bytes.fromhex(line[1:]))
+    parts = line.split()
+    if len(parts) != 3 or not all(re.fullmatch("[0-9]{1,3}", part) and int(part) < 256 for part in parts):
+        raise UserError(f"{path} line {number} is {line!r:.80}; expected {_COLOUR}")
+    return tuple(map(int, parts))
+
+
 def config(name: str, root: str, drop_classes: tuple[str, ...] = (), limit: int = 0) -> ConfigDict:
-    """A dataset in the plain folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt."""
+    """A dataset in the folder layout: images/{train,val}/*.jpg, masks/{train,val}/*.png, classes.txt.
+
+    palette.txt may be there too: the colours of the classes, one on a line.
+
+    Args:
+      name: of the dataset.
+      root: its folder, joined to the run's data_dir unless absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     return as_config_dict(FolderConfig(name=name, root=root, drop_classes=drop_classes, limit=limit)).lock()
 
 
@@ -100,4 +139,5 @@ KIND = Kind(
     photos_alone=FolderPhotos,
     has_masks_on_disk=True,
     plain_ids=True,
+    palette_file=PALETTE,
 )

@@ -1,4 +1,4 @@
-"""What a dataset kind is to the rest of the package: one record, which the kind's own file fills in."""
+"""A dataset kind as one record, which the kind's own file makes."""
 
 import dataclasses
 import pathlib
@@ -22,8 +22,8 @@ class Source(Protocol):
       name: of the dataset.
       classes: class names in the order of their ids; none where the photos have no labels.
       palette: the set's own colours, uint8 RGB [C, 3], or None.
-      passed_over: image files in the split's folders that no sample is made of.
-      content: a digest of the samples where they lie in no files of their own; "" where there is none.
+      passed_over: image files in the split's folders that are not in a sample.
+      content: a digest of the samples where they have no files of their own; "" where there is none.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
 
     def describe(self, index: int) -> str:
-        """What messages call a sample, as the name of the photo's file."""
+        """The name of a sample in messages, such as the name of the photo's file."""
 
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The files of the photo and of its mask; none where a sample has no files of its own."""
@@ -58,12 +58,14 @@ class Kind:
       config: makes the locked ConfigDict of a dataset; mdp_jax.configs offers it to users under the kind's name.
       config_type: the typed form of that config.
       source: opens a split of the dataset that a config describes: (config, data_dir, split) -> Source.
-      photos_alone: as `source`, of a dataset without labels; None where the kind cannot be read without its masks.
-      has_masks_on_disk: whether a split is photo and mask files, which `mdp data prepare` makes records of.
+      photos_alone: like `source`, for a dataset without labels; None where the kind cannot be read without its masks.
+      has_masks_on_disk: whether a split is photo and mask files, from which `mdp data prepare` makes records.
       plain_ids: whether the masks hold the class ids themselves.
       mask_colours: () -> uint8 [N, 3]: the colours in which the release also shows its masks, where they are so few
-        that masks made of them can be recognised; None otherwise.
-      official_archives: file name of an archive of the release -> where it is unpacked, from the dataset's root.
+        that such masks can be recognised; None otherwise.
+      palette_file: a file of the root in which users state the colours of the classes; "" where the kind reads none.
+      official_archives: file name of an archive of the release -> folder that it is unpacked in, from the dataset's
+        root.
     """
 
     config: Callable[..., ConfigDict]
@@ -73,4 +75,5 @@ class Kind:
     has_masks_on_disk: bool = False
     plain_ids: bool = False
     mask_colours: Callable[[], np.ndarray] | None = None
+    palette_file: str = ""
     official_archives: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which files a dataset has, and what to say where some are missing. Directories are listed; no file is opened."""
+"""Lists the files of a dataset, and says what is missing. Directories are listed; no photo or mask is opened."""
 
 import os
 import pathlib
@@ -14,8 +14,9 @@ from mdp_jax.storage.paths import expanded
 _SHOWN = 8  # entries of a directory that an error lists
 _CITIES = "expected one for each city"
 # Ends of names of pictures, whether a kind reads them or not.
-_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl")
-_IMAGES += (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+_OF_JPEG = (".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl")
+_OF_NETPBM = (".pbm", ".pgm", ".pnm", ".ppm")
+_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".png", ".tif", ".tiff", ".webp", *_OF_JPEG, *_OF_NETPBM)
 
 
 def folder_of(root: str, data_dir: str, name: str) -> pathlib.Path:
@@ -52,7 +53,7 @@ def root_of(config: RootedConfig, data_dir: str, entries: Sequence[str]) -> path
       The folder.
 
     Raises:
-      UserError: it is no folder, or lacks an entry; the error says what is there instead.
+      UserError: it is not a folder, or lacks an entry. The message says what is there instead.
     """
     root = folder_of(config.root, data_dir, config.name)
     expected = f"expected {_and(entries)} in it"
@@ -84,17 +85,18 @@ def split_of(config: SourceConfig, split: str, names: Mapping[str, str]) -> str:
 
 
 def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """The files of a folder whose names end with one of the suffixes, in any case; hidden files are not ours.
+    """Lists the files of a folder whose names end with one of the suffixes, in any case; hidden files are left out.
 
     Args:
-      folder: that is listed; its sub-folders are not.
+      folder: the folder; its sub-folders are not listed.
       suffixes: with their dots.
 
     Returns:
-      Name without suffix, in composed form (NFC) -> path.
+      {name without suffix, in composed form (NFC): path}.
 
     Raises:
-      UserError: the folder is none or has no such file, a name is no UTF-8, or two files have one name without suffix.
+      UserError: it is not a folder or has no such file, a name is not UTF-8, or two files have the same name without
+        suffix.
     """
     expected = f"expected files {', '.join(suffixes)} in it"
     found: dict[str, str] = {}
@@ -124,15 +126,15 @@ def _entries(folder: pathlib.Path, expected: str) -> list[str]:
 
 
 def passed_over(folders: Iterable[pathlib.Path], taken: Iterable[str], known: tuple[str, ...] = ()) -> list[str]:
-    """The image files in folders and their sub-folders of which no sample is made.
+    """Finds the image files in folders and their sub-folders that are not in a sample.
 
     Args:
       folders: of photos and masks.
-      taken: paths of the files that samples are made of.
-      known: ends of names that a release has beside its photos and masks.
+      taken: paths of the files of the samples.
+      known: ends of the names of other files of a release.
 
     Returns:
-      Their paths, sorted. Hidden files and folders are not looked at.
+      Their paths, sorted; without hidden files and hidden folders.
     """
     ours, found = set(taken), []
     for top in folders:
@@ -156,15 +158,19 @@ def _require_text(folder: pathlib.Path, name: str) -> None:
 
 
 def composed(name: str) -> str:
-    """One form of names that look the same: some systems write an accent as a character of its own."""
+    """Gives names that look the same one form (NFC): some systems write an accent as a separate character.
+
+    Args:
+      name: of a file.
+    """
     return unicodedata.normalize("NFC", name)
 
 
 def folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders in a folder.
+    """Lists the folders in a folder.
 
     Args:
-      folder: that is listed.
+      folder: the folder.
 
     Returns:
       Their paths, in the order of their names.
@@ -182,13 +188,13 @@ def folders(folder: pathlib.Path) -> list[pathlib.Path]:
 def paired(
     photos: Mapping[str, str], masks: Mapping[str, str], photo_place: str, mask_place: str
 ) -> list[tuple[str, str]]:
-    """(photo, mask) of every name.
+    """Pairs the photo and the mask of every name.
 
     Args:
       photos: name -> path.
       masks: name -> path.
-      photo_place: a path with * for the name, for errors.
-      mask_place: likewise.
+      photo_place: the path of a photo with * for the name, for errors.
+      mask_place: the path of a mask with * for the name, for errors.
 
     Returns:
       Pairs of paths, in the order of the names.
@@ -211,11 +217,11 @@ def listed(
     masks: Mapping[str, str],
     places: tuple[str, str],
 ) -> list[tuple[str, str]]:
-    """(photo, mask) of the names in a list file.
+    """Pairs the photo and the mask of the names in a list file.
 
     Args:
       file: the list.
-      names: (line, name) of it.
+      names: pairs of a line number and the name on it.
       photos: name -> path.
       masks: name -> path.
       places: paths of a photo and a mask with * for the name, for errors.
@@ -242,7 +248,7 @@ def listed(
 
 
 def lines(path: pathlib.Path, expected: str) -> list[str]:
-    """The lines of a text file.
+    """Reads the lines of a text file.
 
     Args:
       path: of the file.
@@ -252,7 +258,7 @@ def lines(path: pathlib.Path, expected: str) -> list[str]:
       Its lines, stripped.
 
     Raises:
-      UserError: it is missing, no regular file, or not UTF-8.
+      UserError: it is missing, not a regular file, or not UTF-8.
     """
     if not os.path.exists(path):
         raise UserError(f"{shown(path)} is missing; expected {expected}; {found_at(path)}")
@@ -264,7 +270,11 @@ def lines(path: pathlib.Path, expected: str) -> list[str]:
 
 
 def found_at(path: pathlib.Path) -> str:
-    """What is in a folder, or in the first one above it that exists, in words."""
+    """Says in words what is in a folder, or in the first folder above it that exists.
+
+    Args:
+      path: of the folder.
+    """
     path = path.absolute()
     while not os.path.isdir(path):
         path = path.parent

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -25,8 +26,8 @@ class SyntheticConfig(SourceConfig):
 class SyntheticSource:
     """Drawn scenes of one taxonomy, each drawn anew when it is asked for; a Source (kinds/kind.py)."""
 
-    palette = None
-    passed_over = ()
+    palette: np.ndarray | None = None
+    passed_over: Sequence[str] = ()
     content = ""
 
     def __init__(self, config: SyntheticConfig, data_dir: str, split: str):
@@ -38,7 +39,7 @@ class SyntheticSource:
           split: "train", "val" or "test".
 
         Raises:
-          UserError: an unknown name, or no images.
+          UserError: the name is unknown, or there are no images.
         """
         del data_dir
         self.name = config.name
@@ -48,7 +49,7 @@ class SyntheticSource:
             raise UserError(f"synthetic dataset {config.name!r} has {key} = {images}; expected at least 1")
         self._split = split
         self._length = images
-        self._size = tuple(config.size)
+        self._size = config.size
 
     def __len__(self) -> int:
         return self._length
@@ -67,7 +68,14 @@ class SyntheticSource:
 
 
 def config(name: str, images: int, val_images: int = 64, size: tuple[int, int] = (96, 128)) -> ConfigDict:
-    """A built-in drawn dataset; `name` is one of its taxonomies (mdp_jax/data/drawn/scenes.py)."""
+    """Makes the config of a built-in drawn dataset.
+
+    Args:
+      name: of a taxonomy (mdp_jax/data/drawn/scenes.py).
+      images: number of training scenes.
+      val_images: number of validation scenes.
+      size: height and width in pixels.
+    """
     return as_config_dict(SyntheticConfig(name=name, images=images, val_images=val_images, size=size)).lock()
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -33,14 +35,14 @@ class TfdsConfig(RootedConfig):
 class TfdsSource:
     """The samples of one split.
 
-    A Source (kinds/kind.py) with the classes that the config names; labels are the mask's values less `label_offset`,
-    -1 where the mask holds one of `ignore`. Photos are not turned as their EXIF orientation says, since TensorFlow does
-    not do so either. Reading a sample raises UserError where the record is damaged, where mask and photo differ in
-    size, and where a mask's value is no class.
+    A Source (kinds/kind.py) with the classes that the config names. Labels are the mask's values minus `label_offset`,
+    -1 where the mask holds one of `ignore`. Photos are not turned by their EXIF orientation, since TensorFlow does not
+    turn them either. Reading a sample raises UserError where the record is damaged, where mask and photo differ in
+    size, and where a mask's value is not a class.
     """
 
-    palette = None
-    passed_over = ()
+    palette: np.ndarray | None = None
+    passed_over: Sequence[str] = ()
     content = ""
 
     def __init__(self, config: TfdsConfig, data_dir: str, split: str):
@@ -52,8 +54,8 @@ class TfdsSource:
           split: "train" or "val".
 
         Raises:
-          UserError: the config has no classes or no such split, or the set is not there, not prepared as ArrayRecords
-            or without such photos and masks.
+          UserError: the config has no classes or no such split, or the set is missing, not prepared as ArrayRecords or
+            has no such photos and masks.
         """
         self.name = config.name
         self._table = _table(config)
@@ -67,7 +69,7 @@ class TfdsSource:
         self._records = self._open(config.tfds_name, str(folder), names[split])
         self._split = names[split]
 
-    def _open(self, tfds_name: str, folder: str, split: str):
+    def _open(self, tfds_name: str, folder: str, split: str) -> Sequence[Any]:
         import tensorflow_datasets as tfds
 
         asked = f"tfds.builder({tfds_name!r}, data_dir={folder!r}, file_format='array_record')"
@@ -141,7 +143,17 @@ def config(
     drop_classes: tuple[str, ...] = (),
     limit: int = 0,
 ) -> ConfigDict:
-    """A set of TensorFlow Datasets with photos and masks, prepared with file_format="array_record" under `root`."""
+    """Makes the config of a set of TensorFlow Datasets that has photos and masks.
+
+    Args:
+      name: of the dataset.
+      tfds_name: NAME, NAME/CONFIG or NAME:VERSION of the set; "" = `name`.
+      classes: names of its classes, in the order of their values in the masks.
+      root: the folder in which it was prepared with file_format="array_record", joined to the run's data_dir unless
+        absolute.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = TfdsConfig(
         name=name, tfds_name=tfds_name or name, classes=classes, root=root, drop_classes=drop_classes, limit=limit
     )

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax.configs import as_config_dict
 from mdp_jax.data.kinds import listing
-from mdp_jax.data.kinds.classes import released
+from mdp_jax.data.kinds.classes import colours, released
 from mdp_jax.data.kinds.files import FileSource
 from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.errors import UserError
@@ -56,19 +56,19 @@ class VocSource(FileSource):
         """
         root = listing.root_of(config, data_dir, (_PHOTOS, _MASKS, str(_LISTS)))
         if config.train_list not in TRAIN_LISTS:
-            known = ", ".join(TRAIN_LISTS)
-            raise UserError(f"dataset {config.name!r} has train_list {config.train_list!r}; expected one of {known}")
+            lists = ", ".join(TRAIN_LISTS)
+            raise UserError(f"dataset {config.name!r} has train_list {config.train_list!r}; expected one of {lists}")
         name = listing.split_of(config, split, {"train": config.train_list, "val": "val"})
-        lists = root / _LISTS
-        parts = _with_sbd(lists) if name == "train_aug" else _OWN_LISTS[name]
+        folder_of_lists = root / _LISTS
+        parts = _with_sbd(folder_of_lists) if name == "train_aug" else _OWN_LISTS[name]
         photos = listing.files(root / _PHOTOS, (".jpg",))
         pairs: list[tuple[str, str]] = []
-        named = _named(lists)
+        named = _named(folder_of_lists)
         known = list(photos.values())  # most of them have boxes alone
         for part, folder in parts:
             masks = listing.files(root / folder, (".png",))
             places = (f"{root / _PHOTOS}/*.jpg", f"{root / folder}/*.png")
-            file = lists / f"{part}.txt"
+            file = folder_of_lists / f"{part}.txt"
             pairs += listing.listed(file, _names(file), photos, masks, places)
             known += [path for stem, path in masks.items() if stem in named]
         super().__init__(
@@ -119,7 +119,7 @@ def _names(file: pathlib.Path) -> list[tuple[int, str]]:
 
 
 def _mask_colours() -> np.ndarray:
-    return np.vstack([released("voc").palette, [_BORDER]])
+    return np.vstack([colours("voc"), [_BORDER]])
 
 
 def config(
@@ -129,7 +129,15 @@ def config(
     drop_classes: tuple[str, ...] = (),
     limit: int = 0,
 ) -> ConfigDict:
-    """PASCAL VOC 2012, the folder that holds JPEGImages: 20 classes of objects and the background."""
+    """Makes the config of PASCAL VOC 2012: 20 classes of objects and the background.
+
+    Args:
+      name: of the dataset.
+      root: the folder that holds JPEGImages, joined to the run's data_dir unless absolute.
+      train_list: "train", "trainval", or "train_aug" with the masks of SBD.
+      drop_classes: names of classes whose pixels become ignored.
+      limit: train on this many photos; 0 = all.
+    """
     found = VocConfig(name=name, root=root, train_list=train_list, drop_classes=drop_classes, limit=limit)
     return as_config_dict(found).lock()
 

@@ -1,6 +1,7 @@
-"""Unpacking the archives of a release: zip and tar, nothing outside the folder, nothing begun that does not fit."""
+"""Unpacks the archives of a release, zip and tar: never outside the folder, and only where there is space."""
 
 import contextlib
+import functools
 import lzma
 import os
 import pathlib
@@ -10,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
@@ -31,16 +33,21 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class _Member:
-    path: pathlib.Path  # where it goes
+    path: pathlib.Path  # of the unpacked file
     size: int
-    opened: Callable  # -> file object of its content
+    opened: Callable[[], IO[bytes] | None]
 
 
 def require_space(folder: pathlib.Path, needed: int, what: str) -> None:
-    """Checks that `needed` bytes fit on the disk of a folder, which need not exist.
+    """Checks that a disk has enough space.
+
+    Args:
+      folder: on the disk; it need not exist.
+      needed: bytes.
+      what: what needs them, for the error.
 
     Raises:
-      UserError: naming both sizes.
+      UserError: there is not enough space. The message names both sizes.
     """
     there = folder.resolve()
     while not there.exists():
@@ -56,17 +63,17 @@ def _mib(count: int) -> str:
 
 
 def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callable[[int, int], None]) -> None:
-    """Unpacks archives; files that are there in their full size are left as they are.
+    """Unpacks archives; files that exist with their full size are not written again.
 
     Args:
-      paths: of the archives; all of them are looked through before the first file is written.
-      data_dir: where they go.
-      root: folder of the dataset under data_dir; official archives go to their places in it, by their names.
-      report: called with the files that are done and their number in all.
+      paths: of the archives; all of them are read through before the first file is written.
+      data_dir: the folder that they are unpacked in.
+      root: folder of the dataset under data_dir; official archives are unpacked in it, by their names.
+      report: called with the number of files that are done and the number of all files.
 
     Raises:
-      UserError: no archive, a damaged one, one with links or with an entry outside its folder, an official one that
-        belongs outside of data_dir by this root, or no space.
+      UserError: a file is not an archive or is damaged, has links or an entry outside its folder, an official archive
+        belongs outside of data_dir by this root, or there is not enough space.
     """
     found = [(path, _open(path)) for path in map(pathlib.Path, paths)]
     try:
@@ -84,15 +91,15 @@ def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callabl
 
 
 def _place(path: pathlib.Path, data_dir: pathlib.Path, root: str) -> pathlib.Path:
-    """The folder that an archive goes to: an official one from the root of its dataset, others that of all datasets."""
-    places = {name: place for kind in KINDS.values() for name, place in kind.official_archives.items()}
-    if path.name not in places:
+    """The folder that an archive is unpacked in: of an official one, from its dataset's root; of others, data_dir."""
+    folders = {name: folder for kind in KINDS.values() for name, folder in kind.official_archives.items()}
+    if path.name not in folders:
         return data_dir
-    place = os.path.normpath(os.path.join(root, places[path.name]))
-    if place.split(os.sep)[0] == "..":
-        levels = places[path.name].count("..")
+    folder = os.path.normpath(os.path.join(root, folders[path.name]))
+    if folder.split(os.sep)[0] == "..":
+        levels = folders[path.name].count("..")
         raise UserError(f"--root {root}: expected at least {levels} folders, one in the other, for --archive {path}")
-    return data_dir / place
+    return data_dir / folder
 
 
 def _open(path: pathlib.Path) -> zipfile.ZipFile | tarfile.TarFile:
@@ -108,29 +115,29 @@ def _open(path: pathlib.Path) -> zipfile.ZipFile | tarfile.TarFile:
         raise UserError(f"--archive {path}: neither zip nor tar, or damaged; expected an archive") from None
 
 
-def _members(path: pathlib.Path, archive, folder: pathlib.Path) -> Iterator[_Member]:
+def _members(path: pathlib.Path, archive: zipfile.ZipFile | tarfile.TarFile, folder: pathlib.Path) -> Iterator[_Member]:
     try:
         if isinstance(archive, zipfile.ZipFile):
             for info in archive.infolist():
                 if not info.is_dir():
                     target = _target(path, info.filename, folder)
-                    yield _Member(target, info.file_size, lambda info=info: archive.open(info))
+                    yield _Member(target, info.file_size, functools.partial(archive.open, info))
             return
-        for info in archive:
-            if info.isfile():
-                target = _target(path, info.name, folder)
-                yield _Member(target, info.size, lambda info=info: archive.extractfile(info))
-            elif not info.isdir():
-                raise UserError(f"--archive {path}: entry {info.name!r} is a link or device; expected files alone")
+        for entry in archive:
+            if entry.isfile():
+                target = _target(path, entry.name, folder)
+                yield _Member(target, entry.size, functools.partial(archive.extractfile, entry))
+            elif not entry.isdir():
+                raise UserError(f"--archive {path}: entry {entry.name!r} is a link or device; expected files alone")
         # The checksum of a compressed tar stands behind its last entry.
-        while archive.fileobj.read(1 << 20):
+        while archive.fileobj and archive.fileobj.read(1 << 20):
             pass
     except _DAMAGED as error:
         raise UserError(f"--archive {path} is damaged ({error}); download it again") from None
 
 
 def _target(path: pathlib.Path, name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Where an entry goes. As no archive brings links, its name alone says whether that is in the folder."""
+    """The path of an unpacked entry. No archive has links, so the name alone says whether it is in the folder."""
     parts = pathlib.PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts:
         raise UserError(f"--archive {path}: entry {name!r} leads out of {folder}; nothing was unpacked")
@@ -149,7 +156,10 @@ def _write(path: pathlib.Path, member: _Member) -> None:
     partial = member.path.with_name(member.path.name + ".partial")
     try:
         member.path.parent.mkdir(parents=True, exist_ok=True)
-        with member.opened() as source, open(partial, "wb") as target:
+        source = member.opened()
+        if source is None:
+            raise OSError("it has no content")
+        with source, open(partial, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
         partial.replace(member.path)
     except _DAMAGED as error:

@@ -5,7 +5,9 @@ Photos and masks are given to TFDS as encoded bytes: it would import TensorFlow 
 
 import functools
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,11 +21,12 @@ _PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_
 _IGNORE = 255
 
 
-class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+# TFDS has no types, so its bases' keyword is unknown to the type checker.
+class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Records of the samples of sources, in their order.
 
     A record holds "image", the bytes of the photo's own file; "mask", a PNG of 8 bits with the source's local ids, 255
-    where the label is -1; and "file_name", what the source calls the sample.
+    where the label is -1; and "file_name", the source's name of the sample.
     """
 
     VERSION = tfds.core.Version(manifest.VERSION)
@@ -32,7 +35,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Makes the builder; writes nothing.
 
         Args:
-          name: of the dataset, a word that TFDS takes.
+          name: of the dataset, a word that TFDS accepts.
           sources: split -> source of its kind.
           shards: split -> number of shards.
           data_dir: where `download_and_prepare` of TFDS would write, in NAME/VERSION.
@@ -57,7 +60,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
-    def _shard_iterators_per_split(self, dl_manager=None) -> dict[str, Sequence[Callable]]:
+    def _shard_iterators_per_split(self, dl_manager: Any = None) -> dict[str, Sequence[Callable]]:
         del dl_manager  # nothing is downloaded
         return {
             split: [functools.partial(self._examples, split, indices) for indices in self.shard_indices(split)]
@@ -65,7 +68,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         }
 
     def shard_indices(self, split: str) -> list[range]:
-        """The samples of each shard of a split: contiguous, and equally many but for one."""
+        """The samples of each shard of a split: contiguous, and their numbers differ by at most one."""
         photos, shards = len(self.sources[split]), self.shards[split]
         return [range(photos * k // shards, photos * (k + 1) // shards) for k in range(shards)]
 
@@ -82,9 +85,17 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             yield index, example
 
     def records(self, split: str, indices: range) -> Iterator[bytes]:
-        """The serialized records of some samples of a split, the same bytes each time.
+        """Makes the serialized records of some samples of a split, the same bytes each time.
 
-        UserError where the source finds a sample wrong.
+        Args:
+          split: their split.
+          indices: of the samples.
+
+        Yields:
+          The bytes of a record.
+
+        Raises:
+          UserError: a sample cannot be read.
         """
         serializer = tfds.core.ExampleSerializer(self.info.features.get_serialized_info())
         for _, example in self._examples(split, indices):
@@ -92,10 +103,12 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             # Otherwise, the keys would come in another order in each process, and checksums would differ.
             yield record.SerializeToString(deterministic=True)
 
-    def write_metadata(self, folder, splits: Mapping[str, dict]) -> None:
-        """Writes dataset_info.json and features.json, with which TFDS reads the shards in `folder`.
+    def write_metadata(self, folder: str | os.PathLike, splits: Mapping[str, dict]) -> None:
+        """Writes dataset_info.json and features.json, with which TFDS reads the shards.
 
-        `splits` are those of a manifest (mdp_jax/data/prepared/manifest.py).
+        Args:
+          folder: of the shards.
+          splits: those of a manifest (manifest.py).
         """
         infos = [
             tfds.core.SplitInfo(
@@ -108,7 +121,14 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 
 def shard_name(name: str, split: str, shard: int, shards: int) -> str:
-    """The file of a shard, as TFDS names it."""
+    """The file name of a shard, as TFDS names it.
+
+    Args:
+      name: of the dataset.
+      split: of the shard.
+      shard: its number in the split.
+      shards: number of shards of the split.
+    """
     template = tfds.core.ShardedFileTemplate(
         data_dir=".", dataset_name=name, split=split, filetype_suffix="array_record"
     )
@@ -116,6 +136,10 @@ def shard_name(name: str, split: str, shard: int, shards: int) -> str:
 
 
 def mask_png(label: np.ndarray) -> bytes:
-    """A label, int16 [H, W] from -1 to 254, as a PNG of 8 bits in which -1 is 255."""
+    """Encodes a label as a PNG of 8 bits, in which -1 becomes 255.
+
+    Args:
+      label: int16 [H, W] in -1..254.
+    """
     mask = np.where(label < 0, _IGNORE, label).astype(np.uint8)
     return cv2.imencode(".png", mask, _PNG)[1].tobytes()

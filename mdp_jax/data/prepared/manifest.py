@@ -1,8 +1,8 @@
-"""manifest.json of a folder of ArrayRecords: what `mdp data prepare` wrote there, and how far it came.
+"""manifest.json of a folder of ArrayRecords: what `mdp data prepare` wrote there, and whether it is complete.
 
 {"version", "name", "kind", "complete", "classes": [...], "palette": [[r, g, b], ...] or null, "splits": {SPLIT:
 {"records", "bytes", "shards": [{"file", "records", "bytes", "sha256", "source"}, ...]}}}. "bytes" and "sha256" are of
-the files; "source" is a digest of the names, sizes and times of the files that a shard was made of.
+the files; "source" is a digest of the names, sizes and times of the files that a shard was made from.
 """
 
 import os
@@ -17,7 +17,7 @@ VERSION = "1.0.0"  # of what the records hold; records of another version are ma
 
 
 def read(folder: pathlib.Path) -> dict:
-    """The manifest of a folder.
+    """Reads the manifest of a folder.
 
     Args:
       folder: of the records.
@@ -26,7 +26,7 @@ def read(folder: pathlib.Path) -> dict:
       What the file holds.
 
     Raises:
-      UserError: there is none, or it is not one.
+      UserError: the file is missing or is not a manifest.
     """
     path = folder / FILE
     if not os.path.exists(path):
@@ -61,7 +61,7 @@ _VALUES: dict[str, Callable[[dict], bool]] = {
 
 
 def read_complete(folder: pathlib.Path) -> dict:
-    """The manifest of a folder whose preparation came to its end.
+    """Reads the manifest of a folder whose preparation is complete.
 
     Args:
       folder: of the records.
@@ -70,7 +70,7 @@ def read_complete(folder: pathlib.Path) -> dict:
       What the file holds.
 
     Raises:
-      UserError: there is none, it is not one or of another version, or the preparation was broken off.
+      UserError: the file is missing, is not a manifest or has another version, or the preparation is not complete.
     """
     found = read(folder)
     if found["version"] != VERSION:

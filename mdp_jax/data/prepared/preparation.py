@@ -1,4 +1,4 @@
-"""Making the records of a dataset, or going on where an earlier run was stopped."""
+"""Makes the records of a dataset; a run that was stopped goes on."""
 
 import pathlib
 import sys
@@ -23,16 +23,16 @@ def prepare(
       name: of the dataset.
       kind: of the sources.
       sources: split -> source of its kind.
-      folder: new, empty, or of an earlier run, which goes on.
-      jobs: threads.
-      shard_bytes: about as large may a shard be.
+      folder: new, empty, or that of an earlier run, which goes on.
+      jobs: number of threads.
+      shard_bytes: size of a shard, about.
 
     Returns:
-      The manifest, as it is in the folder (mdp_jax/data/prepared/manifest.py).
+      The manifest, as it is in the folder (manifest.py).
 
     Raises:
-      UserError: a bad sample, a folder with other things in it or in use, or no space; what is whole stays for the
-        next run.
+      UserError: a sample is bad, the folder is in use or has other things in it, or there is not enough space. Complete
+        shards stay for the next run.
     """
     earlier = _earlier(folder, name, kind, sources)
     plan = shards.plan(name, kind, sources, shard_bytes, str(folder))

@@ -1,6 +1,6 @@
-"""Writing the shards of a dataset on all cores, so that a run that was killed goes on where it stopped.
+"""Writes the shards of a dataset on all cores, so that a run that was killed can go on.
 
-TFDS's own download_and_prepare writes one shard after the other into a folder that the next run does not look at.
+TFDS's own download_and_prepare writes one shard after the other into a folder that the next run does not read.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ class Shard:
 
     Attributes:
       file: name of the file.
-      split: split.
-      indices: the samples.
+      split: of the samples.
+      indices: of the samples.
       source: digest of what their records depend on.
-      bytes: about as large will it be.
+      bytes: its size, about.
     """
 
     file: str
@@ -56,13 +56,13 @@ class Plan:
 
 
 def plan(name: str, kind: str, sources: Mapping[str, Source], shard_bytes: int, data_dir: str) -> Plan:
-    """The builder of a dataset and its shards.
+    """Plans the shards of a dataset.
 
     Args:
       name: of the dataset.
       kind: of the sources.
       sources: split -> source.
-      shard_bytes: about as large may a shard be.
+      shard_bytes: size of a shard, about.
       data_dir: of the builder.
 
     Returns:
@@ -99,16 +99,16 @@ def _stat(source: Source, index: int) -> tuple:
 
 
 def kept(shards: list[Shard], earlier: dict | None, folder: pathlib.Path, jobs: int) -> dict[str, dict]:
-    """The shards of an earlier run that are whole and made of the same files: file -> its entry in the manifest.
+    """Finds the shards of an earlier run that are complete and were made from the same files.
 
     Args:
-      shards: those that are to be there in the end.
+      shards: all planned shards.
       earlier: manifest of the earlier run, or None.
       folder: of the shards.
       jobs: threads that compute checksums.
 
     Returns:
-      Only shards that are there.
+      {file: its entry in the manifest}.
     """
     entries = {e["file"]: e for split in (earlier["splits"].values() if earlier else ()) for e in split["shards"]}
     same = [entries[s.file] for s in shards if s.file in entries and entries[s.file]["source"] == s.source]
@@ -135,30 +135,35 @@ def write(
     jobs: int,
     on_finished: Callable[[dict], None],
 ) -> None:
-    """Writes shards, each whole or not at all.
+    """Writes shards, each of them completely or not at all.
 
     Args:
-      builder: of `plan`.
-      shards: to be written.
-      folder: where.
-      jobs: threads; OpenCV, files and checksums leave Python to the others.
-      on_finished: called by this thread with the manifest's entry of each shard when it is there.
+      builder: of the plan.
+      shards: the shards to write.
+      folder: the folder that they are written in.
+      jobs: number of threads; OpenCV, files and checksums let other threads run.
+      on_finished: called in this thread with the manifest's entry of each finished shard.
 
     Raises:
-      UserError: a sample is wrong, or a shard cannot be written; the other shards that were begun are dropped.
+      UserError: a sample is wrong, or a shard cannot be written; unfinished shards are dropped.
     """
     stop = threading.Event()
     pool = ThreadPoolExecutor(jobs)
     try:
         futures = [pool.submit(_write_one, builder, shard, folder, stop) for shard in shards]
         for future in as_completed(futures):
-            on_finished(future.result())
+            entry = future.result()
+            if entry is not None:
+                on_finished(entry)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _write_one(builder, shard: Shard, folder: pathlib.Path, stop: threading.Event) -> dict | None:
+def _write_one(
+    builder: segmentation.SegmentationBuilder, shard: Shard, folder: pathlib.Path, stop: threading.Event
+) -> dict | None:
+    """The manifest's entry of a shard that was written; None where the run was stopped."""
     path = folder / shard.file
     partial = path.with_name(path.name + _PARTIAL)
     try:
@@ -186,11 +191,11 @@ def _write_one(builder, shard: Shard, folder: pathlib.Path, stop: threading.Even
 
 
 def remove_others(name: str, shards: list[Shard], folder: pathlib.Path) -> None:
-    """Removes the shards of a dataset that are none of these: those of an earlier plan, and half-written ones.
+    """Removes other shards of a dataset: those of an earlier plan, and half-written ones.
 
     Args:
       name: of the dataset.
-      shards: that stay.
+      shards: the shards that stay.
       folder: of the shards.
     """
     ours = {shard.file for shard in shards}
@@ -200,13 +205,13 @@ def remove_others(name: str, shards: list[Shard], folder: pathlib.Path) -> None:
 
 
 def manifest_of(identity: dict, shards: list[Shard], done: dict[str, dict], complete: bool) -> dict:
-    """The manifest of the shards that are there.
+    """Makes the manifest of the finished shards.
 
     Args:
-      identity: its keys that say what the dataset is.
-      shards: that are to be there.
-      done: file -> entry of those that are.
-      complete: whether nothing more is to come.
+      identity: the keys of the manifest that say what the dataset is.
+      shards: all planned shards.
+      done: file -> entry of the finished shards.
+      complete: whether all shards are finished.
 
     Returns:
       The manifest, as manifest.py describes it.

@@ -13,8 +13,8 @@ from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone
 from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes
 
-# (stride, dilation) of layer1 to layer4. Where a stride is given up for dilation, the first block of the layer still
-# has the dilation of the layer before it.
+# (stride, dilation) of layer1 to layer4. Where dilation replaces a stride, the first block of the layer still has the
+# dilation of the layer before it.
 LAYERS = {
     8: ((1, 1), (2, 1), (1, 2), (1, 4)),
     16: ((1, 1), (2, 1), (2, 1), (1, 2)),
@@ -75,7 +75,7 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
-V1C = "_v1c"  # what the names of those with a deep stem end in, as MMSegmentation's
+V1C = "_v1c"  # suffix of the names of networks with a deep stem, as in MMSegmentation
 
 # Block and number of blocks of layer1 to layer4.
 DEPTHS = {
@@ -107,9 +107,9 @@ class Layer(nn.Module):
 
 
 class DeepStem(nn.Module):
-    """Three 3x3 convolutions with batch normalisation and ReLU, the first with stride 2, in place of one of 7x7.
+    """Three 3x3 convolutions with batch normalisation and ReLU, the first with stride 2; they replace one of 7x7.
 
-    As in MMSegmentation's ResNetV1c: convolutions "0", "3" and "6", normalisations "1", "4" and "7".
+    The names are those of MMSegmentation's ResNetV1c: convolutions "0", "3" and "6", normalisations "1", "4" and "7".
     """
 
     features: int
@@ -125,11 +125,11 @@ class DeepStem(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images [B,H,W,3] to {stride: features [B,ceil(H/stride),ceil(W/stride),C]} in `dtypes.compute`.
+    """Maps images [B,H,W,3] to {stride: features [B,ceil(H/stride),ceil(W/stride),C]} in `dtypes.compute`.
 
-    The strides are 4, 8 and, where it is the output stride, 16. `depth` is a key of DEPTHS, `remat` one of
-    REMATERIALISATIONS; `channels` are those of the stem, 64 in the published networks (see `feature_channels`). Feature
-    i is centred on pixel stride * i.
+    The strides are 4, 8 and, where it is the output stride, 16. `depth` is a key of DEPTHS, `remat` a key of
+    REMATERIALISATIONS. `channels` is the number of channels of the stem, 64 in the published networks (see
+    `feature_channels`). Feature i is centred on pixel stride * i.
     """
 
     depth: str
@@ -148,7 +148,8 @@ class ResNet(nn.Module):
             x = Conv(self.channels, 7, self.dtypes, stride=2, name="conv1")(x)
             x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        features, stride = {}, 4
+        features: dict[int, jax.Array] = {}
+        stride = 4
         for i, (layer_stride, dilation) in enumerate(LAYERS[self.output_stride]):
             planes, name = self.channels * 2**i, f"layer{i + 1}"
             x = Layer(block, blocks[i], planes, layer_stride, dilation, self.dtypes, self.remat, name=name)(x, train)
@@ -158,10 +159,13 @@ class ResNet(nn.Module):
 
 
 def stem_channels(width: float) -> int:
-    """The channels of the stem.
+    """The number of channels of the stem.
+
+    Args:
+      width: the config's `model.width`.
 
     Raises:
-      UserError: there would be none.
+      UserError: the stem would have no channel.
     """
     channels = round(64 * width)
     if channels < 1:
@@ -170,8 +174,20 @@ def stem_channels(width: float) -> int:
 
 
 def feature_channels(depth: str, width: float, output_stride: int) -> dict[int, int]:
-    """{stride: channels}: of the last layer of each stride; channels double from layer to layer."""
-    planes, stride, channels = stem_channels(width), 4, {}
+    """The channels of the features; they double from layer to layer.
+
+    Args:
+      depth: a key of DEPTHS.
+      width: the config's `model.width`.
+      output_stride: a key of LAYERS.
+
+    Returns:
+      {stride: channels of the last layer of this stride}.
+
+    Raises:
+      UserError: the stem would have no channel.
+    """
+    planes, stride, channels = stem_channels(width), 4, dict[int, int]()
     expansion = 4 if DEPTHS[depth][0] is Bottleneck else 1
     for i, (layer_stride, _) in enumerate(LAYERS[output_stride]):
         stride *= layer_stride

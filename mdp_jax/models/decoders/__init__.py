@@ -1,0 +1,1 @@
+"""Decoders: features of a backbone to features under the head."""

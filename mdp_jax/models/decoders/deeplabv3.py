@@ -12,11 +12,11 @@ from mdp_jax.models.layers import ConvBlock, Dtypes
 
 
 class ASPPDecoder(nn.Module):
-    """What decoders with atrous spatial pyramid pooling share: fields and branches.
+    """The fields and branches that decoders with atrous spatial pyramid pooling share.
 
-    It is called with {stride: features [B,h,w,in]}, among them those at `output_stride`, and gives [B,h,w,channels] in
-    `dtypes.compute`. `rates` are the dilations of the 3x3 branches, which are made of `block`. `dropout` is the rate
-    wherever the layout has its dropout; `classifier_dropout` is the part of it that belongs to the classifier.
+    It is called with {stride: features [B,h,w,in]}, which has features at `output_stride`, and gives [B,h,w,channels]
+    in `dtypes.compute`. `rates` are the dilations of the 3x3 branches, which are made of `block`. `dropout` is the rate
+    where the layout has its dropout; `classifier_dropout` is the part of it that belongs to the classifier.
     """
 
     channels: int
@@ -28,6 +28,7 @@ class ASPPDecoder(nn.Module):
 
     @property
     def classifier_dropout(self) -> float:
+        """The dropout rate of the classifier."""
         return self.dropout
 
     def _branches(self, x: jax.Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
@@ -41,7 +42,7 @@ class ASPPDecoder(nn.Module):
         return pooled, branches
 
     def _pyramid(self, x: jax.Array, train: bool) -> jax.Array:
-        """As MMSegmentation's ASPPHead: pooling branch first, 3x3 "bottleneck" over all."""
+        """MMSegmentation's ASPPHead: pooling branch first, 3x3 "bottleneck" over all."""
         pooled, branches = self._branches(x, train)
         x = jnp.concatenate([pooled, *branches], axis=-1)
         return ConvBlock(self.channels, 3, self.dtypes, name="bottleneck")(x, train)
@@ -66,6 +67,7 @@ class TorchvisionDecoder(ASPPDecoder):
 
     @property
     def classifier_dropout(self) -> float:
+        """The dropout rate of the classifier, which has none in this layout."""
         return 0.0
 
     @nn.compact
@@ -81,14 +83,26 @@ MODULES = {"mmseg": MMSegDecoder, "torchvision": TorchvisionDecoder}  # by decod
 
 
 def make(model: ModelConfig, dtypes: Dtypes) -> ASPPDecoder:
-    """The decoder of a config's `model`, in its layout."""
+    """Makes the decoder of a config, in its layout.
+
+    Args:
+      model: the config's `model`.
+      dtypes: of the network.
+    """
     decoder = model.decoder
     module = MODULES[decoder.layout]
     return module(decoder.channels, tuple(decoder.rates), decoder.dropout, model.output_stride, dtypes)
 
 
 def mmseg_modules(rates: int) -> dict[str, str]:
-    """Our module -> that of MMSegmentation's ASPPHead with `rates` dilated branches."""
+    """The names of the modules of MMSegmentation's ASPPHead.
+
+    Args:
+      rates: the number of dilated branches.
+
+    Returns:
+      {our module: theirs}.
+    """
     names = {f"decoder.aspp_{i}": f"decode_head.aspp_modules.{i}" for i in range(rates + 1)}
     return names | {
         "decoder.image_pool": "decode_head.image_pool.1",  # position 0 is the pooling itself
@@ -98,13 +112,17 @@ def mmseg_modules(rates: int) -> dict[str, str]:
 
 
 def mmseg_rates(keys: Iterable[str]) -> int:
-    """The number of dilated branches in a state dict: all of `aspp_modules` less the 1x1 branch."""
+    """The number of dilated branches in a state dict: all of `aspp_modules` except the 1x1 branch.
+
+    Args:
+      keys: of the state dict.
+    """
     branches = {key.split(".")[2] for key in keys if key.startswith("decode_head.aspp_modules.")}
     return max(len(branches) - 1, 0)
 
 
 def _torchvision_modules(rates: int) -> dict[str, str]:
-    names = {}
+    names: dict[str, str] = {}
     for i in range(rates + 1):
         names |= {f"decoder.aspp_{i}.{ours}": f"classifier.0.convs.{i}.{j}" for j, ours in enumerate(("conv", "bn"))}
     return names | {
@@ -120,7 +138,7 @@ def _torchvision_modules(rates: int) -> dict[str, str]:
 
 
 def _torchvision_rates(keys: Iterable[str]) -> int:
-    """All branches less the 1x1 and the pooling branch."""
+    """All branches except the 1x1 and the pooling branch."""
     branches = {key.split(".")[3] for key in keys if key.startswith("classifier.0.convs.")}
     return max(len(branches) - 2, 0)
 

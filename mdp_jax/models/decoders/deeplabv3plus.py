@@ -1,4 +1,4 @@
-"""The DeepLabV3+ decoder (arXiv 1802.02611) as MMSegmentation's DepthwiseSeparableASPPHead has it."""
+"""The DeepLabV3+ decoder (arXiv 1802.02611) in the form of MMSegmentation's DepthwiseSeparableASPPHead."""
 
 import flax.linen as nn
 import jax
@@ -36,8 +36,8 @@ class DeepLabV3Plus(ASPPDecoder):
     """ASPP of separable convolutions, enlarged and joined with the features at stride 4; two separable convolutions.
 
     It is called with {4: [B,H/4,W/4,c1], output_stride: [B,h,w,in]} and gives [B,H/4,W/4,channels] in `dtypes.compute`.
-    Of the features at stride 4 a 1x1 convolution keeps 3/32 of `channels`: 48 of 512, 12 of 128, as in MMSegmentation's
-    configs. The dropout, of whole channels, comes after it and is the classifier's.
+    A 1x1 convolution reduces the features at stride 4 to 3/32 of `channels`: 48 of 512, 12 of 128, as in
+    MMSegmentation's configs. The dropout, of whole channels, comes after it and is the classifier's.
     """
 
     block: type[nn.Module] = SeparableBlock
@@ -47,7 +47,8 @@ class DeepLabV3Plus(ASPPDecoder):
         fine_channels = max(round(self.channels * 3 / 32), 1)
         coarse = self._pyramid(features[self.output_stride], train)
         fine = ConvBlock(fine_channels, 1, self.dtypes, name="c1_bottleneck")(features[FINE], train)
-        coarse = upsample(coarse, fine.shape[1:3]).astype(self.dtypes.compute)
+        _, height, width, _ = fine.shape
+        coarse = upsample(coarse, (height, width)).astype(self.dtypes.compute)
         x = jnp.concatenate([coarse, fine], axis=-1)
         for i in range(2):
             x = SeparableBlock(self.channels, 3, self.dtypes, name=f"sep_bottleneck_{i}")(x, train)
@@ -55,7 +56,12 @@ class DeepLabV3Plus(ASPPDecoder):
 
 
 def make(model: ModelConfig, dtypes: Dtypes) -> DeepLabV3Plus:
-    """The decoder of a config's `model`."""
+    """Makes the decoder of a config.
+
+    Args:
+      model: the config's `model`.
+      dtypes: of the network.
+    """
     decoder = model.decoder
     return DeepLabV3Plus(decoder.channels, tuple(decoder.rates), decoder.dropout, model.output_stride, dtypes)
 

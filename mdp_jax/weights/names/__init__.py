@@ -1,22 +1,22 @@
-"""The names of a family's published weights: one file a family of backbones, named in the registry entry of each.
+"""The names of published weights: one file for each family of backbones. The registry entry of a backbone names it.
 
-Such a file has what `BackboneNames` lists. Names of decoders stand with the decoders (models/entries.py).
+Such a file has what `BackboneNames` lists. The names of a decoder are in the decoder's file (models/entries.py).
 """
 
 import importlib
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from mdp_jax.models.registry import BACKBONES
 
 
 class Recognised(NamedTuple):
-    """Which backbone a state dict is of.
+    """The backbone of a state dict.
 
     Attributes:
       backbone: its name in the registry.
       sized_by: our key, below the backbone, of weights whose number of output channels tells the width.
-      channels: this number at width 1.
+      channels: that number at width 1.
     """
 
     backbone: str
@@ -28,16 +28,28 @@ class BackboneNames(Protocol):
     """What the file of a family has.
 
     Attributes:
-      ONLY_THEIRS: layout -> keys that the library's model for whole images has beside the backbone.
+      ONLY_THEIRS: layout -> keys that the library's model for whole images has besides the backbone.
     """
 
     ONLY_THEIRS: Mapping[str, tuple[str, ...]]
 
     def modules(self, backbone: str, layout: str) -> dict[str, str]:
-        """Our modules below the backbone -> those of a library; {} where the library has no such backbone."""
+        """The names of a library's modules.
+
+        Args:
+          backbone: name in the registry.
+          layout: of the library.
+
+        Returns:
+          {our module below the backbone: theirs}; {} where the library does not have this backbone.
+        """
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
-        """The backbone that has these shapes by our keys below the backbone; `where` is the file, for messages.
+        """Finds the backbone that has some shapes.
+
+        Args:
+          shapes: {our key below the backbone: shape}.
+          where: the file, for messages.
 
         Raises:
           UserError: there is none.
@@ -45,6 +57,13 @@ class BackboneNames(Protocol):
 
 
 def names_of(backbone: str) -> BackboneNames | None:
-    """The names of a backbone of the registry; None where it has no published weights."""
+    """The names of a backbone's published weights.
+
+    Args:
+      backbone: name in the registry.
+
+    Returns:
+      The module with the names; None where there are no published weights.
+    """
     module = BACKBONES[backbone].weight_names
-    return importlib.import_module(module) if module else None
+    return cast(BackboneNames, importlib.import_module(module)) if module else None

@@ -15,7 +15,15 @@ _LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
 def modules(backbone: str, layout: str) -> dict[str, str]:
-    """Our modules below the backbone -> the library's, which are the same; torchvision has no deep stem."""
+    """The names of a library's modules, which are the same as ours; torchvision has no deep stem.
+
+    Args:
+      backbone: name in the registry.
+      layout: of the library.
+
+    Returns:
+      {our module below the backbone: theirs}; {} where the library does not have this backbone.
+    """
     deep_stem = backbone.endswith(V1C)
     if deep_stem and layout == "torchvision":
         return {}
@@ -23,7 +31,11 @@ def modules(backbone: str, layout: str) -> dict[str, str]:
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
-    """The ResNet with these blocks and this stem.
+    """Finds the ResNet that has some shapes, by its blocks and its stem.
+
+    Args:
+      shapes: {our key below the backbone: shape}.
+      where: the file, for messages.
 
     Raises:
       UserError: there is none.

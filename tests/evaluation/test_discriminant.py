@@ -1,0 +1,117 @@
+"""Classifiers in closed form: against loops over features, by hand, in any order."""
+
+import numpy as np
+import pytest
+
+from mdp_jax.evaluation import discriminant
+from mdp_jax.evaluation.discriminant import Statistics
+
+CLASSES, DIM = 4, 5
+
+
+def photos(count=6, seed=0):
+    """Features [N, D] and shares [N, C] of some photos; class 3 has no pixel."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(3, DIM)) * 3
+    found = []
+    for _ in range(count):
+        ids = rng.integers(-1, 3, 40)
+        features = (rng.normal(size=(40, DIM)) + centres[np.maximum(ids, 0)]).astype(np.float32)
+        weights = np.zeros((40, CLASSES))
+        weights[np.flatnonzero(ids >= 0), ids[ids >= 0]] = rng.choice([0.25, 0.5, 1.0], (ids >= 0).sum())
+        found.append((features, weights))
+    return found
+
+
+def counted(samples):
+    statistics = Statistics.empty(CLASSES, DIM)
+    for features, weights in samples:
+        statistics.add(features, weights)
+    return statistics
+
+
+def test_statistics_and_the_discriminant_against_loops():
+    samples, found = photos(), counted(photos())
+    rows = [
+        (x.astype(np.float64), c, weights[i, c])
+        for features, weights in samples
+        for i, x in enumerate(features)
+        for c in range(CLASSES)
+        if weights[i, c]
+    ]
+    weight = [sum(w for _, c, w in rows if c == k) for k in range(CLASSES)]
+    means = [
+        sum(w * x for x, c, w in rows if c == k) / weight[k] if weight[k] else np.zeros(DIM) for k in range(CLASSES)
+    ]
+    within = sum(w * np.outer(x - means[c], x - means[c]) for x, c, w in rows) / sum(weight)
+    np.testing.assert_allclose(found.weight, weight)
+    np.testing.assert_allclose(found.means(), means, atol=1e-10)
+    np.testing.assert_allclose(found.within(), within, atol=1e-9)
+    assert found.photos.tolist() == [sum(w[:, k].any() for _, w in samples) for k in range(CLASSES)]
+    head = discriminant.linear_discriminant(found, shrinkage=0.05)
+    inverse = np.linalg.inv(within + 0.05 * np.trace(within) / DIM * np.eye(DIM))
+    x = samples[0][0].astype(np.float64)
+    for k in range(3):
+        expected = x @ inverse @ means[k] - means[k] @ inverse @ means[k] / 2 + np.log(weight[k] / sum(weight))
+        np.testing.assert_allclose(x @ head.kernel[:, k] + head.bias[k], expected, rtol=1e-6)
+
+
+def test_any_order_of_photos_gives_the_same_to_rounding():
+    samples = photos(12)
+    one, other = counted(samples), counted(samples[::-1])
+    for head in (discriminant.linear_discriminant, lambda s: discriminant.nearest_prototypes(s, 0.1)):
+        np.testing.assert_allclose(head(one).kernel, head(other).kernel, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("frequencies", [True, False])
+def test_it_separates_what_can_be_separated_and_never_says_an_unseen_class(frequencies):
+    samples = photos(20)
+    head = discriminant.linear_discriminant(counted(samples), frequencies=frequencies)
+    features, weights = samples[0]
+    labelled = weights.sum(1) > 0
+    logits = features @ head.kernel + head.bias
+    assert (logits[labelled].argmax(1) == weights[labelled].argmax(1)).mean() > 0.9
+    assert (logits.argmax(1) != 3).all() and np.isfinite(head.kernel).all() and np.isfinite(head.bias).all()
+
+
+def test_a_frequent_class_is_more_likely_only_with_frequencies():
+    """Two classes of one variance, one of them nine times as frequent: the border moves by log(9) / distance."""
+    statistics = Statistics.empty(2, 1)
+    noise = np.array([[-1.0], [1.0]])
+    for centre, weight in ((0.0, 9.0), (4.0, 1.0)):
+        shares = np.zeros((2, 2))
+        shares[:, int(centre > 0)] = weight
+        statistics.add(centre + noise, shares)
+    borders = []
+    for frequencies in (False, True):
+        head = discriminant.linear_discriminant(statistics, shrinkage=1e-12, frequencies=frequencies)
+        borders.append(float((head.bias[0] - head.bias[1]) / (head.kernel[0, 1] - head.kernel[0, 0])))
+    np.testing.assert_allclose(borders, [2.0, 2.0 + np.log(9) / 4], rtol=1e-6)
+
+
+def test_prototypes_are_the_two_step_average():
+    samples = photos(3)
+    head = discriminant.nearest_prototypes(counted(samples), temperature=0.5)
+    for k in range(3):
+        total = np.zeros(DIM)
+        for features, weights in samples:
+            units = features / np.linalg.norm(features, axis=1, keepdims=True)
+            mean = (weights[:, k, None] * units).sum(0)
+            total += mean / np.linalg.norm(mean)
+        np.testing.assert_allclose(head.kernel[:, k], total / np.linalg.norm(total) / 0.5, rtol=1e-5)
+    assert head.bias[3] == discriminant.NEVER
+
+
+def test_shares_of_cells_by_hand():
+    label = np.array([[0, 0, 1, -1], [0, 2, 1, 1], [-1, -1, 2, 2]])
+    found = discriminant.shares_of_cells(label, (2, 2), 3)
+    # The rows 0 and 1 are of the first cells, row 2 of the others.
+    np.testing.assert_allclose(found, [[0.75, 0, 0.25], [0, 0.75, 0], [0, 0, 0], [0, 0, 1.0]])
+    assert discriminant.shares_of_cells(np.full((2, 3), 1), (4, 4), 2)[:, 1].sum() > 0  # more cells than pixels
+
+
+def test_a_photo_without_labels_changes_nothing():
+    samples = photos(2)
+    before, after = counted(samples), counted([*samples, (samples[0][0], np.zeros((40, CLASSES)))])
+    np.testing.assert_array_equal(before.second, after.second)
+    assert before.photos.tolist() == after.photos.tolist()
