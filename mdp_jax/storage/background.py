@@ -52,7 +52,7 @@ def quiet() -> None:
 
     def of_destructor(failed: "sys.UnraisableHookArgs") -> None:
         # Of coroutines of the library that were under way.
-        closed = str(failed.exc_value) == "Event loop is closed" and "coroutine" in repr(failed.object)
+        closed = str(failed.exc_value) == "Event loop is closed"
         if not closed and not _is_of_the_library(failed.exc_value, repr(failed.object)):
             unraisable(failed)
 

@@ -62,7 +62,8 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
     if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
         found = load_init(path, params, batch_stats, tuple(parts))
         for line in found.report.lines():
-            distributed.say(f"--init {init}: {line}")
+            if distributed.is_main():
+                print(f"--init {init}: {line}")
         return Variables(found.params, found.batch_stats)
     saved = checkpoints.load(init).state
     unknown = [part for part in parts if part not in saved["params"] or part not in params]

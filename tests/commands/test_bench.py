@@ -54,7 +54,7 @@ def test_all_cases_one_after_the_other(tmp_path, monkeypatch):
             return [Row(f"case {len(asked)}", 2.0, 4.0), Row("ours alone", 1.0, None)], "said below the table"
 
     monkeypatch.setattr(bench.importlib, "import_module", lambda name: Case)
-    bench.run(Namespace(case=None, json=str(tmp_path / "rows.json"), config=None, seconds=0.5), [])
+    bench.run(Namespace(case=None, json=str(tmp_path / "rows.json"), config=None, seconds=0.5, platform=None), [])
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert asked == [0.5] * len(bench.CASES) and len(rows) == 2 * len(asked)
     assert rows[:2] == [

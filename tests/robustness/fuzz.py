@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
       end: fine, refused, or what was wrong.
       detail: the line, or the traceback.
       seconds: it took.
-      peak: bytes of this process at most.
+      peak: bytes that it took at most.
     """
 
     kind: str
@@ -69,9 +69,10 @@ class Outcome(NamedTuple):
     peak: int
 
 
-def _peak() -> int:
+def _memory(what: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM at most since `_forget_peak`."""
     status = pathlib.Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    found = re.search(rf"{what}:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) << 10 if found else 0
 
 
@@ -88,6 +89,7 @@ def attempt(kind: str, what: str, call: Callable[[], Any]) -> Outcome:
     """Makes a call as `mdp` makes those of its parts."""
     said, began, run = io.StringIO(), time.perf_counter(), cli.run
     _forget_peak()
+    before = _memory("VmRSS")  # of what was done earlier in this process
     signal.signal(signal.SIGALRM, _late)
     signal.alarm(SECONDS)
     cli.run = lambda _: call() and 0
@@ -105,7 +107,7 @@ def attempt(kind: str, what: str, call: Callable[[], Any]) -> Outcome:
     finally:
         signal.alarm(0)
         cli.run = run
-    peak, seconds = _peak(), time.perf_counter() - began
+    peak, seconds = max(_memory("VmHWM") - before, 0), time.perf_counter() - began
     if peak > BYTES:
         end, detail = f"{peak >> 20} MiB", f"{end} {detail}"
     return Outcome(kind, what, end, detail, seconds, peak)

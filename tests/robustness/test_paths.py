@@ -34,6 +34,7 @@ NO_PATHS |= {
     "workers",
     "shard_mib",
     "count",
+    "shrinkage",
 }
 
 
@@ -65,7 +66,7 @@ def test_home_in_configs_and_in_python(monkeypatch, tmp_path):
     for read in (workdirs.load, checkpoints.load, lambda path: transfer(path, (), {}, {})):
         with pytest.raises(UserError, match=r"r(/config.json)?: (missing|no such file)"):
             read("~/r")
-    monkeypatch.setattr(pretraining, "_pretrain", lambda config, folder, stop: pathlib.Path(folder, "here").touch())
+    monkeypatch.setattr(pretraining, "_pretrain", lambda config, folder, *rest: pathlib.Path(folder, "here").touch())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w").mkdir()
     pretraining.pretrain(tiny.pretrain_config(), "~/w")
