@@ -3,15 +3,18 @@
 import argparse
 
 from mdp_jax import config as configs
+from mdp_jax.commands.arguments import path, workdir
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.training.adopting import HEADS, LAYERS, adopt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp adopt`."""
-    parser.add_argument("--checkpoint", required=True, help="workdir of a run, or a file of weights")
-    parser.add_argument("--config", required=True, help="a fine-tuning config; its dataset and data are read")
-    parser.add_argument("--workdir", required=True, help="new folder, like that of mdp finetune")
+    parser.add_argument("--checkpoint", required=True, type=path, help="workdir of a run, or a file of weights")
+    parser.add_argument(
+        "--config", required=True, type=path, help="a fine-tuning config; its dataset and data are read"
+    )
+    parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp finetune")
     parser.add_argument("--layer", choices=LAYERS, default=LAYERS[0], help="features under the classifier")
     parser.add_argument(
         "--head", choices=tuple(HEADS), default="lda", help="lda: class means and one covariance; or nearest prototypes"

@@ -21,7 +21,18 @@ from tests import tiny
 
 DATA = tuple(f"data_{name}" for name in ("prepare", "check", "browse"))
 # Of all arguments with free text, those that are no paths.
-NO_PATHS = {"crop", "stride", "scales", "coordinator", "processes", "process", "classes", "seconds", "topology"}
+NO_PATHS = {
+    "shrinkage",
+    "crop",
+    "stride",
+    "scales",
+    "coordinator",
+    "processes",
+    "process",
+    "classes",
+    "seconds",
+    "topology",
+}
 NO_PATHS |= {
     "batch",
     "batch_per_chip",
@@ -65,7 +76,7 @@ def test_home_in_configs_and_in_python(monkeypatch, tmp_path):
     for read in (workdirs.load, checkpoints.load, lambda path: transfer(path, (), {}, {})):
         with pytest.raises(UserError, match=r"r(/config.json)?: (missing|no such file)"):
             read("~/r")
-    monkeypatch.setattr(pretraining, "_pretrain", lambda config, folder, stop: pathlib.Path(folder, "here").touch())
+    monkeypatch.setattr(pretraining, "_pretrain", lambda config, folder, *_: pathlib.Path(folder, "here").touch())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w").mkdir()
     pretraining.pretrain(tiny.pretrain_config(), "~/w")
