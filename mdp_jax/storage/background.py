@@ -51,8 +51,9 @@ def quiet() -> None:
             in_thread(failed)
 
     def of_destructor(failed: "sys.UnraisableHookArgs") -> None:
-        # Of coroutines of the library that were under way.
-        closed = str(failed.exc_value) == "Event loop is closed"
+        # Of coroutines of the library that were under way; and of its C++ threads, which name no object.
+        of_writes = failed.object is None or "coroutine" in repr(failed.object)
+        closed = str(failed.exc_value) == "Event loop is closed" and of_writes
         if not closed and not _is_of_the_library(failed.exc_value, repr(failed.object)):
             unraisable(failed)
 

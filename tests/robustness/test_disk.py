@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -111,6 +112,12 @@ def test_what_is_no_failure_of_the_library_is_still_said(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda failed: said.append(str(failed.exc_value)))
     monkeypatch.setattr(sys, "unraisablehook", lambda failed: said.append(str(failed.exc_value)))
     background.quiet()
+    for error, of in (
+        (RuntimeError("Event loop is closed"), None),
+        (RuntimeError("mine"), None),
+        (ValueError("b"), "x"),
+    ):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=error, object=of))
     for error in (
         ValueError("of mine"),
         ValueError("RESOURCE_EXHAUSTED: Error writing local file"),
@@ -120,7 +127,7 @@ def test_what_is_no_failure_of_the_library_is_still_said(monkeypatch):
         thread.start()
         thread.join()
     background.quiet.cache_clear()
-    assert said == ["of mine", "[Errno 28] full"]
+    assert said == ["mine", "b", "of mine", "[Errno 28] full"]
 
 
 def _raise(error):

@@ -21,7 +21,18 @@ from tests import tiny
 
 DATA = tuple(f"data_{name}" for name in ("prepare", "check", "browse"))
 # Of all arguments with free text, those that are no paths.
-NO_PATHS = {"crop", "stride", "scales", "coordinator", "processes", "process", "classes", "seconds", "topology"}
+NO_PATHS = {
+    "shrinkage",
+    "crop",
+    "stride",
+    "scales",
+    "coordinator",
+    "processes",
+    "process",
+    "classes",
+    "seconds",
+    "topology",
+}
 NO_PATHS |= {
     "batch",
     "batch_per_chip",
