@@ -19,6 +19,7 @@ PARTS = {
     "pretrain": "pretrain one network on several datasets whose classes do not agree",
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
     "adopt": "a segmenter of a new set in seconds, without a training step",
+    "edit-bank": "other sets and classes for a pretrained checkpoint, which goes on training with them",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
@@ -90,7 +91,7 @@ def run(arguments: list[str]) -> int:
     """
     known, rest = _parser().parse_known_args(arguments)
     runtime.prepare()
-    module = importlib.import_module(f"mdp_jax.commands.{known.part}")
+    module = importlib.import_module(f"mdp_jax.commands.{known.part.replace('-', '_')}")
     parser = _OneLineParser(prog=f"mdp {known.part}", description=PARTS[known.part])
     module.add_arguments(parser)
     rest, overrides = _split_overrides(rest)
