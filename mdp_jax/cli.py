@@ -19,6 +19,7 @@ PARTS = {
     "pretrain": "pretrain one network on several datasets whose classes do not agree",
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
     "adopt": "a segmenter of a new set in seconds, without a training step",
+    "inspect": "what a pretraining has found of its classes: which are alike, over time, and what may be wrong",
     "edit-bank": "other sets and classes for a pretrained checkpoint, which goes on training with them",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
