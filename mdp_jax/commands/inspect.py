@@ -118,7 +118,7 @@ def _summary(found: banks.History) -> Table:
         ["classes seen", f"{newest.seen.sum()} of {len(newest.seen)}"],
         ["mean cosine between classes", runs.cosine_in_words(bank.mean_cosine(newest))],
         ["effective dimension", runs.dimension_in_words(runs.effective_dimension(unit), min(unit.shape))],
-        ["pairs of sets' classes that are nearest both ways", str(mutual)],
+        ["pairs of classes that are nearest both ways", str(mutual)],
     ]
     return Table(["classes", ""], rows)
 

@@ -190,7 +190,7 @@ def classes_table(history: Sequence[Vectors]) -> Table:
     columns = ["set", "class", f"{newest.counted} seen"]
     columns += [] if newest.unit else ["norm"]
     if len(history) > 1:
-        columns += ["steps since seen", f"turned since step {history[-2].step} (degrees)"]
+        columns += ["steps since seen", f"turned since {history[-2].step} (°)"]
     rows = []
     for index, (name, age) in enumerate(zip(newest.names, ages(history), strict=True)):
         row: list[str | int | float | None] = [newest.set_names[newest.sets[index]], name, int(newest.count[index])]

@@ -22,7 +22,7 @@ def collapse(mean_cosine: float) -> dict[str, str]:
     if mean_cosine > COLLAPSED:
         return {"collapse": f"collapse: {found}, above {COLLAPSED}, so that classes are hardly told apart"}
     if mean_cosine > CROWDED:
-        return {"crowding": f"crowding: {found}, above {CROWDED}; well apart are classes below it"}
+        return {"crowding": f"crowding: {found}, above {CROWDED}, below which they are well apart"}
     return {}
 
 
