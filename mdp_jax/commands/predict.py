@@ -106,7 +106,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             image = images.read_photo(photo)
             height, width, _ = image.shape
             size = images.short_side_size(height, width, config.data.short_side)
-            label = predictor(run.variables, images.resize_photo(image, *size), (height, width), args.tile)
+            seen = images.resize_photo(image, *size)
+            label = predictor(run.variables, seen, (height, width), args.tile, config.model.output_stride)
             write_picture(label_file, label.astype(depth), palette if stated else None)
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]

@@ -80,7 +80,9 @@ class Predictor:
         self._views = views
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
 
-    def __call__(self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0) -> np.ndarray:
+    def __call__(
+        self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0, stride: int = 1
+    ) -> np.ndarray:
         """Labels a photo.
 
         Args:
@@ -89,12 +91,13 @@ class Predictor:
           size: (H', W') of the result.
           tile: side in pixels of the tiles that a larger photo is cut into (tiles.py), so that the memory does not grow
             with the photo; 0 = none. Labels of tiles are brought to another size by the nearest neighbour.
+          stride: of the network's coarsest features, for tiles.
 
         Returns:
           int32 [H',W'], class ids.
         """
         if tile and max(image.shape[:2]) > tile:
-            found = labels_by_tiles(lambda part: self(variables, part, part.shape[:2]), image, tile)
+            found = labels_by_tiles(lambda part: self(variables, part, part.shape[:2]), image, tile, stride)
             return images.resize_label(found.astype(np.int16), *size).astype(np.int32)
         return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
 

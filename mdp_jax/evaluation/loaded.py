@@ -134,7 +134,10 @@ class Network:
 
         def by_tiles(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             found = labels_by_tiles(
-                lambda part: np.asarray(labels(self.variables, (part[None],), part.shape[:2]))[0], photo, tile
+                lambda part: np.asarray(labels(self.variables, (part[None],), part.shape[:2]))[0],
+                photo,
+                tile,
+                self.model.output_stride,
             )
             return photos_of.resize_label(found.astype(np.int16), *size).astype(np.int32)
 

@@ -124,7 +124,7 @@ def test_more_classes_than_8_bits_tell_apart_take_16(made, tmp_path, monkeypatch
     many = workdirs.load(run)._replace(label_space=LabelSpace((("many", tuple(map(str, range(342)))),)))
     monkeypatch.setattr(predict.workdirs, "load", lambda *args, **kwargs: many)
     label = np.array([[7, 341]], np.int32)
-    monkeypatch.setattr(predict.Predictor, "__call__", lambda self, variables, image, size, _: np.resize(label, size))
+    monkeypatch.setattr(predict.Predictor, "__call__", lambda self, variables, image, size, *_: np.resize(label, size))
     cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path), str(photos / "a.png")])
     found = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
     assert found.dtype == np.uint16 and set(np.unique(found)) == {7, 341}

@@ -55,11 +55,11 @@ def test_a_head_of_each_set(folder, tmp_path):
 
 
 def test_tiles(folder, net, tmp_path):
-    found = predicted(folder, tmp_path, "--tile", "128", photo="wide")
+    found = predicted(folder, tmp_path, "--tile", "256", photo="wide")
     wide = np.tile(PHOTO, (1, 4, 1))
-    np.testing.assert_array_equal(found, net.predict(wide, tile=128))
-    np.testing.assert_array_equal(net.predict(np.stack([wide, wide[::-1]]), tile=128)[0], found)
-    np.testing.assert_array_equal(net.predict(PHOTO, tile=128), net.predict(PHOTO))
+    np.testing.assert_array_equal(found, net.predict(wide, tile=256))
+    np.testing.assert_array_equal(net.predict(np.stack([wide, wide[::-1]]), tile=256)[0], found)
+    np.testing.assert_array_equal(net.predict(PHOTO, tile=256), net.predict(PHOTO))
 
 
 def test_a_name_that_is_none(folder, net, tmp_path):
