@@ -1,16 +1,25 @@
 """`mdp inspect` on workdirs with two kept checkpoints, of prototypes and of a classifier for each set."""
 
+import argparse
 import csv
+import dataclasses
+import importlib
+import pathlib
+import re
+import shlex
 
 import numpy as np
 import pytest
 
-from mdp_jax import cli
+import mdp_jax
+from mdp_jax import cli, config
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import banks
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints
-from tests import earlier
+from tests import earlier, tiny
+
+PACKAGE = pathlib.Path(mdp_jax.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +76,8 @@ def test_pixels_are_features_of_their_class(folder):
 
 def test_photos_that_are_not_there_are_said(folder):
     found = banks.history(folder / "pretrained")
-    config = found.config
-    broken = [s if s.name == "town" else type(s)(**{**vars(s), "images": 0}) for s in config.sources]
-    found = found._replace(config=type(config)(**{**vars(config), "sources": tuple(broken)}))
+    broken = [dataclasses.replace(s, images=6 if s.name == "town" else 0) for s in found.config.sources]
+    found = found._replace(config=dataclasses.replace(found.config, sources=tuple(broken)))
     said = []
     pixels = banks.sample_pixels(folder / "pretrained", found, 4, None, said.append)
     assert len(said) == 1 and said[0].startswith("no pixels of harbor: ") and len(pixels.ids)
@@ -99,3 +107,25 @@ def test_an_objective_without_vectors_of_classes(folder, monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "mdp", bare)
     with pytest.raises(UserError, match="objective mdp has neither prototypes nor a classifier; expected one that has"):
         banks.history(folder / "pretrained")
+
+
+def test_the_commands_of_the_page_are_ones():
+    text = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "inspect.md").read_text()
+    lines = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("mdp ")
+    ]
+    assert len(lines) == 6
+    for line in lines:
+        part, *rest = shlex.split(line)[1:]
+        words, overrides = cli._split_overrides(rest)
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        importlib.import_module(f"mdp_jax.commands.{part.replace('-', '_')}").add_arguments(parser)
+        parser.parse_args(words)
+        if part in ("pretrain", "edit-bank"):
+            config.apply_overrides(tiny.pretrain_config(), overrides)
+    options = set(re.findall(r"`(--\w+)", text))
+    own = "".join((PACKAGE / "commands" / f"{name}.py").read_text() for name in ("inspect", "edit_bank", "predict"))
+    assert options and all(f'"{option}"' in own for option in options)
