@@ -92,8 +92,7 @@ def _pictures(args: argparse.Namespace, found: banks.History) -> dict[str, Figur
     heat = bank_figures.clustered_heatmap(newest)
     pictures = {"heatmap": Figure(heat, "Cosines between all classes; alike ones stand together, whatever their set.")}
     if args.map != _NONE and newest.seen.sum() > 2:
-        nothing = banks.Pixels(np.zeros((0, newest.vectors.shape[1]), np.float32), np.zeros(0, np.int64))
-        pixels = nothing
+        pixels = banks.Pixels(np.zeros((0, newest.vectors.shape[1]), np.float32), np.zeros(0, np.int64))
         if args.pixels:
             pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say)
         keep = newest.seen[pixels.ids]

@@ -71,7 +71,9 @@ def of_training(
     """
     found: dict[str, str] = {}
     if "bank_cosine" in values and step >= _SETTLED * steps:
-        found |= collapse(float(values["bank_cosine"]))
+        alike = collapse(float(values["bank_cosine"]))
+        # A run becomes less crowded to its end.
+        found |= alike if step == steps else {kind: line for kind, line in alike.items() if kind == "collapse"}
     epochs = values.get("dataset_epochs", ())
     names = [
         f"{dataset}/{label}"

@@ -16,7 +16,7 @@ from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.metrics_file import read_metrics
-from mdp_jax.training.editing import Edits, edit
+from mdp_jax.training.editing import Edits, _edited_config, _moves, edit, edited_classes
 from mdp_jax.training.pretraining import pretrain
 from tests import earlier, tiny
 
@@ -187,6 +187,31 @@ def test_what_cannot_be(folder, values, message):
     with pytest.raises(UserError, match=message):
         edit(**arguments)
     assert not (folder / "new").exists()
+
+
+def test_stages_and_mixture_follow_their_sets():
+    space = LabelSpace((("harbor", ("air", "sea")), ("photos", ()), ("town", ("sky",))))
+    made = tiny.pretrain_config(stages="(('harbor', 'photos'), ('town',))", mixture_schedule="((0, 4, 5, 6),)")
+    harbor, town = made.sources
+    with made.unlocked():
+        made.sources = (harbor, config.from_dict({**harbor.to_dict(), "name": "photos"}), town)
+        made.mixture_weights = (1.0, 2.0, 3.0)
+    turned = _edited_config(made, space, edited_classes(space, Edits(order_sets=["town"])))
+    assert [source.name for source in turned.sources] == ["town", "harbor", "photos"]
+    assert turned.mixture_weights == (3.0, 1.0, 2.0) and turned.mixture_schedule == ((0, 6, 4, 5),)
+    less = _edited_config(made, space, edited_classes(space, Edits(drop=[("town",), ("photos",), ("harbor", "sea")])))
+    assert less.stages == (("harbor",),) and less.mixture_weights == (1.0,) and less.mixture_schedule == ((0, 4),)
+    assert less.sources[0].drop_classes == ("sea",) and less.sources[0].class_groups == ()
+
+
+def test_rows_of_merged_label_spaces_by_hand():
+    old = LabelSpace((("one", ("sky", "sea")), ("two", ("Sky", "tree"))), "merged")
+    assert old.global_ids == ((0, 1), (0, 2))
+    gone = edited_classes(old, Edits(drop=[("one",)]))
+    assert _moves(old, LabelSpace((("two", ("Sky", "tree")),), "merged"), gone) == [[0], [2]]
+    one = edited_classes(old, Edits(rename=[("one", "sea", "tree")]))
+    new = LabelSpace((("one", ("sky", "tree")), ("two", ("Sky", "tree")), ("three", ("moon",))), "merged")
+    assert _moves(old, new, one) == [[0], [1, 2], []]
 
 
 def test_nothing_to_edit(folder):

@@ -107,6 +107,8 @@ def test_what_training_says():
     expected = "never seen in a whole epoch of their set: 2 class(es), which cannot be learnt (two/b, two/c)"
     assert found["dead"] == expected
     assert health.of_training({"loss": 1.0}, 99, 100, unseen) == {}
+    crowded = {"bank_cosine": 0.6}
+    assert [list(health.of_training(crowded, step, 100, unseen)) for step in (50, 99, 100)] == [[], [], ["crowding"]]
 
 
 def test_tables(history):
