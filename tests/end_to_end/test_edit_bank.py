@@ -8,7 +8,7 @@ import pytest
 
 import mdp_jax
 from mdp_jax import cli, config, configs
-from mdp_jax.data import sources
+from mdp_jax.data import label_space, sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.discriminant import shares_of_cells
@@ -16,6 +16,7 @@ from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.training import workdir
 from mdp_jax.training.editing import Edits, _edited_config, _moves, edit, edited_classes
 from mdp_jax.training.pretraining import pretrain
 from tests import earlier, tiny
@@ -53,7 +54,7 @@ def of_classes(objective):
 
 
 @pytest.mark.parametrize(("name", "objective"), [("pretrained", "mdp"), ("multi_head", "multi_head")])
-def test_a_set_that_is_dropped_and_added_again(folder, name, objective):
+def test_a_set_that_is_dropped_and_added_again(folder, name, objective, capsys):
     """The other rows and the rest of the checkpoint are bit-equal, and training goes on."""
     before, meta = saved(name)
     harbor = len(dict(space(name).datasets)["harbor"])
@@ -81,10 +82,16 @@ def test_a_set_that_is_dropped_and_added_again(folder, name, objective):
     assert new_meta["ledger"][0] == meta["ledger"][0] and not any(new_meta["ledger"][1])
     if name == "multi_head":  # which goes on in the same way
         return
+    capsys.readouterr()
     pretrain(again, "added")
+    said = capsys.readouterr().err
     rows, (end, _) = read_metrics("added"), saved("added")
     assert [r["step"] for r in rows][-1] == 6 and end["step"] == 6 and np.isfinite(rows[-1]["loss"])
     assert rows[-1]["dataset_images"][0] > meta["ledger"][0][0]
+    dead = [
+        n > 0 and e >= 1 for n, e in zip(rows[-1]["dataset_unseen_classes"], rows[-1]["dataset_epochs"], strict=True)
+    ]
+    assert ("mdp: warning: step 6: never seen in a whole epoch" in said) == any(dead)
 
 
 def test_classes_are_renamed_merged_and_put_in_another_order(folder, capsys):
@@ -123,8 +130,11 @@ def test_classes_are_renamed_merged_and_put_in_another_order(folder, capsys):
     }
     assert new_meta["ledger"][1][2] == old_pixels["harbor"][harbor[1]] + old_pixels["harbor"][harbor[2]]
     assert new_meta["ledger"][0][1] == old_pixels["town"][left[-1]]
-    assert cli.run(["pretrain", "--config", "new/config.py", "--workdir", "new"]) == 0
-    assert saved("new")[0]["step"] == 6
+    # What mdp pretrain asks of a folder before it goes on there.
+    goes_on = config.load("new/config.py")
+    typed = configs.typed(goes_on)
+    opened = [sources.open_source(source, typed.data, "", "train", 0) for source in typed.sources]
+    workdir.require_free_or_same("new", goes_on, label_space.build(opened))
     net = mdp_jax.load("new", dataset="harbor")
     assert net.classes[1] == "wet"
     # Once more, on classes that are groups already.
