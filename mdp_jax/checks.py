@@ -285,6 +285,7 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     """
     _require_loop(config, "dataset", "finetune", "pretrain")
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
+    network.require_layers(tuple(config.model.reads), "config.model.reads=")
     _common(config)
     if not config.dataset:
         raise UserError("config.dataset: empty; expected a dataset")

@@ -123,6 +123,9 @@ class ProjectionConfig:
     dim: int = 256
 
 
+_PROJECTION = ProjectionConfig()
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainModelConfig(ModelConfig):
     """The network of pretraining, with its projection head."""
@@ -135,6 +138,9 @@ class FinetuneModelConfig(ModelConfig):
     """The network of fine-tuning."""
 
     decoder: DecoderConfig = DecoderConfig(dropout=0.1)
+    # Layers under the classifier, side by side: some of backbone, decoder, projection.
+    reads: tuple[str, ...] = key(("decoder",), before=("decoder",))
+    projection: ProjectionConfig = key(_PROJECTION, before=_PROJECTION)  # where `reads` has it
 
 
 @dataclasses.dataclass(frozen=True)

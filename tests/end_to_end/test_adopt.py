@@ -10,8 +10,9 @@ from mdp_jax import cli, configs
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import discriminant
+from mdp_jax.evaluation.closed_form import HEADS
 from mdp_jax.evaluation.discriminant import Statistics
-from mdp_jax.training.adopting import HEADS, LAYERS, adopt
+from mdp_jax.training.adopting import adopt
 from tests import earlier, tiny
 
 CONFIG = """
@@ -31,7 +32,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", ["backbone", "decoder"])
 @pytest.mark.parametrize("head", HEADS)
 def test_what_it_leaves_is_a_segmenter(folder, layer, head, capsys):
     words = [
@@ -65,8 +66,8 @@ def test_the_network_answers_as_a_loop_over_features_does(folder):
     for i in range(len(source)):
         features = old.embed(source[i]["image"], "backbone")
         shares = discriminant.shares_of_cells(source[i]["label"], features.shape[:2], len(source.classes))
-        statistics.add(features.reshape(-1, 8), shares)
-    linear = discriminant.linear_discriminant(statistics)
+        statistics.add(features.reshape(-1, 8), shares, i)
+    linear = discriminant.linear_discriminant(statistics, found.shrinkage)
     classifier = net.variables["params"]["classifier"]["conv"]
     np.testing.assert_allclose(
         classifier["kernel"][0, 0], linear.kernel, rtol=1e-4, atol=1e-4 * np.abs(linear.kernel).max()
@@ -93,7 +94,7 @@ def test_a_finetuned_network_can_be_adopted_from(folder):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layer": "logits"}, "--layer logits: expected one of backbone, decoder"),
+        ({"layer": "logits"}, "--layer logits: expected some of backbone, decoder, projection"),
         ({"head": "svm"}, "--head svm: expected one of lda, prototypes"),
         ({"shrinkage": 0.0}, "--shrinkage 0.0: expected more than 0"),
         ({"checkpoint": "nowhere"}, "nowhere: no such file or folder"),

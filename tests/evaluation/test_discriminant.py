@@ -25,8 +25,8 @@ def photos(count=6, seed=0):
 
 def counted(samples):
     statistics = Statistics.empty(CLASSES, DIM)
-    for features, weights in samples:
-        statistics.add(features, weights)
+    for number, (features, weights) in enumerate(samples):
+        statistics.add(features, weights, number)
     return statistics
 
 
@@ -81,7 +81,7 @@ def test_a_frequent_class_is_more_likely_only_with_frequencies():
     for centre, weight in ((0.0, 9.0), (4.0, 1.0)):
         shares = np.zeros((2, 2))
         shares[:, int(centre > 0)] = weight
-        statistics.add(centre + noise, shares)
+        statistics.add(centre + noise, shares, 0)
     borders = []
     for frequencies in (False, True):
         head = discriminant.linear_discriminant(statistics, shrinkage=1e-12, frequencies=frequencies)
