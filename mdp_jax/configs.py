@@ -140,7 +140,7 @@ class FinetuneModelConfig(ModelConfig):
     decoder: DecoderConfig = DecoderConfig(dropout=0.1)
     # Layers under the classifier, side by side: some of backbone, decoder, projection.
     reads: tuple[str, ...] = key(("decoder",), before=("decoder",))
-    projection: ProjectionConfig = key(_PROJECTION, before=_PROJECTION)  # where `reads` has it
+    projection: ProjectionConfig = dataclasses.field(default=_PROJECTION, metadata={"before": _PROJECTION})  # for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +168,8 @@ class MethodConfig:
     label_stride: int = 0  # pixels from one label of the loss to the next; 0 = a label a feature, y[::s, ::s]
     pseudo_threshold: float = 0.5  # an unlabelled pixel counts from this softmax of its nearest prototype on
     pixel_budget: int = 64  # pixels of each view of an image that pixel_to_pixel compares
+    # What counts alike in the loss: pixel, or image_class: each class of each image, whatever its number of pixels.
+    pixel_weights: str = key("pixel", before="pixel")
     loss_chunk: int = 8192  # pixels of a device's share of the batch whose logits exist at one time
 
 

@@ -5,7 +5,8 @@ import argparse
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
-from mdp_jax.commands.arguments import path, whole_number, workdir
+from mdp_jax import runtime
+from mdp_jax.commands.arguments import add_platform, path, whole_number, workdir
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.closed_form import AUTO, HEADS, Head
 from mdp_jax.models.network import LAYERS
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     budgets.add_argument(
         "--draws", type=whole_number, metavar="K", help="of the photos, of each number (default 10); by config.seed"
     )
+    add_platform(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.dataset.limit=40."
 
 
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if args.append and (args.head != "prototypes" or args.photos or args.layer not in ([LAYERS[0]], [LAYER])):
         raise UserError(f"--append: expected --head prototypes, no --photos, and --layer {LAYER} or none")
     config = configs.apply_overrides(configs.load(args.config), overrides)
+    runtime.start_devices(args.platform)
     if args.photos:
         return _budgets(args, config)
     if args.append:

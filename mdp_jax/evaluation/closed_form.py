@@ -246,7 +246,7 @@ def scores_of_budgets(
 
 
 def _label_map(features: np.ndarray, linear: Linear, size: tuple[int, ...]) -> np.ndarray:
-    """The class of each pixel, int16 [H, W], by logits interpolated as in evaluation; on the host nothing is compiled."""
+    """The class of each pixel, int16 [H, W], by logits interpolated as in evaluation; nothing is compiled."""
     height, width = size
     logits = features.astype(np.float32) @ linear.kernel.astype(np.float32) + linear.bias.astype(np.float32)
     best = np.full((height, width), -np.inf, np.float32)

@@ -161,8 +161,18 @@ def linear_discriminant(statistics: Statistics, shrinkage: float = FIXED, freque
     return _without_unseen(Linear(kernel, bias), statistics)
 
 
-def chosen_shrinkage(statistics: Statistics, shrinkages: Sequence[float] = SHRINKAGES) -> float:
-    """The shrinkage that makes photos most likely which were left out (METHOD.md section 8).
+def chosen_shrinkage(statistics: Statistics) -> float:
+    """The shrinkage that makes photos most likely which were left out; FIXED where no class is in two photos.
+
+    Args:
+      statistics: of the photos.
+    """
+    likelihood = left_out_likelihood(statistics, SHRINKAGES)
+    return FIXED if likelihood is None else SHRINKAGES[int(np.argmax(likelihood))]
+
+
+def left_out_likelihood(statistics: Statistics, shrinkages: Sequence[float]) -> np.ndarray | None:
+    """The log-likelihood of photos that are left out, up to a constant (METHOD.md section 8).
 
     Each photo is left out of the class means in turn; the covariance is that of all photos. The likelihood is that of
     the photo's labelled features under a Gaussian of each class. It follows from the sums: with n_c and m_c the weight
@@ -170,14 +180,14 @@ def chosen_shrinkage(statistics: Statistics, shrinkages: Sequence[float] = SHRIN
 
       A = n S + sum over i, c of n_ic ((n_c / (n_c - n_ic))^2 - 1) (m_ic - m_c) (m_ic - m_c)^T,
 
-    and what is maximal is -(n log det S' + tr(S'^-1 A)) / 2. A class that a single photo has adds nothing to the sum.
+    and the log-likelihood is -(n log det S' + tr(S'^-1 A)) / 2. A class of a single photo adds nothing to the sum.
 
     Args:
       statistics: of the photos.
       shrinkages: that are tried.
 
     Returns:
-      One of `shrinkages`; FIXED where no class is in two photos.
+      [shrinkages]; None where no class is in two photos.
     """
     means, total = statistics.means(), statistics.weight.sum()
     # In the basis in which S is diagonal and its target is the identity, each S' is diagonal.
@@ -194,11 +204,10 @@ def chosen_shrinkage(statistics: Statistics, shrinkages: Sequence[float] = SHRIN
         moved += (photo.weight * (ratio**2 - 1)) @ apart**2
         left_out |= bool(several.any())
     if not left_out:
-        return FIXED
+        return None
     scatter = total * eigenvalues + moved  # the diagonal of A in this basis
     regular = eigenvalues + np.array(shrinkages)[:, None]
-    likelihood = -(total * np.log(regular) + scatter / regular).sum(axis=1) / 2
-    return shrinkages[int(np.argmax(likelihood))]
+    return -(total * np.log(regular) + scatter / regular).sum(axis=1) / 2
 
 
 def nearest_prototypes(statistics: Statistics, temperature: float) -> Linear:

@@ -9,6 +9,7 @@ from mdp_jax.configs import MethodConfig, PretrainModelConfig
 from mdp_jax.method import losses, mixing, prototypes
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.method.pseudo_labels import pseudo_labels, spread
+from mdp_jax.method.weights import pixel_weights
 from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
 from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
@@ -65,7 +66,8 @@ def functions(setting: Setting) -> Functions:
         outputs = apply_training(encoder.network, params, batch_stats, query.image)
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
-        loss, pixels = losses.prototype_loss(vectors, labels, query.weights[:, :, 0], bank, options, chunk)
+        weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, method.pixel_weights)
+        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk)
         weight = jnp.sum(pixels.weight)
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
@@ -188,4 +190,5 @@ MDP = Objective(
     scorer=scorer,
     loss_options=loss_options,
     bank=bank,
+    weighs=True,
 )

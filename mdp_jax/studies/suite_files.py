@@ -101,11 +101,8 @@ def require_suite(suite: Suite, where: str) -> None:
 
 def _require_closed_form(target: Target, where: str) -> None:
     """The values of heads in closed form, and for which seeds a target is run."""
-    for key, numbers, least in (
-        ("photos", target.photos, 0),
-        ("draws", (target.draws,), 1),
-        ("seeds", target.seeds, 0),
-    ):
+    values = {"photos": (target.photos, 0), "draws": ((target.draws,), 1), "seeds": (target.seeds, 0)}
+    for key, (numbers, least) in values.items():
         whole = isinstance(numbers, tuple) and all(type(number) is int and number >= least for number in numbers)
         if not whole or len(set(numbers)) < len(numbers):
             raise UserError(f"{where}: {key} is {numbers!r:.80}; expected whole numbers from {least}, each once")
@@ -161,9 +158,8 @@ def _require_contrast(contrast: Contrast, suite: Suite, where: str) -> None:
     known = [(row.name, name) for row in suite.pretrainings for of in row.targets for name in suite.target(of).scores]
     for side in (contrast.left, contrast.right):
         if not isinstance(side, tuple) or not side or (len(side) > 2 and not contrast.mean):
-            raise UserError(
-                f"{where}: a side is {side!r:.200}; expected one or two pairs of a pretraining and a target"
-            )
+            expected = "one or two pairs of a pretraining and a target"
+            raise UserError(f"{where}: a side is {side!r:.200}; expected {expected}")
     for cell in contrast.cells:
         if cell not in known:
             raise UserError(f"{where}: {cell!r}; expected a pretraining and one of its targets")
