@@ -248,6 +248,12 @@ def pretraining(config: ConfigDict, devices: int) -> None:
             f"config.method.pixel_weights={config.method.pixel_weights}: expected {PIXEL_WEIGHTS[0]} for "
             f"config.objective={config.objective}; others are for {having}"
         )
+    if config.method.class_frequencies and OBJECTIVES[config.objective].bank is None:
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
+        raise UserError(
+            f"config.method.class_frequencies=True: expected False for config.objective={config.objective}; "
+            f"the frequencies stand beside the prototypes of {having}"
+        )
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)
     for key in (

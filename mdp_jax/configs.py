@@ -121,6 +121,7 @@ class ProjectionConfig:
 
     channels: int = 512
     dim: int = 256
+    final_norm: bool = key(False, before=False)  # batch normalisation behind the last convolution
 
 
 _PROJECTION = ProjectionConfig()
@@ -170,6 +171,8 @@ class MethodConfig:
     pixel_budget: int = 64  # pixels of each view of an image that pixel_to_pixel compares
     # What counts alike in the loss: pixel, or image_class: each class of each image, whatever its number of pixels.
     pixel_weights: str = key("pixel", before="pixel")
+    # Whether the logits have the logarithm of each class's share of the pixels beside its prototype.
+    class_frequencies: bool = key(False, before=False)
     loss_chunk: int = 8192  # pixels of a device's share of the batch whose logits exist at one time
 
 

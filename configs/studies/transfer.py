@@ -29,9 +29,13 @@ LARGEST = {"camvid11": "ccp", "msrc_v2": "ccp", "labelmefacade": "ccp", "ccp": "
 
 _UNMIXED: Overrides = (("mixing.region", "0.0"), ("mixing.pixel", "0.0"))
 _BALANCED: Overrides = (("method.pixel_weights", "image_class"),)
+_FREQUENCIES: Overrides = (("method.class_frequencies", "True"),)
+_NORM: Overrides = (("model.projection.final_norm", "True"),)
 _MULTI_HEAD: Overrides = (("objective", "multi_head"), *_UNMIXED)
 ROWS: dict[str, tuple[str, Overrides]] = {  # in the order in which they are run
     "mdp": ("MDP", ()),
+    "mdp_frequencies": ("MDP with class frequencies", _FREQUENCIES),
+    "mdp_frequencies_norm": ("MDP with class frequencies and a final normalisation", (*_FREQUENCIES, *_NORM)),
     "multi_head": ("multi-head cross entropy", _MULTI_HEAD),
     "multi_head_balanced": ("multi-head cross entropy, classes of a photo alike", (*_MULTI_HEAD, *_BALANCED)),
     "mdp_balanced": ("MDP, classes of a photo alike", _BALANCED),
@@ -118,8 +122,12 @@ def _measured() -> tuple[Contrast, ...]:
                 key, ending = f"{of}/{layer.replace('+', '_')}/{photos}", f"/{layer}/{photos}"
                 what = f"MDP over {of}, {layer}, {photos} photos"
                 found.append(_contrast(key, what, "mdp", of, MEASURED, "", ending))
-    balanced = "MDP with the classes of a photo alike, over MDP"
-    found.append(_contrast("balanced", balanced, "mdp_balanced", "mdp", MEASURED))
+    for row in ("mdp_frequencies", "mdp_frequencies_norm", "mdp_balanced"):
+        for against in ("mdp", "multi_head"):
+            what = f"{ROWS[row][0]}, over {ROWS[against][0]}"
+            found.append(_contrast(f"{row}_over_{against}", what, row, against, MEASURED))
+        key, what = f"{row}_over_mdp/aside", f"{ROWS[row][0]}, over MDP, selection"
+        found.append(_contrast(key, what, row, "mdp", MEASURED, "", "_aside"))
     return tuple(found)
 
 

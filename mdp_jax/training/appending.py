@@ -72,7 +72,8 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
         seconds = time.perf_counter() - began
         saved = stored.load(before)
         bank = saved.state["memory"]["bank"]
-        bank = _appended(bank, {"vectors": vectors, "images_seen": statistics.photos})
+        rows = {"vectors": vectors, "images_seen": statistics.photos, "pixels": statistics.weight}
+        bank = _appended(bank, rows)
         state = saved.state | {"memory": saved.state["memory"] | {"bank": bank}}
         at.hold.keep()
         workdir.start(at.folder, grown, label_space)
