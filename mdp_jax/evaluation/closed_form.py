@@ -18,6 +18,7 @@ from mdp_jax.evaluation.loaded import Network
 AUTO = "auto"  # the shrinkage that predicts photos best which were left out
 
 _TEMPERATURE = MethodConfig().temperature
+_CLASSES = 32  # whose logits are there at one time, which bounds the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,18 +97,6 @@ def require_layers(net: Network, layers: Sequence[str], where: str = "--layer") 
         )
 
 
-def channels_of(net: Network, layers: Sequence[str]) -> tuple[int, ...]:
-    """The channels of some layers.
-
-    Args:
-      net: the network.
-      layers: their names.
-    """
-    stride = net.model.output_stride
-    smallest = np.zeros((stride, stride, 3), np.uint8)
-    return tuple(net.features_as_they_are(smallest, (layer,)).shape[-1] for layer in layers)
-
-
 def labelled(source: Source, index: int) -> dict[str, np.ndarray]:
     """A photo whose label map has no id that the dataset does not have.
 
@@ -149,8 +138,11 @@ def add_photo(net: Network, layers: tuple[str, ...], sample: dict, number: int, 
       to: the statistics.
     """
     features = net.features_as_they_are(at_whole_strides(sample["image"], net.model.output_stride), layers)
+    if len(to) == 1:  # band by band: a large photo of many classes takes little memory
+        return to[0].add_photo(features, sample["label"], number)
+    parts = list(discriminant.bands(features, sample["label"], len(to[0].weight)))
     for statistics in to:
-        statistics.add_photo(features, sample["label"], number)
+        statistics.add_parts(parts, number)
 
 
 def statistics_of(net: Network, source: Source, layers: tuple[str, ...]) -> Statistics:
@@ -166,7 +158,7 @@ def statistics_of(net: Network, source: Source, layers: tuple[str, ...]) -> Stat
         have, or no labelled pixel at all.
     """
     require_layers(net, layers)
-    found = Statistics.empty(len(source.classes), *channels_of(net, layers))
+    found = Statistics.empty(len(source.classes), *net.channels(layers))
     for index in range(len(source)):
         add_photo(net, layers, labelled(source, index), index, [found])
     if not found.weight.any():
@@ -226,7 +218,7 @@ def scores_of_budgets(
       UserError: as for `statistics_of`, or there are fewer photos.
     """
     require_layers(net, layers)
-    channels, classes = channels_of(net, layers), len(train.classes)
+    channels, classes = net.channels(layers), len(train.classes)
     chosen = [(number, draw) for number in photos for draw in draws_of(len(train), number, draws, seed)]
     counted = [Statistics.empty(classes, *channels) for _ in chosen]
     for index in sorted(set(np.concatenate([draw for _, draw in chosen]).tolist())):
@@ -248,14 +240,15 @@ def scores_of_budgets(
 def _label_map(features: np.ndarray, linear: Linear, size: tuple[int, ...]) -> np.ndarray:
     """The class of each pixel, int16 [H, W], by logits interpolated as in evaluation; nothing is compiled."""
     height, width = size
-    logits = features.astype(np.float32) @ linear.kernel.astype(np.float32) + linear.bias.astype(np.float32)
+    kernel, bias = linear.kernel.astype(np.float32), linear.bias.astype(np.float32)
     best = np.full((height, width), -np.inf, np.float32)
     found = np.zeros((height, width), np.int16)
-    for label in range(logits.shape[-1]):
-        plane = np.ascontiguousarray(logits[..., label])
-        of_pixels = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-        found[of_pixels > best] = label
-        np.maximum(best, of_pixels, out=best)
+    for start in range(0, len(bias), _CLASSES):
+        some = slice(start, start + _CLASSES)
+        for label, plane in enumerate(np.moveaxis(features @ kernel[:, some] + bias[some], -1, 0), start):
+            of_pixels = cv2.resize(np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_LINEAR)
+            found[of_pixels > best] = label
+            np.maximum(best, of_pixels, out=best)
     return found
 
 

@@ -92,7 +92,7 @@ class Statistics:
           number: of the photo. The result depends on which photo has which number, and on no order.
         """
         slices = (slice(start, start + _TOGETHER) for start in range(0, len(features), _TOGETHER))
-        self._add(((features[rows], weights[rows]) for rows in slices), number)
+        self.add_parts(((features[rows], weights[rows]) for rows in slices), number)
 
     def add_photo(self, features: np.ndarray, label: np.ndarray, number: int) -> None:
         """Adds a photo by its label map, a band of rows at a time.
@@ -102,10 +102,15 @@ class Statistics:
           label: int [H, W], class ids, negative = ignored; see `shares_of_cells`.
           number: see `add`.
         """
-        self._add(_bands(features, label, len(self.weight)), number)
+        self.add_parts(bands(features, label, len(self.weight)), number)
 
-    def _add(self, parts: Iterable[tuple[np.ndarray, np.ndarray]], number: int) -> None:
-        """Adds a photo whose features [n, D] and shares [n, C] come in parts."""
+    def add_parts(self, parts: Iterable[tuple[np.ndarray, np.ndarray]], number: int) -> None:
+        """Adds a photo whose features come in parts.
+
+        Args:
+          parts: float [n, D] and float [n, C], as for `add`.
+          number: see `add`.
+        """
         seen, means, first = np.zeros_like(self.weight), np.zeros_like(self.first), np.zeros_like(self.first)
         for features, weights in parts:
             some, shares = np.asarray(features, np.float64), np.asarray(weights, np.float64)
@@ -238,8 +243,17 @@ def _without_unseen(head: Linear, statistics: Statistics) -> Linear:
     return Linear(np.where(unseen, 0.0, head.kernel), np.where(unseen, NEVER, head.bias))
 
 
-def _bands(features: np.ndarray, label: np.ndarray, classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Features [n, D] and shares [n, C] of a photo, some rows of cells at a time."""
+def bands(features: np.ndarray, label: np.ndarray, classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cuts a photo into some rows of cells each, which bounds the memory of their shares.
+
+    Args:
+      features: float [h, w, D].
+      label: int [H, W], class ids, negative = ignored.
+      classes: C.
+
+    Yields:
+      float [n, D], the features of n cells, and float32 [n, C], as `shares_of_cells` gives them.
+    """
     h, w, dim = features.shape
     rows_of_label = np.minimum(np.arange(len(label)) * h // len(label), h - 1)
     together = max(1, min(_TOGETHER, 2**22 // classes) // w)

@@ -88,7 +88,7 @@ class Network:
             found = apply_layers(module, variables, normalise(seen[0]), layers)
             return found.astype(jnp.promote_types(found.dtype, jnp.float32))
 
-        self._features = jax.jit(features, static_argnums=2)
+        self._features = jax.jit(features, static_argnames="layers")
 
     def predict(self, photos: Photos) -> np.ndarray | list[np.ndarray]:
         """The class of each pixel.
@@ -149,6 +149,20 @@ class Network:
     def layers(self) -> tuple[str, ...]:
         """The layers that have features, from the image upwards: some of "backbone", "decoder", "projection"."""
         return tuple(name for name in network.LAYERS if name in self.variables["params"])
+
+    def channels(self, layers: tuple[str, ...]) -> tuple[int, ...]:
+        """The number of channels of each of some layers; computes nothing.
+
+        Args:
+          layers: some of `layers`.
+        """
+        image = jax.ShapeDtypeStruct((1, self.model.output_stride, self.model.output_stride, 3), jnp.uint8)
+
+        def of(layer: str) -> int:
+            features = functools.partial(self._features, layers=(layer,))
+            return jax.eval_shape(lambda variables, x: features(variables, (x,)), self.variables, image).shape[-1]
+
+        return tuple(of(layer) for layer in layers)
 
     def features_as_they_are(self, photo: np.ndarray, layers: tuple[str, ...]) -> np.ndarray:
         """The features of one photo that has its size already.

@@ -80,7 +80,7 @@ def _chunk_terms(
     lowest = jnp.finfo(similarity.dtype).min
     logits = similarity / options.temperature
     if bank.log_frequencies is not None:  # constants, which the gradient below does not see
-        logits = logits + bank.log_frequencies
+        logits = logits + bank.log_frequencies[None, None, :]
     logits = jnp.where(seen, logits, lowest)
     own = labels[..., None] == jnp.arange(logits.shape[-1])[None, None, None, :]  # [B, n, 2, C]
     weight = jnp.sum(weights, axis=-1)

@@ -18,10 +18,11 @@ from mdp_jax.studies.statistics import MARGIN
 
 ABLATIONS = "Ablations: measured in the same way, nothing is claimed of them"
 RULES = f"""\
-Each claim compares two sides. A side is a pretraining and the set that it is fine-tuned on. The two sides of
-a pair have the same seed. The seed decides the weights, the order of the photos where both sides have the same ones,
-and the choice of the labelled photos. The statistic is the mean of the paired differences in mIoU on the validation
-photos, with its 95 % Student interval. The verdict:
+Each claim compares two sides. A side is a pretraining and the set that it is fine-tuned on, or scored on by heads in
+closed form; or it is the mean of several of these. The two sides of a pair have the same seed. The seed decides the
+weights, the order of the photos where both sides have the same ones, and the choice of the labelled photos. The
+statistic is the mean of the paired differences in mIoU on the validation photos, with its 95 % Student interval. The
+verdict:
 
 - *greater*: `holds` if the interval lies above 0, `contradicted` if it lies below 0, otherwise `undecided`;
 - *equivalent*: `holds` if the whole interval lies within -{MARGIN:g} .. {MARGIN:g} mIoU, `contradicted` if it lies

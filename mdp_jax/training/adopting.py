@@ -33,6 +33,7 @@ from mdp_jax.storage.paths import expanded
 from mdp_jax.training import workdir
 from mdp_jax.training.state import FinetuneState, initial_variables
 
+_HELD = {"config.json": "a run", BUDGETS: BUDGETS}
 SCRATCH = "scratch"  # in place of a checkpoint: the network of the config with its initial weights
 
 
@@ -105,7 +106,11 @@ class Opened(NamedTuple):
 
 @contextlib.contextmanager
 def opened(
-    checkpoint: str | os.PathLike, config: ConfigDict, folder: str | os.PathLike, layers: Sequence[tuple[str, ...]]
+    checkpoint: str | os.PathLike,
+    config: ConfigDict,
+    folder: str | os.PathLike,
+    layers: Sequence[tuple[str, ...]],
+    result: str = "config.json",
 ) -> Iterator[Opened]:
     """Opens a network and the labelled photos, and keeps the workdir, in which nothing is written yet.
 
@@ -114,6 +119,7 @@ def opened(
       config: as for `adopt`.
       folder: the workdir.
       layers: that the network must have.
+      result: the file which says that the folder is in use.
 
     Raises:
       UserError: as for `adopt`.
@@ -121,6 +127,8 @@ def opened(
     runtime.prepare()
     folder = expanded(folder)
     with workdir.Held(folder) as hold:
+        if (folder / result).exists():
+            raise UserError(f"--workdir {folder}: holds {_HELD[result]}; expected a new folder")
         own = configs.typed_finetune(config)
         if own.dataset is None:
             raise UserError("config.dataset: empty; expected a dataset")
@@ -171,8 +179,6 @@ def adopt(
     """
     layers, wanted = layers_of(layer), Head(head, shrinkage, frequencies)
     with opened(checkpoint, config, folder, [layers]) as at:
-        if (at.folder / "config.json").exists():
-            raise UserError(f"--workdir {at.folder}: holds a run; expected a new folder")
         return _adopt(at, layers, wanted)
 
 
@@ -246,9 +252,7 @@ def adopt_budgets(
       UserError: as for `adopt`.
     """
     wanted, cells = [layers_of(layer) for layer in layers], {}
-    with opened(checkpoint, config, folder, wanted) as at:
-        if (at.folder / BUDGETS).exists():
-            raise UserError(f"--workdir {at.folder}: holds {BUDGETS}; expected a new folder")
+    with opened(checkpoint, config, folder, wanted, BUDGETS) as at:
         settled = config.copy_and_resolve_references()
         with settled.unlocked():
             settled.init = at.checkpoint

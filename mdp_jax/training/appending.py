@@ -58,8 +58,6 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
             "has no place; expected none of them"
         )
     with opened(checkpoint, config, folder, [(LAYER,)]) as at:
-        if (at.folder / "config.json").exists():
-            raise UserError(f"--workdir {at.folder}: holds a run; expected a new folder")
         ((name, classes),) = at.label_space.datasets
         if name in {source.name for source in own.sources}:
             raise UserError(f"--append: {before} has a set {name!r} already; expected another config.dataset.name")

@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("layer", "head"),
-    [("backbone", "lda"), ("decoder", "prototypes"), ("backbone+decoder", "lda"), ("decoder+projection", "lda")],
+    [("backbone", "lda"), ("decoder", "prototypes"), ("backbone+projection", "lda")],
 )
 def test_what_it_leaves_is_a_segmenter(folder, layer, head, capsys):
     words = [
@@ -115,11 +115,6 @@ def test_scores_by_budget_are_those_of_segmenters(folder, capsys):
     assert cli.run(["adopt", *words, "--workdir", "scores"]) == 0
     again = json.loads((folder / "scores" / "budgets.json").read_text())
     assert again["cells"] == found["cells"]
-
-
-def test_the_initial_weights_are_a_network_too(folder):
-    found = adopt("scratch", tiny.finetune_config(), "new", layer="backbone+decoder")
-    assert found.shrinkage and mdp_jax.load("new").layers == ("backbone", "decoder")
 
 
 def test_a_set_in_the_bank(folder, capsys):
