@@ -202,7 +202,12 @@ def _adopt(at: Opened, layers: tuple[str, ...], head: Head) -> Adopted:
         "label_space": label_space.rows(),
         "photos": {source.name: sources.photos_of(source)},
         "next_batch": 0,
-        "adopted": dataclasses.asdict(head) | {"layers": list(layers), "shrinkage": made.shrinkage},
+        "adopted": {
+            "layer": "+".join(layers),
+            "head": head.name,
+            "shrinkage": made.shrinkage,
+            "frequencies": head.frequencies,
+        },
     }
     try:
         checkpoints.save(0, state, meta)

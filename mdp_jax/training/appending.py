@@ -81,7 +81,7 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
             "config": config_files.to_dict(grown),
             "label_space": label_space.rows(),
             "photos": photos,
-            "adopted": {"dataset": name, "head": "prototypes", "layers": [LAYER]},
+            "adopted": {"dataset": name, "head": "prototypes", "layer": LAYER},
         }
         try:
             checkpoints.save(run.step, state, meta)
