@@ -78,7 +78,10 @@ def _chunk_terms(
     seen = bank.seen[None, None, :]
     similarity = jnp.einsum("bnd,cd->bnc", v, bank.vectors, precision=jax.lax.Precision.HIGHEST)
     lowest = jnp.finfo(similarity.dtype).min
-    logits = jnp.where(seen, similarity / options.temperature, lowest)
+    logits = similarity / options.temperature
+    if bank.log_frequencies is not None:  # constants, which the gradient below does not see
+        logits = logits + bank.log_frequencies[None, None, :]
+    logits = jnp.where(seen, logits, lowest)
     own = labels[..., None] == jnp.arange(logits.shape[-1])[None, None, None, :]  # [B, n, 2, C]
     weight = jnp.sum(weights, axis=-1)
 
