@@ -13,6 +13,7 @@ from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import loaded
+from mdp_jax.evaluation.closed_form import at_whole_strides, labelled
 from mdp_jax.evaluation.discriminant import shares_of_cells
 from mdp_jax.objectives.objective import ClassRows
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -126,7 +127,7 @@ def sample_pixels(
             folder = config.data_dir if data_dir is None else data_dir
             source = sources.open_source(of_name[name], config.data, folder, "train", config.seed, scored=True)
             taken = np.unique(np.linspace(0, len(source) - 1, _PHOTOS).round().astype(int)).tolist()
-            samples = [_of_photo(net, source[index], found.rows.layer, len(labels)) for index in taken]
+            samples = [_of_photo(net, labelled(source, index), found.rows.layer, len(labels)) for index in taken]
         except UserError as error:
             say(f"no pixels of {name}: {error}")
             continue
@@ -141,7 +142,7 @@ def sample_pixels(
 
 def _of_photo(net: loaded.Network, sample: dict, layer: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, D] of a photo, and the class that has more than a half of each cell, or -1."""
-    features = net.features_as_they_are(sample["image"], layer)
+    features = net.features_as_they_are(at_whole_strides(sample["image"], net.model.output_stride), (layer,))
     shares = shares_of_cells(sample["label"], features.shape[:2], classes)
     own = np.where(shares.max(axis=1) > 0.5, shares.argmax(axis=1), -1)
     return features.reshape(-1, features.shape[-1]), own

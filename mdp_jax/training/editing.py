@@ -24,7 +24,8 @@ from mdp_jax.data import sources
 from mdp_jax.data.batches import stages
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import loaded
+from mdp_jax.evaluation import discriminant, loaded
+from mdp_jax.evaluation.closed_form import statistics_of
 from mdp_jax.objectives.objective import ClassRows, Rows
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints
@@ -32,7 +33,6 @@ from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import programs, sharding, workdir
-from mdp_jax.training.adopting import statistics_of
 
 _CONFIG = "config.py"
 _CONFIG_TEXT = '''"""The config of the run in this folder, for mdp pretrain --config; mdp edit-bank wrote it."""
@@ -353,14 +353,14 @@ def _adopted(
         net.data = config.data
         source_config = next(source for source in config.sources if source.name == name)
         source = sources.open_source(source_config, config.data, config.data_dir, "train", config.seed, scored=True)
-        statistics = statistics_of(net, source, rows.layer)
+        statistics = statistics_of(net, source, (rows.layer,))
         ids = np.array(space.global_ids[[known for known, _ in space.datasets].index(name)])
         new = np.array([not moves[i] for i in ids]) & (statistics.photos > 0)
         if not new.any():
             raise UserError(f"--adopt {name}: no class of it is new and in its photos; expected a new set with masks")
-        lengths = np.linalg.norm(statistics.directions, axis=1, keepdims=True)
-        units = statistics.directions / np.maximum(lengths, 1e-12)
-        found.append(_FromPhotos(ids[new].tolist(), rows.adopt(units[new], statistics.photos[new])))
+        units = discriminant.prototypes(statistics)
+        made = rows.adopt(units[new], statistics.photos[new], statistics.weight[new])
+        found.append(_FromPhotos(ids[new].tolist(), made))
     return found
 
 
@@ -407,8 +407,8 @@ def _state_of(
         for name, row in one.items():
             fresh[name][number] = row
     for adopted in photos_rows:
-        for name, found_rows in adopted.rows.items():
-            fresh[name][adopted.ids] = found_rows
+        for name in adopted.rows.keys() & fresh.keys():
+            fresh[name][adopted.ids] = adopted.rows[name]
     new = {name: np.ascontiguousarray(np.moveaxis(leaf, 0, axes[name])) for name, leaf in fresh.items()}
     leaves = [new.get(name, have[name]) for name in want]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
