@@ -236,5 +236,6 @@ def _part_json(part: Part) -> dict:
         "never_seen": [labels[i] for i in np.flatnonzero(~found.classes_seen)],
         "problems": [{"photo": part.opened.describe(index), "problem": line} for index, line in found.problems],
         "passed_over": list(part.opened.passed_over),
+        "passed_over_because": dict(part.opened.passed_over),
         "damaged": [{"photo": part.opened.describe(index), "damage": line} for index, line in found.damaged],
     }

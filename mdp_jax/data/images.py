@@ -138,7 +138,8 @@ def read_mask(path: str | os.PathLike, palette: bool = False) -> np.ndarray:
       uint8 [H, W].
 
     Raises:
-      UserError: the file is missing, not a regular file, damaged, truncated, huge, not an image or not such a mask.
+      UserError: the file is missing, not a regular file, damaged, truncated, huge, not an image, a JPEG or not such a
+        mask.
     """
     return decode_mask(path, _read(path), palette)
 
@@ -157,6 +158,11 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
     Raises:
       UserError: for the same reasons as `read_mask`.
     """
+    if data.startswith(_JPEG):
+        raise UserError(
+            f"{path} is a JPEG, whose values are not exact: near every edge they are others than those of the classes; "
+            "expected a mask as PNG, from the tool that drew it"
+        )
     _require_sound(path, data)
     png = data.startswith(_PNG)
     if png and palette and data[25] == _PALETTE:

@@ -138,7 +138,7 @@ def test_photos_that_exif_turns(capsys):
 def test_photos_of_other_formats_are_named(capsys):
     root = write_folder(pathlib.Path("set"), photos=2)
     shutil.rmtree(root / "masks")
-    for name in ("b.TIF", "a.bmp", "notes.txt"):
+    for name in ("b.HEIC", "a.heic", "c.jxl", "notes.txt"):
         (root / "images" / "train" / name).write_bytes(b"")
     write_folder(pathlib.Path("labelled"))
     datasets = 'config.sources = (base.folder("labelled", root="labelled"), base.folder("set", root="set"))'
@@ -146,9 +146,11 @@ def test_photos_of_other_formats_are_named(capsys):
     pathlib.Path("pretrain.py").write_text(CONFIG.format(loop="pretrain", datasets=datasets))
     status, _, _, found = check(capsys, "--config", "pretrain.py", "--data_dir", ".", "--splits", "train")
     assert status == 0
-    first = pathlib.Path("set", "images", "train", "a.bmp")
+    first = pathlib.Path("set", "images", "train", "a.heic")
     (warning,) = found["warnings"]
-    assert warning.startswith(f"set train: 2 files are passed over, {first} for one; photos are read as JPEG or PNG")
+    because = "2 in the format .heic, which is not read; 1 in the format .jxl, which is not read"
+    assert warning == f"set train: 3 files are passed over, {first} for one: {because}"
+    assert found["parts"][1]["passed_over_because"][str(first)] == "in the format .heic, which is not read"
 
 
 def test_a_huge_mask_is_not_opened_again_to_explain_it(capsys):
