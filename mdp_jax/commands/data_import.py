@@ -135,7 +135,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     lists = splitting.read_lists(args.split)
     words = {key: value for key, value in vars(args).items() if key not in ("out", "workers", "yes", "part", "command")}
     words["classes"] = named.as_text()
-    words["source"] = str(pathlib.Path(args.source).absolute())
+    name = args.form or _recognised(place)
+    words |= {"source": str(pathlib.Path(args.source).absolute()), "form": name}
     made_of = writing.identity(place, words, args.split)
     done = writing.earlier(out, made_of)
     if done is not None:
@@ -143,7 +144,6 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         print(f"{out}: is this import already ({counts}); nothing to do")
         return
     cv2.setNumThreads(0)  # photos are read in several threads
-    name = args.form or _recognised(place)
     print(f"{place.given}: {FORMS[name].summary} (--form {name})", flush=True)
     options = Options(
         named,
@@ -160,7 +160,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if opened.unconfirmed:
         _confirm(opened.unconfirmed, out, args.yes)
     plan = writing.Plan(args.photos == "link", args.val, args.seed, args.group, lists, args.skip_missing, args.workers)
-    header = {"form": name, "source": words["source"], "options": words}
+    header = {"options": words}
     result = writing.write(opened, out, made_of, header, plan)
     _print(result, out)
 

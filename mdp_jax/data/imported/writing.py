@@ -1,9 +1,9 @@
 """Writes what is imported: photos, masks of class ids, classes, and a manifest; all of it or nothing.
 
 The result is made in a folder beside the wanted one, which gets its name at the very end. import.json is {"version",
-"made_of", a digest of the options and of names, sizes and times of the source's files; "form", "source", "options",
-"classes", "palette", "splits": {SPLIT: photos}, "photos": [{"name", "split", "image", "photo",
-"annotation", "bytes"}, ...], "notes"}; "photo" and "annotation" are the source's files, "bytes" those of the mask.
+"made_of", a digest of the options and of names, sizes and times of the source's files; "options", with "source" and
+"form"; "classes", "palette", "splits": {SPLIT: photos}, "photos": [{"name", "split", "image", "photo", "annotation",
+"bytes"}, ...], "notes"}. "photo" and "annotation" are files of the source; "bytes" are those of the mask.
 """
 
 import collections
@@ -277,7 +277,7 @@ def _fill(
     result = Result(
         opened.classes,
         {
-            split: sum(one.pixels for one, part in zip(written, splits, strict=True) if part == split)
+            split: np.sum([one.pixels for one, part in zip(written, splits, strict=True) if part == split], axis=0)
             for split in counts
         },
         {split: present[[part == split for part in splits]].sum(axis=0) for split in counts},
