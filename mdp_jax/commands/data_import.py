@@ -17,6 +17,7 @@ from mdp_jax.data.imported.registry import FORMS
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_text
+from mdp_jax.storage.paths import make_folder
 
 _PHOTOS = ("copy", "link")
 _SHOWN = 40  # keys of masks that a table shows
@@ -130,19 +131,16 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if args.split and args.val is not None:
         raise UserError(f"--val {args.val:g}: makes a split, and --split gives one; expected one of them")
     out = pathlib.Path(args.out)
+    writing.require_usable(out)
     place = Place(args.source, args.out)
     named = naming.read(args.classes)
     lists = splitting.read_lists(args.split)
     words = {key: value for key, value in vars(args).items() if key not in ("out", "workers", "yes", "part", "command")}
     words["classes"] = named.as_text()
     name = args.form or _recognised(place)
+    if not FORMS[name].recognise(place):
+        raise UserError(f"--form {name}: no such annotations in {place.given}; expected {FORMS[name].signs}")
     words |= {"source": str(pathlib.Path(args.source).absolute()), "form": name}
-    made_of = writing.identity(place, words, args.split)
-    done = writing.earlier(out, made_of)
-    if done is not None:
-        counts = ", ".join(f"{count} {split}" for split, count in done["splits"].items())
-        print(f"{out}: is this import already ({counts}); nothing to do")
-        return
     cv2.setNumThreads(0)  # photos are read in several threads
     print(f"{place.given}: {FORMS[name].summary} (--form {name})", flush=True)
     options = Options(
@@ -157,6 +155,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         args.workers,
     )
     opened = FORMS[name].open(place, options)
+    made_of = writing.identity(opened, words, args.split)
+    done = writing.earlier(out, made_of)
+    if done is not None:
+        counts = ", ".join(f"{count} {split}" for split, count in done["splits"].items())
+        print(f"{out}: is this import already ({counts}); nothing to do")
+        return
     if opened.unconfirmed:
         _confirm(opened.unconfirmed, out, args.yes)
     plan = writing.Plan(args.photos == "link", args.val, args.seed, args.group, lists, args.skip_missing, args.workers)
@@ -200,6 +204,7 @@ def _confirm(keys: Sequence[Key], out: pathlib.Path, yes: bool) -> None:
     if draft.exists():
         kept = f"{draft} is there already and is kept"
     else:
+        make_folder(draft.parent, "--out")
         write_text(draft, "".join(f"{key.key} {key.name}\n" for key in keys))
         kept = f"{draft} is a draft of them"
     raise UserError(

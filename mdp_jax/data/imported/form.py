@@ -119,6 +119,7 @@ class Opened:
       palette: uint8 RGB [C, 3], the colours of the classes, or None.
       notes: lines that say what was found and what was passed over.
       unconfirmed: the keys of masks whose names nobody gave; a user confirms them.
+      files: other files that the masks are made of, beside the photos and their annotations.
     """
 
     classes: tuple[str, ...]
@@ -126,6 +127,7 @@ class Opened:
     palette: np.ndarray | None = None
     notes: Sequence[str] = ()
     unconfirmed: Sequence[Key] = ()
+    files: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)

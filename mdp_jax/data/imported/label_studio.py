@@ -38,11 +38,12 @@ def _open(place: Place, options: Options) -> Opened:
     described = []
     for file in _files(place):
         for number, task in enumerate(place.json(file)):
-            described.append(_described(place, file, f"{place.path(file)}: task {task.get('id', number)}", task))
+            described.append(_described(place, file, f"task {task.get('id', number)}", task))
     return shapes.opened(place, options, described)
 
 
-def _described(place: Place, file: str, where: str, task: dict) -> Described:
+def _described(place: Place, file: str, name: str, task: dict) -> Described:
+    where = f"{place.path(file)}: {name}"
     data = task.get("data")
     url = next((value for value in (data or {}).values() if isinstance(value, str) and "." in value), None)
     if not isinstance(data, dict) or url is None:
@@ -69,7 +70,13 @@ def _described(place: Place, file: str, where: str, task: dict) -> Described:
     photo = _photo(place, url)
     made = functools.partial(_shapes, found)
     return Described(
-        photo, where, size, made, [label for _, _, label, _ in found], near=shapes.folder_of(file), notes=notes
+        photo,
+        place.path(file),
+        size,
+        made,
+        [label for _, _, label, _ in found],
+        near=shapes.folder_of(file),
+        notes=notes,
     )
 
 

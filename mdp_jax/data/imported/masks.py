@@ -243,15 +243,16 @@ def _in_colours(naming: Naming, options: Options) -> bool:
 
 def _key_of(code: int, one: _Counts, in_colours: bool) -> str:
     """The key of a code of a mask."""
+    colour = (code >> 16, code >> 8 & 255, code & 255)
     if not in_colours:
-        if one.coloured:
+        if one.coloured and len(set(colour)) > 1:
             raise UserError(
-                f"{one.file} has the colour {colour_key((code >> 16, code >> 8 & 255, code & 255))}, and --classes "
-                "has values; expected a class for each colour, such as '#ff0000=car'"
+                f"{one.file} has the colour {colour_key(colour)}, and --classes has values; expected a class for each "
+                "colour, such as '#ff0000=car'"
             )
-        return str(code)
+        return str(code & 255 if one.coloured else code)
     if one.coloured:
-        return colour_key((code >> 16, code >> 8 & 255, code & 255))
+        return colour_key(colour)
     if one.palette is not None:
         return colour_key(one.palette[code].tolist() if code < len(one.palette) else (0, 0, 0))
     if code > 255:

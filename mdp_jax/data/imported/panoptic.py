@@ -22,6 +22,7 @@ def _open(place: Place, options: Options) -> Opened:
     described: list[Described] = []
     labels: dict[str, None] = {}
     colours: dict[str, Sequence[int]] = {}
+    pngs: list[str] = []
     found = files(place, panoptic=True)
     for file in found:
         value, where = place.json(file), place.path(file)
@@ -31,14 +32,21 @@ def _open(place: Place, options: Options) -> Opened:
             colour = row.get("color")
             if isinstance(colour, list) and len(colour) == 3 and all(part in range(256) for part in colour):
                 colours[row["name"].strip()] = colour
-        described += _described(place, value, of_category, file, len(found) > 1)
+        described += _described(place, value, of_category, file, len(found) > 1, pngs)
     options = dataclasses.replace(options, background=IGNORED)  # value 0 of the PNGs is no class at all
-    return shapes.opened(place, options, described, list(labels), colours)
+    opened = shapes.opened(place, options, described, list(labels), colours)
+    return dataclasses.replace(opened, files=pngs)
 
 
 def _described(
-    place: Place, value: Mapping[str, Any], of_category: Mapping[Any, str], file: str, one_of_several: bool
+    place: Place,
+    value: Mapping[str, Any],
+    of_category: Mapping[Any, str],
+    file: str,
+    one_of_several: bool,
+    pngs: list[str],
 ) -> list[Described]:
+    """The photos of a file; their PNGs are added to `pngs`."""
     where = place.path(file)
     photos = by_id(value["images"], "images", where)
     # The PNGs lie in a folder of the JSON's name, or anywhere; photos may have the very names of the PNGs.
@@ -54,6 +62,7 @@ def _described(
         mask = finder.find(png, folder)
         if mask is None:
             raise UserError(f"{at}: {png} is missing; expected it in {place.root / folder}")
+        pngs.append(finder.path(mask))
         segments = {}
         for segment in entry(annotation, "segments_info", list, at):
             category = entry(segment, "category_id", (int, str), at)

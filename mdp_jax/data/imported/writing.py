@@ -1,9 +1,9 @@
 """Writes what is imported: photos, masks of class ids, classes, and a manifest; all of it or nothing.
 
 The result is made in a folder beside the wanted one, which gets its name at the very end. import.json is {"version",
-"made_of", a digest of the options and of names, sizes and times of the source's files; "options", with "source" and
-"form"; "classes", "palette", "splits": {SPLIT: photos}, "photos": [{"name", "split", "image", "photo", "annotation",
-"bytes"}, ...], "notes"}. "photo" and "annotation" are files of the source; "bytes" are those of the mask.
+"made_of", a digest of the options and of names, sizes and times of the files that were used; "options", with "source"
+and "form"; "classes", "palette", "splits": {SPLIT: photos}, "photos": [{"name", "split", "image", "photo",
+"annotation", "bytes"}, ...], "notes"}. "photo" and "annotation" are files of the source, "bytes" those of the mask.
 """
 
 import collections
@@ -24,7 +24,6 @@ from mdp_jax.data import images
 from mdp_jax.data.doctor.scan import digest
 from mdp_jax.data.imported import splitting
 from mdp_jax.data.imported.form import SPLITS, Labelled, Opened, Photo
-from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.splitting import TEST, TRAIN, VAL
 from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import IGNORE
@@ -104,44 +103,55 @@ class Result:
     notes: list[str]
 
 
-def identity(place: Place, words: Mapping[str, Any], files: Sequence[str] = ()) -> str:
+def identity(opened: Opened, words: Mapping[str, Any], lists: Sequence[str] = ()) -> str:
     """A digest of what an import is made of.
 
     Args:
-      place: that is imported from.
+      opened: what is imported.
       words: the options.
-      files: other files that the options name.
+      lists: files of --split.
     """
-    found = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
-    for path in (*(place.path(file) for file in place.files), *files):
+    found = hashlib.sha256(json.dumps([words, opened.classes], sort_keys=True).encode())
+    used = (path for sample in opened.labelled for path in (sample.photo, sample.where))
+    for path in dict.fromkeys([*used, *opened.files, *lists]):
         status = os.stat(path)
-        name = os.path.relpath(path, place.root)
-        found.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        found.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return found.hexdigest()
+
+
+def require_usable(out: pathlib.Path) -> None:
+    """Checks that a folder can be imported into.
+
+    Args:
+      out: the folder.
+
+    Raises:
+      UserError: it is there, and neither empty nor an import.
+    """
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise UserError(f"--out {out}: a file; expected a new folder")
+    if any(out.iterdir()) and not (out / MANIFEST).exists():
+        raise UserError(
+            f"--out {out}: not empty, and no import of this command ({listing.found_at(out)}); expected a new folder "
+            "or an empty one"
+        )
 
 
 def earlier(out: pathlib.Path, made_of: str) -> dict | None:
     """The manifest of an earlier import into a folder; None where the folder is new or empty.
 
     Args:
-      out: the folder.
+      out: the folder, as `require_usable` wants it.
       made_of: what the import is to be made of.
 
     Raises:
-      UserError: the folder holds something else, an import of something else, or one that was changed.
+      UserError: the folder holds an import of something else, or one that was changed.
     """
-    if not os.path.lexists(out):
-        return None
-    if not out.is_dir():
-        raise UserError(f"--out {out}: a file; expected a new folder")
-    if not any(out.iterdir()):
-        return None
     path = out / MANIFEST
     if not path.exists():
-        raise UserError(
-            f"--out {out}: not empty, and no import of this command ({listing.found_at(out)}); expected a new folder "
-            "or an empty one"
-        )
+        return None
     found = read_json(path, "the manifest of an import", _FORM)
     if found["version"] != _VERSION or found["made_of"] != made_of:
         raise UserError(
@@ -149,14 +159,13 @@ def earlier(out: pathlib.Path, made_of: str) -> dict | None:
             "another folder"
         )
     for row in found["photos"]:
-        files = (out / "images" / row["split"] / row["image"], out / "masks" / row["split"] / f"{row['name']}.png")
-        whole = all(file.is_file() for file in files) and files[1].stat().st_size == row["bytes"]
-        if not whole:
-            missing = next((file for file in files if not file.is_file()), files[1])
-            raise UserError(
-                f"--out {out}: {missing} was changed or is missing since the import; remove the folder, and import "
-                "again"
-            )
+        photo, mask = out / "images" / row["split"] / row["image"], out / "masks" / row["split"] / f"{row['name']}.png"
+        for file, whole in ((photo, photo.is_file()), (mask, mask.is_file() and mask.stat().st_size == row["bytes"])):
+            if not whole:
+                raise UserError(
+                    f"--out {out}: {file} was changed or is missing since the import; remove the folder, and import "
+                    "again"
+                )
     return found
 
 
