@@ -11,7 +11,7 @@ import numpy as np
 from mdp_jax.commands.arguments import path, whole_number
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.imported import naming, splitting, writing
-from mdp_jax.data.imported.form import IGNORED, OVERLAPS, Key, Options
+from mdp_jax.data.imported.form import IGNORED, MASKS, OVERLAPS, SHAPES, Key, Options
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.registry import FORMS
 from mdp_jax.errors import UserError
@@ -20,6 +20,8 @@ from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.paths import make_folder
 
 _PHOTOS = ("copy", "link")
+# Of the options that not every form reads.
+_DEFAULTS = {"background": "background", "overlap": OVERLAPS[0], "masks": "", "palette": "", "others": "", "yes": False}
 _SHOWN = 40  # keys of masks that a table shows
 
 
@@ -54,14 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--others", default="", metavar="NAME", help=f"class of other colours or values, or {IGNORED}")
     parser.add_argument(
         "--background",
-        default="background",
+        default=_DEFAULTS["background"],
         metavar="NAME",
         help=f"class of pixels that no shape covers, or {IGNORED} (default %(default)s)",
     )
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
-        default=OVERLAPS[0],
+        default=_DEFAULTS["overlap"],
         help="which of two shapes of different classes has the pixels of both (default %(default)s)",
     )
     parser.add_argument(
@@ -140,6 +142,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     name = args.form or _recognised(place)
     if not FORMS[name].recognise(place):
         raise UserError(f"--form {name}: no such annotations in {place.given}; expected {FORMS[name].signs}")
+    _require_options(args, name)
     words |= {"source": str(pathlib.Path(args.source).absolute()), "form": name}
     cv2.setNumThreads(0)  # photos are read in several threads
     print(f"{place.given}: {FORMS[name].summary} (--form {name})", flush=True)
@@ -167,6 +170,16 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     header = {"options": words}
     result = writing.write(opened, out, made_of, header, plan)
     _print(result, out)
+
+
+def _require_options(args: argparse.Namespace, name: str) -> None:
+    """UserError where an option was given that the form does not read."""
+    for option in sorted({*SHAPES, *MASKS} - {*FORMS[name].takes}):
+        value, default = getattr(args, option), _DEFAULTS[option]
+        if value != default:
+            others = " or ".join(other for other, form in FORMS.items() if option in form.takes)
+            given = "" if value is True else f" {value}"
+            raise UserError(f"--{option}{given}: belongs to --form {others}, and this is {name}; leave it out")
 
 
 def _recognised(place: Place) -> str:

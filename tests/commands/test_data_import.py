@@ -573,3 +573,48 @@ def test_photos_that_are_not_there_are_passed_over_where_that_is_said(capsys):
     assert status == 0
     assert "note: 1 of 3 described photos are missing and passed over, b.jpg for one" in out
     assert "note: 1 photos have no annotation and are passed over, set/images/more.jpg for one" in out
+
+
+@pytest.mark.parametrize("form", ["cvat", "masks"])
+def test_options_of_another_form_are_refused(capsys, form):
+    """Every option that some form reads and this one does not."""
+    MAKERS["cvat"](pathlib.Path("set"))
+    others = {option for one in FORMS.values() for option in one.takes} - {*FORMS[form].takes}
+    assert others
+    values = {"overlap": ["smaller"], "yes": []}
+    for option in others:
+        words = [f"--{option}", *values.get(option, ["x"])]
+        status, _, said = run(capsys, "set", "--out", "out", "--form", form, *words)
+        assert status == 2 and said.startswith(f"{' '.join(words)}: belongs to --form "), said
+        assert f"and this is {form}; leave it out" in said
+
+
+def test_folders_that_are_links_are_followed_and_never_in_a_circle(capsys):
+    masks, ids = four(lambda m: m)
+    pictures(masks, "set/masks/{}.png", "elsewhere/{}.jpg")
+    pathlib.Path("set/images").symlink_to(pathlib.Path("elsewhere").absolute())
+    pathlib.Path("set/masks/again").symlink_to(pathlib.Path("set").absolute())
+    assert run(capsys, "set", "--out", "out", "--classes", "0=a", "1=b", "2=c")[0] == 0
+    assert_labels(ids)
+    pathlib.Path("out/images/train/again").symlink_to(pathlib.Path("out/images").absolute())
+    assert_labels(ids)
+
+
+def test_a_run_that_is_stopped_leaves_nothing(capsys, monkeypatch):
+    field(photos=4)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mdp_jax.data.imported.splitting.by_share", stop)
+    assert run(capsys, "field", "--out", "out", *FIELD[3:5], *MAP)[0] == 130
+    assert {path.name for path in pathlib.Path().iterdir()} == {"field"}
+
+
+def test_an_empty_folder_and_the_folder_of_a_link_are_filled(capsys):
+    ids = field(photos=4)
+    pathlib.Path("there").mkdir()
+    pathlib.Path("out").symlink_to("there")
+    assert run(capsys, "field", "--out", "out", *FIELD[3:5], *MAP)[0] == 0
+    assert pathlib.Path("out").is_symlink() and pathlib.Path("there/import.json").exists()
+    assert_labels(ids)

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -142,9 +144,9 @@ def test_labels_become_classes(tmp_path):
         opened(tmp_path, "coco", naming=read(["bus=vehicle"]))
 
 
-def _changed(change):
+def _changed(change, name="annotations/instances.json"):
     def spoil(root):
-        file = root / "annotations" / "instances.json"
+        file = root / name
         value = json.loads(file.read_text())
         change(value)
         file.write_text(json.dumps(value))
@@ -161,6 +163,12 @@ def _changed(change):
         (_changed(lambda v: v["images"][1].update(id=7)), r"images\[1\] has the id 7, which another has"),
         (_changed(lambda v: v["images"][0].update(height="24")), r"image 7: height is '24'"),
         (_changed(lambda v: v["annotations"][0].update(segmentation=[[1, 2, "x", 4, 5, 6]])), r"corners \[1, 2, 'x'"),
+        (
+            _changed(lambda v: v["annotations"][0].update(segmentation=[[[1, 2, 3], [4, 5, 6]]])),
+            r"corners \[\[1, 2, 3\]",
+        ),
+        (_changed(lambda v: v["annotations"][1]["segmentation"].update(size=7)), r"runs of size 7"),
+        (_changed(lambda v: v["annotations"].append(7)), r"annotations\[5\] has no 'image_id'"),
         (_changed(lambda v: v["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5]])), r"corners \[1, 2, 3, 4, 5\]"),
         (
             _changed(lambda v: v["annotations"][1]["segmentation"].update(counts=[5, 7])),
@@ -257,3 +265,40 @@ def test_masks_that_were_drawn_on_photos_as_they_are_stored(tmp_path, orientatio
     seen = images.read_photo(tmp_path / "p.png")
     ids = one.draw(Photo(one.photo, *seen.shape[:2], images.orientation(one.photo))).ids
     np.testing.assert_array_equal(ids == 1, seen[..., 0] > 0)
+
+
+def test_the_list_of_forms_is_whole_and_costs_no_import():
+    folder = pathlib.Path(shapes.__file__).parent
+    made = {file.stem for file in folder.glob("*.py") if "\nFORM = " in file.read_text()}
+    assert made == set(FORMS) and all(form.summary and form.signs for form in FORMS.values())
+    code = "import sys; from mdp_jax.data.imported.registry import FORMS; list(FORMS); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"cv2", "numpy", "jax", "pycocotools"} & set(loaded)
+
+
+def test_one_polygon_without_a_list_around_it_and_labels_of_odd_letters(tmp_path):
+    _two(tmp_path, rectangle(2, 2, 8, 8), rectangle(10, 4, 30, 20), ("two\n words ", "b"))
+    _changed(lambda v: v["annotations"][0].update(segmentation=rectangle(2, 2, 8, 8)), "x.json")(tmp_path)
+    found = opened(tmp_path, "coco")
+    assert found.classes == ("background", "two words", "b")
+    np.testing.assert_array_equal(drawn(found)["p"] == 1, region(2, 2, 8, 8))
+    _changed(lambda v: v["categories"][0].update(name=" "), "x.json")(tmp_path)
+    with pytest.raises(UserError, match="a label without a name"):
+        opened(tmp_path, "coco")
+
+
+def test_colours_of_the_tool_become_the_palette(tmp_path):
+    annotated.cvat(tmp_path)
+    np.testing.assert_array_equal(opened(tmp_path, "cvat").palette, [[0, 0, 0], [0, 255, 0], [255, 0, 0]])
+
+
+def test_panoptic_photos_of_the_names_of_the_masks(tmp_path):
+    expected = annotated.panoptic(tmp_path)
+    for name in expected:
+        (tmp_path / "photos" / f"{name}.jpg").unlink()
+        Image.fromarray(annotated.photo(1)).save(tmp_path / "photos" / f"{name}.png")
+    file = tmp_path / "annotations" / "panoptic_train2017.json"
+    file.write_text(file.read_text().replace(".jpg", ".png"))
+    found = opened(tmp_path, "panoptic")
+    assert_same(drawn(found), expected)
+    assert found.notes == [] and len(found.files) == 2

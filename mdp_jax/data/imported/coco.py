@@ -172,7 +172,9 @@ def _shapes(
         if isinstance(segmentation, dict):
             found.append(shapes.runs(label, segmentation, where, (height, width), level))
             continue
-        outlines = [shapes.outline(part, where) for part in segmentation]
+        # Some tools write the one polygon of a region without a list around it.
+        parts = segmentation if isinstance(segmentation[0], list) else [segmentation]
+        outlines = [shapes.outline(part, where) for part in parts]
         outlines = [part for part in outlines if len(part) >= 3]
         if outlines:
             found.append(shapes.polygon(label, outlines, where, (height, width), level))

@@ -16,6 +16,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.storage.files import read_bytes
 
 _REGIONS = ("polygon", "box", "ellipse", "mask")
+_MOST_PIXELS = 1 << 27  # of a mask
 _LINES = ("polyline", "points", "cuboid", "skeleton")
 
 
@@ -98,8 +99,7 @@ def _shape(at: str, shape: ET.Element, size: tuple[int, int]) -> Shape | None:
     label = shape.get("label", "").strip()
     level = int(_numbers(shape, ("z_order",), at)[0]) if shape.get("z_order") else 0
     if shape.tag == "mask":
-        made = shapes.bitmap(label, *_runs(shape, at), level=level)
-        return made
+        return shapes.bitmap(label, *_runs(shape, at), level=level)
     if shape.tag == "polygon":
         pairs = [pair.split(",") for pair in (shape.get("points") or "").split(";") if pair]
         corners = shapes.outline(pairs, at)
@@ -130,6 +130,8 @@ def _runs(shape: ET.Element, at: str) -> tuple[np.ndarray, int, int]:
     left, top, width, height = (int(value) for value in _numbers(shape, ("left", "top", "width", "height"), at))
     words = (shape.get("rle") or "").replace(",", " ").split()
     counts = [int(word) for word in words if word.isdecimal()]
+    if width * height > _MOST_PIXELS:
+        raise UserError(f"{at}: a mask of {width} x {height} pixels; expected at most {_MOST_PIXELS:,}")
     if len(counts) != len(words) or width < 1 or height < 1 or sum(counts) != width * height:
         raise UserError(f"{at}: its runs are not {width} x {height} pixels in all; expected those of its box")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width), left, top

@@ -15,6 +15,8 @@ from mdp_jax.errors import UserError
 IGNORED = "ignore"  # what users write in place of a class for pixels that are ignored
 OVERLAPS = ("later", "smaller", "ignore")  # which of two classes has a pixel that both cover
 SPLITS = ("train", "val", "test")
+SHAPES = ("background", "overlap")  # options of annotations by shapes
+MASKS = ("masks", "palette", "others", "yes")  # options of masks that are pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Form:
       recognise: whether the files of a place are of this form; reads as little as it can.
       open: looks through the annotations and raises UserError where they are wrong; reads no photo.
       last: whether it is asked only where no other form is recognised.
+      takes: names of the options that it reads, beside those that every form does (SHAPES or MASKS).
     """
 
     summary: str
@@ -147,6 +150,7 @@ class Form:
     recognise: Callable[[Place], bool]
     open: Callable[[Place, Options], Opened]
     last: bool = False
+    takes: tuple[str, ...] = SHAPES
 
 
 def classes_of(labels: Sequence[str], where: str) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from mdp_jax.data.imported.form import Form, Opened, Options
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.shapes import Described, Shape
 from mdp_jax.errors import UserError
+from mdp_jax.storage.json_files import read_json
 
 _LABELS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
 _UPLOADED = re.compile("[0-9a-f]{8}-(.+)")  # what Label Studio puts before the name of an uploaded photo
+_EXPORT = [{"data": {}, "annotations": [{"result": [{"type": str}]}]}]
 _MOST = 40  # JSON files of a place up to which they are looked into
 
 
@@ -37,16 +39,16 @@ def _files(place: Place) -> list[str]:
 def _open(place: Place, options: Options) -> Opened:
     described = []
     for file in _files(place):
-        for number, task in enumerate(place.json(file)):
+        for number, task in enumerate(read_json(place.path(file), "an export of Label Studio", _EXPORT)):
             described.append(_described(place, file, f"task {task.get('id', number)}", task))
     return shapes.opened(place, options, described)
 
 
 def _described(place: Place, file: str, name: str, task: dict) -> Described:
     where = f"{place.path(file)}: {name}"
-    data = task.get("data")
-    url = next((value for value in (data or {}).values() if isinstance(value, str) and "." in value), None)
-    if not isinstance(data, dict) or url is None:
+    data = task["data"]
+    url = next((value for value in data.values() if isinstance(value, str) and "." in value), None)
+    if url is None:
         raise UserError(f"{where}: data is {data!r:.60}; expected the name of its photo")
     annotations = [each for each in task["annotations"] if not each.get("was_cancelled")]
     if len(annotations) > 1:
@@ -54,7 +56,7 @@ def _described(place: Place, file: str, name: str, task: dict) -> Described:
             f"{where}: {len(annotations)} annotations of one photo; expected one: choose it in Label Studio"
         )
     found, notes, size = [], {}, None
-    for number, result in enumerate(annotations[0].get("result", []) if annotations else []):
+    for number, result in enumerate(annotations[0]["result"] if annotations else []):
         value, kind = result.get("value"), result.get("type")
         if kind not in _LABELS:
             notes[f"results are of the type {kind} and are passed over"] = 1

@@ -11,7 +11,19 @@ import numpy as np
 
 from mdp_jax.data import images
 from mdp_jax.data.imported import names
-from mdp_jax.data.imported.form import IGNORED, Drawn, Form, Key, Labelled, Opened, Options, Photo, classes_of, fitted
+from mdp_jax.data.imported.form import (
+    IGNORED,
+    MASKS,
+    Drawn,
+    Form,
+    Key,
+    Labelled,
+    Opened,
+    Options,
+    Photo,
+    classes_of,
+    fitted,
+)
 from mdp_jax.data.imported.names import Named
 from mdp_jax.data.imported.naming import Entry, Naming, colour_key, colour_of
 from mdp_jax.data.imported.place import Place
@@ -403,4 +415,5 @@ FORM = Form(
     recognise=lambda place: bool(place.images),
     open=_open,
     last=True,
+    takes=MASKS,
 )

@@ -34,7 +34,7 @@ def _open(place: Place, options: Options) -> Opened:
                 colours[row["name"].strip()] = colour
         described += _described(place, value, of_category, file, len(found) > 1, pngs)
     options = dataclasses.replace(options, background=IGNORED)  # value 0 of the PNGs is no class at all
-    opened = shapes.opened(place, options, described, list(labels), colours)
+    opened = shapes.opened(place, options, described, list(labels), colours, aside=set(pngs))
     return dataclasses.replace(opened, files=pngs)
 
 

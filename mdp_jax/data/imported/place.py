@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import posixpath
+from collections.abc import Collection
 from typing import Any
 
 from mdp_jax.data.kinds import listing
@@ -36,18 +37,21 @@ class Place:
         self.given = pathlib.Path(path)
         if not self.given.exists():
             raise UserError(
-                f"{shown(path)} is missing; expected a folder or file of annotations; {_around(self.given)}"
+                f"{shown(path)} is missing; expected a folder or file of annotations; "
+                f"{listing.found_at(self.given.parent)}"
             )
         if self.given.is_file() and self.given.suffix.lower() in _ARCHIVES:
             raise UserError(f"{path} is an archive; expected the folder that is in it: unpack it first")
         self.root = self.given if self.given.is_dir() else self.given.parent
         left_out = os.path.realpath(out) if out else ""
         self.files: list[str] = []
-        for folder, inside, names in os.walk(self.root):
+        for folder, inside, names in os.walk(self.root, followlinks=True):
             inside[:] = sorted(
                 name
                 for name in inside
-                if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) != left_out
+                if not name.startswith(".")
+                and os.path.realpath(os.path.join(folder, name)) != left_out
+                and not listing.leads_back(folder, name)
             )
             for name in names:
                 if not name.startswith("."):
@@ -104,19 +108,16 @@ class Place:
         return self._by_path.get(listing.composed(posixpath.normpath(file)))
 
 
-def _around(path: pathlib.Path) -> str:
-    return listing.found_at(path.parent)
-
-
 class Finder:
     """Finds the photos that annotations name, whatever folders the names begin with."""
 
-    def __init__(self, place: Place, folder: str = ""):
+    def __init__(self, place: Place, folder: str = "", aside: Collection[str] = ()):
         """Looks at the names of the image files.
 
         Args:
           place: that is imported from.
           folder: that the photos are in, under the place or absolute; "" = anywhere in the place.
+          aside: paths of image files that are no photos.
 
         Raises:
           UserError: there is no such folder, or no photo in it.
@@ -129,6 +130,7 @@ class Finder:
             raise UserError(f"--images {folder}: {inside} is no folder; {listing.found_at(inside)}")
         self._place = Place(str(inside)) if folder else place
         self._photos = [file for file in self._place.images if file.lower().endswith(listing.PHOTOS)]
+        self._photos = [file for file in self._photos if self._place.path(file) not in aside]
         if not self._photos:
             raise UserError(f"{self._place.root}: no photo in it; expected photos there, or their folder in --images")
         self._known = {listing.composed(file): file for file in self._photos}

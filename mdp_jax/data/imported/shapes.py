@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import functools
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -157,7 +157,7 @@ def runs(label: str, rle: dict, where: str, size: tuple[int, int], level: int = 
       UserError: the runs are of another size or do not fill the photo.
     """
     height, width = size
-    if list(rle.get("size", ())) != [height, width]:
+    if rle.get("size") != [height, width]:
         raise UserError(
             f"{where}: runs of size {rle.get('size')!r:.40}; expected [{height}, {width}], that of the photo"
         )
@@ -220,6 +220,7 @@ def opened(
     described: Iterable[Described],
     labels: Sequence[str] | None = None,
     colours: Mapping[str, Sequence[int]] | None = None,
+    aside: Collection[str] = (),
 ) -> Opened:
     """Finds the photos of annotations, and makes classes of their labels.
 
@@ -229,6 +230,7 @@ def opened(
       described: the photos as the annotations describe them.
       labels: all labels in the order that the annotations have; None = those of the shapes, in order of their names.
       colours: label -> RGB that the annotations have for it.
+      aside: paths of image files that are no photos.
 
     Returns:
       What there is to import.
@@ -238,7 +240,7 @@ def opened(
     """
     described = list(described)
     where = str(place.given)
-    finder = Finder(place, options.images)
+    finder = Finder(place, options.images, aside)
     found, missing = [], []
     taken: dict[str, Described] = {}
     for each in described:
@@ -305,11 +307,15 @@ def _classes(
 ) -> tuple[tuple[str, ...], dict[str, int], np.ndarray | None]:
     """The classes; label -> id, "" for what no shape covers; and the colours, where there is one for each class."""
     known = options.naming.names()
-    name_of = {label: known.get(label, label) for label in labels}
+    if "" in labels:
+        raise UserError(f"{where}: a label without a name; expected one for every shape")
+    name_of = {label: " ".join(known.get(label, label).split()) for label in labels}  # one line for each in classes.txt
     backgrounds = [label for label in labels if label.casefold() in _BACKGROUNDS]
     rest = name_of[backgrounds[0]] if backgrounds else options.background
     # Named classes in the order of --classes, so that a user can choose the ids.
-    named = list(dict.fromkeys([*(known[key] for key in known), *(name_of[label] for label in labels)]))
+    named = list(
+        dict.fromkeys([*(name_of[key] for key in known if key in name_of), *(name_of[label] for label in labels)])
+    )
     order = named if rest in named and not backgrounds else [rest, *named]
     classes = classes_of(order, where)
     ids = {label: classes.index(name) if name != IGNORED else IGNORE for label, name in name_of.items()}
@@ -388,10 +394,11 @@ def outline(points: object, where: str) -> np.ndarray:
     """
     try:
         found = np.asarray(points, np.float64)
-        found = found.reshape(-1, 2)
+        if found.ndim == 2 and found.size and found.shape[1] != 2:
+            raise ValueError
+        return found.reshape(-1, 2)
     except (ValueError, TypeError):
         raise UserError(f"{where}: corners {points!r:.60}; expected x and y of each") from None
-    return found
 
 
 def folder_of(file: str) -> str:

@@ -115,7 +115,7 @@ def identity(opened: Opened, words: Mapping[str, Any], lists: Sequence[str] = ()
     used = (path for sample in opened.labelled for path in (sample.photo, sample.where))
     for path in dict.fromkeys([*used, *opened.files, *lists]):
         status = os.stat(path)
-        found.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        found.update(f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return found.hexdigest()
 
 

@@ -164,11 +164,24 @@ def nested(folder: pathlib.Path) -> list[str]:
       Their paths from the folder on, in order.
     """
     found = []
-    for place, inside, names in os.walk(folder, followlinks=False):
-        inside[:] = [name for name in inside if not name.startswith(".")]
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if not name.startswith(".") and not leads_back(place, name)]
         start = len(os.fspath(folder)) + 1
         found += [f"{place}{os.sep}{name}"[start:] for name in names if is_image(name)]
     return sorted(found)
+
+
+def leads_back(folder: str, name: str) -> bool:
+    """Whether an entry is a link to a folder that it lies in, so that following it would never end.
+
+    Args:
+      folder: that the entry is in.
+      name: of the entry.
+    """
+    path = f"{folder}{os.sep}{name}"
+    return os.path.islink(path) and f"{os.path.realpath(folder)}{os.sep}".startswith(
+        f"{os.path.realpath(path)}{os.sep}"
+    )
 
 
 def _reason(path: str) -> str:
