@@ -1,8 +1,11 @@
 """COCO's JSON of instances: polygons and run lengths, with one file for each split or for all."""
 
+import collections
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from mdp_jax.data.imported import names, shapes
 from mdp_jax.data.imported.form import Form, Opened, Options
@@ -12,6 +15,7 @@ from mdp_jax.errors import UserError
 
 _KEYS = ("images", "annotations", "categories")
 _MOST = 40  # JSON files of a place up to which they are looked into: a file for each photo is no COCO set
+_SHORT = "polygons have fewer than three corners and are passed over"
 _NO_MASK = "annotations have a box and no mask and are passed over"
 
 
@@ -129,7 +133,7 @@ def _described(
 ) -> list[Described]:
     images = by_id(value["images"], "images", where)
     of_image: dict[Any, list[tuple[str, dict]]] = {key: [] for key in images}
-    notes: dict[Any, dict[str, int]] = {key: {} for key in images}
+    notes: dict[Any, collections.Counter[str]] = {key: collections.Counter() for key in images}
     for number, annotation in enumerate(value["annotations"]):
         place = f"{where}: annotations[{number}]"
         image, category = (entry(annotation, key, (int, str), place) for key in ("image_id", "category_id"))
@@ -137,10 +141,16 @@ def _described(
             if key not in known:
                 raise UserError(f"{place}: {what} is {key}, which is the id of none; expected one that the file has")
         segmentation = annotation.get("segmentation")
-        if isinstance(segmentation, dict) or (isinstance(segmentation, list) and segmentation):
+        if isinstance(segmentation, list) and segmentation:
+            outlines = _outlines(segmentation, place)
+            if outlines:
+                of_image[image].append((place, annotation))
+            else:
+                notes[image][_SHORT] += 1
+        elif isinstance(segmentation, dict):
             of_image[image].append((place, annotation))
         else:
-            notes[image][_NO_MASK] = notes[image].get(_NO_MASK, 0) + 1
+            notes[image][_NO_MASK] += 1
     split = names.split_of(file) if one_of_several else ""
     found = []
     for key, image in images.items():
@@ -172,13 +182,15 @@ def _shapes(
         if isinstance(segmentation, dict):
             found.append(shapes.runs(label, segmentation, where, (height, width), level))
             continue
-        # Some tools write the one polygon of a region without a list around it.
-        parts = segmentation if isinstance(segmentation[0], list) else [segmentation]
-        outlines = [shapes.outline(part, where) for part in parts]
-        outlines = [part for part in outlines if len(part) >= 3]
-        if outlines:
-            found.append(shapes.polygon(label, outlines, where, (height, width), level))
+        found.append(shapes.polygon(label, _outlines(segmentation, where), where, (height, width), level))
     return found
+
+
+def _outlines(segmentation: list, where: str) -> list[np.ndarray]:
+    """The polygons of a region that have an area."""
+    # Some tools write the one polygon of a region without a list around it.
+    parts = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    return [outline for part in parts if len(outline := shapes.outline(part, where)) >= 3]
 
 
 FORM = Form(

@@ -1,5 +1,6 @@
 """CVAT's XML, "CVAT for images 1.1": polygons, boxes, ellipses and masks."""
 
+import collections
 import functools
 import posixpath
 import xml.etree.ElementTree as ET
@@ -71,11 +72,14 @@ def _described(file: str, where: str, image: ET.Element) -> Described:
         raise UserError(f"{where}: an <image> without a name; expected the name of its photo")
     here = f"{where}: image {name}"
     height, width = _numbers(image, ("height", "width"), here)
-    found, notes = [], {}
+    found: list[tuple[str, ET.Element]] = []
+    notes: collections.Counter[str] = collections.Counter()
     for number, shape in enumerate(image):
         at = f"{here}: <{shape.tag}> {number + 1}"
         if shape.tag in _LINES:
-            notes[f"<{shape.tag}> shapes have no area and are passed over"] = 1
+            notes[f"<{shape.tag}> shapes have no area and are passed over"] += 1
+        elif shape.tag == "polygon" and (shape.get("points") or "").count(";") < 2:
+            notes["polygons have fewer than three corners and are passed over"] += 1
         elif shape.tag in _REGIONS:
             if not shape.get("label"):
                 raise UserError(f"{at} has no label; expected one")
@@ -92,10 +96,10 @@ def _near(file: str) -> str:
 
 
 def _shapes(found: Sequence[tuple[str, ET.Element]], height: int, width: int) -> list[Shape]:
-    return [shape for at, each in found if (shape := _shape(at, each, (height, width))) is not None]
+    return [_shape(at, each, (height, width)) for at, each in found]
 
 
-def _shape(at: str, shape: ET.Element, size: tuple[int, int]) -> Shape | None:
+def _shape(at: str, shape: ET.Element, size: tuple[int, int]) -> Shape:
     label = shape.get("label", "").strip()
     level = int(_numbers(shape, ("z_order",), at)[0]) if shape.get("z_order") else 0
     if shape.tag == "mask":
@@ -104,7 +108,7 @@ def _shape(at: str, shape: ET.Element, size: tuple[int, int]) -> Shape | None:
         pairs = [pair.split(",") for pair in (shape.get("points") or "").split(";") if pair]
         corners = shapes.outline(pairs, at)
         if len(corners) < 3:
-            return None
+            raise UserError(f"{at}: {len(corners)} corners; expected at least 3")
     elif shape.tag == "box":
         left, top, right, bottom = _numbers(shape, ("xtl", "ytl", "xbr", "ybr"), at)
         corners = _turned(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]), shape, at)

@@ -1,5 +1,6 @@
 """Label Studio's JSON export: brushes, polygons and boxes."""
 
+import collections
 import functools
 import posixpath
 import re
@@ -55,11 +56,13 @@ def _described(place: Place, file: str, name: str, task: dict) -> Described:
         raise UserError(
             f"{where}: {len(annotations)} annotations of one photo; expected one: choose it in Label Studio"
         )
-    found, notes, size = [], {}, None
+    found: list[tuple[str, str, str, dict]] = []
+    notes: collections.Counter[str] = collections.Counter()
+    size = None
     for number, result in enumerate(annotations[0]["result"] if annotations else []):
         value, kind = result.get("value"), result.get("type")
         if kind not in _LABELS:
-            notes[f"results are of the type {kind} and are passed over"] = 1
+            notes[f"results are of the type {kind} and are passed over"] += 1
             continue
         at = f"{where}: result[{number}]"
         labels = value.get(kind) if isinstance(value, dict) else None

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import collections
 import functools
 import io
 import posixpath
@@ -38,14 +39,15 @@ def _open(place: Place, options: Options) -> Opened:
 def _described(place: Place, file: str) -> Described:
     where = place.path(file)
     value = read_json(where, "annotations of LabelMe", _JSON)
-    found, notes = [], {}
+    found: list[tuple] = []
+    notes: collections.Counter[str] = collections.Counter()
     for number, shape in enumerate(value["shapes"]):
         kind = shape.get("shape_type") or "polygon"
         corners = len(shape["points"])
         if kind not in _REGIONS:
-            notes[f"shapes are of the type {kind}, which has no area, and are passed over"] = 1
+            notes[f"shapes are of the type {kind}, which has no area, and are passed over"] += 1
         elif kind == "polygon" and corners < 3:
-            notes["polygons have fewer than three corners and are passed over"] = 1
+            notes["polygons have fewer than three corners and are passed over"] += 1
         elif kind != "polygon" and corners != 2:
             raise UserError(f"{where}: shapes[{number}] is a {kind} of {corners} points; expected 2")
         else:

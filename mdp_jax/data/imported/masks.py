@@ -3,7 +3,7 @@
 import collections
 import functools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -68,8 +68,17 @@ def _pairs(place: Place, options: Options) -> tuple[list[tuple[Named, str, str]]
     """(name, photo, mask) of each sample, and what is to be said."""
     maskable = (*listing.MASKS, ".gif", *_JPEGS)
     if options.masks or options.images:
-        masks = _by_pattern(place, options.masks, "--masks", maskable, options.images, wants_masks=True)
-        photos = _by_pattern(place, options.images, "--images", listing.PHOTOS, options.masks, wants_masks=False)
+        given = {
+            option: names.matching(place, pattern, option, suffixes)
+            for option, pattern, suffixes in (
+                ("--images", options.images, listing.PHOTOS),
+                ("--masks", options.masks, maskable),
+            )
+            if pattern
+        }
+        taken = {path for found in given.values() for path in found.values()}
+        photos = given.get("--images") or _others(place, taken, "--images", listing.PHOTOS, masks=False)
+        masks = given.get("--masks") or _others(place, taken, "--masks", maskable, masks=True)
     else:
         photos, masks = _by_words(place, maskable)
     if not photos or not masks:
@@ -87,14 +96,13 @@ def _pairs(place: Place, options: Options) -> tuple[list[tuple[Named, str, str]]
             more = f"; so it is with {len(alone)} of {len(here)} {what}" if len(alone) > 1 else ""
             raise UserError(
                 f"{here[alone[0]]} has no {other} of the name {alone[0].name}{more}; name the files by --images and "
-                "--masks "
-                "(such as --masks 'masks/{name}_mask.png'), or pass over what is alone with --skip_missing"
+                "--masks (such as --masks 'masks/{name}_mask.png'), or pass over what is alone with --skip_missing"
             )
         if alone:
             notes.append(f"{len(alone)} {what} have no {other} and are passed over, {here[alone[0]]} for one")
     pairs = [(name, photos[name], masks[name]) for name in sorted(photos.keys() & masks.keys())]
-    taken = {path for _, photo, mask in pairs for path in (photo, mask)}
-    left = [file for file in place.images if place.path(file) not in taken]
+    used = {path for _, photo, mask in pairs for path in (photo, mask)}
+    left = [file for file in place.images if place.path(file) not in used]
     if left:
         notes.append(f"{len(left)} other images are passed over, {place.path(left[0])} for one")
     return pairs, [f"{_short(place, pairs[0][1])} has the mask {_short(place, pairs[0][2])}, and so on", *notes]
@@ -104,22 +112,13 @@ def _short(place: Place, path: str) -> str:
     return str(pathlib.Path(path).relative_to(place.root)) if pathlib.Path(path).is_relative_to(place.root) else path
 
 
-def _by_pattern(
-    place: Place, pattern: str, option: str, suffixes: Sequence[str], other: str, wants_masks: bool
+def _others(
+    place: Place, taken: Collection[str], option: str, suffixes: Sequence[str], masks: bool
 ) -> dict[Named, str]:
-    """The files of a pattern; without one, those that the other pattern does not name, by the words in their names."""
-    if pattern:
-        return names.matching(place, pattern, option, suffixes)
-    others = set(names.matching(place, other, "", place_suffixes()).values()) if other else set()
-    left = [file for file in place.images if place.path(file) not in others and file.lower().endswith(tuple(suffixes))]
+    """Photos or masks by the words in their paths, without the files that a pattern names."""
+    left = [file for file in place.images if place.path(file) not in taken and file.lower().endswith(tuple(suffixes))]
     found = [(names.understood(file), file) for file in left]
-    known = [(each.named, file) for each, file in found if each.is_mask == wants_masks]
-    return _once(known, place, option)
-
-
-def place_suffixes() -> tuple[str, ...]:
-    """Ends of names of all files that can be photos or masks."""
-    return (*listing.PHOTOS, *listing.MASKS)
+    return _once([(each.named, file) for each, file in found if each.is_mask == masks], place, option)
 
 
 def _by_words(place: Place, maskable: Sequence[str]) -> tuple[dict[Named, str], dict[Named, str]]:

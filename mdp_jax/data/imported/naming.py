@@ -86,10 +86,15 @@ _LINES: tuple[tuple[re.Pattern, Callable[[re.Match], tuple[str, str]]], ...] = (
     (re.compile(rf"{_BYTE}[\s,;]+{_BYTE}[\s,;]+{_BYTE}[\s,;:=]+(\S.*)"), lambda m: (_rgb(m, 1), m[4])),
     (re.compile(rf"([^#].*?)\s*:\s*{_BYTE},{_BYTE},{_BYTE}:[^:]*:[^:]*"), lambda m: (_rgb(m, 2), m[1])),  # of CVAT
     (re.compile(rf"([^#].*?)\s*[,;\t]\s*{_BYTE}\s*[,;\t]\s*{_BYTE}\s*[,;\t]\s*{_BYTE}"), lambda m: (_rgb(m, 2), m[1])),
-    (re.compile(r"(\d{1,5})[\s,;:=]+(\S.*)"), lambda m: (str(int(m[1])), m[2])),
-    (re.compile(r"([^#=]+)=(.+)"), lambda m: (m[1].strip(), m[2].strip())),
+    (re.compile(r"(\d{1,5})[\s,;:]+([^\s=][^=]*)"), lambda m: (_normal(m[1]), m[2])),
+    (re.compile(r"([^#=]+)=(.+)"), lambda m: (_normal(m[1].strip()), m[2])),
 )
 _HEADING = re.compile(r"\w+\s*[,;\t]\s*r(ed)?\s*[,;\t]\s*g(reen)?\s*[,;\t]\s*b(lue)?", re.I)
+
+
+def _normal(key: str) -> str:
+    """A key of which there is one way of writing: colours in small letters, values without zeros before them."""
+    return key.lower() if _HEX.fullmatch(key) else str(int(key)) if re.fullmatch("[0-9]{1,9}", key) else key
 
 
 def _rgb(match: re.Match, first: int) -> str:
@@ -121,13 +126,10 @@ def read(words: Sequence[str]) -> Naming:
             raise UserError(
                 f"{where}: no such file, and not KEY=NAME; expected a file of classes, or such as '#ff0000=car'"
             )
-        try:
-            found = _parsed(word)
-        except ValueError as error:
-            raise UserError(f"{where}: {error}; expected KEY=NAME, such as '#ff0000=car' or 255=road") from None
-        if found is None:
+        key, _, name = (part.strip() for part in word.partition("="))
+        if not key or not name:
             raise UserError(f"{where}: expected KEY=NAME, such as '#ff0000=car' or 255=road")
-        entries.append(Entry(*found, where))
+        entries.append(Entry(_normal(key), name, where))
     seen: dict[str, Entry] = {}
     for entry in entries:
         first = seen.setdefault(entry.key, entry)

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import collections
 import functools
 import io
 import posixpath
@@ -49,7 +50,8 @@ def _open(place: Place, options: Options) -> Opened:
 def _described(place: Place, file: str, labels: Sequence[str]) -> Described:
     where = place.path(file)
     value = read_json(where, "annotations of Supervisely", _ANNOTATION)
-    found, notes = [], {}
+    found: list[tuple[str, str, str, dict]] = []
+    notes: collections.Counter[str] = collections.Counter()
     for number, each in enumerate(value["objects"]):
         at, kind, label = f"{where}: objects[{number}]", each.get("geometryType"), each["classTitle"].strip()
         if label not in labels:
@@ -57,7 +59,7 @@ def _described(place: Place, file: str, labels: Sequence[str]) -> Described:
         if kind in ("polygon", "bitmap", "rectangle"):
             found.append((at, kind, label, each))
         else:
-            notes[f"objects are of the type {kind}, which has no area, and are passed over"] = 1
+            notes[f"objects are of the type {kind}, which has no area, and are passed over"] += 1
     folder = posixpath.join(posixpath.dirname(posixpath.dirname(file)), "img")
     size = (value["size"]["height"], value["size"]["width"])
     if min(size) < 1:
