@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from mdp_jax.data import images
 from mdp_jax.data.imported import shapes
-from mdp_jax.data.imported.form import IGNORED, Options, Photo
+from mdp_jax.data.imported.form import IGNORED, Options, Photo, fitted
 from mdp_jax.data.imported.naming import read
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.registry import FORMS
@@ -302,3 +302,46 @@ def test_panoptic_photos_of_the_names_of_the_masks(tmp_path):
     found = opened(tmp_path, "panoptic")
     assert_same(drawn(found), expected)
     assert found.notes == [] and len(found.files) == 2
+
+
+def _nodes(value, path=()):
+    """The paths of a JSON value's parts; of lists the first three."""
+    yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from _nodes(part, (*path, key))
+
+
+def _with(value, path, new):
+    if not path:
+        return new
+    changed = json.loads(json.dumps(value))
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = new
+    return changed
+
+
+@pytest.mark.parametrize("form", [form for form in MAKERS if form != "cvat"])
+def test_any_other_value_in_a_json_is_one_line(tmp_path, form):
+    MAKERS[form](tmp_path)
+    rng, refused = np.random.default_rng(7), 0
+    for file in sorted(tmp_path.rglob("*.json")):
+        value = json.loads(file.read_text(encoding="utf-8"))
+        paths = list(_nodes(value))
+        for number in rng.permutation(len(paths))[:40]:
+            for new in (None, "x", [], {}, 10**18):
+                write_json(file, _with(value, paths[number], new))
+                try:
+                    drawn(opened(tmp_path, form))
+                except UserError as error:
+                    refused += 1
+                    assert "\n" not in str(error)
+        write_json(file, value)
+    assert refused > 20
+
+
+def test_a_square_mask_is_of_the_photo_as_people_see_it():
+    mask = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    assert fitted(mask, Photo("p.jpg", 3, 3, 6), "m.png", "it").ids is mask

@@ -124,7 +124,10 @@ def _open(place: Place, options: Options) -> Opened:
     if not any(each.labels for each in described):
         boxes = sum(each.notes.get(_NO_MASK, 0) for each in described)
         reason = f"{boxes} boxes and no mask: a set for detection" if boxes else "no annotation"
-        raise UserError(f"{place.path(found[0])}: {reason}; expected polygons or run lengths in its annotations")
+        raise UserError(
+            f"{place.path(found[0]) if found else place.given}: {reason}; expected polygons or run lengths in its "
+            "annotations"
+        )
     return shapes.opened(place, options, described, list(labels))
 
 

@@ -189,17 +189,34 @@ def fitted(ids: np.ndarray, photo: Photo, where: str, what: str) -> Drawn:
     Raises:
       UserError: the sizes differ.
     """
-    size = (photo.height, photo.width)
-    if ids.shape == size:
-        return Drawn(ids)
-    if photo.orientation >= 5 and ids.shape == size[::-1]:
+    height, width = ids.shape
+    require_size((height, width), photo, where, what)
+    if (height, width) != (photo.height, photo.width):
         transposed = ids.T  # orientations 5 to 8 mirror the picture at its diagonal, and then turn or mirror it
         rows, columns = {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}[photo.orientation]
         return Drawn(
             np.ascontiguousarray(transposed[::rows, ::columns]),
             {"masks were turned as the EXIF orientation of their photos says": 1},
         )
-    found, expected = (f"{height} x {width}" for height, width in (ids.shape, size))
+    return Drawn(ids)
+
+
+def require_size(size: tuple[int, int], photo: Photo, where: str, what: str) -> None:
+    """Checks that a mask is of the size of its photo, as people see it or as it is stored.
+
+    Args:
+      size: height and width of the mask.
+      photo: that the mask is of.
+      where: file of the annotation, for errors.
+      what: what has the size there, for errors.
+
+    Raises:
+      UserError: the sizes differ.
+    """
+    seen = (photo.height, photo.width)
+    if size == seen or (photo.orientation >= 5 and size == seen[::-1]):
+        return
+    found, expected = (f"{height} x {width}" for height, width in (size, seen))
     raise UserError(
         f"{where}: {what} has {found} pixels (height x width) and its photo {photo.path} has {expected}; expected one "
         "size: was the photo resized after it was annotated?"

@@ -11,7 +11,17 @@ import numpy as np
 from pycocotools import mask as coco_masks
 
 from mdp_jax.data.imported import names
-from mdp_jax.data.imported.form import IGNORED, Drawn, Labelled, Opened, Options, Photo, classes_of, fitted
+from mdp_jax.data.imported.form import (
+    IGNORED,
+    Drawn,
+    Labelled,
+    Opened,
+    Options,
+    Photo,
+    classes_of,
+    fitted,
+    require_size,
+)
 from mdp_jax.data.imported.place import Finder, Place
 from mdp_jax.data.kinds.classes import IGNORE
 from mdp_jax.errors import UserError
@@ -112,7 +122,10 @@ def pixel_polygon(
             cv2.fillPoly(found, [np.rint(hole).astype(np.int32) for hole in holes], 0)
         return found.astype(bool)
 
-    return Shape(label, draw, 0, _beyond(outline, where, (size[0] - 1, size[1] - 1)))
+    inside = (size[0] - 1, size[1] - 1)
+    for hole in holes:
+        _beyond(hole, where, inside)
+    return Shape(label, draw, 0, _beyond(outline, where, inside))
 
 
 def box(label: str, left: float, top: float, right: float, bottom: float, where: str, size: tuple[int, int]) -> Shape:
@@ -197,6 +210,8 @@ def _total(counts: str) -> int:
 
 def _beyond(points: np.ndarray, where: str, size: tuple[int, int]) -> str:
     """What is to be said of points outside of a photo; UserError where they are far away."""
+    if not len(points):
+        raise UserError(f"{where}: a polygon without corners; expected x and y of each")
     if not np.isfinite(points).all():
         raise UserError(f"{where}: a corner that is no number; expected x and y in pixels")
     height, width = size
@@ -333,7 +348,7 @@ def _mask(described: Described, ids: Mapping[str, int], options: Options, photo:
     """The mask of a photo."""
     size = described.size or (photo.height, photo.width)
     what = "the photo that it describes"
-    fitted(np.broadcast_to(np.uint8(0), size), photo, described.where, what)  # before anything of a wrong size is drawn
+    require_size(size, photo, described.where, what)  # before anything of a wrong size is drawn
     shapes = sorted(described.shapes(*size), key=lambda shape: shape.level)
     drawn = paint(shapes, ids, size, options.overlap)
     whole = fitted(drawn.ids, photo, described.where, what)

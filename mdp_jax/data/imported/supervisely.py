@@ -82,12 +82,13 @@ def _shape(at: str, kind: str, label: str, each: dict, size: tuple[int, int]) ->
     if not isinstance(points, dict) or not isinstance(points.get("exterior"), list):
         raise UserError(f"{at}: points is {points!r:.60}; expected exterior and interior")
     outline = shapes.outline(points["exterior"], at)
-    if kind == "rectangle":
+    if kind == "rectangle" and len(outline):
         (left, top), (right, bottom) = outline.min(axis=0), outline.max(axis=0)
         outline = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-    if not len(outline):
-        raise UserError(f"{at}: a polygon without corners; expected some")
-    holes = [shapes.outline(hole, at) for hole in points.get("interior") or []]
+    interior = points.get("interior") or []
+    if not isinstance(interior, list):
+        raise UserError(f"{at}: interior is {interior!r:.60}; expected a list of holes")
+    holes = [shapes.outline(hole, at) for hole in interior]
     return shapes.pixel_polygon(label, outline, holes, at, size)
 
 
