@@ -122,7 +122,7 @@ class Finder:
         Raises:
           UserError: there is no such folder, or no photo in it.
         """
-        self._near = "" if folder else None
+        self._near = "" if folder else None  # photos in a folder that the user names do not lie near the annotations
         if folder and "{" in folder:
             raise UserError(f"--images {folder}: expected a folder; a pattern is for sets of masks alone")
         inside = place.root / folder
