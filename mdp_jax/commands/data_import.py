@@ -32,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--form", choices=tuple(FORMS), help="of the annotations (default: recognised by the files)")
     parser.add_argument(
         "--images",
+        type=path,
         default="",
         metavar="WHERE",
         help="folder of the photos; or, beside masks, a pattern such as 'images/{name}_image.png' (also * and {split})",
     )
     parser.add_argument(
         "--masks",
+        type=path,
         default="",
         metavar="PATTERN",
         help="folder of the masks, or a pattern such as 'masks/{name}_mask.png'",
