@@ -28,12 +28,13 @@ class Backbone:
 
     Attributes:
       make: (config's `model`, dtypes) -> a module that is called with (images [B,H,W,3], train) and gives
-        {stride: features [B,ceil(H/stride),ceil(W/stride),channels]}; feature i is centred on pixel stride * i.
-      channels: (width, output stride) -> {stride: channels} of these features; 4 and the output stride are among the
-        strides.
+        {stride: features [B,ceil(H/stride),ceil(W/stride),channels]}.
+      channels: (width, output stride) -> {stride: channels} of these features; the output stride is among the strides.
       output_strides: the output strides that it supports.
       normalisation: of the module.
       sharding: over the axis "fsdp".
+      centre: where feature i is centred. "pixel": on pixel stride * i, as with symmetric padding; "cell": in the middle
+        of the pixels stride * i to stride * (i + 1), as with patches.
       weight_names: the module with the names of its published weights (see weights/names); empty where there are none.
     """
 
@@ -43,6 +44,7 @@ class Backbone:
     normalisation: Normalisation
     sharding: Rules = CONVOLUTIONS_SPLIT
     weight_names: str = ""
+    centre: Literal["pixel", "cell"] = "pixel"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,34 @@ def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jnp.moveaxis(labels, 0, 1).reshape(len(logits), -1, width)[:, :height]
 
 
+def padded(images: jax.Array, multiple: int) -> jax.Array:
+    """Adds rows below and columns on the right, so that patches cover an image of any size.
+
+    Args:
+      images: [B,H,W,C], normalised: 0 is the mean colour.
+      multiple: of which height and width become the next multiple.
+
+    Returns:
+      [B,H',W',C], with 0 in what was added.
+    """
+    return jnp.pad(images, ((0, 0), *((0, -side % multiple) for side in images.shape[1:3]), (0, 0)))
+
+
+def of_image(features: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:
+    """Leaves out the features of what `padded` added.
+
+    Args:
+      features: [B,h',w',C] of the image with what was added.
+      size: (H, W) of the image.
+      stride: pixels from one feature to the next.
+
+    Returns:
+      [B,ceil(H/stride),ceil(W/stride),C].
+    """
+    height, width = (-(-side // stride) for side in size)
+    return features[:, :height, :width]
+
+
 def _interpolated(logits: jax.Array, rows: jax.typing.ArrayLike, columns: jax.typing.ArrayLike) -> jax.Array:
     """[B,h,w,C] by matrices [H,h] and [W,w] to [B,H,W,C], in float32 or wider."""
     logits = logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
