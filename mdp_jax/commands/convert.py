@@ -160,7 +160,7 @@ def from_file(path: str, layout: str) -> Weights:
         raise UserError(f"{path}: has the names of {found.layout}; expected --from {found.layout}")
     model = architecture.model_of(found)
     layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), model.backbone)
-    return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, notes)
+    return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, [*notes, *found.notes])
 
 
 def backbone_of(weights: Weights) -> Weights:

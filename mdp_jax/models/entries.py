@@ -53,12 +53,12 @@ class DecoderNames:
 
     Attributes:
       modules: number of rates -> {our module: theirs}, with names such as "decoder.aspp_1" and "classifier.conv".
-      rates: their keys -> number of rates.
+      rates: their keys -> number of rates; None: the decoder has none.
       sized_by: our key, below the decoder, of the weights whose output channels are `decoder.channels`.
     """
 
     modules: Callable[[int], dict[str, str]]
-    rates: Callable[[Iterable[str]], int]
+    rates: Callable[[Iterable[str]], int] | None
     sized_by: str
 
 
@@ -68,7 +68,7 @@ class Decoder:
 
     Attributes:
       make: (config's `model`, dtypes) -> a module that is called with ({stride: features}, train) and gives features
-        [B,h,w,decoder.channels]. Its `classifier_dropout` is the part of the dropout that belongs to the classifier.
+        [B,h,w,decoder.channels], or as many channels as it reads. Its `classifier_dropout` is the part of the dropout that belongs to the classifier.
       reads: output stride -> strides of the features that it reads.
       writes: output stride -> stride of the features that it writes.
       normalisation: of the module.

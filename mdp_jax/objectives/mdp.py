@@ -154,7 +154,7 @@ def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, i
         # -2 is below every cosine, and stays finite when windows are added up and resized.
         logits = jnp.where(seen, similarity, -2.0) / method.temperature
         # After training on the labels y[::s, ::s], feature i describes pixel s i; evaluation expects a cell's middle.
-        for axis in () if method.label_stride else (1, 2):
+        for axis in () if network.label_stride(model, method.label_stride) else (1, 2):
             logits = _at_cells(logits, axis, stride, images.shape[axis])
         return logits
 

@@ -5,7 +5,6 @@ weights to ours by the way that a file takes, and both see the same images.
 """
 
 import functools
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdp_jax.models.backbones import convnext, vit
+from mdp_jax.parity.backbones import fixed, value_of
 
 Features = dict[int, Tensor]  # stride -> [B,C,h,w]
 
@@ -40,19 +40,6 @@ class Reference:
     positions: tuple[str, int] | None = None
 
 
-def _value(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Draws a tensor such that activations keep their size; residual branches are weaker than what they are added to."""
-    random = np.random.RandomState(zlib.crc32(key.encode()))
-    leaf = key.rsplit(".", 1)[-1]
-    if "gamma" in leaf or leaf in ("lambda1", "layer_scale", "layer_scale_parameter"):
-        return random.uniform(0.2, 0.6, shape)
-    if leaf in ("weight", "in_proj_weight") and len(shape) > 1:
-        return random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    if leaf == "weight":
-        return random.uniform(0.5, 1.5, shape)
-    return 0.2 * random.standard_normal(shape)
-
-
 def drawn(module: nn.Module, reference: Reference) -> dict[str, np.ndarray]:
     """The weights of a reference as a published file would hold them, float64.
 
@@ -65,7 +52,7 @@ def drawn(module: nn.Module, reference: Reference) -> dict[str, np.ndarray]:
         key, grid = reference.positions
         tokens = shapes[key][1] - np.prod([side // _patch(reference) for side in reference.size])
         shapes[key] = (1, int(tokens) + grid * grid, shapes[key][2])
-    return {key: _value(key, shape) for key, shape in shapes.items()}
+    return {key: value_of(key, shape) for key, shape in shapes.items()}
 
 
 def _patch(reference: Reference) -> int:
@@ -85,15 +72,6 @@ class Computed:
     features: dict[int, np.ndarray]
     outputs: dict[str, np.ndarray]
     gradients: dict[str, np.ndarray]
-
-
-def fixed(shape: tuple[int, ...]) -> np.ndarray:
-    """What features are multiplied by, float64 and standard normal, so that their gradients differ.
-
-    Args:
-      shape: [B,h,w,C].
-    """
-    return np.random.RandomState(zlib.crc32(str(shape).encode())).standard_normal(shape)
 
 
 def compute(
@@ -226,12 +204,17 @@ def _timm_vit(name: str, library_name: str, size: tuple[int, int], width: float)
         library_name, img_size=size, embed_dim=channels, depth=sizes.blocks, num_heads=sizes.heads, num_classes=0
     )
     if not form.grid:
-        # timm computes the periods in float32.
+        # timm makes periods and positions in float32; its formulas stay, in float64.
         rope = module.rope
-        dim = rope.dim // 4
-        rope.periods = rope.temperature ** (2 * torch.arange(dim, dtype=torch.float64) / (rope.dim // 2))
-        rope.pos_embed_cached = None
+        rope.periods = rope.temperature ** (2 * torch.arange(rope.dim // 4, dtype=torch.float64) / (rope.dim // 2))
+        rope.get_embed = functools.partial(_positions_of_patches, rope)
     return module
+
+
+def _positions_of_patches(rope: nn.Module, shape: tuple[int, int], **_: object) -> Tensor:
+    axes = [2 * (torch.arange(n, dtype=torch.float64) + 0.5) / n - 1 for n in shape]
+    coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 1)
+    return torch.cat(rope._get_pos_embed_from_coords(coordinates), dim=-1)
 
 
 def _timm_blocks(name: str, output_stride: int, module: nn.Module, x: Tensor) -> Features:

@@ -226,9 +226,9 @@ def _decoder(keys: list[str], layout: str) -> tuple[str, dict[str, str]]:
     """The decoder whose names explain the keys best, and its modules and those of its classifier."""
     keys = [key for key in keys if not key.startswith("backbone.")]
     candidates = [
-        (name, decoder.layouts[layout].modules(decoder.layouts[layout].rates(keys)))
+        (name, names.modules(names.rates(keys) if names.rates else 0))
         for name, decoder in DECODERS.items()
-        if layout in decoder.layouts
+        if (names := decoder.layouts.get(layout))
     ]
     return min(candidates, key=lambda candidate: _misfit(keys, candidate[1]))
 

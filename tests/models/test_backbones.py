@@ -7,6 +7,7 @@ import pytest
 
 from mdp_jax.models.backbones.resnet import ResNet
 from mdp_jax.models.layers import Dtypes
+from mdp_jax.parity import backbones as parity
 from tests.models import seeded
 
 FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
@@ -31,6 +32,26 @@ def test_resnet50_with_a_deep_stem_equals_mmsegmentations(torch_outputs):
     for stride, step in ((4, 16), (8, 64)):
         expected = torch_outputs("mmseg_resnet50_v1c")[str(stride)]
         np.testing.assert_allclose(y[stride][..., ::step], expected, atol=3e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", seeded.BACKBONES)
+def test_backbones_equal_timms(torch_outputs, name):
+    """Features and gradients of narrow networks of full depth, whose weights come by the way of a file, in float64.
+
+    Golden values by `python -m tests.models.make_golden timm_convnext_tiny timm_vit_small_patch16 ..`.
+    """
+    expected = torch_outputs(f"timm_{name}")
+    shapes = {str(key): tuple(shape[shape > 0]) for key, shape in zip(expected["keys"], expected["shapes"], strict=True)}
+    params = parity.read({key: parity.value_of(key, shape) for key, shape in shapes.items()}, "timm")
+    model = parity.model_of(name, seeded.BACKBONES[name], "float64")
+    found = parity.features_and_gradients(model, params, parity.images_of(tuple(expected["size"])))
+    for stride, features in found["features"].items():
+        scale = np.abs(expected[stride]).max()
+        np.testing.assert_allclose(features[:, ::3, ::3, ::8], expected[stride], rtol=0, atol=1e-10 * scale)
+    rows = seeded.rows(found["gradient"])
+    rows = np.where(expected["gradients"] == 0, 0, rows)  # what timm has no bias for, ours trains
+    scales = np.abs(expected["gradients"]).max(axis=1, keepdims=True)
+    assert (np.abs(rows - expected["gradients"]) <= 1e-9 * np.maximum(scales, 1e-3)).all()
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,29 @@ def mmseg_segmentor(classes: int, plus: bool = False) -> dict:
     }
 
 
+def mmseg_narrow(kind: str, classes: int, stem: int, channels: int, depth: int = 18) -> dict:
+    """The config of a head of MMSegmentation on a ResNet at output stride 32, as in its configs but for the sizes."""
+    levels = [stem * 2**i * (1 if depth < 50 else 4) for i in range(4)]
+    several = kind != "FCNHead"
+    backbone = mmseg_backbone("ResNet", depth) | {"dilations": (1, 1, 1, 1), "strides": (1, 2, 2, 2)}
+    return {
+        "type": "EncoderDecoder",
+        "backbone": backbone | {"stem_channels": stem, "base_channels": stem},
+        "decode_head": {
+            "type": kind,
+            "in_channels": levels if several else levels[-1],
+            "in_index": [0, 1, 2, 3] if several else 3,
+            "channels": channels,
+            "num_classes": classes,
+            "norm_cfg": {"type": "BN"},
+            "align_corners": False,
+            "dropout_ratio": 0,
+        },
+        "train_cfg": {},
+        "test_cfg": {"mode": "whole"},
+    }
+
+
 if __name__ == "__main__":
     models = {f"torchvision/{name}": torchvision_model(name) for name in TORCHVISION}
     models |= {f"mmseg/{name}": mmseg_model(name) for name in MMSEG}

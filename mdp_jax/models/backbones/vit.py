@@ -95,8 +95,19 @@ def turned(x: jax.Array, angles: np.ndarray, tokens: int) -> jax.Array:
     return jnp.concatenate([x[:, :tokens], patches.astype(x.dtype)], axis=1)
 
 
+def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention of all tokens to all tokens, [B,N,heads,channels] each; the softmax is in float32, or in float64.
+
+    JAX's own function computes the softmax in float32 whatever it is given. Comparisons in float64 need more.
+    """
+    if q.dtype != jnp.float64:
+        return jax.nn.dot_product_attention(q, k, v)
+    weights = jax.nn.softmax(jnp.einsum("bnhc,bmhc->bhnm", q, k) / math.sqrt(q.shape[-1]), axis=-1)
+    return jnp.einsum("bhnm,bmhc->bnhc", weights, v)
+
+
 class Attention(nn.Module):
-    """Attention of all tokens to all tokens: [B,N,C] to the same. The softmax is computed in float32 or wider."""
+    """Attention of all tokens to all tokens, in several heads: [B,N,C] to the same."""
 
     heads: int
     dtypes: Dtypes
@@ -111,8 +122,7 @@ class Attention(nn.Module):
         if self.grid is not None:
             angles = rotations(self.grid, channels)
             q, k = (turned(one, angles, self.tokens) for one in (q, k))
-        y = jax.nn.dot_product_attention(q, k, v)
-        return Dense(x.shape[-1], self.dtypes, name="proj")(y.reshape(x.shape))
+        return Dense(x.shape[-1], self.dtypes, name="proj")(attended(q, k, v).reshape(x.shape))
 
 
 class LayerScale(nn.Module):

@@ -95,11 +95,17 @@ def ours(state: Mapping[str, np.ndarray], where: str) -> Ours | None:
     for key, what in (("dist_token", "a token of distillation"), ("norm_pre.weight", "a normalisation of the patches")):
         if key in state or f"embeddings.{key.replace('dist', 'distillation')}" in state:
             raise UserError(
-                f"{where}: has {what} ({key}), which the networks here have not; expected weights of {', '.join(KINDS)}"
+                f"{where}: has {what} ({key}), which the networks here have not; expected weights of one without it, "
+                f"as {next(iter(KINDS))}"
             )
     found = ours_of(state, library)
     notes = list(found.notes)
     leaves = found.state
+    for key in found.skipped:
+        if key.endswith(".bias_mask"):  # of the authors' DINOv3, whose keys have no bias, whatever stands in its place
+            bias = leaves[key.removesuffix("_mask")].copy().reshape(3, -1)
+            bias[1] = 0
+            leaves[key.removesuffix("_mask")] = bias.reshape(-1)
     for key in [key for key in leaves if key.endswith(".attn.qkv.weight")]:
         leaves.setdefault(key.removesuffix("weight") + "bias", np.zeros(len(leaves[key]), leaves[key].dtype))
     form = _form({key: array.shape for key, array in leaves.items()})
@@ -184,8 +190,8 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
         registers, scale = shapes.get("reg_token", (1, 0))[1], "blocks.0.ls1.gamma" in shapes
         raise UserError(
             f"{where}: patches of {patch} pixels, {registers} registers, {'with' if scale else 'without'} factors of "
-            f"the residual branches, {'with' if 'pos_embed' in shapes else 'without'} learned positions; expected one "
-            f"of {', '.join(KINDS)}"
+            f"the residual branches, {'with' if 'pos_embed' in shapes else 'without'} learned positions; expected those "
+            f"of a vit with {', '.join(FORMS)}"
         )
     channels = shapes["patch_embed.proj.weight"][0]
     size = next((name for name in sizes if SIZES[name].heads * HEAD == channels), sizes[0])
