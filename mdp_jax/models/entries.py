@@ -68,7 +68,8 @@ class Decoder:
 
     Attributes:
       make: (config's `model`, dtypes) -> a module that is called with ({stride: features}, train) and gives features
-        [B,h,w,decoder.channels], or as many channels as it reads. Its `classifier_dropout` is the part of the dropout that belongs to the classifier.
+        [B,h,w,decoder.channels], or as many channels as it reads. Its `classifier_dropout` is the part of the dropout
+        that belongs to the classifier.
       reads: output stride -> strides of the features that it reads.
       writes: output stride -> stride of the features that it writes.
       normalisation: of the module.

@@ -1,9 +1,9 @@
-"""Convolution, matrix product and normalisations with PyTorch's semantics (METHOD.md section 2), and equal blocks in a row."""
+"""Layers with PyTorch's semantics (METHOD.md section 2), and equal blocks in a row."""
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -220,10 +220,12 @@ class Row(nn.Module):
     def _stacked(self) -> dict:
         """The parameters of all blocks with an axis in front; kernels are cast first, which halves the copy."""
 
-        def cast(path: tuple, leaf: jax.Array) -> jax.Array:
+        def narrowed(path: tuple, leaf: jax.Array) -> jax.Array:
             return leaf.astype(self.dtypes.compute) if path[-1].key == "kernel" else leaf
 
-        params = [jax.tree_util.tree_map_with_path(cast, self.variables["params"][str(i)]) for i in range(self.count)]
+        params = [
+            jax.tree_util.tree_map_with_path(narrowed, self.variables["params"][str(i)]) for i in range(self.count)
+        ]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
 
     @nn.compact
@@ -240,7 +242,7 @@ class Row(nn.Module):
             return Through(x, jnp.stack(outputs[share - 1 :: share]))
 
         def block(x: jax.Array, params: dict) -> jax.Array:
-            return self.make(parent=None).apply({"params": params}, x, train)
+            return cast(jax.Array, self.make(parent=None).apply({"params": params}, x, train))
 
         def step(carry: Through, at: tuple[jax.Array, dict]) -> tuple[Through, None]:
             number, params = at

@@ -107,8 +107,8 @@ def feature_stride(model: ModelConfig) -> int:
 def label_stride(model: ModelConfig, wanted: int) -> int:
     """The `label_stride` of the loss, where a backbone of patches gives 0 another meaning (METHOD.md section 2).
 
-    With 0 there is a label for each feature, where the feature is centred: on pixel s i, or, with patches, in the middle
-    of the cell, which is what a label stride of s says.
+    With 0 there is a label for each feature, where the feature is centred: on pixel s i or, with patches, in the middle
+    of the cell. The second is what a label stride of s says.
 
     Args:
       model: the network under the head.

@@ -63,7 +63,7 @@ def padded(images: jax.Array, multiple: int) -> jax.Array:
     return jnp.pad(images, ((0, 0), *((0, -side % multiple) for side in images.shape[1:3]), (0, 0)))
 
 
-def of_image(features: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:
+def of_image(features: jax.Array, size: tuple[int, ...], stride: int) -> jax.Array:
     """Leaves out the features of what `padded` added.
 
     Args:

@@ -8,7 +8,7 @@ import re
 import types
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -55,13 +55,13 @@ def compare(name: str, say: Callable[[str], None], every_name: bool = False) -> 
         expected = ", ".join(torch_backbones.REFERENCES)
         raise UserError(f"--backbone {name}: expected one of {expected}; the others are rows of mdp compare")
     rows: list[Row] = []
-    missing = set()
+    missing: set[str] = set()
     for reference in torch_backbones.REFERENCES[name]():
         what = f"{name} beside {reference.library}, stride {reference.output_stride}"
         try:
             module = reference.make(WIDTH)
         except ModuleNotFoundError as error:
-            missing.add(error.name)
+            missing.add(str(error.name))
             say(f"{what}: {error.name} is not installed; left out")
             continue
         results: tuple[dict, dict] = ({}, {})
@@ -206,13 +206,13 @@ def _programs(model: ModelConfig) -> tuple[Callable, Callable]:
     backbone = network.segmenter(model, 1).backbone
 
     def loss(weights: dict, x: jax.Array) -> tuple[jax.Array, dict]:
-        features = backbone.apply({"params": weights}, x, False)
+        features = cast(dict, backbone.apply({"params": weights}, x, False))
         terms = [jnp.sum(f * jnp.asarray(fixed(f.shape), f.dtype)) for f in features.values()]
         return functools.reduce(jnp.add, terms), features
 
     def captured(weights: dict, x: jax.Array) -> dict:
-        collections = {"mutable": ["intermediates"], "capture_intermediates": True}
-        return backbone.apply({"params": weights}, x, False, **collections)[1]["intermediates"]
+        _, found = backbone.apply({"params": weights}, x, False, mutable=["intermediates"], capture_intermediates=True)
+        return found["intermediates"]
 
     # Compilation takes most of the time, and less without optimisation.
     quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

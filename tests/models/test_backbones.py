@@ -41,7 +41,9 @@ def test_backbones_equal_timms(torch_outputs, name):
     Golden values by `python -m tests.models.make_golden timm_convnext_tiny timm_vit_small_patch16 ..`.
     """
     expected = torch_outputs(f"timm_{name}")
-    shapes = {str(key): tuple(shape[shape > 0]) for key, shape in zip(expected["keys"], expected["shapes"], strict=True)}
+    shapes = {
+        str(key): tuple(shape[shape > 0]) for key, shape in zip(expected["keys"], expected["shapes"], strict=True)
+    }
     params = parity.read({key: parity.value_of(key, shape) for key, shape in shapes.items()}, "timm")
     model = parity.model_of(name, seeded.BACKBONES[name], "float64")
     found = parity.features_and_gradients(model, params, parity.images_of(tuple(expected["size"])))

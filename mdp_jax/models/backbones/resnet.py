@@ -1,4 +1,4 @@
-"""ResNets at output stride 8, 16 or 32 (METHOD.md section 2): torchvision's and MMSegmentation's plain ResNet, and its V1c.
+"""ResNets at output stride 8, 16 or 32 (METHOD.md section 2): torchvision's and MMSegmentation's, and its V1c.
 
 Parameters are named as there ("layer1"/"0"/"conv1"), so that a path joined by dots is the PyTorch key of a module.
 """

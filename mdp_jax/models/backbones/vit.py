@@ -1,4 +1,4 @@
-"""Plain vision transformers (arXiv 2010.11929), also in the forms of DINOv2 (2304.07193, 2309.16588) and DINOv3 (2508.10104).
+"""Plain vision transformers (arXiv 2010.11929), also those of DINOv2 (2304.07193, 2309.16588) and DINOv3 (2508.10104).
 
 Parameters are named as in timm ("blocks"/"0"/"attn"/"qkv"), so that a path joined by dots is timm's key of a module.
 """

@@ -25,11 +25,11 @@ class Segformer(nn.Module):
 
     @nn.compact
     def __call__(self, features: dict[int, jax.Array], train: bool) -> jax.Array:
-        size = features[LEVELS[0]].shape[1:3]
+        _, height, width, _ = features[LEVELS[0]].shape
         levels = []
         for i, stride in enumerate(LEVELS):
             x = ConvBlock(self.channels, 1, self.dtypes, name=f"convs_{i}")(features[stride], train)
-            levels.append(upsample(x, size).astype(self.dtypes.compute) if i else x)
+            levels.append(upsample(x, (height, width)).astype(self.dtypes.compute) if i else x)
         return ConvBlock(self.channels, 1, self.dtypes, name="fusion_conv")(jnp.concatenate(levels, axis=-1), train)
 
 

@@ -16,8 +16,8 @@ POOLED = (1, 2, 3, 6)  # sides of the grids that the coarsest features are avera
 class UPerNet(nn.Module):
     """{stride: features} at LEVELS to [B,H/4,W/4,channels] in `dtypes.compute`.
 
-    The coarsest features, joined with their means over four grids ("pool_0" to "pool_3", "bottleneck"), are enlarged and
-    added to the next finer ones ("lateral_0" to "lateral_2"), and so on ("fpn_0" to "fpn_2"); "fpn_bottleneck" joins
+    The coarsest features are joined with their means over four grids ("pool_0" to "pool_3", "bottleneck"), enlarged, and
+    added to the next finer ones ("lateral_0" to "lateral_2"), and so on ("fpn_0" to "fpn_2"). "fpn_bottleneck" joins
     all at stride 4. The dropout, of whole channels, comes after it and is the classifier's.
     """
 
@@ -26,7 +26,8 @@ class UPerNet(nn.Module):
     dtypes: Dtypes
 
     def _enlarged(self, x: jax.Array, like: jax.Array) -> jax.Array:
-        return upsample(x, like.shape[1:3]).astype(self.dtypes.compute)
+        _, height, width, _ = like.shape
+        return upsample(x, (height, width)).astype(self.dtypes.compute)
 
     def _block(self, name: str, kernel: int = 3) -> ConvBlock:
         return ConvBlock(self.channels, kernel, self.dtypes, name=name)

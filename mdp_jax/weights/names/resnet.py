@@ -9,7 +9,9 @@ from mdp_jax.errors import UserError
 from mdp_jax.models.backbones.resnet import DEPTHS, V1C, Bottleneck
 from mdp_jax.weights.names import Recognised
 
-ONLY_THEIRS = {layout: ("fc.weight", "fc.bias") for layout in ("torchvision", "timm")}  # MMSegmentation's ResNet is a backbone and nothing else
+ONLY_THEIRS = {
+    layout: ("fc.weight", "fc.bias") for layout in ("torchvision", "timm")
+}  # MMSegmentation's ResNet is a backbone and nothing else
 
 _LAYERS = ("layer1", "layer2", "layer3", "layer4")
 

@@ -1,9 +1,10 @@
-"""Names of plain vision transformers: timm's, which are ours, torchvision's, Hugging Face's, and the authors' of DINO."""
+"""Names of plain vision transformers: timm's, which are ours, torchvision's, Hugging Face's, and those of DINO."""
 
 import math
 import re
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax.errors import UserError
@@ -125,7 +126,7 @@ def _positions(positions: np.ndarray, form: Form) -> tuple[np.ndarray, list[str]
     side = math.isqrt(positions.shape[1] - 1)
     if side == form.grid or side * side != positions.shape[1] - 1:
         return positions, []
-    grid = np.asarray(resized_positions(positions[:, 1:], (form.grid, form.grid)))
+    grid = np.asarray(resized_positions(jnp.asarray(positions[:, 1:]), (form.grid, form.grid)))
     grid = grid.reshape(1, -1, channels).astype(positions.dtype)
     said = f"positions of {side}x{side} patches, interpolated to {form.grid}x{form.grid}"
     return np.concatenate([positions[:, :1], grid], axis=1), [said]
@@ -190,8 +191,8 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
         registers, scale = shapes.get("reg_token", (1, 0))[1], "blocks.0.ls1.gamma" in shapes
         raise UserError(
             f"{where}: patches of {patch} pixels, {registers} registers, {'with' if scale else 'without'} factors of "
-            f"the residual branches, {'with' if 'pos_embed' in shapes else 'without'} learned positions; expected those "
-            f"of a vit with {', '.join(FORMS)}"
+            f"the residual branches, {'with' if 'pos_embed' in shapes else 'without'} learned positions; expected "
+            f"those of a vit with {', '.join(FORMS)}"
         )
     channels = shapes["patch_embed.proj.weight"][0]
     size = next((name for name in sizes if SIZES[name].heads * HEAD == channels), sizes[0])
