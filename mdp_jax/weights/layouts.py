@@ -16,10 +16,11 @@ from mdp_jax.weights import mmseg, timm, torchvision
 from mdp_jax.weights.names import OURS, names_of
 from mdp_jax.weights.names.foreign import Ours
 
-LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg, "timm": timm}
+LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg}  # of whole networks
+OF_BACKBONES = {**LAYOUTS, "timm": timm}
 ALONE = "alone"  # in place of a layout: a backbone and nothing else
 COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation; nothing reads it
-_SKIPPED = {module: why for library in LAYOUTS.values() for module, why in library.SKIPPED.items()}
+_SKIPPED = {module: why for library in OF_BACKBONES.values() for module, why in library.SKIPPED.items()}
 _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _SHOWN = 4  # leaves that an error names
 
@@ -106,7 +107,7 @@ def modules_for(model: ModelConfig, layout: str, alone: bool) -> dict[str, str]:
 
     Args:
       model: the network.
-      layout: a key of LAYOUTS.
+      layout: a key of OF_BACKBONES.
       alone: whether only the backbone is written, under the names of a network for whole images.
 
     Returns:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-HEAD = ""
 SKIPPED = {"head": "classifier of whole images", "fc": "classifier of whole images"}
 
 

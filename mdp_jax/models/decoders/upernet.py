@@ -16,9 +16,9 @@ POOLED = (1, 2, 3, 6)  # sides of the grids that the coarsest features are avera
 class UPerNet(nn.Module):
     """{stride: features} at LEVELS to [B,H/4,W/4,channels] in `dtypes.compute`.
 
-    The coarsest features are joined with their means over four grids ("pool_0" to "pool_3", "bottleneck"), enlarged, and
-    added to the next finer ones ("lateral_0" to "lateral_2"), and so on ("fpn_0" to "fpn_2"). "fpn_bottleneck" joins
-    all at stride 4. The dropout, of whole channels, comes after it and is the classifier's.
+    The coarsest features are joined with their means over four grids ("pool_0" to "pool_3", "bottleneck"), enlarged,
+    and added to the next finer ones ("lateral_0" to "lateral_2"), and so on ("fpn_0" to "fpn_2"). "fpn_bottleneck"
+    joins all at stride 4. The dropout, of whole channels, comes after it and is the classifier's.
     """
 
     channels: int
