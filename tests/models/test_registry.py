@@ -132,3 +132,38 @@ def test_networks_without_batch_normalisation(monkeypatch):
         assert y.shape[:3] == (2, 5, 5) and np.isfinite(y).all()
         variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
         assert module.apply(variables, x, train=False).shape == y.shape
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (
+            {"backbone": "convnext_tiny", "decoder.name": "upernet"},
+            r"upernet: reads features at stride 16; config\.model\.backbone=convnext_tiny has those at 4, 8; "
+            r"expected config\.model\.output_stride=32, where it has them",
+        ),
+        (
+            {"backbone": "vit_small_patch14_dinov2", "decoder.name": "deeplabv3plus", "output_stride": 14},
+            r"reads features at stride 4; config\.model\.backbone=vit_small_patch14_dinov2 has those at 14; "
+            r"expected another backbone, or one of the decoders deeplabv3, fcn, identity, linear$",
+        ),
+        ({"backbone": "vit_base_patch16"}, r"config\.model\.output_stride=8: expected one of 16, 32"),
+        (
+            {"backbone": "vit_small_patch16_dinov3", "output_stride": 16, "width": 1 / 64},
+            r"width=0\.015625: gives 1 channels for an attention head; expected a width of 0\.0625 or a multiple of it",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_made_say_what_can(values, message):
+    with pytest.raises(UserError, match=message):
+        network.segmenter(pretraining(**values), 3)
+
+
+def test_labels_stand_where_a_feature_is_centred():
+    """In the middle of a patch's cell, on the first pixel of a convolution's; a label stride that is given stays."""
+    assert network.label_stride(pretraining(backbone="resnet18"), 0) == 0
+    patches = pretraining(**{"backbone": "vit_small_patch16", "output_stride": 16, "decoder.name": "linear"})
+    assert network.label_stride(patches, 0) == 16
+    assert network.label_stride(patches, 4) == 4
+    fine = pretraining(**{"backbone": "convnext_tiny", "output_stride": 32, "decoder.name": "upernet"})
+    assert network.label_stride(fine, 0) == 4
