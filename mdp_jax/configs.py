@@ -29,6 +29,8 @@ class SourceConfig:
     kind: str
     labels: str = "masks"  # masks, or none: pretraining labels the pixels by their nearest prototypes
     drop_classes: tuple[str, ...] = ()  # class names whose pixels become ignored
+    # Rows (name, classes of the set ...): these classes first, in this order, under these names; several become one.
+    class_groups: tuple[tuple[str, ...], ...] = key((), before=())
     limit: int = 0  # train on this many photos, chosen by the seed; 0 = all
     # This many training photos are set aside and take the place of the validation photos; 0 = none. To choose
     # settings on, so that the validation photos are looked at once.
@@ -125,6 +127,10 @@ class ProjectionConfig:
 
     channels: int = 512
     dim: int = 256
+    final_norm: bool = key(False, before=False)  # batch normalisation behind the last convolution
+
+
+_PROJECTION = ProjectionConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +145,9 @@ class FinetuneModelConfig(ModelConfig):
     """The network of fine-tuning."""
 
     decoder: DecoderConfig = DecoderConfig(dropout=0.1)
+    # Layers under the classifier, side by side: some of backbone, decoder, projection.
+    reads: tuple[str, ...] = key(("decoder",), before=("decoder",))
+    projection: ProjectionConfig = dataclasses.field(default=_PROJECTION, metadata={"before": _PROJECTION})  # for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +175,10 @@ class MethodConfig:
     label_stride: int = 0  # pixels from one label of the loss to the next; 0 = a label a feature, y[::s, ::s]
     pseudo_threshold: float = 0.5  # an unlabelled pixel counts from this softmax of its nearest prototype on
     pixel_budget: int = 64  # pixels of each view of an image that pixel_to_pixel compares
+    # What counts alike in the loss: pixel, or image_class: each class of each image, whatever its number of pixels.
+    pixel_weights: str = key("pixel", before="pixel")
+    # Whether the logits have the logarithm of each class's share of the pixels beside its prototype.
+    class_frequencies: bool = key(False, before=False)
     loss_chunk: int = 8192  # pixels of a device's share of the batch whose logits exist at one time
 
 

@@ -9,16 +9,19 @@ from mdp_jax.configs import MethodConfig, PretrainModelConfig
 from mdp_jax.method import losses, mixing, prototypes
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.method.pseudo_labels import pseudo_labels, spread
+from mdp_jax.method.weights import pixel_weights
 from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
 from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
 from mdp_jax.objectives.objective import (
+    ClassRows,
     Functions,
     Logits,
     Objective,
     Prepare,
     Prepared,
     Query,
+    Rows,
     Setting,
     State,
     labels_of_features,
@@ -58,14 +61,16 @@ def functions(setting: Setting) -> Functions:
     mixed = method.momentum_view == "mixed"
 
     def init(params: dict, batch_stats: dict) -> dict:
-        bank = prototypes.empty_bank(label_space.num_classes, setting.model.projection.dim, bank_dtype)
+        dim = setting.model.projection.dim
+        bank = prototypes.empty_bank(label_space.num_classes, dim, bank_dtype, method.class_frequencies)
         return encoder.init(params, batch_stats) | {"bank": bank}
 
     def loss(params: dict, batch_stats: dict, state: State, query: Query) -> tuple[jax.Array, Aux]:
         outputs = apply_training(encoder.network, params, batch_stats, query.image)
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
-        loss, pixels = losses.prototype_loss(vectors, labels, query.weights[:, :, 0], bank, options, chunk)
+        weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, method.pixel_weights)
+        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk)
         weight = jnp.sum(pixels.weight)
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
@@ -132,7 +137,7 @@ def bank(memory: dict) -> Bank:
 
 
 def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, ids: np.ndarray) -> Logits:
-    """Makes the function of the logits v . P_c / tau (METHOD.md section 4) of one dataset's classes.
+    """Makes the function of the logits v . P_c / tau (+ log frequency; METHOD.md section 4) of one dataset's classes.
 
     The logit of a class never seen is -2 / tau. The logits are interpolated at the points at which evaluation expects
     them.
@@ -153,6 +158,8 @@ def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, i
         seen = found.seen[ids].reshape(1, 1, 1, -1)
         # -2 is below every cosine, and stays finite when windows are added up and resized.
         logits = jnp.where(seen, similarity, -2.0) / method.temperature
+        if found.log_frequencies is not None:
+            logits = logits + found.log_frequencies[ids].reshape(1, 1, 1, -1)
         # After training on the labels y[::s, ::s], feature i describes pixel s i; evaluation expects a cell's middle.
         for axis in () if network.label_stride(model, method.label_stride) else (1, 2):
             logits = _at_cells(logits, axis, stride, images.shape[axis])
@@ -178,14 +185,35 @@ def _at_cells(x: jax.Array, axis: int, stride: int, side: int) -> jax.Array:
     return (1 - share) * jnp.take(x, low, axis=axis) + share * high
 
 
+def _merge(rows: Rows) -> Rows:
+    """One prototype of several: the mean of those seen, by their images, as a unit vector. Counts are added up."""
+    images = rows[_IMAGES].astype(np.float64)
+    total = images @ rows[_VECTORS].astype(np.float64)
+    merged = {path: row.sum(axis=0, dtype=row.dtype) for path, row in rows.items()}
+    return merged | {_VECTORS: (total / max(float(np.linalg.norm(total)), 1e-12)).astype(rows[_VECTORS].dtype)}
+
+
+def _adopt(directions: np.ndarray, photos: np.ndarray, features: np.ndarray) -> Rows:
+    """Prototypes as after the first batch that holds these photos."""
+    return {_VECTORS: directions, _IMAGES: photos, _PIXELS: features}
+
+
+def _directions(variables: dict) -> np.ndarray:
+    return np.asarray(bank(variables["memory"]).vectors)
+
+
+_VECTORS, _IMAGES, _PIXELS = (f"memory/bank/{name}" for name in ("vectors", "images_seen", "pixels"))
+
 MDP = Objective(
     functions,
     head="projection",
     two_views=True,
     mixes=True,
     unlabelled=True,
-    shardings=(*SHARDINGS, (r"bank/(vectors|images_seen)", PartitionSpec())),
+    shardings=(*SHARDINGS, (r"bank/(vectors|images_seen|pixels)", PartitionSpec())),
     scorer=scorer,
     loss_options=loss_options,
     bank=bank,
+    class_rows=ClassRows(((r"memory/bank/.*", 0),), _merge, _directions, "projection", _adopt),
+    weighs=True,
 )
