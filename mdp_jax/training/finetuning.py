@@ -89,6 +89,7 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
 
     distributed.say(runtime.described(mesh.size))
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     normalise = Normalise.of(config.data, config.model.compute_dtype)
     evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)
     scores: dict = {}
@@ -103,7 +104,7 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     hooks = loop.Hooks(
         meta=lambda step: fixed | {"next_batch": step}, validate=validate, validate_every=config.evaluate_every
     )
-    batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), **processes)
+    batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), places=places)
     left = config.steps - int(state.step)
     state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop)
     variables = _variables(state, mesh)

@@ -107,8 +107,7 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         datasets,
         label_space,
         key_view=objective.two_views,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        places=pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size),
     )
     fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": photos}
     hooks = loop.Hooks(
