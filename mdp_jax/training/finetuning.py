@@ -91,7 +91,9 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     normalise = Normalise.of(config.data, config.model.compute_dtype)
-    evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)
+    own = inference.mesh_of(sharding.own_devices(mesh))
+    threads = config.data.threads
+    evaluator = inference.Evaluator(program.network, photos, normalise, threads=threads, mesh=own, **processes)
     scores: dict = {}
 
     def validate(state: FinetuneState) -> loop.Validation:

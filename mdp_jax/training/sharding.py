@@ -10,6 +10,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import inference
 
 Rules = tuple[tuple[str, PartitionSpec], ...]
 
@@ -161,13 +162,28 @@ def to_devices(batch: dict, mesh: Mesh) -> dict:
     }
 
 
+def own_devices(mesh: Mesh) -> list:
+    """The devices of a mesh that belong to this process."""
+    return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+
+
 def own_copy(tree: Any, mesh: Mesh) -> Any:
-    """Copies values to the first device of this process, for work that each process does by itself.
+    """Copies values to all devices of this process, for work that each process does by itself.
 
     Args:
       tree: of arrays on the mesh.
       mesh: of the run.
+
+    Returns:
+      The tree, replicated over the mesh that evaluation.inference makes of `own_devices`.
     """
     if mesh.shape["fsdp"] > 1:
         tree = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
-    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+    own = replicated(inference.mesh_of(own_devices(mesh)))
+
+    def of_leaf(x: jax.Array) -> jax.Array:
+        shards = {shard.device: shard.data for shard in x.addressable_shards}
+        copies = [shards[device] for device in own.mesh.devices.flat]
+        return jax.make_array_from_single_device_arrays(x.shape, own, copies)
+
+    return jax.tree.map(of_leaf, tree)
