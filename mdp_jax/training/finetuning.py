@@ -73,6 +73,7 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn = {dataset.name: sources.photos_of(dataset)}
     workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
+    distributed.say(runtime.described(mesh.size))
     program = programs.finetuning(config, mesh, label_space.num_classes)
     state = program.make()
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
@@ -87,7 +88,6 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
-    distributed.say(runtime.described(mesh.size))
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     normalise = Normalise.of(config.data, config.model.compute_dtype)

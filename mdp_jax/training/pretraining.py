@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
 
 import jax
 from ml_collections import ConfigDict
@@ -85,6 +84,7 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)
+    distributed.say(runtime.described(mesh.size))
     program = programs.pretraining(config, mesh, label_space, samples, starts)
     state = program.make()
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
@@ -99,7 +99,6 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
-        print(runtime.described(mesh.size), file=sys.stderr)
         runs.print_datasets(datasets, shares, steps, config.batch, warmup_epochs)
     batches_from = functools.partial(
         pipeline.pretrain_batches,
