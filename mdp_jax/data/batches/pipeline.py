@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, cast
 import grain
 import numpy as np
 
+from mdp_jax import runtime
 from mdp_jax.configs import (
     FinetuneConfig,
     FinetuneDataConfig,
@@ -36,6 +37,20 @@ class Batches(Protocol):
 
     def close(self) -> None:
         """Ends the threads."""
+
+
+class _Shown:
+    """A source whose reading is shown in a profile."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        with runtime.span("read photo"):
+            return self._source[index]
 
 
 class Places(NamedTuple):
@@ -197,7 +212,7 @@ def _view_seed(seed: int) -> int:
 def _stream(source: Source, seed: int, dataset: int) -> grain.MapDataset:
     """The source's samples, shuffled anew in each epoch, for ever."""
     order = ShuffledEpochs(len(source), (seed, _SHUFFLE, dataset))
-    return grain.MapDataset.select_from_datasets([grain.MapDataset.source(source)], order)
+    return grain.MapDataset.select_from_datasets([grain.MapDataset.source(_Shown(source))], order)
 
 
 def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
@@ -206,6 +221,11 @@ def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
 
 
 def _views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key_view: bool) -> dict:
+    with runtime.span("augment"):
+        return _both_views(sample, rng, data, key_view)
+
+
+def _both_views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key_view: bool) -> dict:
     photo = sample["image"], sample["label"]
     if key_view and len(sample["ids"]) == 1:
         # The pixels of an unlabelled photo are labelled by their own embeddings in the key view (METHOD.md section 7).
@@ -221,7 +241,8 @@ def _views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key
 
 
 def _one_view(sample: dict, rng: np.random.Generator, data: FinetuneDataConfig) -> dict:
-    image, label = augment.finetune_view(sample["image"], sample["label"], rng, data)
+    with runtime.span("augment"):
+        image, label = augment.finetune_view(sample["image"], sample["label"], rng, data)
     return {"image": image, "label": label}
 
 
