@@ -60,8 +60,10 @@ def prepare(cases: Sequence[Case]) -> None:
     Args:
       cases: checked (programs.check).
     """
-    with contextlib.suppress(RuntimeError):  # started already: those that are there must do
-        jax.config.update("jax_num_cpu_devices", max(_SHARES * case.config.fsdp for case in cases))
+    wanted = max(_SHARES * case.config.fsdp for case in cases)
+    if wanted > jax.config.values["jax_num_cpu_devices"]:
+        with contextlib.suppress(RuntimeError):  # started already: those that are there must do
+            jax.config.update("jax_num_cpu_devices", wanted)
 
 
 def rows(
