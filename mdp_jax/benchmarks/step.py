@@ -89,8 +89,8 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
         progress.update(len(cases))
     return rows, (
         f"Images/s of the whole training step on {meshes[0].size} {jax.default_backend()} device(s), from a batch that "
-        "is there; the median of steps that take turns with PyTorch's. At most: the bound by this device's own measured "
-        "rates of matrix products and of its memory."
+        "is there; the median of steps that take turns with PyTorch's. At most: the bound by this device's own "
+        "measured rates of matrix products and of its memory."
     )
 
 

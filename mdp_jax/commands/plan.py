@@ -79,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=path, metavar="FILE", help="the columns of the table as a list of rows")
     parser.epilog = (
         "Memory of a TPU needs its compiler, and no TPU: make venv EXTRA=tpu. Without it, and for GPUs, the step is "
-        "compiled for CPUs, which shows operations and bytes. A ResNet-50 takes minutes to compile. Every config value can be set by --config.key=value; config.devices is that of the topology."
+        "compiled for CPUs, which shows operations and bytes. A ResNet-50 takes minutes to compile. "
+        "Every config value can be set by --config.key=value; config.devices is that of the topology."
     )
 
 

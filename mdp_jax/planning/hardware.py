@@ -1,9 +1,9 @@
-"""Published peaks of TPU chips and GPUs, for bounds (planning/costs.py). All rates are of one chip and in one direction.
+"""Published peaks of TPU chips and GPUs, for bounds (planning/costs.py). Rates are of one chip, links in one direction.
 
 Sources: Google's pages of Cloud TPU v4, v5e, v5p and v6e ("system architecture": peak compute, HBM bandwidth,
 inter-chip interconnect, data center network of a Pod), of v4's interconnect the paper "TPU v4: An Optically
-Reconfigurable Supercomputer" (6 links of 50 GB/s); NVIDIA's data sheets of T4, V100, A10, L4, L40S, A100, H100, H200 and
-the HGX page of B200. Figures "with sparsity" are halved.
+Reconfigurable Supercomputer" (6 links of 50 GB/s); NVIDIA's data sheets of T4, V100, A10, L4, L40S, A100, H100 and
+H200, and the HGX page of B200. Figures "with sparsity" are halved.
 """
 
 from dataclasses import dataclass

@@ -105,7 +105,9 @@ def steps(config: ConfigDict, photos: int | None) -> int | None:
         return config.steps
     if photos is None and not config.steps:
         try:
-            opened = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
+            opened = [
+                sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources
+            ]
         except UserError:
             return None
         photos = sum(len(source) for source in opened)

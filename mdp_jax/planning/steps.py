@@ -66,9 +66,7 @@ def prepare(cases: Sequence[Case]) -> None:
             jax.config.update("jax_num_cpu_devices", wanted)
 
 
-def rows(
-    cases: Sequence[Case], quick: bool, money: Money = costs.NO_MONEY, network: float | None = None
-) -> list[dict]:
+def rows(cases: Sequence[Case], quick: bool, money: Money = costs.NO_MONEY, network: float | None = None) -> list[dict]:
     """Compiles the step of each case.
 
     Args:

@@ -122,7 +122,8 @@ def read(file: pathlib.Path) -> Shares | None:
       The shares; None where the trace has no step.
     """
     work: list[tuple[float, float]] = []
-    waits, ends = [], []
+    waits: list[tuple[float, float]] = []
+    ends: list[float] = []
     planes = sorted(jax.profiler.ProfileData.from_file(str(file)).planes, key=lambda plane: plane.name)
     devices = [plane for plane in planes if plane.name.startswith("/device:") and list(plane.lines)]
     for plane in devices[:1]:

@@ -83,7 +83,9 @@ def mesh_of(devices: list, fsdp: int) -> Mesh:
     sizes = collections.Counter(map(slice_of, devices))
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{count} in number {index}" for index, count in sorted(sizes.items()))
-        raise UserError(f"the slices or nodes of this run have different numbers of devices: {found}; expected the same")
+        raise UserError(
+            f"the slices or nodes of this run have different numbers of devices: {found}; expected the same"
+        )
     inside = len(devices) // len(sizes)
     if fsdp < 1 or inside % fsdp:
         where = f" of each of the {len(sizes)} slices or nodes" if len(sizes) > 1 else ""

@@ -10,7 +10,10 @@ from tests.launch.scripts import LAUNCH, run
 # Writes the metrics of a run into its --workdir: losses 10 and 20 on the CPU, 1 and 2 elsewhere.
 MDP = """
 [ "$1" != --help ] || { echo '  bench   figures'; exit 0; }
-[ "$1" != bench ] || [ -z "$BENCH" ] || { echo '[{"case": "step", "ours": 3, "torch": null, "at most": 9}]' >"${@: -1}"; exit; }
+if [ "$1" = bench ] && [ -n "$BENCH" ]; then
+    echo '[{"case": "step", "ours": 3, "torch": null, "at most": 9}]' >"${@: -1}"
+    exit
+fi
 [ "$1" = pretrain ] || exit 4
 mkdir -p "${@: -1}"
 echo 'profile of steps 30:60: pretrain/profile'

@@ -50,9 +50,7 @@ def compiler(monkeypatch):
 
 def case(topology, batch, slices=1, steps=None):
     config = tiny.pretrain_config()
-    return programs.Case(
-        topology, programs.with_batch(config, batch), programs.label_space(config, 10), slices, steps
-    )
+    return programs.Case(topology, programs.with_batch(config, batch), programs.label_space(config, 10), slices, steps)
 
 
 def test_rows(compiler):

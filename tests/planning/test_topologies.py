@@ -23,7 +23,9 @@ def test_smallest_of_the_same_generation():
     assert topologies.smallest("v5p:4x4x4", 1) == "v5p:2x2x1"
 
 
-@pytest.mark.parametrize("name", ["v5e:3x3", "v5e", "v5litepod-16", "v9:2x2", "v4:2x2", "h100", "h100:x", "h100:73", ""])
+@pytest.mark.parametrize(
+    "name", ["v5e:3x3", "v5e", "v5litepod-16", "v9:2x2", "v4:2x2", "h100", "h100:x", "h100:73", ""]
+)
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(UserError, match=f"--topology {name}: no such topology") as error:
         topologies.chips(name)
@@ -38,7 +40,7 @@ def test_nodes_of_gpus():
     assert round(topologies.memory("a100-80gb:4") / 1e9) == 80
     assert not topologies.is_tpu("l4:1") and topologies.is_tpu("v5e:4x4")
     assert topologies.peak("h200:8").bandwidth == 4.8e12
-    with pytest.raises(UserError, match="--topology h100:0: no such topology.*GPUs of a node, as in h100:8: t4 v100"):
+    with pytest.raises(UserError, match=r"--topology h100:0: no such topology.*GPUs of a node, as in h100:8: t4 v100"):
         topologies.chips("h100:0")
 
 

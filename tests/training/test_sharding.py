@@ -113,13 +113,17 @@ def test_one_node_of_many_is_as_any_devices():
 
 def test_kernels_are_not_split_over_nodes():
     devices = [*node(0, 4, 1), *node(1, 4, 1)]
-    with pytest.raises(UserError, match=r"config\.fsdp=8: .* divisor of the 4 device\(s\) of each of the 2 slices or nodes"):
+    with pytest.raises(
+        UserError, match=r"config\.fsdp=8: .* divisor of the 4 device\(s\) of each of the 2 slices or nodes"
+    ):
         sharding.mesh_of(devices, fsdp=8)
 
 
 def test_nodes_of_different_sizes():
     devices = [*node(0, 4, 1), *node(1, 2, 1)]
-    with pytest.raises(UserError, match="different numbers of devices: 4 in number 0, 2 in number 1; expected the same"):
+    with pytest.raises(
+        UserError, match="different numbers of devices: 4 in number 0, 2 in number 1; expected the same"
+    ):
         sharding.mesh_of(devices, fsdp=1)
 
 
