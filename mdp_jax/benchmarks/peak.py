@@ -3,6 +3,7 @@
 A step cannot be faster than its operations and its bytes at these rates (planning/costs.py).
 """
 
+import os
 import time
 from collections.abc import Callable
 
@@ -11,20 +12,29 @@ import jax.numpy as jnp
 
 from mdp_jax.planning.hardware import Peak
 
-_TRIES = 5  # the fastest one counts, as whatever else the machine does only slows it down
-_SIDE = {"cpu": 2048, "accelerator": 8192}  # of the matrices: large enough for the peak
+_TRIES = 10  # the fastest one counts, as whatever else the machine does only slows it down
+_SIDE = {"cpu": 1024, "accelerator": 8192}  # of the matrices: large enough for the peak
 _LEAST, _MOST = 2**24, 2**30  # bytes of the array that is copied
 
 
 def _fastest(call: Callable[[], jax.Array]) -> float:
-    """Seconds of the fastest of a few calls, after one that compiles."""
+    """Seconds of the fastest of a few calls, after one that compiles.
+
+    On a CPU, those that the call would take if this process had all cores to itself, by its processor time.
+    """
     jax.block_until_ready(call())
     taken = []
     for _ in range(_TRIES):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         jax.block_until_ready(call())
         taken.append(time.perf_counter() - began)
-    return min(taken)
+        if jax.default_backend() == "cpu":
+            taken.append((time.process_time() - used) / _cores())
+    return min(seconds for seconds in taken if seconds > 0)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def matrix_flops(dtype: str) -> float:
@@ -46,8 +56,15 @@ def bandwidth(size: int) -> float:
       size: bytes that a program works on: as many are passed over, within reason. What fits into a cache is faster.
     """
     numbers = jnp.ones(min(max(size, _LEAST), _MOST) // 8, jnp.float32)  # they are read, and as many written
-    passed = jax.jit(lambda x: x + 1)
-    return 2 * numbers.nbytes / _fastest(lambda: passed(numbers))
+    moved = 2 * numbers.nbytes
+    in_place = jax.jit(lambda x: x + 1, donate_argnums=0)  # new memory at each call would be most of the time
+
+    def passed() -> jax.Array:
+        nonlocal numbers
+        numbers = in_place(numbers)
+        return numbers
+
+    return moved / _fastest(passed)
 
 
 def measured(dtype: str, size: int) -> Peak:
