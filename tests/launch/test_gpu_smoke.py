@@ -112,7 +112,7 @@ def test_in_minutes(smoke, stand_ins):
 def test_what_there_is_no_time_for_is_left_out(smoke, stand_ins):
     """A step that would go on is ended when the minutes are over; the next ones are not begun."""
     stand_ins.set("make", "sleep 60")
-    status, text, _ = smoke("--minutes", "1", SECONDS="36", BENCH="1")
+    status, text, _ = smoke("--minutes", "1", SECONDS="24", BENCH="1")
     assert status == 1
     found = rows(text)
     assert found.pop("install") == "ended, no time"
