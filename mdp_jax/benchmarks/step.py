@@ -108,7 +108,7 @@ def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, args: a
     ours = _ours(config, space, mesh, batch, bank)
     calls = {"ours": ours.take}
     if comparable(config, mesh.size):
-        calls["torch"] = _theirs(config, space, batch, bank, getattr(args, "torch_compile", False))
+        calls["torch"] = _theirs(config, space, batch, bank, args.torch_compile)
     rates = {name: config.batch / taken for name, taken in median_seconds(calls, args.seconds).items()}
     used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     more = _at_most(config, space, mesh, ours.compiled) if mesh.size == 1 else {"at most": None, "limited by": None}

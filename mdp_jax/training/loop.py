@@ -91,7 +91,6 @@ def train(
         with (
             Monitor(folder, start, steps, config.batch, program.schedule) as monitor,
             contextlib.closing(batches),
-            contextlib.closing(tracing),
         ):
             for step in range(start + 1, steps + 1):
                 with tracing.step(step):
@@ -132,4 +131,5 @@ def train(
         checkpoints.close()
     finally:
         stop.saving(False)
+        tracing.close()  # after the checkpoint, for which time may be short
     return state

@@ -16,7 +16,8 @@ FOLDER = "profile"  # of a workdir
 WAIT = "wait for data"  # names of spans of the loop
 _STEP, _FINISH = "step", "finish"
 _OPERATION = "hlo_op"  # what events of the device's own work have
-# Lines of a device's plane that show the same work once more, for people.
+_ACCELERATORS = ("/device:TPU:", "/device:GPU:")
+# Of a TPU's lines, the one of its own work; others show the same once more, for people.
 _OPERATIONS_LINE = "XLA Ops"
 
 
@@ -109,7 +110,7 @@ def shares(
     whole = max(end - begin, 1.0)
     busy = _length(inside[0])
     both = _length([*inside[0], *inside[1]])
-    return Shares(busy / whole, (both - busy) / whole, 1 - both / whole, whole / 1e9)
+    return Shares(busy / whole, (both - busy) / whole, max(0.0, 1 - both / whole), whole / 1e9)
 
 
 def read(file: pathlib.Path) -> Shares | None:
@@ -125,7 +126,7 @@ def read(file: pathlib.Path) -> Shares | None:
     waits: list[tuple[float, float]] = []
     ends: list[float] = []
     planes = sorted(jax.profiler.ProfileData.from_file(str(file)).planes, key=lambda plane: plane.name)
-    devices = [plane for plane in planes if plane.name.startswith("/device:") and list(plane.lines)]
+    devices = [plane for plane in planes if plane.name.startswith(_ACCELERATORS) and list(plane.lines)]
     for plane in devices[:1]:
         lines = list(plane.lines)
         for line in [line for line in lines if line.name == _OPERATIONS_LINE] or lines:
