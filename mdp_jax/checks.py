@@ -86,7 +86,15 @@ def _common(config: ConfigDict) -> None:
     if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
         raise UserError(
             f"config.data.crop={config.data.crop}: expected height and width divisible by the output stride {stride}"
+            f"{_nearest(config.data.crop, stride)}"
         )
+
+
+def _nearest(crop: tuple, stride: int) -> str:
+    """The nearest multiples below and above each side that is none; empty where the sides cannot be named."""
+    sides = [side for side in crop if side >= 1 and side % stride] if len(crop) == 2 else []
+    near = sorted({multiple for side in sides for multiple in (side // stride * stride, -(-side // stride) * stride)})
+    return f"; the nearest are {', '.join(str(side) for side in near if side)}" if near else ""
 
 
 def _divisor(config: ConfigDict, key: str, of: int) -> None:

@@ -15,7 +15,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.weights import architecture, files, layouts
-from mdp_jax.weights.layouts import ALONE, COUNTER, LAYOUTS, Leaf
+from mdp_jax.weights.layouts import ALONE, COUNTER, OF_BACKBONES, Leaf
 from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import to_torch
 
@@ -54,11 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="source",
-        choices=(WORKDIR, *LAYOUTS),
+        choices=(WORKDIR, *OF_BACKBONES),
         required=True,
-        help=f"what IN is: {WORKDIR}: the workdir of a run; {' or '.join(LAYOUTS)}: a file in that layout",
+        help=f"what IN is: {WORKDIR}: the workdir of a run; {' or '.join(OF_BACKBONES)}: a file in that layout",
     )
-    parser.add_argument("--to", dest="target", choices=tuple(LAYOUTS), required=True, help="layout of OUT")
+    parser.add_argument("--to", dest="target", choices=tuple(OF_BACKBONES), required=True, help="layout of OUT")
     parser.add_argument(
         "--backbone", action="store_true", help="write the backbone alone, under the names of its library"
     )
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             f"{args.target}'s; --backbone writes the backbone alone"
         )
     state, leaves = to_layout(weights, args.target)
-    files.write(args.output, state, LAYOUTS[args.target].meta(weights.classes))
+    files.write(args.output, state, OF_BACKBONES[args.target].meta(weights.classes))
     console().print(for_terminal(leaf_table(leaves, args.input, args.output)))
     for note in weights.notes:
         print(note)
@@ -149,7 +149,7 @@ def from_file(path: str, layout: str) -> Weights:
 
     Args:
       path: the file.
-      layout: a key of LAYOUTS.
+      layout: a key of OF_BACKBONES.
 
     Raises:
       UserError: the file cannot be read, has the other layout, or an architecture that is not supported.
@@ -160,7 +160,7 @@ def from_file(path: str, layout: str) -> Weights:
         raise UserError(f"{path}: has the names of {found.layout}; expected --from {found.layout}")
     model = architecture.model_of(found)
     layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), model.backbone)
-    return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, notes)
+    return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, [*notes, *found.notes])
 
 
 def backbone_of(weights: Weights) -> Weights:
@@ -183,7 +183,7 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
 
     Args:
       weights: their decoder has this layout, or there is none.
-      layout: a key of LAYOUTS.
+      layout: a key of OF_BACKBONES.
 
     Returns:
       {their key: array}, and what became of every leaf.
