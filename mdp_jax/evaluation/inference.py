@@ -26,6 +26,13 @@ PHOTOS = 16
 # gather in memory.
 HELD_PHOTOS = 256
 
+Report = Callable[[int], None]  # of the number of photos done
+Each = Callable[[int, np.ndarray], None]  # of a photo's index and its confusion matrix
+
+
+def _nothing(*found: object) -> None:
+    del found
+
 
 class Segmenter(Protocol):
     """models.network.Segmenter, or anything that can take its place."""
@@ -137,12 +144,13 @@ class Evaluator:
         """The number of distinct (batch, image shape, label shape) that were compiled so far."""
         return len(self._photos_of)
 
-    def __call__(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> dict:
+    def __call__(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> dict:
         """Scores the photos of all processes, as one confusion matrix. With several processes each must call it.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: as for `counts`.
 
         Returns:
           What metrics.scores returns, and "images", the number of photos.
@@ -150,16 +158,17 @@ class Evaluator:
         Raises:
           UserError: for the same reasons as `counts`.
         """
-        return self.scores(*self.total(variables, report))
+        return self.scores(*self.total(variables, report, each))
 
-    def total(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+    def total(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> tuple[np.ndarray, int]:
         """Computes `counts` over the photos of all processes. With several processes each must call it.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: as for `counts`.
         """
-        counts, photos = self.counts(variables, report)
+        counts, photos = self.counts(variables, report, each)
         return distributed.total(counts), int(distributed.total(np.array([photos]))[0])
 
     def scores(self, counts: np.ndarray, photos: int) -> dict:
@@ -171,12 +180,13 @@ class Evaluator:
         """
         return {**metrics.scores(counts, self._source.classes), "images": photos}
 
-    def counts(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+    def counts(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> tuple[np.ndarray, int]:
         """Computes the confusion matrix of this process's photos; those of all processes can be added.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: called with the index of every photo in the source and its own confusion matrix, int64 [C+1,C+1].
 
         Returns:
           int64 [C+1,C+1], counted like metrics.confusion, and the number of photos.
@@ -188,7 +198,10 @@ class Evaluator:
         done = 0
         for shape, group in self._batches(self._decoded()):
             images, labels = _filled(group, self._photos_of.setdefault(shape, len(group)))
-            counts += np.asarray(self._count(variables, self._views.of(images), labels))
+            of_photos = np.asarray(self._count(variables, self._views.of(images), labels), np.int64)
+            counts += of_photos.sum(axis=0)
+            for (index, _, _), own in zip(group, of_photos, strict=False):  # the batch may be filled up
+                each(index, own)
             done += len(group)
             report(done)
         return counts, done
@@ -201,20 +214,20 @@ class Evaluator:
         seen: tuple[jax.Array, ...],
         labels: jax.Array,
     ) -> jax.Array:
-        """From uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [C+1,C+1]."""
+        """From uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [B,C+1,C+1]."""
         _, height, width = labels.shape
         prediction = label_maps(segmenter, normalise, self._views, variables, seen, (height, width))
-        return metrics.confusion(labels, prediction, self._num_classes)
+        return jax.vmap(lambda label, found: metrics.confusion(label, found, self._num_classes))(labels, prediction)
 
-    def _decoded(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Image and label of every photo of this process, in the source's order."""
+    def _decoded(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Index, image and label of every photo of this process, in the source's order."""
         samples = _ahead(self._source.__getitem__, self._indices, self._threads)
         for index, sample in zip(self._indices, samples, strict=True):
             largest = sample["label"].max(initial=-1)
             if largest >= self._num_classes:
                 where = self._source.describe(index)
                 raise UserError(f"{where}: label {largest}, expected ids below {self._num_classes}, or ignore")
-            yield sample["image"], sample["label"]
+            yield index, sample["image"], sample["label"]
 
     def _batches(self, photos: Iterable[tuple]) -> Iterator[tuple[tuple, list[tuple]]]:
         """(shapes, photos of these shapes), in an order that depends on the photos' order and shapes alone.
@@ -223,9 +236,9 @@ class Evaluator:
         fewer where no more of them came. Later batches are never larger.
         """
         waiting: dict[tuple, list[tuple]] = {}
-        for image, label in photos:
+        for index, image, label in photos:
             shape = (image.shape, label.shape)
-            waiting.setdefault(shape, []).append((image, label))
+            waiting.setdefault(shape, []).append((index, image, label))
             largest = max(height * width for height, width in (label.shape, *self._views.sizes(*image.shape[:2])))
             together = min(max(self._pixels // largest, 1), PHOTOS)
             if len(waiting[shape]) == self._photos_of.get(shape, together):
@@ -238,9 +251,9 @@ class Evaluator:
 
 def _filled(group: list[tuple], size: int) -> tuple[list[np.ndarray], np.ndarray]:
     """`size` photos uint8 [H,W,3] and int16 [size,H',W']; the first one is repeated, all ignored, where some lack."""
-    image, label = group[0]
-    group = group + [(image, np.full_like(label, -1))] * (size - len(group))
-    return [image for image, _ in group], np.stack([label for _, label in group])
+    _, image, label = group[0]
+    group = group + [(-1, image, np.full_like(label, -1))] * (size - len(group))
+    return [image for _, image, _ in group], np.stack([label for _, _, label in group])
 
 
 def _ahead(function: Callable, items: Iterable, threads: int) -> Iterator:

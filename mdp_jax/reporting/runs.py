@@ -18,7 +18,7 @@ from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.reporting.figures import Panel, Predicted
 from mdp_jax.reporting.protocols import Classes, Photos
 from mdp_jax.reporting.report import Figure, Section, html
-from mdp_jax.reporting.tables import MEANS, Table, classes_table, for_terminal, means_table, text_of
+from mdp_jax.reporting.tables import MEANS, Table, all_scores_table, for_terminal, means_table, text_of
 from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.metrics_file import read_metrics
 
@@ -327,9 +327,15 @@ GRID = (
 
 
 def finetune_sections(
-    folder: str | os.PathLike, config: FinetuneConfig, photos: Photos, predict: Label, scores: dict
+    folder: str | os.PathLike,
+    config: FinetuneConfig,
+    photos: Photos,
+    predict: Label,
+    scores: dict,
+    step: int,
+    findings: Sequence[Section] = (),
 ) -> list[Section]:
-    """The sections of a fine-tuning run: scores, pictures, curves.
+    """The sections of a fine-tuning run: scores, pictures, what was found, curves, where the weights come from.
 
     Args:
         folder: its workdir.
@@ -337,6 +343,8 @@ def finetune_sections(
         photos: evaluation source.
         predict: (image, size) -> label map.
         scores: of the photos, as evaluation.json has them.
+        step: of the checkpoint that has these scores; an earlier one than the last is the best.
+        findings: sections about them.
     """
     rows = read_metrics(folder)
     shown = prediction_rows(photos, {"prediction": predict})
@@ -349,15 +357,28 @@ def finetune_sections(
         last=config.steps,
     )
     text = (
-        "mIoU: intersection over union of a class, mean of the classes. mAcc: right pixels of a class, mean of the "
-        "classes. aAcc: right pixels."
+        "IoU: intersection over union. Accuracy: right pixels of those that are of the class. Precision: right pixels "
+        "of those that are called the class. Dice: twice the right pixels of both together. mIoU, mAcc, mDice: "
+        "means of the classes. aAcc: right pixels."
     )
+    networks = {f"step {step}": scores}
+    if step < config.steps:
+        text += (
+            f"\n\nThe tables and pictures are of the best checkpoint, that of step {step}. It was chosen by its mIoU "
+            "on these photos, so its score is a little too good; compare it with others on photos of the test split."
+        )
+        at_end = [row for row in rows if row["step"] == config.steps and "val_mIoU" in row]
+        networks = {f"best: step {step}": scores}
+        networks |= (
+            {f"last: step {config.steps}": {name: at_end[-1][f"val_{name}"] for name in MEANS}} if at_end else {}
+        )
     caption = f"{photos.name}, {scores['images']} photos"
-    return [
-        Section("Scores", text, [means_table({"": scores}, caption), classes_table({"IoU (%)": scores})]),
+    sections = [
+        Section("Scores", text, [means_table(networks, caption), all_scores_table(scores)]),
         Section("Predictions", figures=[Figure(grid, GRID)]),
+        *findings,
         Section(
             "Training", figures=[Figure(curves, "Above: cross entropy in training. Below: scores of the validation.")]
         ),
-        about(finetune_settings(config)),
     ]
+    return [*sections, about(finetune_settings(config))]

@@ -69,6 +69,27 @@ def classes_table(networks: Mapping[str, dict], caption: str = "") -> Table:
     return Table(["class", *networks], rows, caption)
 
 
+OF_CLASS = {
+    "IoU": "per_class",
+    "accuracy": "per_class_accuracy",
+    "precision": "per_class_precision",
+    "Dice": "per_class_dice",
+}
+
+
+def all_scores_table(scores: Mapping, caption: str = "") -> Table:
+    """IoU, accuracy, precision and Dice of every class, in percent, and under each its mean where it is reported.
+
+    Args:
+        scores: as evaluation.metrics.scores returns them.
+        caption: above the table.
+    """
+    rows = [[name, *(scores[of][name] for of in OF_CLASS.values())] for name in scores["per_class"]]
+    rows.append(["mean (mIoU, mAcc, mDice)", scores["mIoU"], scores["mAcc"], "", scores["mDice"]])
+    rows.append(["all pixels (aAcc)", "", scores["aAcc"], "", ""])
+    return Table(["class", *(f"{name} (%)" for name in OF_CLASS)], rows, caption)
+
+
 def means_table(networks: Mapping[str, dict], caption: str = "") -> Table:
     """mIoU, mAcc and aAcc of every network; arguments as for `scores_table`."""
     rows = [[name, *(scores[mean] for mean in MEANS)] for name, scores in networks.items()]

@@ -104,7 +104,7 @@ def test_what_a_finetuning_run_leaves(finetuned):
     assert 0 <= scores["mIoU"] <= 100
     assert scores["mIoU"] == rows[-1]["val_mIoU"]
     page = (finetuned / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 5  # photos, confusions, worst, best, curves
     for value in (scores["mIoU"], scores["mAcc"], scores["aAcc"], *scores["per_class"].values()):
         assert value is None or f">{value:.2f}<" in page  # the page is made of the scores of the file
 
