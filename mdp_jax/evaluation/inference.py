@@ -4,7 +4,7 @@ import collections
 import concurrent.futures
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +71,54 @@ def label_maps(
     return jnp.argmax(class_scores(logits_of, views, seen, size), axis=-1).astype(jnp.int32)
 
 
+def probability_maps(
+    segmenter: Segmenter,
+    normalise: Normalise,
+    views: Views,
+    variables: dict,
+    seen: Sequence[jax.Array],
+    size: tuple[int, int],
+    of_classes: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Finds the most likely class of every pixel and how likely it is; pure.
+
+    Args:
+      segmenter: as for `label_maps`.
+      normalise: as for `label_maps`.
+      views: as for `label_maps`.
+      variables: as for `label_maps`.
+      seen: as for `label_maps`.
+      size: (H', W') of the result, static.
+      of_classes: static; whether the probabilities of all classes are given.
+
+    Returns:
+      int32 [B,H',W'], class ids, and uint8 [B,H',W'], or [B,H',W',C] with `of_classes`: 255 times the probability,
+      rounded.
+    """
+
+    def logits_of(images: jax.Array) -> jax.Array:
+        return segmenter.apply(variables, normalise(images), train=False)
+
+    found = class_scores(logits_of, views, seen, size)
+    labels = jnp.argmax(found, axis=-1).astype(jnp.int32)
+    probabilities = jax.nn.softmax(found, axis=-1) if views.single else found
+    if not of_classes:
+        probabilities = jnp.max(probabilities, axis=-1)
+    return labels, jnp.round(255 * probabilities).astype(jnp.uint8)
+
+
+class Probable(NamedTuple):
+    """The labels of a photo and how likely they are.
+
+    Attributes:
+      label: int32 [H,W], class ids.
+      probability: uint8 [H,W], 255 times the probability of the label; or [H,W,C], of every class.
+    """
+
+    label: np.ndarray
+    probability: np.ndarray
+
+
 class Predictor:
     """Labels single photos; compiles once for each distinct pair of sizes."""
 
@@ -84,6 +132,20 @@ class Predictor:
         """
         self._views = views
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
+        probable = functools.partial(probability_maps, segmenter, normalise, views)
+        self._probable = jax.jit(probable, static_argnums=(2, 3))
+
+    def probable(self, variables: dict, image: np.ndarray, size: tuple[int, int], of_classes: bool) -> Probable:
+        """Labels a photo and says how likely the labels are.
+
+        Args:
+          variables: as for `label_maps`.
+          image: uint8 [H,W,3], at the size that the network sees with scale 1.
+          size: (H', W') of the result.
+          of_classes: whether the probabilities of all classes are given, and not that of the label alone.
+        """
+        label, probability = self._probable(variables, self._views.of([image]), size, of_classes)
+        return Probable(np.asarray(label)[0], np.asarray(probability)[0])
 
     def __call__(self, variables: dict, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Labels a photo.

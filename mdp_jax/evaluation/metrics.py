@@ -182,8 +182,8 @@ def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
       classes: the C class names, in id order.
 
     Returns:
-      {"mIoU", "mAcc", "aAcc", "mDice", "per_class": {class: IoU}, "per_class_accuracy": {class: right pixels of those
-      that are of the class}, "per_class_precision": {class: right pixels of those that are called the class},
+      {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice", "per_class": {class: IoU}, "per_class_accuracy": {class: right
+      pixels of those that are of the class}, "per_class_precision": {class: right pixels of those that are called the class},
       "per_class_dice": {class: 2 x right / (of the class + called the class)}}, percentages (0..100) as Python floats.
       A class absent from truth and prediction has IoU None (null in JSON) and is left out of the means; one that is
       predicted but never true has IoU 0 and counts in mIoU, while mAcc is over the classes that occur in the truth.
@@ -205,6 +205,7 @@ def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
         "mIoU": _mean(of_class["per_class"]),
         "mAcc": _mean(of_class["per_class_accuracy"]),
         "aAcc": _mean(_percent(hits.sum(), truth.sum())),
+        "mPrecision": _mean(of_class["per_class_precision"]),
         "mDice": _mean(of_class["per_class_dice"]),
     } | {
         what: {name: None if np.isnan(value) else float(value) for name, value in zip(classes, values, strict=True)}

@@ -28,7 +28,7 @@ def write_scores(
     changed for the validation photos; and stepN, where another checkpoint was asked for than the usual one. Of another
     split the last scores stay.
 
-    The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "mDice", "per_class": {CLASS: IoU},
+    The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice", "per_class": {CLASS: IoU},
     "per_class_accuracy", "per_class_precision", "per_class_dice", "images"}}}: percentages, null where there was
     nothing to measure. Where it is not the newest checkpoint, or one was asked for, "checkpoint" says which: {"step",
     "best"}. Where photos were not shown whole, "views" says how they were shown: {"crop":

@@ -358,8 +358,8 @@ def finetune_sections(
     )
     text = (
         "IoU: intersection over union. Accuracy: right pixels of those that are of the class. Precision: right pixels "
-        "of those that are called the class. Dice: twice the right pixels of both together. mIoU, mAcc, mDice: "
-        "means of the classes. aAcc: right pixels."
+        "of those that are called the class. Dice: twice the right pixels of both together. mIoU, mAcc, mPrecision "
+        "and mDice: means of the classes. aAcc: right pixels."
     )
     networks = {f"step {step}": scores}
     if step < config.steps:
