@@ -166,7 +166,7 @@ def photos_section(
       predict: (photo, size) -> label map.
     """
     order = sorted(photos, key=lambda photo: (photo.miou, photo.right, photo.photo))
-    count = min(_PHOTOS, (len(order) + 1) // 2)
+    count = min(_PHOTOS, max(len(order) // 2, 1))
     found = []
     for title, some in (("Worst", order[:count]), ("Best", order[: -count - 1 : -1])):
         if some:

@@ -19,13 +19,14 @@ from mdp_jax.reporting.figures import Panel, Predicted
 from mdp_jax.reporting.protocols import Classes, Photos
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import MEANS, Table, all_scores_table, for_terminal, means_table, text_of
-from mdp_jax.storage.json_files import write_text
+from mdp_jax.storage.json_files import read_json, write_text
 from mdp_jax.storage.metrics_file import read_metrics
 
 Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> label map
 PREVIEW_PAIRS = 4
 _PAIRS = 2  # in one picture
 PREVIEW_PHOTOS = 6
+TRANSFER = "transfer.json"  # of a workdir: where each leaf of its first state is from
 CLOSE = 0.95  # cosine from which the summary counts two prototypes as close
 
 
@@ -288,7 +289,52 @@ def pretrain_sections(
         pictures = [heatmap(bank, label_space), Figure(crowding, text)]
         found = [bank_summary(bank, label_space), related_classes(bank, label_space)]
         sections.append(Section("Prototypes", tables=found, figures=pictures))
-    return [*sections, about(pretrain_settings(config, steps))]
+    return [*sections, *origins_section(folder), about(pretrain_settings(config, steps))]
+
+
+_ORIGINS = {"source": str, "leaves": [{"leaf": str, "shape": [int], "from": str}], "not taken": {str: str}}
+
+
+def origins_of_parts(origins: Sequence[Mapping]) -> list[tuple[str, str]]:
+    """The parts of a network, each with where its leaves come from, in words.
+
+    Args:
+        origins: a mapping for each leaf: "leaf", its name, such as params/backbone/conv1/kernel; "from", its name where
+            it comes from, "" where it stays as initialised.
+    """
+    parts: dict[str, list[Mapping]] = {}
+    for row in origins:
+        parts.setdefault(row["leaf"].split("/")[1], []).append(row)
+    found = []
+    for part, rows in parts.items():
+        taken = sum(bool(row["from"]) for row in rows)
+        words = [f"{taken} leaves taken"] * bool(taken)
+        words += [f"{len(rows) - taken} leaves as initialised"] * (taken < len(rows))
+        found.append((part, ", ".join(words)))
+    return found
+
+
+def origins_section(folder: str | os.PathLike) -> list[Section]:
+    """Where the weights of a run's first state come from; empty where they were all drawn.
+
+    Args:
+        folder: the workdir.
+
+    Raises:
+        UserError: its transfer.json holds something else.
+    """
+    file = pathlib.Path(folder) / TRANSFER
+    if not file.exists():
+        return []
+    found = read_json(file, "where the weights of a run come from", _ORIGINS)
+    rows = [list(row) for row in origins_of_parts(found["leaves"])]
+    reasons = sorted(set(found["not taken"].values()))
+    rows += [
+        ["not taken", f"{sum(why == reason for why in found['not taken'].values())} leaves: {reason}"]
+        for reason in reasons
+    ]
+    text = f"From {found['source']}. {TRANSFER} names every leaf."
+    return [Section("Where the weights come from", text, [Table(["part", "leaves"], rows)])]
 
 
 def means_in_words(scores: Mapping) -> str:
@@ -381,4 +427,4 @@ def finetune_sections(
             "Training", figures=[Figure(curves, "Above: cross entropy in training. Below: scores of the validation.")]
         ),
     ]
-    return [*sections, about(finetune_settings(config))]
+    return [*sections, *origins_section(folder), about(finetune_settings(config))]

@@ -32,7 +32,7 @@ from mdp_jax.training.continuing import continue_from
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import FinetuneState
-from mdp_jax.training.transfer import TRANSFER, transfer
+from mdp_jax.training.transfer import transfer
 
 
 def _variables(state: FinetuneState, mesh: Mesh) -> dict:
@@ -90,7 +90,7 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         if dataset.palette is not None:
             write_json(folder / PALETTE, dataset.palette.tolist())
         if origins is not None:
-            write_json(folder / TRANSFER, origins)
+            write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 

@@ -27,7 +27,7 @@ from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import PretrainState
-from mdp_jax.training.transfer import TRANSFER, transfer
+from mdp_jax.training.transfer import transfer
 
 
 class Started(NamedTuple):
@@ -111,7 +111,7 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
     if origins is not None and distributed.is_main():
-        write_json(folder / TRANSFER, origins)
+        write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)
     # One process goes on counting from what all of them counted.

@@ -1,7 +1,6 @@
 """Starts a run from another network: a new network gets parts of a workdir or of a file (METHOD.md 1 and 6)."""
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
+from mdp_jax.reporting.runs import origins_of_parts
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
@@ -17,8 +17,6 @@ from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.layouts import require_sound
 from mdp_jax.weights.torch_weights import to_torch, torch_key
-
-TRANSFER = "transfer.json"  # of a workdir: where each leaf of its first state is from
 
 
 def require_leaves(have: Any, want: Any, where: str) -> None:
@@ -72,22 +70,7 @@ class Transferred(NamedTuple):
 
     def lines(self) -> list[str]:
         """One line for each part of the network: how many of its leaves come from elsewhere."""
-        return [f"{part}: {words}" for part, words in of_parts(self.origins)]
-
-
-def of_parts(origins: Sequence[Mapping]) -> list[tuple[str, str]]:
-    """The parts of a network, each with where its leaves come from, in words.
-
-    Args:
-      origins: as in Transferred.
-    """
-    parts = {row["leaf"].split("/")[1]: Counter[str]() for row in origins}
-    for row in origins:
-        parts[row["leaf"].split("/")[1]]["taken" if row["from"] else "as initialised"] += 1
-    return [
-        (part, ", ".join(f"{number} leaves {what}" for what, number in sorted(found.items(), reverse=True)))
-        for part, found in parts.items()
-    ]
+        return [f"{part}: {words}" for part, words in origins_of_parts(self.origins)]
 
 
 def _origins(names: Mapping[str, str], params: dict, batch_stats: dict) -> list[dict]:
