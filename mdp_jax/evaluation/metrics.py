@@ -185,9 +185,9 @@ def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
       {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice", "per_class": {class: IoU}, "per_class_accuracy": {class: right
       pixels of those that are of the class}, "per_class_precision": {class: right pixels of those that are called the
       class}, "per_class_dice": {class: 2 x right / (of the class + called the class)}}, percentages (0..100) as Python
-      floats. A class absent from truth and prediction has IoU None (null in JSON) and is left out of the means; one that is
-      predicted but never true has IoU 0 and counts in mIoU, while mAcc is over the classes that occur in the truth.
-      With no labelled pixel at all every score is None.
+      floats. A class absent from truth and prediction has IoU None (null in JSON) and is left out of the means; one
+      that is predicted but never true has IoU 0 and counts in mIoU, while mAcc is over the classes that occur in the
+      truth. With no labelled pixel at all every score is None.
 
     Raises:
       ValueError: the matrix has another size.
