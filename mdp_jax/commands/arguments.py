@@ -57,7 +57,6 @@ def add_step(parser: argparse.ArgumentParser, whose: str = "the workdir") -> Non
     parser.add_argument(
         "--step",
         type=checkpoint_step,
-        default="",
         metavar="best|last|N",
         help=f"checkpoint of {whose}: that of the best validation, the newest, or that of step N (default: best where "
         "it is kept, else last)",

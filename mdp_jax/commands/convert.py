@@ -89,7 +89,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     files.require_writable(args.output)
     if args.step and args.source != WORKDIR:
         raise UserError(f"--step {args.step}: of the workdir of a run; expected it with --from {WORKDIR} alone")
-    weights = from_workdir(args.input, args.step) if args.source == WORKDIR else from_file(args.input, args.source)
+    weights = (
+        from_workdir(args.input, args.step or "") if args.source == WORKDIR else from_file(args.input, args.source)
+    )
     if args.backbone:
         weights = backbone_of(weights)
     elif not weights.alone and weights.model.decoder.layout != args.target:

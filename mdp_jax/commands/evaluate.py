@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         classes are not those of the network.
     """
     runtime.start_devices(args.platform)
-    run = workdirs.load(args.checkpoint, overrides, step=args.step)
+    run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
     shown = views.of_arguments(args, run.config.data)
     scored: dict[str, tuple[Source, Evaluator]] = {}
     bars = contextlib.ExitStack()

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_require_readable, [photo.path for photo in photos]):
             pass
-    run = workdirs.load(args.checkpoint, overrides, pretraining=False, step=args.step)
+    run = workdirs.load(args.checkpoint, overrides, pretraining=False, step=args.step or "")
     config, classes = run.config, run.classes
     shown, palette = views.of_arguments(args, config.data), run.palette()
     if len(classes) > MOST_CLASSES:
