@@ -136,7 +136,7 @@ def confusions_section(counts: np.ndarray, classes: Sequence[str]) -> Section:
     png = figures.confusion_matrix(
         _with_rest(inside, shown), [*(classes[i] for i in shown.tolist()), *_rest(shown, classes)]
     )
-    sentences = " ".join(in_words(counts, classes)) or "No labelled pixel is wrong."
+    sentences = "\n".join(in_words(counts, classes)) or "No labelled pixel is wrong."
     return Section(
         "Confusions", sentences, [Table(columns, rows, "The largest")] if rows else [], [Figure(png, caption)]
     )
