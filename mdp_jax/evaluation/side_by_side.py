@@ -86,9 +86,10 @@ def _read(folder: pathlib.Path, name: str) -> Run:
     rows, scores = read_metrics(folder), folder / SCORES
     found = read_scores(scores) if scores.exists() else {}
     chosen = found.get("checkpoint")
-    steps = max((row["step"] for row in rows), default=0)
-    words = f"last, step {steps}" if not chosen else f"{'best' if chosen['best'] else 'step'} {chosen['step']}"
-    return Run(name, config, rows, found.get("datasets", {}), words.replace("best ", "best, step "))
+    words = f"last, step {max((row['step'] for row in rows), default=0)}"
+    if isinstance(chosen, dict) and "step" in chosen:  # of another step than the last
+        words = f"{'best, ' if chosen.get('best') else ''}step {chosen['step']}"
+    return Run(name, config, rows, found.get("datasets", {}), words)
 
 
 def scores_table(found: Sequence[Run]) -> Table:

@@ -82,7 +82,7 @@ def test_without_the_library_or_a_login_a_run_does_not_begin(library, tmp_path, 
         raise RuntimeError("api_key not configured")
 
     monkeypatch.setattr(library, "init", refuse)
-    with pytest.raises(UserError, match=r"config\.wandb='fields': api_key not configured; expected `wandb login` before"):
+    with pytest.raises(UserError, match=r"config\.wandb='fields': api_key not configured; expected `wandb login`"):
         writer(tmp_path)
     monkeypatch.setattr(wandb_writer.importlib.util, "find_spec", lambda name: None)
     wandb_writer.require("")
