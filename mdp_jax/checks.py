@@ -9,6 +9,7 @@ from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
+from mdp_jax.method.weights import PIXEL_WEIGHTS
 from mdp_jax.models import network
 from mdp_jax.objectives.momentum import MOMENTUM_VIEWS
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -240,6 +241,19 @@ def pretraining(config: ConfigDict, devices: int) -> None:
     _one_of(config, "label_space", KINDS)
     _one_of(config, "method.sparse_coding", SPARSE_CODING)
     _one_of(config, "method.momentum_view", MOMENTUM_VIEWS)
+    _one_of(config, "method.pixel_weights", PIXEL_WEIGHTS)
+    if config.method.pixel_weights != PIXEL_WEIGHTS[0] and not OBJECTIVES[config.objective].weighs:
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.weighs)
+        raise UserError(
+            f"config.method.pixel_weights={config.method.pixel_weights}: expected {PIXEL_WEIGHTS[0]} for "
+            f"config.objective={config.objective}; others are for {having}"
+        )
+    if config.method.class_frequencies and OBJECTIVES[config.objective].bank is None:
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
+        raise UserError(
+            f"config.method.class_frequencies=True: expected False for config.objective={config.objective}; "
+            f"the frequencies stand beside the prototypes of {having}"
+        )
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)
     for key in (
@@ -285,6 +299,7 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     """
     _require_loop(config, "dataset", "finetune", "pretrain")
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
+    network.require_layers(tuple(config.model.reads), "config.model.reads=")
     _common(config)
     if not config.dataset:
         raise UserError("config.dataset: empty; expected a dataset")

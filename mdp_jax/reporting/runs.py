@@ -314,6 +314,18 @@ def origins_of_parts(origins: Sequence[Mapping]) -> list[tuple[str, str]]:
     return found
 
 
+def read_origins(file: str | os.PathLike) -> dict:
+    """What transfer.json of a workdir holds: {"source": in words, "leaves": [{"leaf", "shape", "from"}], "not taken"}.
+
+    Args:
+        file: the file.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    return read_json(file, "where the weights of a run come from", _ORIGINS)
+
+
 def origins_section(folder: str | os.PathLike) -> list[Section]:
     """Where the weights of a run's first state come from; empty where they were all drawn.
 
@@ -326,7 +338,7 @@ def origins_section(folder: str | os.PathLike) -> list[Section]:
     file = pathlib.Path(folder) / TRANSFER
     if not file.exists():
         return []
-    found = read_json(file, "where the weights of a run come from", _ORIGINS)
+    found = read_origins(file)
     rows = [list(row) for row in origins_of_parts(found["leaves"])]
     reasons = sorted(set(found["not taken"].values()))
     rows += [
