@@ -82,10 +82,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         found = measured[name]
         csv = confusions_beside(file, name if len(scored) > 1 else "")
         findings.confusions_csv(csv, found.counts, source.classes)
-        which = f"{'best ' if run.chosen.best else ''}step {run.step}"
-        caption = f"{name} {args.split}, {which}, {found.scores['images']} photos"
-        caption += f" of {evaluator.compiled_shapes} shape(s)"
+        caption = f"{name} {args.split}, {found.scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
         caption += f", {shown.described()}" if shown != views.WHOLE else ""
+        caption += f", {'best checkpoint, ' if run.chosen.best else ''}step {run.step}"
         table = all_scores_table(found.scores, caption)
         console().print(for_terminal(table, gaps_before=[len(source.classes)]))
         for line in findings.in_words(found.counts, source.classes):
