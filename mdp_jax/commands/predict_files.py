@@ -9,22 +9,7 @@ from typing import NamedTuple
 from mdp_jax.errors import UserError
 
 # Ends of names that are taken for photos in folders; a file that is named itself may have any.
-_PHOTOS: tuple[str, ...] = (
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pbm",
-    ".pgm",
-    ".png",
-    ".pnm",
-    ".ppm",
-)
-_PHOTOS += (".tif", ".tiff", ".webp")
+_PHOTOS = tuple(".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 _PATTERN = "*?["
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 
 from mdp_jax.evaluation import views
@@ -69,7 +70,8 @@ def confusions_beside(file: pathlib.Path, dataset: str = "") -> pathlib.Path:
       dataset: whose, where the file has those of several.
     """
     name = file.stem.replace("evaluation", "confusion", 1)
-    return file.with_name(f"{name}_{dataset}.csv" if dataset else f"{name}.csv")
+    plain = re.sub(r"[^\w.-]", "_", dataset)  # a name may have what no file name has
+    return file.with_name(f"{name}_{plain}.csv" if plain else f"{name}.csv")
 
 
 def _words(shown: views.Views) -> list[str]:
