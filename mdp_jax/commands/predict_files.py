@@ -9,7 +9,8 @@ from typing import NamedTuple
 from mdp_jax.errors import UserError
 
 # Ends of names that are taken for photos in folders; a file that is named itself may have any.
-_PHOTOS = tuple(".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+_OF_JPEG, _OF_NETPBM = (".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"), (".pbm", ".pgm", ".pnm", ".ppm")
+_PHOTOS = (".avif", ".bmp", ".gif", ".png", ".tif", ".tiff", ".webp", *_OF_JPEG, *_OF_NETPBM)
 _PATTERN = "*?["
 
 
