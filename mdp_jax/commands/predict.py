@@ -13,11 +13,14 @@ from PIL import Image
 
 from mdp_jax import runtime
 from mdp_jax.commands import arguments, predict_files
+from mdp_jax.configs import typed_pretrain
 from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
-from mdp_jax.evaluation.inference import Predictor, Probable
+from mdp_jax.evaluation.inference import Predictor, Probable, Segmenter
+from mdp_jax.evaluation.pretrained import ALL, SetSegmenter, answers_in
+from mdp_jax.evaluation.tiles import require_tile
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.colors import contours, of_classes, overlay
@@ -33,12 +36,23 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp predict` to a parser."""
-    parser.add_argument("--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune")
+    parser.add_argument(
+        "--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune, mdp adopt or mdp pretrain"
+    )
+    parser.add_argument(
+        "--as",
+        dest="answers",
+        default=ALL,
+        metavar="SET",
+        help="of a pretrained workdir: the set in whose classes photos are labelled, or all (default), whose ids are "
+        "those of label_space.json",
+    )
     parser.add_argument(
         "--out",
         required=True,
         type=arguments.path,
-        help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo; photos of a folder keep their paths",
+        help="folder for NAME.png (class ids; of 16 bits for more than 255 classes) and NAME_overlay.jpg of each "
+        "photo; photos of a folder keep their paths",
     )
     parser.add_argument(
         "images",
@@ -63,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_platform(parser)
     views.add_arguments(parser)
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="cut larger photos into tiles of this side, as 1024, so that memory does not grow with the photo; a "
+        "quarter of a tile on each side only gives context (default 0: as a whole)",
+    )
     parser.epilog = (
         "Config values of the data can be set by --config.key=value, e.g. --config.data.short_side=480. "
         "Photos stand before --scales or after another option."
@@ -77,29 +99,35 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       overrides: pairs of a dotted key and a text; only keys that say how photos are read.
 
     Raises:
-      UserError: there is no such workdir, views are impossible, a photo cannot be read or is too large, two photos have
-        the same name, or an output would replace a photo.
+      UserError: there is no such workdir or set, views are impossible, a photo cannot be read or is too large, two
+        photos have the same name, or an output would replace a photo.
     """
     runtime.start_devices(args.platform)
+    require_tile(args.tile, f"--tile {args.tile}")
+    if args.tile and args.probabilities:
+        raise UserError(f"--probabilities {args.probabilities} and --tile {args.tile}: expected one of them")
     photos = predict_files.find(args.images, args.out)
     also = [CONTOURS] * args.contours + [PROBABILITIES[args.probabilities]] * bool(args.probabilities)
     outputs = predict_files.plan(photos, args.out, [LABELS, OVERLAY, *also])
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_require_readable, [photo.path for photo in photos]):
             pass
-    run = workdirs.load(args.checkpoint, overrides, pretraining=False, step=args.step or "")
-    config, classes = run.config, run.classes
-    shown, palette = views.of_arguments(args, config.data), run.palette()
-    if len(classes) > MOST_CLASSES:
-        raise UserError(
-            f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
-        )
+    run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
+    config, palette = run.config, None if run.pretraining else run.palette()
+    classes, ids = answers_in(run.label_space, args.answers, f"--as {args.answers}: {args.checkpoint}")
+    shown = views.of_arguments(args, config.data)
+    segmenter: Segmenter
+    if run.pretraining:
+        segmenter = SetSegmenter(typed_pretrain(config), run.label_space, ids)
+    else:
+        classes, segmenter = run.classes, network.segmenter(config.model, len(run.classes))
+    if args.palette and len(classes) > MOST_CLASSES:
+        raise UserError(f"--palette: {len(classes)} classes; expected at most {MOST_CLASSES}, as a palette PNG has")
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
-    predictor = Predictor(
-        network.segmenter(config.model, len(classes)), Normalise.of(config.data, config.model.compute_dtype), shown
-    )
+    predictor = Predictor(segmenter, Normalise.of(config.data, config.model.compute_dtype), shown)
+    depth = np.uint8 if len(classes) <= MOST_CLASSES else np.uint16
     colours = of_classes([(classes, palette)])
     in_colours = colours if args.palette else palette if stated else None
     with Progress(len(photos), unit="photo") as progress:
@@ -113,8 +141,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
                 label = found.label
                 _write_probabilities(files[-1], found, classes)
             else:
-                label = predictor(run.variables, seen, (height, width))
-            write_picture(files[0], label.astype(np.uint8), in_colours)
+                label = predictor(run.variables, seen, (height, width), args.tile, config.model.output_stride)
+            write_picture(files[0], label.astype(depth), in_colours)
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
             write_picture(files[1], cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
@@ -143,7 +171,7 @@ def _require_readable(photo: str) -> None:
 
 
 def write_picture(path: pathlib.Path, picture: np.ndarray, palette: np.ndarray | None = None) -> None:
-    """Writes uint8 [H,W] or BGR [H,W,3] in the format of the file's suffix, so that the file is whole or absent.
+    """Writes uint8 or uint16 [H,W], or BGR [H,W,3], in the format of the file's suffix: the file is whole or absent.
 
     With a `palette`, uint8 RGB [C,3], the values of a picture [H,W] are its indices in a palette PNG.
 
