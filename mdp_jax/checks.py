@@ -319,9 +319,16 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     _one_of(config, "loss_mean", LOSS_MEANS)
     _share(config, "data.category_ratio")
     _at_least(config, "data.category_ratio", 0, strictly=True)
-    for key in ("optim.lr_min", "optim.power", "evaluate_every"):
+    for key in ("optim.lr_min", "optim.power", "evaluate_every", "pictures"):
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
+    if config.continue_from and config.init != "scratch":
+        raise UserError(
+            f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
+            "run that goes on has its weights from the other run, and --init scratch says so"
+        )
+    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
+        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
     _divisible(config, devices, 1, "samples")
     if config.trainable == "all" and config.batch == config.accumulate:
         raise UserError(

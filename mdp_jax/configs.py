@@ -215,6 +215,8 @@ class RunConfig:
     keep_checkpoints: int = key(2, free=True)
     keep_every: int = key(0, free=True)  # checkpoints of steps divisible by it stay for good; 0 = the newest ones alone
     accumulate: int = 1  # parts that the gradient of a batch is computed in, one after the other, to save memory
+    # Name of a project of Weights & Biases that gets the metrics and pictures too; "" = none (docs/after_training.md).
+    wandb: str = key("", before="", free=True)
     devices: int = key(0, free=True)  # number of devices of the mesh; 0 = all of all processes
     fsdp: int = key(1, free=True)  # over so many devices are the kernels of convolutions and their momenta split
 
@@ -255,6 +257,12 @@ class FinetuneConfig(RunConfig):
     batch: int = 16
     steps: int = 20000
     evaluate_every: int = key(2000, free=True)  # steps; 0 = at the end only
+    keep_best: bool = key(True, before=False, free=True)  # keep the checkpoint of the best validation too, by its mIoU
+    pictures: int = key(4, before=0, free=True)  # validation photos that TensorBoard shows at each validation; 0 = none
+    # Workdir of a fine-tuning from whose whole state this run goes on (--continue_from), and which checkpoint of it:
+    # last, best or a step; "" = none.
+    continue_from: str = key("", before="")
+    continue_step: str = key("last", before="last")
 
 
 def pretrain() -> ConfigDict:

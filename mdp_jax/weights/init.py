@@ -22,10 +22,12 @@ class Report:
     Attributes:
       leaves: all of them.
       notes: lines that say what was cast.
+      names: our key (weights/torch_weights.py) -> its name in the file, for every leaf that was loaded.
     """
 
     leaves: tuple[Leaf, ...]
     notes: tuple[str, ...]
+    names: Mapping[str, str]
 
     def lines(self) -> list[str]:
         """One line for each cast, and one for all leaves of the same status and note."""
@@ -98,7 +100,8 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
     new_params, new_stats = (
         _placed(new, old) for new, old in zip(from_torch(loaded), (params, batch_stats), strict=True)
     )
-    return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes)))
+    names = {ours: found.keys[ours] for ours in found.of_parts(taken)}
+    return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes), names))
 
 
 def _other_than(found: Found) -> str:

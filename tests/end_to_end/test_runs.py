@@ -130,8 +130,14 @@ def test_what_a_finetuning_run_leaves(finetuned):
     assert scores["images"] == 3
     assert 0 <= scores["mIoU"] <= 100
     assert scores["mIoU"] == rows[-1]["val_mIoU"]
+    origins = json.loads((finetuned / "transfer.json").read_text())
+    assert origins["source"].startswith("step 12 of the workdir")
+    parts = {row["leaf"].split("/")[1]: row["from"] for row in origins["leaves"]}
+    assert parts["classifier"] == "" and parts["backbone"].startswith("params/backbone/")
+    assert {name.split("/")[1] for name in origins["not taken"]} == {"projection"}
     page = (finetuned / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert "Where the weights come from" in page
+    assert page.count("data:image/png;base64,") == 5  # photos, confusions, worst, best, curves
     for value in (scores["mIoU"], scores["mAcc"], scores["aAcc"], *scores["per_class"].values()):
         assert value is None or f">{value:.2f}<" in page  # the page is made of the scores of the file
 
