@@ -101,7 +101,7 @@ def attempt(kind: str, what: str, call: Callable[[], Any]) -> Outcome:
         lines = [line for line in said.getvalue().splitlines() if line.startswith("mdp: ") and "warning" not in line]
         detail = "\n".join(lines)
         if stop.code:
-            end = "refused" if stop.code == 2 and len(lines) == 1 else f"status {stop.code}, {len(lines)} lines"
+            end = "refused" if stop.code in (2, 75) and len(lines) == 1 else f"status {stop.code}, {len(lines)} lines"
     except BaseException as error:
         end, detail = f"traceback: {type(error).__name__}", traceback.format_exc()
     finally:
@@ -272,19 +272,20 @@ def get_config():
     config = tiny.{loop}_config()
     with config.unlocked():
         {sources}
-        config.data_dir = {data!r}
+        config.data_dir, config.devices = {data!r}, 1
     return config
 """
 
 
 def _configs(folder: pathlib.Path) -> None:
-    """Config files of both loops on folders of photos."""
+    """Config files of both loops on folders of photos; runs with them begin, or all that is tried would be refused."""
     for name in ("streets", "rooms"):
         write_folder(folder / "data" / name, size=(40, 48))
     one = "config.dataset = configs.folder('streets', root='streets')"
     both = "config.sources = tuple(configs.folder(name, root=name) for name in ('streets', 'rooms'))"
     for loop_, text in (("pretrain", both), ("finetune", one)):
         (folder / f"{loop_}.py").write_text(CONFIG.format(loop=loop_, sources=text, data=str(folder / "data")))
+        _started(loop_, folder, [])
 
 
 def config_values(folder: pathlib.Path, rng: random.Random) -> Iterator[Try]:
