@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 
 _PATTERN = "*?[]{}\\"  # which the writer of checkpoints takes for a pattern
 
@@ -44,7 +44,7 @@ def make_folder(path: str | os.PathLike, option: str) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{option} {folder}: {reason}; expected a folder that can be made") from None
+        raise of_system(error, f"{option} {folder}: {reason}; expected a folder that can be made") from None
     return folder
 
 
