@@ -9,9 +9,10 @@ from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
 from mdp_jax.data.kinds.kind import Source
+from mdp_jax.data.sources import photos_of
 from mdp_jax.evaluation import scoring, views, workdirs
 from mdp_jax.evaluation.inference import Evaluator
-from mdp_jax.evaluation.scores import write_scores
+from mdp_jax.evaluation.scores import photos_of_run, write_scores
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.tables import console, for_terminal, scores_table
 
@@ -66,7 +67,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     with bars:
         scores = scoring.score(run, args.split, shown, told)
     changed = {key: text for key, text in overrides if key not in configs.free_keys(run.config)}
-    file = write_scores(run.folder, scores, args.split, shown, changed)
+    before = photos_of_run(run.folder) if args.split == "val" else {}
+    photos = {name: photos_of(scored[name][0]) for name in before if name in scored}
+    others = photos != before
+    file = write_scores(run.folder, scores, args.split, shown, changed, photos, others)
+    if others:
+        print("mdp: these are not the photos that evaluation.json and report.html are of", file=sys.stderr)
     for name, (source, evaluator) in scored.items():
         caption = f"{name} {args.split}, {scores[name]['images']} photos of {evaluator.compiled_shapes} shape(s)"
         caption += f", {shown.described()}" if shown != views.WHOLE else ""

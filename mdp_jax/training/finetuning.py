@@ -71,8 +71,8 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
     for source, of_source in ((dataset, size), (photos, {})):
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
-    drawn = {dataset.name: sources.photos_of(dataset)}
-    workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
+    drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
+    workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
     program = programs.finetuning(config, mesh, label_space.num_classes)
     state = program.make()
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
@@ -111,7 +111,7 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         scores = evaluator(variables)
     if not distributed.is_main():
         return scores
-    write_scores(folder, {photos.name: scores})
+    write_scores(folder, {photos.name: scores}, photos=scored)
     console().print(for_terminal(scores_table({"IoU, or mean (%)": scores}, photos.name), [len(photos.classes)]))
     predict = functools.partial(evaluator.predict, variables)
     sections = runs.finetune_sections(folder, config, photos, predict, scores)
