@@ -27,7 +27,7 @@ def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple[Figu
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     shown = [fonts.drawable(name) for name in names]
     all_axes[0].set_yticks(range(len(names)), shown, fontsize=8, fontfamily=fonts.families())
-    all_axes[0].set_ylim(len(names) - 0.4, -0.6)
+    all_axes[0].set_ylim(len(names) - 0.3, -0.6)
     for axes in all_axes:
         axes.grid(color="0.92")
         axes.set_axisbelow(True)
