@@ -17,6 +17,7 @@ MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
 TRANSFERABLE = ("backbone", "decoder", "classifier")
 LOSS_MEANS = ("all", "valid")
+LEAST_STD, MOST_MEAN = 1e-3, 1e6  # beyond them normalised photos overflow in float32
 
 
 def _value(config: ConfigDict, key: str) -> Any:
@@ -74,6 +75,11 @@ def _common(config: ConfigDict) -> None:
             raise UserError(f"config.data.{key}={config.data[key]}: expected three numbers, of the channels R, G and B")
     if min(config.data.std) <= 0:
         raise UserError(f"config.data.std={config.data.std}: expected positive numbers")
+    if min(config.data.std) < LEAST_STD or max(map(abs, (*config.data.mean, *config.data.std))) > MOST_MEAN:
+        raise UserError(
+            f"config.data.mean={config.data.mean}, config.data.std={config.data.std}: expected those of photos whose "
+            f"values go from 0 to 255; none above {MOST_MEAN:g}, no std below {LEAST_STD:g}"
+        )
     if not config.model.decoder.rates or min(config.model.decoder.rates) < 1:
         raise UserError(f"config.model.decoder.rates={config.model.decoder.rates}: expected whole numbers from 1")
     _one_of(config, "data.on_bad_image", tuple(ON_BAD_IMAGE))

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=arguments.path,
+        type=arguments.named,
         help="workdir of mdp finetune, or of mdp pretrain, whose network is then scored on each of its own sets by the "
         "prototypes or the head of that set; the scores are written there too",
     )

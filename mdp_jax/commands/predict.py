@@ -32,14 +32,14 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp predict` to a parser."""
-    parser.add_argument("--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune")
+    parser.add_argument("--checkpoint", required=True, type=arguments.named, help="workdir of mdp finetune")
     parser.add_argument(
         "--out",
         required=True,
-        type=arguments.path,
+        type=arguments.named,
         help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo",
     )
-    parser.add_argument("images", nargs="+", type=arguments.path, metavar="IMAGE", help="photos, with different names")
+    parser.add_argument("images", nargs="+", type=arguments.named, metavar="IMAGE", help="photos, with different names")
     arguments.add_platform(parser)
     views.add_arguments(parser)
     parser.epilog = (

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdp_jax.errors import UserError
+
 _TOGETHER = 8192  # features that are counted at one time, which bounds the memory
 NEVER = -1e9  # logit of a class without a pixel: below all others, and finite
 
@@ -94,11 +96,14 @@ def linear_discriminant(statistics: Statistics, shrinkage: float = 0.01, frequen
       statistics: of the photos.
       shrinkage: above 0.
       frequencies: whether a class that is more frequent is more likely, as it is in the photos.
+
+    Raises:
+      UserError: the classifier has values that are not finite.
     """
     means, covariance = statistics.means(), statistics.within()
     mean_eigenvalue = max(np.trace(covariance) / len(covariance), 1e-12)
     regular = covariance + shrinkage * mean_eigenvalue * np.eye(len(covariance))
-    kernel = np.linalg.solve(regular, means.T)
+    kernel = _solved(regular, means.T)
     bias = -np.einsum("cd,dc->c", means, kernel) / 2
     if frequencies:
         bias += np.log(np.maximum(statistics.weight, 1e-300) / max(statistics.weight.sum(), 1e-300))
@@ -113,15 +118,34 @@ def nearest_prototypes(statistics: Statistics, temperature: float) -> Linear:
     Args:
       statistics: of the photos.
       temperature: tau.
+
+    Raises:
+      UserError: as for `linear_discriminant`.
     """
     vectors = statistics.directions
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return _without_unseen(Linear(vectors.T / temperature, np.zeros(len(vectors))), statistics)
 
 
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """matrix^-1 right; NaN where there is no solution."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return np.full_like(right, np.nan)
+
+
 def _without_unseen(head: Linear, statistics: Statistics) -> Linear:
     unseen = statistics.weight == 0
-    return Linear(np.where(unseen, 0.0, head.kernel), np.where(unseen, NEVER, head.bias))
+    found = Linear(np.where(unseen, 0.0, head.kernel), np.where(unseen, NEVER, head.bias))
+    with np.errstate(over="ignore"):  # float32 is what the classifier of a network has
+        finite = all(np.isfinite(part.astype(np.float32)).all() for part in found)
+    if not finite:
+        raise UserError(
+            "the classifier has values that are not finite; expected a network whose features are finite, and a "
+            "--shrinkage of about 0.0001 to 1"
+        )
+    return found
 
 
 def shares_of_cells(label: np.ndarray, cells: tuple[int, int], classes: int) -> np.ndarray:

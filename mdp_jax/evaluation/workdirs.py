@@ -15,6 +15,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
 
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
@@ -89,7 +90,8 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
       pretraining: whether it must be a workdir of pretraining, or must not; None = either.
 
     Raises:
-      UserError: it is not such a workdir, has no checkpoint, its classes disagree, or an override is impossible.
+      UserError: it is not such a workdir, has no checkpoint, its classes disagree, its weights are not finite, or an
+        override is impossible.
     """
     runtime.start_devices()
     folder = expanded(workdir)
@@ -109,6 +111,9 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     saved = checkpoints.load(folder)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
+    for name, leaf in leaf_names({part: saved.state.get(part, {}) for part in ("params", "batch_stats")}).items():
+        if not np.isfinite(leaf).all():
+            raise UserError(f"{folder}/checkpoints: {name} is not finite; expected the weights of a run that went well")
     variables = {
         name: jax.device_put(saved.state[name], jax.local_devices()[0])
         for name in ("params", "batch_stats", "memory")

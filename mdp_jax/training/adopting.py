@@ -142,6 +142,8 @@ def _adopt(
     label_space = label_spaces.build([source])
     checks.reading(config)
     photos = _validation(own, data)
+    for of_split in filter(None, (source, photos)):  # before the pass over all photos
+        sources.check_source(of_split, data.check_files, distributed.say)
     net.data = data
     began = time.perf_counter()
     statistics = statistics_of(net, source, layer)
