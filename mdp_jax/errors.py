@@ -4,7 +4,9 @@ import errno
 import os
 
 # What an operating system says of a disk or a network that is away: the same call may succeed a minute later.
-_NAMES_OF_A_MOMENT = "EIO ESTALE ETIMEDOUT ENOTCONN ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN"
+_NAMES_OF_A_MOMENT = (
+    "EIO ESTALE ETIMEDOUT ENOTCONN ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN"
+)
 _OF_A_MOMENT = tuple(
     getattr(errno, name)
     for name in (*_NAMES_OF_A_MOMENT.split(), "ENETUNREACH", "EREMOTEIO")  # not every system has the last

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in float32
-# Numbers of a matrix that interpolates, which is the fastest way. That of a side of 65,500 pixels would have 537 million.
-MOST_WEIGHTS = 2**25
+MOST_WEIGHTS = 2**25  # of a matrix that interpolates, which is the fastest way; 65,500 pixels would need 537 million
 
 
 class _Neighbours(NamedTuple):

@@ -65,5 +65,5 @@ def append(file: pathlib.Path, row: Mapping) -> None:
         if before is not None:
             with contextlib.suppress(OSError):
                 os.truncate(file, before)
-        line = f"{file}: {error.strerror}; expected a file that can be written; checkpoints stay"
-        raise of_system(error, line) from None
+        message = f"{file}: {error.strerror}; expected a file that can be written; checkpoints stay"
+        raise of_system(error, message) from None

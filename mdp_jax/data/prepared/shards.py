@@ -16,7 +16,7 @@ from array_record.python import array_record_module
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import builder as segmentation
 from mdp_jax.data.prepared import manifest
-from mdp_jax.errors import UserError, of_system
+from mdp_jax.errors import of_system
 
 # One record to a chunk, for random access. Not compressed, since photos and masks are already.
 _OPTIONS = "group_size:1,uncompressed"
