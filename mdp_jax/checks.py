@@ -6,9 +6,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
+from mdp_jax.data.batches.stages import MOST_STEPS
 from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
+from mdp_jax.method.weights import PIXEL_WEIGHTS
 from mdp_jax.models import network
 from mdp_jax.objectives.momentum import MOMENTUM_VIEWS
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -17,6 +19,9 @@ MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
 TRANSFERABLE = ("backbone", "decoder", "classifier")
 LOSS_MEANS = ("all", "valid")
+MOST_CHANNELS, MOST_THREADS, MOST_WIDTH, MOST_BATCH = 2**20, 1024, 100, 2**20  # no machine has the memory for more
+MOST_PHOTOMETRIC, MOST_EPOCHS = 1000, 1e9
+MOST_PIXELS = 2**38  # of the crops of a batch, likewise
 LEAST_STD, MOST_MEAN = 1e-3, 1e6  # beyond them normalised photos overflow in float32
 
 
@@ -40,6 +45,12 @@ def _at_least(config: ConfigDict, key: str, low: float, strictly: bool = False) 
         raise UserError(f"config.{key}={value}: expected {'more than' if strictly else 'at least'} {low}")
 
 
+def _at_most(config: ConfigDict, key: str, high: float) -> None:
+    value = _value(config, key)
+    if max(value if isinstance(value, tuple) else (value,)) > high:
+        raise UserError(f"config.{key}={value}: expected at most {high:,}")
+
+
 def _share(config: ConfigDict, key: str) -> None:
     if not 0 <= _value(config, key) <= 1:
         raise UserError(f"config.{key}={_value(config, key)}: expected a number from 0 to 1")
@@ -49,6 +60,15 @@ def _range(config: ConfigDict, key: str) -> None:
     values = _value(config, key)
     if len(values) != 2 or not 0 < values[0] <= values[1]:
         raise UserError(f"config.{key}={values}: expected two positive numbers, the smaller first")
+
+
+_MOST = (
+    (("steps",), MOST_STEPS),
+    (("batch", "accumulate"), MOST_BATCH),
+    (("data.threads",), MOST_THREADS),
+    (("model.decoder.channels", "model.decoder.rates"), MOST_CHANNELS),
+    (("model.width",), MOST_WIDTH),
+)
 
 
 def _common(config: ConfigDict) -> None:
@@ -70,6 +90,10 @@ def _common(config: ConfigDict) -> None:
         raise UserError(f"config.seed={config.seed}: expected at most {MAX_SEED}")
     for key in config.data.photometric:
         _at_least(config, f"data.photometric.{key}", 0)
+        _at_most(config, f"data.photometric.{key}", MOST_PHOTOMETRIC)
+    for keys, high in _MOST:
+        for key in keys:
+            _at_most(config, key, high)
     for key in ("mean", "std"):
         if len(config.data[key]) != 3:
             raise UserError(f"config.data.{key}={config.data[key]}: expected three numbers, of the channels R, G and B")
@@ -91,6 +115,11 @@ def _common(config: ConfigDict) -> None:
     if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
         raise UserError(
             f"config.data.crop={config.data.crop}: expected height and width divisible by the output stride {stride}"
+        )
+    if config.batch * config.data.crop[0] * config.data.crop[1] > MOST_PIXELS:
+        raise UserError(
+            f"config.batch={config.batch} with config.data.crop={config.data.crop}: expected at most {MOST_PIXELS:,} "
+            "pixels in a batch"
         )
 
 
@@ -246,6 +275,19 @@ def pretraining(config: ConfigDict, devices: int) -> None:
     _one_of(config, "label_space", KINDS)
     _one_of(config, "method.sparse_coding", SPARSE_CODING)
     _one_of(config, "method.momentum_view", MOMENTUM_VIEWS)
+    _one_of(config, "method.pixel_weights", PIXEL_WEIGHTS)
+    if config.method.pixel_weights != PIXEL_WEIGHTS[0] and not OBJECTIVES[config.objective].weighs:
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.weighs)
+        raise UserError(
+            f"config.method.pixel_weights={config.method.pixel_weights}: expected {PIXEL_WEIGHTS[0]} for "
+            f"config.objective={config.objective}; others are for {having}"
+        )
+    if config.method.class_frequencies and OBJECTIVES[config.objective].bank is None:
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
+        raise UserError(
+            f"config.method.class_frequencies=True: expected False for config.objective={config.objective}; "
+            f"the frequencies stand beside the prototypes of {having}"
+        )
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)
     for key in (
@@ -256,6 +298,12 @@ def pretraining(config: ConfigDict, devices: int) -> None:
         "model.projection.channels",
     ):
         _at_least(config, key, 1)
+    for key in ("epochs", "optim.warmup_epochs"):
+        _at_most(config, key, MOST_EPOCHS)
+    for key in ("model.projection.dim", "model.projection.channels"):
+        _at_most(config, key, MOST_CHANNELS)
+    for key in ("mixing.start", "method.sparse_classes", "method.pixel_budget", "method.loss_chunk"):
+        _at_most(config, key, MOST_STEPS)
     for key in ("method.sparse_weight", "optim.warmup_epochs", "epochs", "mixing.start"):
         _at_least(config, key, 0)
     for key in (
@@ -291,6 +339,7 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     """
     _require_loop(config, "dataset", "finetune", "pretrain")
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
+    network.require_layers(tuple(config.model.reads), "config.model.reads=")
     _common(config)
     if not config.dataset:
         raise UserError("config.dataset: empty; expected a dataset")

@@ -121,6 +121,10 @@ class ProjectionConfig:
 
     channels: int = 512
     dim: int = 256
+    final_norm: bool = key(False, before=False)  # batch normalisation behind the last convolution
+
+
+_PROJECTION = ProjectionConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +139,9 @@ class FinetuneModelConfig(ModelConfig):
     """The network of fine-tuning."""
 
     decoder: DecoderConfig = DecoderConfig(dropout=0.1)
+    # Layers under the classifier, side by side: some of backbone, decoder, projection.
+    reads: tuple[str, ...] = key(("decoder",), before=("decoder",))
+    projection: ProjectionConfig = dataclasses.field(default=_PROJECTION, metadata={"before": _PROJECTION})  # for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +169,10 @@ class MethodConfig:
     label_stride: int = 0  # pixels from one label of the loss to the next; 0 = a label a feature, y[::s, ::s]
     pseudo_threshold: float = 0.5  # an unlabelled pixel counts from this softmax of its nearest prototype on
     pixel_budget: int = 64  # pixels of each view of an image that pixel_to_pixel compares
+    # What counts alike in the loss: pixel, or image_class: each class of each image, whatever its number of pixels.
+    pixel_weights: str = key("pixel", before="pixel")
+    # Whether the logits have the logarithm of each class's share of the pixels beside its prototype.
+    class_frequencies: bool = key(False, before=False)
     loss_chunk: int = 8192  # pixels of a device's share of the batch whose logits exist at one time
 
 

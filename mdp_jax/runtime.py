@@ -1,11 +1,13 @@
-"""What must be set before JAX starts its backend: a CPU flag, and the folder of the compilation cache."""
+"""What must be set before JAX starts its backend: allocator, CPU flag, folder of the compilation cache."""
 
 import importlib.metadata
 import importlib.util
 import logging
 import os
 import pathlib
+import platform as machine
 import sys
+from collections.abc import Sequence
 
 from mdp_jax.errors import UserError
 
@@ -18,6 +20,18 @@ _CPU_CONVOLUTION_VALUE = "-individual_convolution"
 _SEEN_ON_JAXLIB = "0.10."
 _GOOGLE = "0x1ae0"  # vendor of a PCI device
 _CUDA = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+
+# glibc gives the memory of each step back to Linux, which hands out the same pages again, zeroed. Its settings are read
+# when a process starts.
+_TUNABLES = "GLIBC_TUNABLES"
+_ALLOCATOR = "MDP_MALLOC"  # "system" leaves it as it is
+_COMPUTING = ("pretrain", "finetune", "adopt", "evaluate", "predict", "bench", "reproduce", "quickstart")
+_MALLOC = {
+    "hugetlb": 1,  # large pages where Linux gives them on request
+    "mmap_threshold": 1 << 30,  # bytes; smaller arrays come from the heap, which is kept
+    "trim_threshold": 4 << 30,  # bytes free at the heap's end, from which on it is given back
+    "top_pad": 64 << 20,  # bytes by which the heap grows at least
+}
 
 
 def prepare() -> None:
@@ -86,6 +100,36 @@ def set_compilation_cache() -> None:
 
         if jax.config.values["jax_compilation_cache_dir"] is None:
             jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def malloc_settings() -> str:
+    """The value of GLIBC_TUNABLES that a run starts with."""
+    return ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items())
+
+
+def malloc_helps(words: Sequence[str]) -> bool:
+    """Whether this process should start again with `malloc_settings`.
+
+    It should not where the user has chosen (GLIBC_TUNABLES, another allocator in LD_PRELOAD, MDP_MALLOC=system), where
+    there is no glibc, for parts that compute little, and where the process is not the command `mdp`.
+
+    Args:
+      words: of the command line, without `mdp`.
+    """
+    chosen = _TUNABLES in os.environ or "LD_PRELOAD" in os.environ or os.environ.get(_ALLOCATOR) == "system"
+    command = pathlib.PurePath(sys.argv[0])
+    ours = command.stem == "mdp" or (command.name in ("__main__.py", "cli.py") and command.parent.name == "mdp_jax")
+    computes = bool(words) and words[0] in _COMPUTING and not {"-h", "--help"} & set(words)
+    return computes and ours and not chosen and sys.platform == "linux" and machine.libc_ver()[0] == "glibc"
+
+
+def restart_with_malloc() -> None:
+    """Starts this process again with `malloc_settings`: same process id, same words; does nothing where that fails."""
+    os.environ[_TUNABLES] = malloc_settings()
+    try:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError:  # the interpreter was removed or may not be run: the run is slower, nothing else
+        del os.environ[_TUNABLES]
 
 
 def set_precision(*dtypes: str) -> None:

@@ -2,35 +2,119 @@
 
 import argparse
 
+from ml_collections import ConfigDict
+
 from mdp_jax import config as configs
-from mdp_jax.commands.arguments import path, workdir
+from mdp_jax import runtime
+from mdp_jax.commands.arguments import add_platform, path, whole_number, workdir
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation.closed_form import AUTO, HEADS, Head
+from mdp_jax.models.network import LAYERS
 from mdp_jax.reporting.tables import Table, console, for_terminal
-from mdp_jax.training.adopting import HEADS, LAYERS, adopt
+from mdp_jax.training.adopting import Adopted, adopt, adopt_budgets
+from mdp_jax.training.appending import LAYER, append_to_bank
+
+
+def _shrinkage(text: str) -> float | str:
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text:.80}: expected a number above 0, or {AUTO}") from None
+
+
+def _photos(text: str) -> int:
+    return 0 if text == "all" else whole_number(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `mdp adopt`."""
-    parser.add_argument("--checkpoint", required=True, type=path, help="workdir of a run, or a file of weights")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=path,
+        help="workdir of a run, a file of weights, or scratch: the config's network with its initial weights",
+    )
     parser.add_argument("--config", required=True, type=path, help="fine-tuning config; its dataset and data are read")
     parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp finetune")
-    parser.add_argument("--layer", choices=LAYERS, default=LAYERS[0], help="features under the classifier")
+    parser.add_argument(
+        "--layer",
+        nargs="+",
+        default=[LAYERS[0]],
+        metavar="LAYER",
+        help=f"features under the classifier: {', '.join(LAYERS)}, or several, as backbone+decoder (default backbone)",
+    )
     parser.add_argument(
         "--head", choices=tuple(HEADS), default="lda", help="lda: class means and one covariance; or nearest prototypes"
     )
-    parser.add_argument("--shrinkage", type=float, default=0.01, help="of the covariance (default 0.01)")
+    parser.add_argument(
+        "--shrinkage",
+        type=_shrinkage,
+        default=AUTO,
+        help=f"of the covariance: a number above 0, or {AUTO}: the best for photos left out in turn (default {AUTO})",
+    )
     parser.add_argument("--no_frequencies", action="store_true", help="all classes are equally likely beforehand")
+    parser.add_argument(
+        "--append",
+        action="store_true",
+        help="with --head prototypes: a new set in the bank of a pretrained network, in a workdir like its own",
+    )
+    budgets = parser.add_argument_group("scores by the number of labelled photos, in place of a segmenter")
+    budgets.add_argument(
+        "--photos", nargs="+", type=_photos, metavar="N", help="numbers of photos, or all; each --layer is scored alone"
+    )
+    budgets.add_argument(
+        "--draws", type=whole_number, metavar="K", help="of the photos, of each number (default 10); by config.seed"
+    )
+    add_platform(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.dataset.limit=40."
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """Adopts a set, prints what it was made from and says where the workdir is."""
+    if not args.photos and (len(args.layer) > 1 or args.draws):
+        wrong = "--draws" if args.draws else f"--layer {' '.join(args.layer)}"
+        raise UserError(f"{wrong}: expected --photos too; several layers under one classifier are --layer A+B")
+    if args.append and (args.head != "prototypes" or args.photos or args.layer not in ([LAYERS[0]], [LAYER])):
+        raise UserError(f"--append: expected --head prototypes, no --photos, and --layer {LAYER} or none")
     config = configs.apply_overrides(configs.load(args.config), overrides)
-    found = adopt(args.checkpoint, config, args.workdir, args.layer, args.head, args.shrinkage, not args.no_frequencies)
+    runtime.start_devices(args.platform)
+    if args.photos:
+        return _budgets(args, config)
+    if args.append:
+        found = append_to_bank(args.checkpoint, config, args.workdir)
+    else:
+        (layer,), frequencies = args.layer, not args.no_frequencies
+        found = adopt(args.checkpoint, config, args.workdir, layer, args.head, args.shrinkage, frequencies)
+    _say(found, args.workdir)
+
+
+def _say(found: Adopted, folder: str) -> None:
+    """Says what a set was made from, and what will never be predicted."""
     rows: list[list[str | int | float | None]] = [
         [name, int(photos), float(weight)]
         for name, photos, weight in zip(found.classes, found.photos, found.weight, strict=True)
     ]
     console().print(for_terminal(Table(["class", "photos", "features"], rows, "What it was made from")))
-    if found.unseen():
-        print(f"never predicted, since no pixel of theirs is labelled: {', '.join(found.unseen())}")
-    print(f"adopted in {found.seconds:.1f} s; mdp evaluate and mdp predict take {args.workdir}")
+    unseen = found.unseen()
+    if unseen:
+        print(f"never predicted, since no pixel of theirs is labelled: {', '.join(unseen)}")
+    if len(unseen) == len(found.classes) - 1:
+        (only,) = set(found.classes) - set(unseen)
+        print(f"warning: {only} is the only class with a labelled pixel; every pixel will be {only}")
+    if found.shrinkage is not None:
+        print(f"shrinkage: {found.shrinkage:.2g}")
+    print(f"adopted in {found.seconds:.1f} s; mdp evaluate and mdp predict take {folder}")
+
+
+def _budgets(args: argparse.Namespace, config: ConfigDict) -> None:
+    head = Head(args.head, args.shrinkage, not args.no_frequencies)
+    photos = list(dict.fromkeys(args.photos))
+    found = adopt_budgets(args.checkpoint, config, args.workdir, args.layer, photos, args.draws or 10, head)
+    rows: list[list[str | int | float | None]] = []
+    for name, cell in found["cells"].items():
+        layers, number = name.split("/")
+        scores = cell["draws"]
+        rows.append([layers, number, cell["mIoU"], min(scores), max(scores), len(scores)])
+    table = Table(["layers", "photos", "mIoU (%)", "least", "most", "draws"], rows, "Scores by labelled photos")
+    console().print(for_terminal(table))
+    print(f"mean of the rows: {found['mIoU']:.1f}; scored in {found['seconds']:.1f} s")

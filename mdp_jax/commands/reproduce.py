@@ -114,7 +114,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     if docs:
         score_files.require_kept(
             pages.docs_file(docs, suite.name, "-scores.json"),
-            {*known, *own, *((run.cell, run.seed) for run in chosen if run.cell)},
+            {*known, *own, *((cell, run.seed) for run in chosen for cell in run.cells)},
         )
     try:
         failures = _carry_out(chosen, args, folder) if not args.results else {}
@@ -159,13 +159,22 @@ def _list(suite: Suite, chosen: list[runs.Run], folder: pathlib.Path, known: sco
     """The page of the claims on stdout, so that it can be kept, and the states of the runs on stderr."""
     print(f"{pages.RULES}\n\n{pages.claims_of(suite)}")
     needed = {run.name for run in score_files.still_needed(chosen, known)}
-    states = [[run.name, run.part, runs.state(run, folder)] for run in chosen]
-    for row in states:
-        if row[0] not in needed and row[2] != "finished":
-            row[2] = "elsewhere"
-    finished = sum(state == "finished" for *_, state in states)
-    caption = f"{len(states)} runs, {finished} finished, in {folder}"
-    console(stderr=True).print(for_terminal(Table(["run", "part", "state"], states, caption)))
+    states = [runs.state(run, folder) for run in chosen]
+    for i, run in enumerate(chosen):
+        if run.name not in needed and states[i] != "finished":
+            states[i] = "elsewhere"
+    columns, rows = ["run", "part", "state"], []
+    for run, state in zip(chosen, states, strict=True):
+        row: list[str | int | float | None] = [run.name, run.part, state]
+        rows.append(row)
+    caption = f"{len(rows)} runs, {states.count('finished')} finished, in {folder}"
+    if suite.hours:
+        hours = [_hours(suite, run) or 0.0 for run in chosen]
+        left = sum(of for of, state in zip(hours, states, strict=True) if state in ("missing", "begun"))
+        caption += f"; {sum(hours):.1f} hours of one {suite.device}, of which {left:.1f} are left"
+        columns = [*columns, "hours"]
+        rows = [[*row, of] for row, of in zip(rows, hours, strict=True)]
+    console(stderr=True).print(for_terminal(Table(columns, rows, caption)))
 
 
 def _list_elsewhere(suite: Suite, chosen: list[runs.Run]) -> None:

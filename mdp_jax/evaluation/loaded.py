@@ -20,7 +20,7 @@ from mdp_jax.evaluation.pretrained import ClassScorer
 from mdp_jax.evaluation.views import WHOLE
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network as Module
-from mdp_jax.models.apply import apply_layer
+from mdp_jax.models.apply import apply_layers
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage.paths import expanded
@@ -28,7 +28,6 @@ from mdp_jax.weights import files
 from mdp_jax.weights.whole import read_network
 
 Photos = np.ndarray | Sequence[np.ndarray]
-_LAYERS = ("backbone", "decoder", "projection")
 MOST_PROBABILITIES = 2**30  # of one photo, 4 GiB
 
 
@@ -84,11 +83,11 @@ class Network:
 
             self._scores = jax.jit(scores, static_argnums=2)
 
-        def features(variables: dict, seen: Sequence[jax.Array], layer: str) -> jax.Array:
-            found = apply_layer(module, variables, normalise(seen[0]), layer)
+        def features(variables: dict, seen: Sequence[jax.Array], layers: tuple[str, ...]) -> jax.Array:
+            found = apply_layers(module, variables, normalise(seen[0]), layers)
             return found.astype(jnp.promote_types(found.dtype, jnp.float32))
 
-        self._features = jax.jit(features, static_argnums=2)
+        self._features = jax.jit(features, static_argnames="layers")
 
     def predict(self, photos: Photos) -> np.ndarray | list[np.ndarray]:
         """The class of each pixel.
@@ -146,31 +145,46 @@ class Network:
         Raises:
           UserError: photos of another type, shape or range, or a layer that the network does not have.
         """
-        there = [name for name in _LAYERS if name in self.variables["params"]]
-        layer = layer or there[-1]
-        if layer not in there:
-            raise UserError(f"layer={layer!r}: expected one of {', '.join(there)}")
+        layer = layer or self.layers[-1]
+        if layer not in self.layers:
+            raise UserError(f"layer={layer!r}: expected one of {', '.join(self.layers)}")
 
         def features(seen: Sequence[np.ndarray], size: tuple[int, int]) -> jax.Array:
             del size
-            found = self._features(self.variables, seen, layer)
-            if layer != "projection":
-                return found
-            return found / jnp.maximum(jnp.linalg.norm(found, axis=-1, keepdims=True), 1e-12)
+            return self._features(self.variables, seen, (layer,))
 
         return self._each(photos, features)
 
-    def features_as_they_are(self, photo: np.ndarray, layer: str) -> np.ndarray:
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that have features, from the image upwards: some of "backbone", "decoder", "projection"."""
+        return tuple(name for name in network.LAYERS if name in self.variables["params"])
+
+    def channels(self, layers: tuple[str, ...]) -> tuple[int, ...]:
+        """The number of channels of each of some layers; computes nothing.
+
+        Args:
+          layers: some of `layers`.
+        """
+        image = jax.ShapeDtypeStruct((1, self.model.output_stride, self.model.output_stride, 3), jnp.uint8)
+
+        def of(layer: str) -> int:
+            features = functools.partial(self._features, layers=(layer,))
+            return jax.eval_shape(lambda variables, x: features(variables, (x,)), self.variables, image).shape[-1]
+
+        return tuple(of(layer) for layer in layers)
+
+    def features_as_they_are(self, photo: np.ndarray, layers: tuple[str, ...]) -> np.ndarray:
         """The features of one photo that has its size already.
 
         Args:
           photo: uint8 [H, W, 3].
-          layer: see `embed`.
+          layers: some of `layers`, whose features come side by side (METHOD.md section 8).
 
         Returns:
           float32 [h, w, D].
         """
-        return np.asarray(self._features(self.variables, (_one(photo, "the photo")[None],), layer))[0]
+        return np.asarray(self._features(self.variables, (_one(photo, "the photo")[None],), layers))[0]
 
     @property
     def prototypes(self) -> np.ndarray:

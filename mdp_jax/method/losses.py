@@ -78,7 +78,10 @@ def _chunk_terms(
     seen = bank.seen[None, None, :]
     similarity = jnp.einsum("bnd,cd->bnc", v, bank.vectors, precision=jax.lax.Precision.HIGHEST)
     lowest = jnp.finfo(similarity.dtype).min
-    logits = jnp.where(seen, similarity / options.temperature, lowest)
+    logits = similarity / options.temperature
+    if bank.log_frequencies is not None:  # constants, which the gradient below does not see
+        logits = logits + bank.log_frequencies[None, None, :]
+    logits = jnp.where(seen, logits, lowest)
     own = labels[..., None] == jnp.arange(logits.shape[-1])[None, None, None, :]  # [B, n, 2, C]
     weight = jnp.sum(weights, axis=-1)
 
@@ -97,7 +100,9 @@ def _chunk_terms(
 
     prototype = -jnp.sum(jnp.where(target > 0, target * log_softmax, 0.0), axis=-1)
     sparse = -weight * jnp.sum(jnp.where(code > 0, code * log_softmax, 0.0), axis=-1)
-    nearest = jnp.argmax(logits, axis=-1)[..., None]
+    best = logits == jnp.max(logits, axis=-1, keepdims=True)
+    ids = jnp.arange(logits.shape[-1])[None, None, :]
+    nearest = jnp.min(jnp.where(best, ids, logits.shape[-1]), axis=-1)[..., None]  # argmax, which is not vectorised
     hit = jnp.sum(jnp.where(labels == nearest, weights, 0.0), axis=-1)
 
     pulled = target + options.sparse_weight * weight[..., None] * code

@@ -13,26 +13,39 @@ class Bank:
     Attributes:
       vectors: float32 [C, D], unit rows; zero rows for classes never seen.
       images_seen: int32 [C], the number of images each class was seen in; 0 means unseen.
+      pixels: float32 [C], the number of pixels of each class so far; None where frequencies are not used.
     """
 
     vectors: jax.Array
     images_seen: jax.Array
+    pixels: jax.Array | None = None
 
     @property
     def seen(self) -> jax.Array:
         """bool [C]: classes that have a prototype."""
         return self.images_seen > 0
 
+    @property
+    def log_frequencies(self) -> jax.Array | None:
+        """float32 [C]: the logarithm of each class's share of the pixels, 0 for classes never seen; None without it."""
+        if self.pixels is None:
+            return None
+        known = self.pixels > 0
+        shares = jnp.where(known, self.pixels, 1.0) / jnp.maximum(jnp.sum(self.pixels), 1.0)
+        return jnp.where(known, jnp.log(shares), 0.0)
 
-def empty_bank(num_classes: int, dim: int, dtype: DTypeLike = jnp.float32) -> Bank:
+
+def empty_bank(num_classes: int, dim: int, dtype: DTypeLike = jnp.float32, frequencies: bool = False) -> Bank:
     """Makes a bank in which no class was seen yet.
 
     Args:
       num_classes: C.
       dim: D.
       dtype: of the vectors.
+      frequencies: whether the pixels of each class are counted.
     """
-    return Bank(jnp.zeros((num_classes, dim), dtype), jnp.zeros((num_classes,), jnp.int32))
+    pixels = jnp.zeros((num_classes,), jnp.float32) if frequencies else None
+    return Bank(jnp.zeros((num_classes, dim), dtype), jnp.zeros((num_classes,), jnp.int32), pixels)
 
 
 def normalise(x: jax.Array, eps: float = 1e-12) -> jax.Array:
@@ -107,4 +120,8 @@ def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: 
     moved = normalise(momentum * bank.vectors + (1.0 - momentum) * mean)
     new = jnp.where(bank.seen[:, None], moved, normalise(mean))
     vectors = jnp.where((images > 0)[:, None], new, bank.vectors)
-    return Bank(vectors, bank.images_seen + images)
+    pixels = bank.pixels
+    if pixels is not None:
+        ids = jnp.where(labels < 0, num_classes, labels).reshape(-1)
+        pixels = pixels + jax.ops.segment_sum(jnp.ones(ids.shape, pixels.dtype), ids, num_classes + 1)[:num_classes]
+    return Bank(vectors, bank.images_seen + images, pixels)

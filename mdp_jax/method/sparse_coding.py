@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 
 def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Array:
-    """Marks the k allowed classes of largest similarity.
+    """Marks the k allowed classes of largest similarity; of equal ones those that come first.
 
-    It repeats argmax and mask instead of `lax.top_k`, which gathers a batch-sharded operand onto every device.
+    Each round finds the next value and the first class behind the last one that has it. Both are plain reductions,
+    which compilers vectorise, unlike an argmax. Unlike `lax.top_k`, which gathers a batch-sharded operand onto
+    every device, they stay on the device of their pixels. No array of the operand's size is written between rounds.
 
     Args:
       similarity: float [..., C].
@@ -17,15 +19,16 @@ def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Ar
     Returns:
       bool [..., C] with at most k entries True along the last axis.
     """
-    lowest = jnp.finfo(similarity.dtype).min
+    lowest, count = jnp.finfo(similarity.dtype).min, similarity.shape[-1]
     left = jnp.where(allowed, similarity, lowest)
-    chosen = jnp.zeros(similarity.shape, bool)
-    classes = jnp.arange(similarity.shape[-1]).reshape((1,) * (similarity.ndim - 1) + (-1,))
-    for _ in range(min(k, similarity.shape[-1])):
-        best = (jnp.argmax(left, axis=-1, keepdims=True) == classes) & (left > lowest)
-        chosen = chosen | best
-        left = jnp.where(best, lowest, left)
-    return chosen
+    classes = jnp.arange(count).reshape((1,) * (similarity.ndim - 1) + (-1,))
+    value = jnp.full((*similarity.shape[:-1], 1), jnp.inf, similarity.dtype)
+    last = jnp.full(value.shape, count, classes.dtype)
+    for _ in range(min(k, count)):
+        behind = (left < value) | ((left == value) & (classes > last))
+        value = jnp.max(jnp.where(behind, left, lowest), axis=-1, keepdims=True)
+        last = jnp.min(jnp.where(behind & (left == value), classes, count), axis=-1, keepdims=True)
+    return ((left > value) | ((left == value) & (classes <= last))) & (left > lowest)
 
 
 def code_weights(similarity: jax.Array, chosen: jax.Array, temperature: float) -> jax.Array:

@@ -5,6 +5,8 @@ from typing import NamedTuple, cast
 import flax.linen as nn
 import jax
 
+from mdp_jax.models import network
+
 Network = nn.Module  # what others call it, since Linen is imported in models alone
 
 
@@ -55,25 +57,17 @@ def apply_evaluation(model: Network, variables: dict, images: jax.Array) -> jax.
     return cast(jax.Array, model.apply(weights, images, train=False))
 
 
-def apply_layer(model: Network, variables: dict, images: jax.Array, layer: str) -> jax.Array:
-    """The features of a part of a network, with its running statistics.
+def apply_layers(model: Network, variables: dict, images: jax.Array, layers: tuple[str, ...]) -> jax.Array:
+    """The features of some parts of a network side by side, with its running statistics.
 
     Args:
       model: of models/network.py.
       variables: with "params" and "batch_stats"; what else is in it is not looked at.
       images: float [B, H, W, 3], normalised.
-      layer: "backbone", "decoder", or the name of the part on the decoder, as "projection".
+      layers: see network.joined.
 
     Returns:
-      float [B, h, w, channels]; of the backbone those of its largest stride.
+      float [B, h, w, channels].
     """
-
-    def features(module: Network, images: jax.Array) -> jax.Array:
-        found = module.backbone(images, False)
-        if layer == "backbone":
-            return found[max(found)]
-        found = module.decoder(found, False)
-        return found if layer == "decoder" else getattr(module, layer)(found, False)
-
     weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-    return cast(jax.Array, model.apply(weights, images, method=features))
+    return cast(jax.Array, model.apply(weights, images, layers, False, method=network.joined))

@@ -9,22 +9,24 @@ from mdp_jax.models.layers import BatchNorm, Conv, Dtypes, normal
 
 
 class Projection(nn.Module):
-    """Maps features [B,h,w,in] to [B,h,w,dim] in `dtypes.wide`: 1x1 convolution - BN - ReLU - 1x1 convolution.
+    """Maps features [B,h,w,in] to [B,h,w,dim] in `dtypes.wide`: 1x1 convolution - BN - ReLU - 1x1 convolution (- BN).
 
-    The first convolution has no bias, since batch normalisation would undo it; the second has one. The second computes
-    in `dtypes.wide`, so that the unit vectors made of its outputs are not rounded to bfloat16.
+    A convolution before batch normalisation has no bias, which this would undo. The second convolution computes in
+    `dtypes.wide`, so that the unit vectors made of its outputs are not rounded to bfloat16.
     """
 
     channels: int
     dim: int
     dtypes: Dtypes
+    final_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = Conv(self.channels, 1, self.dtypes, name="conv1")(x)
         x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
         wide = Dtypes(self.dtypes.wide, self.dtypes.param)
-        return Conv(self.dim, 1, wide, bias=True, name="conv2")(x)
+        x = Conv(self.dim, 1, wide, bias=not self.final_norm, name="conv2")(x)
+        return BatchNorm(wide, name="bn2")(x, train) if self.final_norm else x
 
 
 class Classifier(nn.Module):

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mdp_jax.configs import ModelConfig, PretrainModelConfig
+from mdp_jax.configs import FinetuneModelConfig, ModelConfig, PretrainModelConfig, ProjectionConfig
 from mdp_jax.errors import UserError
 from mdp_jax.method.prototypes import normalise
 from mdp_jax.models.entries import Rules
@@ -20,6 +20,33 @@ from mdp_jax.models.resizing import upsample as upsample
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 PARAM_DTYPES = {"float32": jnp.float32, "float64": jnp.float64}
+LAYERS = ("backbone", "decoder", "projection")  # whose features can be read, from the image upwards
+
+
+def joined(module: nn.Module, x: jax.Array, layers: tuple[str, ...], train: bool) -> jax.Array:
+    """The features of some layers side by side, inside a module that has these layers.
+
+    Args:
+      module: bound, with the modules "backbone", "decoder" and, where it is asked for, "projection".
+      x: float [B, H, W, 3], normalised.
+      layers: some of LAYERS. Of the backbone come the features at its largest stride, of the projection unit vectors.
+      train: whether batch normalisation takes the statistics of the batch.
+
+    Returns:
+      float [B, h, w, sum of the channels], at the smallest stride of the layers; others are interpolated to it, as
+      logits are.
+    """
+    by_stride = module.backbone(x, train)
+    found = {"backbone": by_stride[max(by_stride)]}
+    if set(layers) != {"backbone"}:
+        found["decoder"] = module.decoder(by_stride, train)
+    if "projection" in layers:
+        found["projection"] = normalise(module.projection(found["decoder"], train))
+    parts = [found[layer] for layer in layers]
+    if len(parts) == 1:
+        return parts[0]
+    size = max(part.shape[1:3] for part in parts)
+    return jnp.concatenate([part if part.shape[1:3] == size else upsample(part, size) for part in parts], axis=-1)
 
 
 class PixelEncoder(nn.Module):
@@ -34,8 +61,7 @@ class PixelEncoder(nn.Module):
     projection: nn.Module
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        features = self.decoder(self.backbone(x, train), train)
-        return normalise(self.projection(features, train))
+        return joined(self, x, ("projection",), train)
 
 
 class Segmenter(nn.Module):
@@ -44,17 +70,20 @@ class Segmenter(nn.Module):
     h = ceil(H/s), w = ceil(W/s), s = `feature_stride`. Parameters {"backbone", "decoder", "classifier"}. With `train`,
     "batch_stats" must be mutable (a network without batch normalisation has no such collection), and the stream
     "dropout" given where a rate is positive. With `frozen_body` everything under the classifier runs as in evaluation
-    (running statistics, no dropout) and lets no gradient through (METHOD.md section 6).
+    (running statistics, no dropout) and lets no gradient through (METHOD.md section 6). The classifier stands on the
+    layers `reads` (METHOD.md section 8); a layer that none of them needs has no parameters.
     """
 
     backbone: nn.Module
     decoder: nn.Module
     classifier: nn.Module
     frozen_body: bool = False
+    reads: tuple[str, ...] = ("decoder",)
+    projection: nn.Module | None = None
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         train_body = train and not self.frozen_body
-        features = self.decoder(self.backbone(x, train_body), train_body)
+        features = joined(self, x, self.reads, train_body)
         if self.frozen_body:
             features = jax.lax.stop_gradient(features)
         return self.classifier(features, train)
@@ -72,8 +101,7 @@ def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:
     if model.decoder.dropout != 0:
         raise UserError(f"config.model.decoder.dropout={model.decoder.dropout}: pretraining expects 0.0")
     dtypes = _dtypes(model)
-    projection = Projection(model.projection.channels, model.projection.dim, dtypes)
-    return PixelEncoder(*_body(model, dtypes), projection)
+    return PixelEncoder(*_body(model, dtypes), _projection(model.projection, dtypes))
 
 
 def segmenter(model: ModelConfig, num_classes: int, frozen_body: bool = False) -> Segmenter:
@@ -89,7 +117,30 @@ def segmenter(model: ModelConfig, num_classes: int, frozen_body: bool = False) -
     """
     dtypes = _dtypes(model)
     backbone, decoder = _body(model, dtypes)
-    return Segmenter(backbone, decoder, Classifier(num_classes, decoder.classifier_dropout, dtypes), frozen_body)
+    classifier = Classifier(num_classes, decoder.classifier_dropout, dtypes)
+    if not isinstance(model, FinetuneModelConfig):
+        return Segmenter(backbone, decoder, classifier, frozen_body)
+    require_layers(model.reads, "config.model.reads=")
+    projection = _projection(model.projection, dtypes) if "projection" in model.reads else None
+    return Segmenter(backbone, decoder, classifier, frozen_body, model.reads, projection)
+
+
+def require_layers(layers: tuple[str, ...], where: str) -> None:
+    """Checks names of layers.
+
+    Args:
+      layers: the names.
+      where: what the error begins with, such as "config.model.reads=" or "--layer ".
+
+    Raises:
+      UserError: there is none, one that no network has, or one twice.
+    """
+    if not layers or not set(layers) <= set(LAYERS) or len(set(layers)) < len(layers):
+        raise UserError(f"{where}{'+'.join(layers)}: expected some of {', '.join(LAYERS)}, each once")
+
+
+def _projection(projection: ProjectionConfig, dtypes: Dtypes) -> Projection:
+    return Projection(projection.channels, projection.dim, dtypes, projection.final_norm)
 
 
 def feature_stride(model: ModelConfig) -> int:
@@ -124,6 +175,8 @@ def sharding_rules(model: ModelConfig, head: Literal["projection", "classifier"]
         "decoder": _choice("decoder.name", model.decoder.name, DECODERS).sharding,
         head: SHARDING[head],
     }
+    if isinstance(model, FinetuneModelConfig) and "projection" in model.reads:
+        parts["projection"] = SHARDING["projection"]
     return tuple((f"{part}/(?:{pattern})", spec) for part, rules in parts.items() for pattern, spec in rules)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from mdp_jax.configs import MethodConfig, ModelConfig
 from mdp_jax.method import baselines
+from mdp_jax.method.weights import pixel_weights
 from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
 from mdp_jax.objectives.objective import (
@@ -42,7 +43,8 @@ def with_heads(setting: Setting, head_of: np.ndarray) -> Functions:
         _, height, width, _ = query.labels.shape
         logits = network.upsample(outputs.values, (height, width))
         labels = flat(query.labels)
-        loss, pixels = baselines.multi_head_cross_entropy(flat(logits), labels, query.weights[:, :, 0], head_of)
+        weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, setting.method.pixel_weights)
+        loss, pixels = baselines.multi_head_cross_entropy(flat(logits), labels, weights, head_of)
         metrics = pixel_metrics(pixels.loss, pixels.hit, pixels.weight, labels, label_space)
         return loss, Aux(jnp.sum(pixels.weight), outputs.batch_stats, metrics)
 
@@ -80,4 +82,6 @@ def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.n
     return logits_of
 
 
-CROSS_ENTROPY = Objective(functions, head="classifier", two_views=False, mixes=True, unlabelled=False, scorer=scorer)
+CROSS_ENTROPY = Objective(
+    functions, head="classifier", two_views=False, mixes=True, unlabelled=False, scorer=scorer, weighs=True
+)

@@ -9,6 +9,7 @@ from mdp_jax.configs import MethodConfig, PretrainModelConfig
 from mdp_jax.method import losses, mixing, prototypes
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.method.pseudo_labels import pseudo_labels, spread
+from mdp_jax.method.weights import pixel_weights
 from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
 from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
@@ -58,14 +59,16 @@ def functions(setting: Setting) -> Functions:
     mixed = method.momentum_view == "mixed"
 
     def init(params: dict, batch_stats: dict) -> dict:
-        bank = prototypes.empty_bank(label_space.num_classes, setting.model.projection.dim, bank_dtype)
+        dim = setting.model.projection.dim
+        bank = prototypes.empty_bank(label_space.num_classes, dim, bank_dtype, method.class_frequencies)
         return encoder.init(params, batch_stats) | {"bank": bank}
 
     def loss(params: dict, batch_stats: dict, state: State, query: Query) -> tuple[jax.Array, Aux]:
         outputs = apply_training(encoder.network, params, batch_stats, query.image)
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
-        loss, pixels = losses.prototype_loss(vectors, labels, query.weights[:, :, 0], bank, options, chunk)
+        weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, method.pixel_weights)
+        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk)
         weight = jnp.sum(pixels.weight)
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
@@ -132,7 +135,7 @@ def bank(memory: dict) -> Bank:
 
 
 def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, ids: np.ndarray) -> Logits:
-    """Makes the function of the logits v . P_c / tau (METHOD.md section 4) of one dataset's classes.
+    """Makes the function of the logits v . P_c / tau (+ log frequency; METHOD.md section 4) of one dataset's classes.
 
     The logit of a class never seen is -2 / tau. The logits are interpolated at the points at which evaluation expects
     them.
@@ -153,6 +156,8 @@ def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, i
         seen = found.seen[ids].reshape(1, 1, 1, -1)
         # -2 is below every cosine, and stays finite when windows are added up and resized.
         logits = jnp.where(seen, similarity, -2.0) / method.temperature
+        if found.log_frequencies is not None:
+            logits = logits + found.log_frequencies[ids].reshape(1, 1, 1, -1)
         # After training on the labels y[::s, ::s], feature i describes pixel s i; evaluation expects a cell's middle.
         for axis in () if method.label_stride else (1, 2):
             logits = _at_cells(logits, axis, stride, images.shape[axis])
@@ -184,8 +189,9 @@ MDP = Objective(
     two_views=True,
     mixes=True,
     unlabelled=True,
-    shardings=(*SHARDINGS, (r"bank/(vectors|images_seen)", PartitionSpec())),
+    shardings=(*SHARDINGS, (r"bank/(vectors|images_seen|pixels)", PartitionSpec())),
     scorer=scorer,
     loss_options=loss_options,
     bank=bank,
+    weighs=True,
 )

@@ -158,6 +158,7 @@ class Objective:
       scorer: (model, method, C, global ids of a dataset's classes) -> function of the logits of these classes; None
         for an objective without classes.
       loss_options: of the prototype loss for a config's `method`; None for an objective without that loss.
+      weighs: whether it has the weights of pixels `method.pixel_weights`.
       bank: memory, from a state or as nested dicts from a checkpoint -> prototypes; None for an objective without
         them.
     """
@@ -172,6 +173,7 @@ class Objective:
     scorer: Callable[[PretrainModelConfig, MethodConfig, int, np.ndarray], Logits] | None = None
     loss_options: Callable[[MethodConfig], LossOptions] | None = None
     bank: Callable[[dict], Bank] | None = None
+    weighs: bool = False
 
 
 def prepare_nothing(state: State, batch: dict) -> Prepared:

@@ -42,7 +42,11 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Target:
-    """One fine-tuning, whose seed is that of the pretraining.
+    """One fine-tuning, whose seed is that of the pretraining; or, with `photos`, heads in closed form (METHOD.md 8).
+
+    Heads in closed form train nothing. Each pair of layers and a number of photos has a score of its own, the mean over
+    the draws; the target's own score is the mean of these. A pretraining without a config is then the network of the
+    target's config with its initial weights.
 
     Attributes:
       name: of its folder too.
@@ -50,6 +54,10 @@ class Target:
       config: file for `mdp finetune`.
       overrides: of that config.
       rates: pretraining -> optim.lr, where it is another than the config and the overrides say.
+      photos: numbers of labelled photos of heads in closed form, 0 = all; () = it is a fine-tuning.
+      draws: of the photos, of each number; by the seed, the same for all pretrainings.
+      layers: under the heads, as `mdp adopt --layer` has them.
+      seeds: those of the pretrainings that it is run for; () = all.
     """
 
     name: str
@@ -57,6 +65,16 @@ class Target:
     config: str
     overrides: Overrides = ()
     rates: Mapping[str, str] = field(default_factory=dict)
+    photos: tuple[int, ...] = ()
+    draws: int = 10
+    layers: tuple[str, ...] = ("backbone",)
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of its scores: its own, and of heads in closed form TARGET/LAYERS/PHOTOS."""
+        parts = (f"{self.name}/{layer}/{number or 'all'}" for layer in self.layers for number in self.photos)
+        return (self.name, *parts)
 
 
 @dataclass(frozen=True)
@@ -66,10 +84,11 @@ class Contrast:
     Attributes:
       key: short name.
       sentence: what is claimed, or what is measured.
-      left: a cell, or two of them: the first minus the second.
+      left: a cell, or two of them: the first minus the second; with `mean` any number, whose mean is taken.
       right: the same; the difference is left - right.
       kind: GREATER (claimed to be above 0), EQUIVALENT (claimed to make no difference) or MEASURED (nothing claimed).
       note: what a reader of its verdict has to know beside the rules.
+      mean: whether a side is the mean of its cells.
     """
 
     key: str
@@ -78,6 +97,7 @@ class Contrast:
     right: tuple[Cell, ...]
     kind: str = GREATER
     note: str = ""
+    mean: bool = False
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -97,7 +117,7 @@ class Suite:
       claims: fixed before the runs; kinds GREATER and EQUIVALENT.
       ablations: of kind MEASURED.
       runs_here: whether the command runs it; False = it is only listed, for other machines.
-      hours: the hours that a run takes on `device`, for the list of a suite that does not run here.
+      hours: the hours that a run takes on `device`, for the list of its runs.
       device: the device of `hours` in words, with what is assumed of it.
     """
 
@@ -138,7 +158,7 @@ class Suite:
         """
         return {row.name: row for row in self.targets}[name]
 
-    def seeds_of(self, contrast: Contrast, most: int | None = None) -> range:
+    def seeds_of(self, contrast: Contrast, most: int | None = None) -> tuple[int, ...]:
         """The seeds that all cells of a contrast have.
 
         Args:
@@ -146,7 +166,9 @@ class Suite:
           most: number of seeds, at most; None = all.
         """
         counts = [self.pretraining(name).seeds for name, _ in contrast.cells]
-        return range(min(counts if most is None else [*counts, most]))
+        every = range(min(counts if most is None else [*counts, most]))
+        chosen = [self.target(target.split("/")[0]).seeds for _, target in contrast.cells]
+        return tuple(seed for seed in every if all(not seeds or seed in seeds for seeds in chosen))
 
 
 def compare_settings(

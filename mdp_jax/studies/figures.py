@@ -38,7 +38,8 @@ def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple[Figu
 
 def _row_name(suite: Suite, outcome: Outcome) -> str:
     """What is compared, and below it on what and with how many seeds."""
-    targets = [suite.target(name).what for name in dict.fromkeys(name for _, name in outcome.contrast.cells)]
+    names = dict.fromkeys(name for _, name in outcome.contrast.cells)
+    targets = [suite.target(name.split("/")[0]).what + name[len(name.split("/")[0]) :] for name in names]
     count = len(outcome.seeds)
     return f"{outcome.contrast.sentence}\n{' / '.join(targets)} ({count} seed{'s' * (count != 1)})"
 

@@ -12,16 +12,17 @@ from mdp_jax.reporting.tables import Table, text_of
 from mdp_jax.storage.json_files import write_bytes, write_json, write_text
 from mdp_jax.storage.paths import make_folder
 from mdp_jax.studies import figures
-from mdp_jax.studies.experiments import EQUIVALENT, Cell, Contrast, Overrides, Suite
+from mdp_jax.studies.experiments import EQUIVALENT, Cell, Contrast, Overrides, Suite, Target
 from mdp_jax.studies.results import Outcome, Results, json_row
 from mdp_jax.studies.statistics import MARGIN
 
 ABLATIONS = "Ablations: measured in the same way, nothing is claimed of them"
 RULES = f"""\
-Each claim compares two sides. A side is a pretraining and the set that it is fine-tuned on. The two sides of
-a pair have the same seed. The seed decides the weights, the order of the photos where both sides have the same ones,
-and the choice of the labelled photos. The statistic is the mean of the paired differences in mIoU on the validation
-photos, with its 95 % Student interval. The verdict:
+Each claim compares two sides. A side is a pretraining and the set that it is fine-tuned on, or scored on by heads in
+closed form; or it is the mean of several of these. The two sides of a pair have the same seed. The seed decides the
+weights, the order of the photos where both sides have the same ones, and the choice of the labelled photos. The
+statistic is the mean of the paired differences in mIoU on the validation photos, with its 95 % Student interval. The
+verdict:
 
 - *greater*: `holds` if the interval lies above 0, `contradicted` if it lies below 0, otherwise `undecided`;
 - *equivalent*: `holds` if the whole interval lies within -{MARGIN:g} .. {MARGIN:g} mIoU, `contradicted` if it lies
@@ -56,9 +57,12 @@ def markdown_table(table: Table) -> str:
     return "\n".join([line(table.columns), line(rules), *(line([*map(text_of, row)]) for row in table.rows)])
 
 
-def _side(cells: tuple[Cell, ...]) -> str:
-    """A side of a contrast in words: "mdp / camvid11", or one minus another."""
-    return " − ".join(" / ".join(cell) for cell in cells)
+def _side(cells: tuple[Cell, ...], mean: bool = False) -> str:
+    """A side of a contrast in words: "mdp / camvid11", or one minus another, or the mean of several."""
+    names = [" / ".join(cell) for cell in cells]
+    if mean and len(names) > 1:
+        return f"mean of {len(names)}: {names[0]} to {names[-1]}"
+    return " − ".join(names)
 
 
 def outcomes_table(outcomes: Sequence[Outcome], caption: str = "") -> Table:
@@ -88,7 +92,8 @@ def outcome_table(outcome: Outcome) -> Table:
     if rows:
         rows.append(["mean", *(float(np.mean(of)) for of in (outcome.left, outcome.right, outcome.differences))])
     contrast = outcome.contrast
-    return Table(["seed", _side(contrast.left), _side(contrast.right), "difference"], rows)
+    sides = (_side(cells, contrast.mean) for cells in (contrast.left, contrast.right))
+    return Table(["seed", *sides, "difference"], rows)
 
 
 def scores_table(results: Results, caption: str = "") -> Table:
@@ -100,14 +105,14 @@ def scores_table(results: Results, caption: str = "") -> Table:
     """
     suite = results.suite
     rows: Rows = []
-    for target in suite.targets:
+    for target in (name for of in suite.targets for name in of.scores):
         for row in suite.pretrainings:
-            cell = (row.name, target.name)
+            cell = (row.name, target)
             values = [value for (of, _), value in sorted(results.scores.items()) if of == cell]
             if values:
                 deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
                 each = ", ".join(f"{value:.2f}" for value in values)
-                rows.append([target.name, row.name, float(np.mean(values)), deviation, len(values), each])
+                rows.append([target, row.name, float(np.mean(values)), deviation, len(values), each])
     return Table(["target", "pretraining", "mIoU (%)", "sd", "n", "each seed"], rows, caption)
 
 
@@ -127,7 +132,13 @@ def claims_of(suite: Suite) -> str:
     parts = [f"## {suite.name}\n\n{suite.what}"]
     for heading, contrasts in (("Claims", suite.claims), ("Ablations", suite.ablations)):
         rows: Rows = [
-            [row.key, row.sentence, _side(row.left), _side(row.right), row.kind, len(suite.seeds_of(row))]
+            [
+                row.key,
+                row.sentence,
+                *(_side(cells, row.mean) for cells in (row.left, row.right)),
+                row.kind,
+                len(suite.seeds_of(row)),
+            ]
             for row in contrasts
         ]
         if rows or heading == "Claims":
@@ -139,13 +150,24 @@ def claims_of(suite: Suite) -> str:
     ]
     columns = ["name", "what", "config of `mdp pretrain`", "values", "starts from", "seeds"]
     parts.append("### Pretrainings\n\n" + markdown_table(Table(columns, pretrainings)))
-    targets = []
+    targets: Rows = []
     for row in suite.targets:
         rates = ", ".join(f"{name}: {rate}" for name, rate in row.rates.items()) or "–"
         targets.append([row.name, row.what, code(row.config), values(row.overrides), rates])
     columns = ["name", "what", "config of `mdp finetune`", "values", "learning rate of its own"]
     parts.append("### Targets\n\n" + markdown_table(Table(columns, targets)))
+    parts += [_closed_form(row) for row in suite.targets if row.photos]
     return "\n\n".join(parts)
+
+
+def _closed_form(target: Target) -> str:
+    """What a target of heads in closed form is, in a paragraph."""
+    photos = ", ".join(str(number) if number else "all" for number in target.photos)
+    seeds = f" Seeds {', '.join(map(str, target.seeds))} alone." if target.seeds else ""
+    return (
+        f"`{target.name}`: heads in closed form (`mdp adopt`) on {' and on '.join(target.layers)}, from {photos} "
+        f"labelled photos, {target.draws} draws of each number; the score is the mean of all.{seeds}"
+    )
 
 
 def _notes(contrasts: Sequence[Contrast]) -> list[str]:
@@ -195,10 +217,12 @@ def summary(results: Results) -> str:
     Args:
       results: of a suite.
     """
-    total = len(results.missing) + len(results.scores)
-    text = f"All {total} fine-tunings are there."
+    names = {target.name for target in results.suite.targets}
+    total = len(results.missing) + sum(target in names for (_, target), _ in results.scores)
+    what = "scored runs" if any(target.photos for target in results.suite.targets) else "fine-tunings"
+    text = f"All {total} {what} are there."
     if results.missing:
-        text = f"Not complete: {len(results.missing)} of {total} fine-tunings are missing."
+        text = f"Not complete: {len(results.missing)} of {total} {what} are missing."
     if results.from_files:
         text += f" The scores of {results.from_files} were taken from runs in other workdirs."
     return text if results.most is None else f"{text} At most {results.most} seeds of each pretraining."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mdp_jax.errors import UserError
 from mdp_jax.studies.experiments import MEASURED, Cell, Contrast, Suite
-from mdp_jax.studies.runs import Run, score
+from mdp_jax.studies.runs import Run, scores
 from mdp_jax.studies.score_files import Scores
 from mdp_jax.studies.statistics import UNDECIDED, Interval, interval, verdict
 
@@ -56,20 +56,19 @@ def scores_of(runs: Sequence[Run], folder: pathlib.Path, unusable: dict[str, str
         if run.cell is None:
             continue
         try:
-            value = score(run, folder)
+            values = scores(run, folder)
         except UserError as error:
             if unusable is None:
                 raise
             unusable[run.name] = str(error)
             continue
-        if value is not None:
-            found[run.cell, run.seed] = value
+        found |= {(cell, run.seed): value for cell, value in values.items()}
     return found
 
 
-def _side(cells: tuple[Cell, ...], seed: int, scores: Scores) -> float:
+def _side(contrast: Contrast, cells: tuple[Cell, ...], seed: int, scores: Scores) -> float:
     values = [scores[cell, seed] for cell in cells]
-    return values[0] - sum(values[1:])
+    return sum(values) / len(values) if contrast.mean else values[0] - sum(values[1:])
 
 
 def judge(suite: Suite, contrast: Contrast, scores: Scores, most: int | None = None) -> Outcome:
@@ -86,8 +85,8 @@ def judge(suite: Suite, contrast: Contrast, scores: Scores, most: int | None = N
     wanted = list(dict.fromkeys((cell, seed) for seed in planned for cell in contrast.cells))
     missing = tuple(key for key in wanted if key not in scores)
     seeds = tuple(seed for seed in planned if all((cell, seed) in scores for cell in contrast.cells))
-    left = tuple(_side(contrast.left, seed, scores) for seed in seeds)
-    right = tuple(_side(contrast.right, seed, scores) for seed in seeds)
+    left = tuple(_side(contrast, contrast.left, seed, scores) for seed in seeds)
+    right = tuple(_side(contrast, contrast.right, seed, scores) for seed in seeds)
     found = interval([one - other for one, other in zip(left, right, strict=True)])
     says = verdict(contrast.kind, found)
     if missing and contrast.kind != MEASURED:
@@ -147,14 +146,15 @@ def collect(
     Raises:
       UserError: the scores of another run cannot be used.
     """
-    scores = dict(scores_of([run for run in runs if run.name not in failed], folder))
-    own, known = len(scores), known or {}
+    found = dict(scores_of([run for run in runs if run.name not in failed], folder))
+    own, known = len(found), known or {}
     for run in runs:
-        if run.cell and (run.cell, run.seed) in known:
-            scores.setdefault((run.cell, run.seed), known[run.cell, run.seed])
-    missing = tuple(run.name for run in runs if run.cell and (run.cell, run.seed) not in scores)
-    outcomes = tuple(judge(suite, contrast, scores, most) for contrast in suite.contrasts)
-    return Results(suite, outcomes, scores, missing, most, len(scores) - own)
+        for cell in run.cells:
+            if (cell, run.seed) in known:
+                found.setdefault((cell, run.seed), known[cell, run.seed])
+    missing = tuple(run.name for run in runs if any((cell, run.seed) not in found for cell in run.cells))
+    outcomes = tuple(judge(suite, contrast, found, most) for contrast in suite.contrasts)
+    return Results(suite, outcomes, found, missing, most, len(found) - own)
 
 
 def json_row(outcome: Outcome) -> dict:

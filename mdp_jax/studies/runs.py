@@ -8,7 +8,9 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.budgets import BUDGETS, BUDGETS_FORM
 from mdp_jax.evaluation.scores import read_scores
+from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.studies.experiments import Cell, Overrides, Pretraining, Suite, Target
 
@@ -17,16 +19,18 @@ KEPT = (("keep_checkpoints", "1"),)  # of every run: there are many of them
 
 @dataclass(frozen=True)
 class Run:
-    """One `mdp pretrain` or `mdp finetune`, started in the folder of its suite.
+    """One `mdp pretrain`, `mdp finetune` or `mdp adopt`, started in the folder of its suite.
 
     Attributes:
       name: its workdir, relative to the folder of the suite.
-      part: pretrain or finetune.
+      part: pretrain, finetune or adopt.
       config: file.
       overrides: of the config, the initial weights among them.
       needs: name of the run that it starts from; empty = from scratch.
-      cell: pretraining and target, of a fine-tuning.
+      cell: pretraining and target, of what is scored.
       seed: of weights, order and chosen photos.
+      more: further words, of `mdp adopt`.
+      cells: all that it gives a score for; the first is `cell`.
     """
 
     name: str
@@ -36,12 +40,14 @@ class Run:
     needs: str
     cell: Cell | None
     seed: int
+    more: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
     @property
     def words(self) -> list[str]:
         """The arguments of `mdp`."""
         values = [f"--config.{key}={value}" for key, value in self.overrides]
-        return [self.part, "--config", self.config, "--workdir", self.name, *values]
+        return [self.part, "--config", self.config, "--workdir", self.name, *self.more, *values]
 
     def resolved(self) -> ConfigDict:
         """The config that the run will have.
@@ -66,15 +72,21 @@ def _finetuning(row: Pretraining, target: Target, seed: int, data: Overrides) ->
     needs = f"{row.name}/seed{seed}/pretrain" if row.config else ""
     rate = (("optim.lr", target.rates[row.name]),) if row.name in target.rates else ()
     overrides = (*target.overrides, *rate, *KEPT, *data, ("seed", str(seed)), ("init", needs or "scratch"))
-    cell = (row.name, target.name)
-    return Run(f"{row.name}/seed{seed}/{target.name}", "finetune", target.config, overrides, needs, cell, seed)
+    name, cells = f"{row.name}/seed{seed}/{target.name}", tuple((row.name, score) for score in target.scores)
+    if not target.photos:
+        return Run(name, "finetune", target.config, overrides, needs, cells[0], seed, cells=cells)
+    photos = (str(number) if number else "all" for number in target.photos)
+    more = ("--layer", *target.layers, "--photos", *photos, "--draws", str(target.draws))
+    more = ("--checkpoint", needs or "scratch", *more)
+    return Run(name, "adopt", target.config, overrides, needs, cells[0], seed, more, cells)
 
 
 def _of_row(suite: Suite, row: Pretraining, seed: int, data: Overrides, finetuned: bool) -> list[Run]:
     """The pretraining of a row and a seed, where it needs one, and its fine-tunings."""
     found = [_pretraining(suite, row, seed, data)] if row.config else []
     if finetuned:
-        found += [_finetuning(row, suite.target(name), seed, data) for name in row.targets]
+        targets = [suite.target(name) for name in row.targets]
+        found += [_finetuning(row, of, seed, data) for of in targets if not of.seeds or seed in of.seeds]
     return found
 
 
@@ -114,6 +126,34 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
                 if seed < row.seeds:
                     found += _of_row(suite, row, seed, data, row.name in wanted)
     return found
+
+
+def scores(run: Run, folder: pathlib.Path) -> dict[Cell, float]:
+    """The mIoU in percent of all that a run gives a score for; {} where it has not come to its end.
+
+    Args:
+      run: a fine-tuning, or heads in closed form.
+      folder: of the suite.
+
+    Raises:
+      UserError: its file of scores is not what the run writes.
+    """
+    if run.part == "adopt":
+        return _of_closed_form(run, folder)
+    value = score(run, folder)
+    return {} if value is None or run.cell is None else {run.cell: value}
+
+
+def _of_closed_form(run: Run, folder: pathlib.Path) -> dict[Cell, float]:
+    file = folder / run.name / BUDGETS
+    if not file.exists():
+        return {}
+    found = read_json(file, "scores of mdp adopt; remove the file, and the run writes it again", BUDGETS_FORM)
+    values = [found["mIoU"], *(cell["mIoU"] for cell in found["cells"].values())]
+    names = [run.cells[0][1], *(f"{run.cells[0][1]}/{name}" for name in found["cells"])]
+    if names != [name for _, name in run.cells]:
+        raise UserError(f"{file}: scores of other layers or photos; remove the file, and the run writes it again")
+    return dict(zip(run.cells, values, strict=True))
 
 
 def score(run: Run, folder: pathlib.Path) -> float | None:
@@ -162,7 +202,7 @@ def finished(run: Run, folder: pathlib.Path) -> bool:
       UserError: its evaluation.json is not what `mdp finetune` writes.
     """
     if run.cell:
-        return score(run, folder) is not None
+        return bool(scores(run, folder))
     last = _last_step(run, folder)
     return last is not None and (folder / run.name / "checkpoints" / str(last)).is_dir()
 

@@ -33,7 +33,10 @@ def _settings(runs: Iterable[Run]) -> dict[str, str]:
                 with pathlib.Path(init).open("rb") as file:
                     weights[init] = hashlib.file_digest(file, "sha256").hexdigest()
             init = weights[init]
-        text = json.dumps([run.part, configs.identity(config, places=True) | {"init": init}], sort_keys=True)
+        values = configs.identity(config, places=True) | {"init": init}
+        # What it starts from is told by `init`; the other words of `mdp adopt` follow it.
+        values |= {"words": run.more[2:]} if run.more else {}
+        text = json.dumps([run.part, values], sort_keys=True)
         found[run.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
 
@@ -47,7 +50,7 @@ def write(file: pathlib.Path, runs: Sequence[Run], scores: Scores) -> None:
       scores: of its fine-tunings.
     """
     settings = _settings(runs)
-    there = [(run.cell, run) for run in runs if run.cell and (run.cell, run.seed) in scores]
+    there = [(cell, run) for run in runs for cell in run.cells if (cell, run.seed) in scores]
     rows = [(*cell, run.seed, float(scores[cell, run.seed]), settings[run.name]) for cell, run in there]
     write_json(file, [dict(zip(_KEYS, row, strict=True)) for row in rows])
 
@@ -63,7 +66,7 @@ def read(files: Iterable[str], runs: Sequence[Run]) -> Scores:
       UserError: a file is missing, holds something else, or has no row of the suite; a score was made with other
         settings; two rows of the same run differ.
     """
-    by_key = {(run.cell, run.seed): run for run in runs if run.cell}
+    by_key = {(cell, run.seed): run for run in runs for cell in run.cells}
     settings = _settings(runs)
     found: dict[tuple[Cell, int], float] = {}
     for name in files:
@@ -127,7 +130,10 @@ def still_needed(runs: Sequence[Run], known: Scores) -> list[Run]:
     kept, used = [], set()
     starts = {run.needs for run in runs}
     for run in reversed(runs):
-        wanted = (run.cell, run.seed) not in known if run.cell else run.name in used or run.name not in starts
+        if run.cell:
+            wanted = any((cell, run.seed) not in known for cell in run.cells)
+        else:
+            wanted = run.name in used or run.name not in starts
         if wanted:
             kept.append(run)
             used.add(run.needs)

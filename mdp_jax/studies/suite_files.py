@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from mdp_jax import config as configs
 from mdp_jax import python_files
 from mdp_jax.errors import UserError
+from mdp_jax.models.network import require_layers
 from mdp_jax.storage.paths import expanded
 from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED, Contrast, Pretraining, Suite, Target
 
@@ -70,10 +71,6 @@ def require_suite(suite: Suite, where: str) -> None:
         rows = getattr(suite, key)
         if not isinstance(rows, tuple) or not all(isinstance(row, kind) for row in rows):
             raise UserError(f"{where}: {key} is {rows!r:.50}; expected a tuple of {kind.__name__}")
-    if suite.hours and suite.runs_here:
-        raise UserError(
-            f"{where}: hours are given, and runs_here is True; expected hours of a suite that is only listed"
-        )
     if not suite.contrasts:
         raise UserError(f"{where}: no contrasts; expected claims or ablations")
     _require_names([row.name for row in suite.pretrainings], "a pretraining", where)
@@ -91,6 +88,7 @@ def require_suite(suite: Suite, where: str) -> None:
             raise UserError(
                 f"{where}: {target.name}: rates is {target.rates!r}; expected texts, as in {{'mdp': '0.1'}}"
             )
+        _require_closed_form(target, f"{where}: {target.name}")
         if unknown := [name for name in target.rates if name not in names]:
             raise UserError(f"{where}: {target.name}: rate of {unknown[0]!r}; expected of one of {', '.join(names)}")
     before: dict[str, Pretraining] = {}
@@ -99,6 +97,19 @@ def require_suite(suite: Suite, where: str) -> None:
         before[row.name] = row
     for contrast in suite.contrasts:
         _require_contrast(contrast, suite, f"{where}: {contrast.key}")
+
+
+def _require_closed_form(target: Target, where: str) -> None:
+    """The values of heads in closed form, and for which seeds a target is run."""
+    values = {"photos": (target.photos, 0), "draws": ((target.draws,), 1), "seeds": (target.seeds, 0)}
+    for key, (numbers, least) in values.items():
+        whole = isinstance(numbers, tuple) and all(type(number) is int and number >= least for number in numbers)
+        if not whole or len(set(numbers)) < len(numbers):
+            raise UserError(f"{where}: {key} is {numbers!r:.80}; expected whole numbers from {least}, each once")
+    if not isinstance(target.layers, tuple):
+        raise UserError(f"{where}: layers is {target.layers!r:.80}; expected a tuple of texts, as ('backbone',)")
+    for layer in target.layers:
+        require_layers(tuple(layer.split("+")), f"{where}: layers has ")
 
 
 def _require_names(names: Iterable[object], of: str, where: str) -> None:
@@ -144,10 +155,11 @@ def _require_contrast(contrast: Contrast, suite: Suite, where: str) -> None:
     kinds = (MEASURED,) if contrast in suite.ablations else (GREATER, EQUIVALENT)
     if contrast.kind not in kinds:
         raise UserError(f"{where}: kind {contrast.kind!r}; expected {' or '.join(kinds)}")
-    known = [(row.name, target) for row in suite.pretrainings for target in row.targets]
+    known = [(row.name, name) for row in suite.pretrainings for of in row.targets for name in suite.target(of).scores]
     for side in (contrast.left, contrast.right):
-        if not isinstance(side, tuple) or not 1 <= len(side) <= 2:
-            raise UserError(f"{where}: a side is {side!r}; expected one or two pairs of a pretraining and a target")
+        if not isinstance(side, tuple) or not side or (len(side) > 2 and not contrast.mean):
+            expected = "one or two pairs of a pretraining and a target"
+            raise UserError(f"{where}: a side is {side!r:.200}; expected {expected}")
     for cell in contrast.cells:
         if cell not in known:
             raise UserError(f"{where}: {cell!r}; expected a pretraining and one of its targets")

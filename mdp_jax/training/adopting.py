@@ -1,10 +1,11 @@
 """A new set without a training step: a classifier in closed form on the features of a trained network (METHOD.md 8)."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,17 +18,23 @@ from mdp_jax import checks, configs, distributed, runtime
 from mdp_jax import config as config_files
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
-from mdp_jax.errors import UserError
-from mdp_jax.evaluation import discriminant, loaded, workdirs
-from mdp_jax.evaluation.discriminant import Statistics
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import TransientError, UserError
+from mdp_jax.evaluation import closed_form, loaded, workdirs
+from mdp_jax.evaluation.budgets import BUDGETS
+from mdp_jax.evaluation.closed_form import AUTO, Head
+from mdp_jax.evaluation.discriminant import Linear
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.evaluation.scoring import score
+from mdp_jax.models import network
 from mdp_jax.models.registry import NO_DECODER
+from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import workdir
-from mdp_jax.training.state import FinetuneState
+from mdp_jax.training.state import FinetuneState, initial_variables
 
-LAYERS = ("backbone", "decoder")
+_HELD = {"config.json": "a run", BUDGETS: BUDGETS}
+SCRATCH = "scratch"  # in place of a checkpoint: the network of the config with its initial weights
 
 
 class Adopted(NamedTuple):
@@ -38,50 +45,110 @@ class Adopted(NamedTuple):
       photos: int64 [C], labelled photos that hold each class.
       weight: float64 [C], features of each class.
       seconds: for the features and the classifier, without reading the weights.
+      shrinkage: of the covariance; None where the head has none.
     """
 
     classes: tuple[str, ...]
     photos: np.ndarray
     weight: np.ndarray
     seconds: float
+    shrinkage: float | None = None
 
     def unseen(self) -> list[str]:
         """Classes without a labelled pixel, which are never predicted."""
         return [name for name, weight in zip(self.classes, self.weight, strict=True) if weight == 0]
 
 
-HEADS: dict[str, Callable[[Statistics, float, float, bool], discriminant.Linear]] = {
-    "lda": lambda statistics, shrinkage, temperature, frequencies: discriminant.linear_discriminant(
-        statistics, shrinkage, frequencies
-    ),
-    "prototypes": lambda statistics, shrinkage, temperature, frequencies: discriminant.nearest_prototypes(
-        statistics, temperature
-    ),
-}
-
-
-def statistics_of(net: loaded.Network, source: sources.Source, layer: str) -> Statistics:
-    """The statistics of a network's features on labelled photos, in one pass.
+def layers_of(text: str) -> tuple[str, ...]:
+    """The layers that a text names, joined by "+".
 
     Args:
-      net: the network; photos are resized as its `data` says.
-      source: of the photos; a label may have another size than its photo.
-      layer: "backbone" or "decoder".
+      text: such as "backbone" or "backbone+decoder".
 
     Raises:
-      UserError: a photo that cannot be read, or no labelled pixel at all.
+      UserError: a name that no network has, or one twice.
     """
-    found: Statistics | None = None
-    for index in range(len(source)):
-        sample = source[index]
-        features = net.features_as_they_are(sample["image"], layer)
-        if found is None:
-            found = Statistics.empty(len(source.classes), features.shape[-1])
-        weights = discriminant.shares_of_cells(sample["label"], features.shape[:2], len(source.classes))
-        found.add(features.reshape(-1, features.shape[-1]), weights)
-    if found is None or not found.weight.any():
-        raise UserError(f"dataset {source.name!r}: no labelled pixel in its {len(source)} photos; expected some")
+    found = tuple(text.split("+"))
+    network.require_layers(found, "--layer ")
     return found
+
+
+class Opened(NamedTuple):
+    """A new set and the network that adopts it.
+
+    Attributes:
+      checkpoint: where the network comes from.
+      folder: the workdir.
+      net: the network.
+      untyped: the config as the user gave it.
+      config: the same, with the normalisation of the network.
+      source: the labelled photos.
+      label_space: of the set alone.
+      hold: of the workdir.
+    """
+
+    checkpoint: str
+    folder: pathlib.Path
+    net: loaded.Network
+    untyped: ConfigDict
+    config: configs.FinetuneConfig
+    source: sources.Source
+    label_space: LabelSpace
+    hold: workdir.Held
+
+    def validation(self) -> sources.Source:
+        """The photos that heads are scored on."""
+        assert self.config.dataset is not None
+        return sources.open_source(
+            self.config.dataset, self.config.data, self.config.data_dir, "val", self.config.seed, scored=True
+        )
+
+
+@contextlib.contextmanager
+def opened(
+    checkpoint: str | os.PathLike,
+    config: ConfigDict,
+    folder: str | os.PathLike,
+    layers: Sequence[tuple[str, ...]],
+    result: str = "config.json",
+) -> Iterator[Opened]:
+    """Opens a network and the labelled photos, and keeps the workdir, in which nothing is written yet.
+
+    Args:
+      checkpoint: as for `adopt`.
+      config: as for `adopt`.
+      folder: the workdir.
+      layers: that the network must have.
+      result: the file which says that the folder is in use.
+
+    Raises:
+      UserError: as for `adopt`.
+    """
+    runtime.prepare()
+    folder = expanded(folder)
+    with workdir.Held(folder) as hold:
+        if (folder / result).exists():
+            raise UserError(f"--workdir {folder}: holds {_HELD[result]}; expected a new folder")
+        own = configs.typed_finetune(config)
+        if own.dataset is None:
+            raise UserError("config.dataset: empty; expected a dataset")
+        checks.reading(config)
+        net = _untrained(own) if str(checkpoint) == SCRATCH else loaded.load(checkpoint)
+        for some in layers:
+            closed_form.require_layers(net, some)
+        own = dataclasses.replace(own, data=dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std))
+        assert own.dataset is not None
+        source = sources.open_source(own.dataset, own.data, own.data_dir, "train", own.seed, scored=True)
+        label_space = label_spaces.build([source])
+        sources.check_source(source, own.data.check_files, distributed.say)  # before the pass over all photos
+        yield Opened(os.fspath(checkpoint), folder, net, config, own, source, label_space, hold)
+
+
+def _untrained(config: configs.FinetuneConfig) -> loaded.Network:
+    runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
+    module = network.segmenter(config.model, 1)
+    variables = jax.jit(lambda: initial_variables(module, config.data.crop, config.seed))()._asdict()
+    return loaded.Network(config.model, config.data, module, None, variables, ())
 
 
 def adopt(
@@ -90,18 +157,19 @@ def adopt(
     folder: str | os.PathLike,
     layer: str = "backbone",
     head: str = "lda",
-    shrinkage: float = 0.01,
+    shrinkage: float | str = AUTO,
     frequencies: bool = True,
 ) -> Adopted:
     """Makes a segmenter of a new set, in a workdir like one of `mdp finetune`, and scores it.
 
     Args:
-      checkpoint: workdir of `mdp pretrain` or `mdp finetune`, or a file of weights.
+      checkpoint: workdir of `mdp pretrain` or `mdp finetune`, or a file of weights; "scratch" = the network of the
+        config with its initial weights.
       config: as configs.finetune() makes it; its dataset, data_dir, seed, and how photos are resized are read.
       folder: new workdir; gets config.json, label_space.json, checkpoints/, evaluation.json.
-      layer: features under the classifier: "backbone" or "decoder".
+      layer: features under the classifier: "backbone", "decoder" or "projection", or several, as "backbone+decoder".
       head: "lda" or "prototypes".
-      shrinkage: see discriminant.linear_discriminant.
+      shrinkage: a number, see discriminant.linear_discriminant; or "auto", see discriminant.chosen_shrinkage.
       frequencies: see discriminant.linear_discriminant.
 
     Returns:
@@ -110,95 +178,135 @@ def adopt(
     Raises:
       UserError: nothing at `checkpoint`, a folder that is in use, bad data, or values that cannot be.
     """
-    runtime.prepare()
-    for name, value, known in (("layer", layer, LAYERS), ("head", head, tuple(HEADS))):
-        if value not in known:
-            raise UserError(f"--{name} {value}: expected one of {', '.join(known)}")
-    if not shrinkage > 0:
-        raise UserError(f"--shrinkage {shrinkage}: expected more than 0")
-    folder = expanded(folder)
-    with workdir.Held(folder) as hold:
-        return _adopt(checkpoint, config, folder, layer, head, shrinkage, frequencies, hold)
+    layers, wanted = layers_of(layer), Head(head, shrinkage, frequencies)
+    with opened(checkpoint, config, folder, [layers]) as at:
+        return _adopt(at, layers, wanted)
 
 
-def _adopt(
-    checkpoint: str | os.PathLike,
-    config: ConfigDict,
-    folder: pathlib.Path,
-    layer: str,
-    head: str,
-    shrinkage: float,
-    frequencies: bool,
-    hold: workdir.Held,
-) -> Adopted:
-    if (folder / "config.json").exists():
-        raise UserError(f"--workdir {folder}: holds a run; expected a new folder")
-    net = loaded.load(checkpoint)
-    own = configs.typed_finetune(config)
-    if own.dataset is None:
-        raise UserError("config.dataset: empty; expected a dataset")
-    data = dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std)
-    source = sources.open_source(own.dataset, data, own.data_dir, "train", own.seed, scored=True)
-    label_space = label_spaces.build([source])
-    checks.reading(config)
-    photos = _validation(own, data)
-    for of_split in filter(None, (source, photos)):  # before the pass over all photos
-        sources.check_source(of_split, data.check_files, distributed.say)
-    net.data = data
-    began = time.perf_counter()
-    statistics = statistics_of(net, source, layer)
-    linear = HEADS[head](statistics, shrinkage, _TEMPERATURE, frequencies)
-    seconds = time.perf_counter() - began
-    adopted = _config_of(config, net, data, layer, os.fspath(checkpoint))
+def _adopt(at: Opened, layers: tuple[str, ...], head: Head) -> Adopted:
+    source, label_space, folder = at.source, at.label_space, at.folder
+    adopted = _config_of(at, layers)
     workdir.require_free_or_same(folder, adopted, label_space)
-    state = _state_of(net, linear, layer)
-    hold.keep()
+    scored = _is_scored(at)
+    began = time.perf_counter()
+    statistics = closed_form.statistics_of(at.net, source, layers)
+    made = head.make(statistics)
+    seconds = time.perf_counter() - began
+    state = _state_of(at.net, made.linear, layers)
+    at.hold.keep()
     workdir.start(folder, adopted, label_space)
+    if source.palette is not None:
+        write_json(folder / workdirs.PALETTE, source.palette.tolist())
     checkpoints = workdir.checkpoints(folder, configs.typed_finetune(adopted))
     meta = {
         "config": config_files.to_dict(adopted),
         "label_space": label_space.rows(),
         "photos": {source.name: sources.photos_of(source)},
         "next_batch": 0,
-        "adopted": {"layer": layer, "head": head, "shrinkage": shrinkage, "frequencies": frequencies},
+        "adopted": {
+            "layer": "+".join(layers),
+            "head": head.name,
+            "shrinkage": made.shrinkage,
+            "frequencies": head.frequencies,
+        },
     }
     try:
         checkpoints.save(0, state, meta)
     finally:
         checkpoints.close()
-    if photos is not None:
+    if scored:
         write_scores(folder, score(workdirs.load(folder)))
-    return Adopted(tuple(source.classes), statistics.photos, statistics.weight, seconds)
+    return Adopted(tuple(source.classes), statistics.photos, statistics.weight, seconds, made.shrinkage)
 
 
-def _validation(config: configs.FinetuneConfig, data: configs.DataConfig) -> sources.Source | None:
-    """The photos that it is scored on; None, which is said, where there are none."""
-    assert config.dataset is not None
+def _is_scored(at: Opened) -> bool:
+    """Whether there are validation photos, all of them good; it is said where there are none."""
     try:
-        return sources.open_source(config.dataset, data, config.data_dir, "val", config.seed)
+        photos = at.validation()
+    except TransientError:
+        raise
     except UserError as error:
         distributed.say(f"mdp: no validation photos, so that it is not scored ({error})")
-        return None
+        return False
+    sources.check_source(photos, at.config.data.check_files, distributed.say)
+    return True
 
 
-_TEMPERATURE = configs.MethodConfig().temperature
+def adopt_budgets(
+    checkpoint: str | os.PathLike,
+    config: ConfigDict,
+    folder: str | os.PathLike,
+    layers: Sequence[str],
+    photos: Sequence[int],
+    draws: int,
+    head: Head | None = None,
+) -> dict:
+    """Scores segmenters of a new set that are made from few labelled photos and from many; keeps no network.
+
+    Args:
+      checkpoint: as for `adopt`.
+      config: as for `adopt`; its seed draws the photos.
+      folder: workdir, new or of such a call that did not come to its end; gets config.json, label_space.json,
+        budgets.json.
+      layers: as `layer` of `adopt`, one or several.
+      photos: numbers of labelled photos; 0 = all.
+      draws: of the photos, of each number.
+      head: of each classifier; None = the default one.
+
+    Returns:
+      What budgets.json holds: {"mIoU": the mean of all cells, "cells": {"LAYERS/PHOTOS": {"mIoU": the mean, "draws":
+      [mIoU of each draw]}}, "seconds"}.
+
+    Raises:
+      UserError: as for `adopt`.
+    """
+    wanted, cells = [layers_of(layer) for layer in layers], {}
+    with opened(checkpoint, config, folder, wanted, BUDGETS) as at:
+        settled = config.copy_and_resolve_references()
+        with settled.unlocked():
+            settled.init = at.checkpoint
+        workdir.require_free_or_same(at.folder, settled.lock(), at.label_space)
+        val = at.validation()
+        for number in photos:
+            closed_form.draws_of(len(at.source), number, 1, 0)  # says what cannot be
+        at.hold.keep()
+        workdir.start(at.folder, settled, at.label_space)
+        began = time.perf_counter()
+        for some in wanted:
+            found = closed_form.scores_of_budgets(
+                at.net, at.source, val, some, photos, draws, at.config.seed, head or Head()
+            )
+            for number, scores in found.items():
+                name = f"{'+'.join(some)}/{number or 'all'}"
+                cells[name] = {"mIoU": float(np.mean(scores)), "draws": scores}
+        mean = float(np.mean([cell["mIoU"] for cell in cells.values()]))
+        result = {"mIoU": mean, "cells": cells, "seconds": time.perf_counter() - began}
+        write_json(at.folder / BUDGETS, result)
+        return result
 
 
-def _config_of(config: ConfigDict, net: loaded.Network, data: configs.DataConfig, layer: str, init: str) -> ConfigDict:
+def _config_of(at: Opened, layers: tuple[str, ...]) -> ConfigDict:
     """The fine-tuning config whose network is the adopted one."""
-    made = config.copy_and_resolve_references()
-    decoder = net.model.decoder if layer == "decoder" else configs.DecoderConfig(name=NO_DECODER)
+    made, net = at.untyped.copy_and_resolve_references(), at.net
+    # On the backbone alone there is no decoder, whose weights would be read for nothing.
+    decoder = configs.DecoderConfig(name=NO_DECODER) if layers == ("backbone",) else net.model.decoder
     model = {field.name: getattr(net.model, field.name) for field in dataclasses.fields(configs.ModelConfig)}
+    model |= {"decoder": dataclasses.replace(decoder, dropout=0.0)}
+    if layers != ("backbone",):
+        model["reads"] = layers
+    if isinstance(net.model, configs.PretrainModelConfig | configs.FinetuneModelConfig) and "projection" in layers:
+        model["projection"] = net.model.projection
     with made.unlocked():
-        made.init = init
-        made.model.update(configs.as_config_dict(configs.FinetuneModelConfig(**model | {"decoder": decoder})))
-        made.model.decoder.dropout = 0.0
-        made.data.mean, made.data.std = tuple(data.mean), tuple(data.std)
+        made.init = at.checkpoint
+        made.model.update(configs.as_config_dict(configs.FinetuneModelConfig(**model)))
+        made.data.mean, made.data.std = tuple(net.data.mean), tuple(net.data.std)
     return made.lock()
 
 
-def _state_of(net: loaded.Network, linear: discriminant.Linear, layer: str) -> FinetuneState:
-    parts = LAYERS[: LAYERS.index(layer) + 1]
+def _state_of(net: loaded.Network, linear: Linear, layers: tuple[str, ...]) -> FinetuneState:
+    """The state of a fine-tuning that has not begun, with the layers that the classifier needs."""
+    last = max(network.LAYERS.index(layer) for layer in layers)
+    parts = network.LAYERS[: last + 1]
     dtype = jax.tree.leaves(net.variables["params"])[0].dtype
     params = {part: net.variables["params"][part] for part in parts if part in net.variables["params"]}
     conv = {"kernel": jnp.asarray(linear.kernel[None, None], dtype), "bias": jnp.asarray(linear.bias, dtype)}

@@ -15,7 +15,7 @@ from mdp_jax import cli
 from mdp_jax.commands import reproduce
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.studies import runs, score_files
-from mdp_jax.studies.experiments import Suite
+from mdp_jax.studies.experiments import Contrast, Suite
 from tests.studies.test_results import SCORES
 from tests.studies.tiny import suite
 
@@ -39,7 +39,10 @@ def smallest() -> Suite:
     [
         (["mini-real"], "--data_dir: missing; expected the folder that holds camvid11"),
         (["mini-real", "--data_dir", "nowhere"], "nowhere: no folder camvid11 in it"),
-        (["tiny"], "--suite tiny: expected one of full, mini-real, mini-synthetic, or a Python file with get_suite()"),
+        (
+            ["tiny"],
+            "--suite tiny: expected one of full, mini-real, mini-synthetic, transfer, or a Python file with",
+        ),
         (["tiny.py"], "--suite tiny.py: expected one of"),
         (["mini-synthetic", "--seeds", "0"], "0: expected a whole number from 1"),
         (["mini-synthetic", "--only", "mpd"], "--only mpd: not in mini-synthetic; expected one of scratch, mdp,"),
@@ -209,3 +212,35 @@ def test_a_failing_run_ends_in_status_2_after_the_others(tmp_path, capsys):
     assert message.startswith("2 of 3 runs failed or could not start, first mdp/seed0/pretrain: exit status 2, mdp: ")
     assert "not empty and without config.json" in message and "\n" not in message
     assert "Not complete: 1 of 2 fine-tunings are missing." in capsys.readouterr().out
+
+
+def closed_form() -> Suite:
+    """MDP and random features, by heads in closed form from two photos and from all."""
+    whole = suite()
+    few = whole.targets[0]
+    heads = dataclasses.replace(few, rates={}, photos=(2, 0), draws=2, layers=("backbone", "backbone+decoder"))
+    rows = tuple(dataclasses.replace(row, targets=("few",)) for row in whole.pretrainings[:2])
+    cells = tuple(("mdp", name) for name in heads.scores[1:])
+    mean = Contrast("mean", "MDP is better", cells, tuple(("scratch", name) for _, name in cells), mean=True)
+    own = dataclasses.replace(whole.claims[0], key="own")
+    return Suite("tiny", whole.what, rows, (heads,), (mean, own), hours=lambda run: 0.5, device="core")
+
+
+def test_heads_in_closed_form(tmp_path, capsys):
+    words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json")]
+    reproduce.reproduce(closed_form(), command("--list", *words[:2]), [])
+    assert "3 runs, 0 finished" in (said := capsys.readouterr().err) and "of which 1.5 are left" in " ".join(
+        said.split()
+    )
+    reproduce.reproduce(closed_form(), command(*words, "--jobs", "2"), [])
+    mean, own = json.loads((tmp_path / "rows.json").read_text())
+    # The score of a target is the mean of its layers and numbers of photos.
+    assert mean["left"]["0"] == pytest.approx(own["left"]["0"]) and not mean["missing"]
+    folder = tmp_path / "w" / "tiny"
+    kept = json.loads((folder / "scores.json").read_text())
+    assert [row["target"] for row in kept if row["pretraining"] == "mdp"] == list(closed_form().targets[0].scores)
+    assert "All 2 scored runs are there." in (folder / "report.html").read_text()
+    # What is known elsewhere is not repeated; a file that is lost is written again.
+    other = ["--workdir", str(tmp_path / "o"), "--scores", str(folder / "scores.json")]
+    reproduce.reproduce(closed_form(), command(*other), [])
+    assert not list((tmp_path / "o" / "tiny" / "logs").iterdir())

@@ -1,5 +1,7 @@
 """Classifiers in closed form: against loops over features, by hand, in any order."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -25,8 +27,8 @@ def photos(count=6, seed=0):
 
 def counted(samples):
     statistics = Statistics.empty(CLASSES, DIM)
-    for features, weights in samples:
-        statistics.add(features, weights)
+    for number, (features, weights) in enumerate(samples):
+        statistics.add(features, weights, number)
     return statistics
 
 
@@ -56,9 +58,80 @@ def test_statistics_and_the_discriminant_against_loops():
         np.testing.assert_allclose(x @ head.kernel[:, k] + head.bias[k], expected, rtol=1e-6)
 
 
+def test_photos_left_out_against_loops():
+    """Each photo's features under Gaussians whose means are those of the other photos."""
+    samples, found = photos(), counted(photos())
+    shrinkages = (1e-3, 0.1, 2.0)
+    likelihood = discriminant.left_out_likelihood(found, shrinkages)
+    within, target = found.within(), np.eye(DIM) * np.trace(found.within()) / DIM
+    naive = []
+    for shrinkage in shrinkages:
+        regular = within + shrinkage * target
+        inverse, total = np.linalg.inv(regular), 0.0
+        for i, (features, weights) in enumerate(samples):
+            others = [(x, w) for j, (x, w) in enumerate(samples) if j != i]
+            for k in range(3):
+                weight = sum(w[:, k].sum() for _, w in others)
+                mean = sum(w[:, k] @ x.astype(np.float64) for x, w in others) / weight
+                apart = features - mean
+                of_each = np.einsum("nd,de,ne->n", apart, inverse, apart) + np.linalg.slogdet(regular)[1]
+                total -= (weights[:, k] * of_each).sum() / 2
+        naive.append(total)
+    # Both leave out a constant, which is the same for every shrinkage.
+    np.testing.assert_allclose(np.diff(likelihood), np.diff(naive), rtol=1e-6)
+    assert discriminant.chosen_shrinkage(found) in discriminant.SHRINKAGES
+
+
+def test_nothing_to_choose_a_shrinkage_by():
+    assert discriminant.chosen_shrinkage(counted(photos(1))) == discriminant.FIXED
+
+
+def test_the_scale_of_a_layer_does_not_matter():
+    """Two layers, one of which has features a thousand times as large: the logits stay."""
+    samples, logits = photos(), []
+    for scale in (1.0, 1000.0):
+        factors = np.array([1.0, 1.0, scale, scale, scale])
+        statistics = Statistics.empty(CLASSES, 2, 3)
+        for number, (features, weights) in enumerate(samples):
+            statistics.add(features * factors, weights, number)
+        head = discriminant.linear_discriminant(statistics, 0.3)
+        logits.append(samples[0][0] * factors @ head.kernel + head.bias)
+    np.testing.assert_allclose(*logits, rtol=1e-8)
+
+
+def test_a_large_photo_of_many_classes_in_little_memory():
+    """3000 x 4000 pixels, 342 classes: all shares at once would be half a gigabyte."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.repeat(rng.integers(-1, 342, (60, 80), dtype=np.int16), 50, 0), 50, 1)
+    features = rng.normal(size=(375, 500, 4)).astype(np.float32)
+    statistics = Statistics.empty(342, 4)
+    tracemalloc.start()
+    statistics.add_photo(features, label, 0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 150 * 2**20
+    assert statistics.weight.sum() == pytest.approx((label >= 0).sum() / 64)
+
+
+@pytest.mark.parametrize("size", [(30, 50), (4, 5), (31, 17)])
+def test_bands_of_a_photo_are_the_whole_photo(size, monkeypatch):
+    rng = np.random.default_rng(0)
+    label, features = rng.integers(-1, 3, size), rng.normal(size=(7, 6, DIM))
+    whole = Statistics.empty(3, DIM)
+    whole.add(features.reshape(-1, DIM), discriminant.shares_of_cells(label, (7, 6), 3), 0)
+    monkeypatch.setattr(discriminant, "_TOGETHER", 12)  # two rows of cells
+    banded = Statistics.empty(3, DIM)
+    banded.add_photo(features, label, 0)
+    for name in ("weight", "first", "second", "directions"):
+        np.testing.assert_allclose(getattr(banded, name), getattr(whole, name), atol=1e-6)
+
+
 def test_any_order_of_photos_gives_the_same_to_rounding():
     samples = photos(12)
-    one, other = counted(samples), counted(samples[::-1])
+    one, other = counted(samples), Statistics.empty(CLASSES, DIM)
+    for number in reversed(range(len(samples))):
+        other.add(*samples[number], number)
+    assert discriminant.chosen_shrinkage(one) == discriminant.chosen_shrinkage(other)
     for head in (discriminant.linear_discriminant, lambda s: discriminant.nearest_prototypes(s, 0.1)):
         np.testing.assert_allclose(head(one).kernel, head(other).kernel, rtol=1e-9, atol=1e-12)
 
@@ -81,7 +154,7 @@ def test_a_frequent_class_is_more_likely_only_with_frequencies():
     for centre, weight in ((0.0, 9.0), (4.0, 1.0)):
         shares = np.zeros((2, 2))
         shares[:, int(centre > 0)] = weight
-        statistics.add(centre + noise, shares)
+        statistics.add(centre + noise, shares, 0)
     borders = []
     for frequencies in (False, True):
         head = discriminant.linear_discriminant(statistics, shrinkage=1e-12, frequencies=frequencies)

@@ -193,3 +193,33 @@ def test_no_gradient_reaches_the_bank(example):
         return prototype_loss(v, jnp.asarray(labels), jnp.asarray(weights), bank_now, opts, 4)[0]
 
     assert not np.any(jax.grad(loss_of)(bank.vectors))
+
+
+@pytest.mark.parametrize("sparse_coding", SPARSE_CODING)
+def test_class_frequencies_by_hand(sparse_coding):
+    """Shares 1/2, 1/4, 1/4 in the softmax; sparse coding chooses by similarity alone; the gradient is JAX's."""
+    shares = np.array([0.5, 0.25, 0.25])
+    bank = Bank(PLANE.vectors, PLANE.images_seen, jnp.array([200.0, 100.0, 100.0]))
+    logits = np.array([1.0, 0.0, -1.0]) + np.log(shares)
+    log_softmax = logits - np.log(np.exp(logits).sum())
+    code = 0.1 * log_softmax[1] if sparse_coding == "pull" else 0.0  # K = 1: class 1
+    if sparse_coding == "no_push":
+        log_softmax = logits - np.log(np.exp(logits[[0, 2]]).sum())
+    opts = options(sparse_coding, k=1)
+    assert loss_at([0, -1], [1.0, 0.0], opts, bank) == pytest.approx(-log_softmax[0] - code, rel=1e-6)
+
+    def plain(v):
+        logits = v @ PLANE.vectors.T + jnp.log(shares)
+        total = jax.nn.logsumexp(logits[jnp.array([0, 2])] if sparse_coding == "no_push" else logits)
+        return total - logits[0] + (0.1 * (total - logits[1]) if sparse_coding == "pull" else 0.0)
+
+    def ours(v):
+        return prototype_loss(v[None, None], jnp.array([[[0, -1]]]), jnp.ones((1, 1, 2)), bank, opts, 1)[0]
+
+    v = jnp.array([1.0, 0.0])
+    np.testing.assert_allclose(jax.grad(ours)(v), jax.grad(plain)(v), rtol=1e-5, atol=1e-6)
+
+
+def test_equal_frequencies_change_nothing():
+    bank = Bank(PLANE.vectors, PLANE.images_seen, jnp.full(3, 7.0))
+    assert loss_at([2, -1], [1.0, 0.0], options(), bank) == pytest.approx(LOG_TOTAL + 1, rel=1e-6)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdp_jax.method import prototypes
 from mdp_jax.method.prototypes import Bank, empty_bank, image_means, mean_cosine, normalise, update_bank
 
 
@@ -105,3 +106,13 @@ def test_image_means_of_one_pixel(label):
     assert present.tolist() == [[label == 0, label == 1]]
     for c in range(2):
         np.testing.assert_allclose(means[0, c], [0.6, 0.8] if label == c else [0.0, 0.0], rtol=1e-6)
+
+
+def test_pixels_of_each_class_are_counted_where_frequencies_are_used():
+    bank = prototypes.empty_bank(3, 2, frequencies=True)
+    labels = jnp.array([[0, 0, -1], [2, 0, 0]])
+    for _ in range(2):
+        bank = prototypes.update_bank(bank, jnp.ones((2, 3, 2)), labels, 0.9)
+    assert bank.pixels.tolist() == [8, 0, 2]
+    np.testing.assert_allclose(bank.log_frequencies, [np.log(0.8), 0, np.log(0.2)], rtol=1e-6)
+    assert prototypes.empty_bank(3, 2).log_frequencies is None

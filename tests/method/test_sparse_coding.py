@@ -27,6 +27,17 @@ def test_equal_similarities_give_k_classes():
     assert int(nearest_classes(jnp.zeros(6), jnp.ones(6, bool), 4).sum()) == 4
 
 
+def test_a_loop_that_takes_the_first_of_the_largest():
+    rng = np.random.default_rng(0)
+    similarity = rng.integers(-2, 3, (40, 9)).astype(np.float32)  # five values: many are equal
+    allowed = rng.random((40, 9)) < 0.7
+    expected = np.zeros((40, 9), bool)
+    for row in range(40):
+        order = sorted(np.flatnonzero(allowed[row]), key=lambda c: -similarity[row, c])  # stable
+        expected[row, order[:4]] = True
+    np.testing.assert_array_equal(nearest_classes(jnp.asarray(similarity), jnp.asarray(allowed), 4), expected)
+
+
 def test_weights_by_hand():
     # Over classes 0 and 3 at temperature 0.2: exp(4.5) / (exp(4.5) + exp(3.5)) = 1 / (1 + 1 / e).
     weights = code_weights(SIMILARITY, jnp.array([True, False, False, True]), 0.2)

@@ -1,5 +1,6 @@
 """The objectives beside MDP: naive loops on a network's own embeddings, one device against eight, unlabelled photos."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdp_jax import configs
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
@@ -383,3 +385,25 @@ def test_labelled_datasets_have_nothing_before_the_loss():
     for name in (name for name, entry in OBJECTIVES.items() if entry.unlabelled or entry.head == "classifier"):
         objective = tiny.functions(tiny.pretrain_config(objective=name), SPACE)
         assert objective.prepare is prepare_nothing
+
+
+def test_frequencies_norm_and_weights_together_in_a_step():
+    """The bank counts the labels that its prototypes are made of; the scorer adds their logarithms."""
+    options = {"method__class_frequencies": True, "model__projection__final_norm": True}
+    built = Built(1, SPACE, method__pixel_weights="image_class", **options)
+    batch = unmixed_batch(built.config)
+    _, state = built.steps(batch, 2)
+    stride = network.feature_stride(built.config.model)
+    labels = batch["key_label"][:, ::stride, ::stride]
+    expected = 2 * np.bincount(labels[labels >= 0], minlength=5)
+    np.testing.assert_array_equal(tiny.bank(state).pixels, expected)
+    assert "bn2" in state.params["projection"] and "bias" not in state.params["projection"]["conv2"]
+    variables = {"params": state.params, "batch_stats": state.batch_stats, "memory": state.memory}
+    images, ids = jnp.ones((1, 32, 32, 3)), np.array([3, 4])
+    scorer = OBJECTIVES["mdp"].scorer
+    typed = configs.typed(built.config)
+    logits = scorer(typed.model, typed.method, 5, ids)
+    plain = tiny.with_memory(state, bank=dataclasses.replace(tiny.bank(state), pixels=None)).memory
+    added = logits(variables, images) - logits(variables | {"memory": plain}, images)
+    frequencies = np.log(expected / expected.sum())[ids]
+    np.testing.assert_allclose(added, np.broadcast_to(frequencies, added.shape), rtol=1e-4, atol=1e-4)

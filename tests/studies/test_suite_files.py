@@ -117,6 +117,11 @@ def with_rates(rates):
     return dataclasses.replace(suite(), targets=(dataclasses.replace(few, rates=rates), many))
 
 
+def with_target(**values):
+    few, many = suite().targets
+    return dataclasses.replace(suite(), targets=(dataclasses.replace(few, **values), many))
+
+
 def with_claims(*claims):
     return dataclasses.replace(suite(), claims=claims)
 
@@ -139,7 +144,9 @@ def contrast(**values):
             replaced(0, init="mdp"),
             r"w: scratch: init or overrides without a config; expected a config for mdp pretrain",
         ),
-        (dataclasses.replace(suite(), hours=len), r"w: hours are given, and runs_here is True; expected"),
+        (with_target(photos=(5, 5)), r"w: few: photos is \(5, 5\); expected whole numbers from 0, each once"),
+        (with_target(photos=(5,), draws=0), r"w: few: draws is \(0,\); expected whole numbers from 1, each once"),
+        (with_target(layers=("head",)), r"w: few: layers has head: expected some of backbone, decoder, projection"),
         (with_rates({"mdp": 0.1}), r"w: few: rates is \{'mdp': 0.1\}; expected texts"),
         (with_claims(contrast(key=1)), r"w: a contrast is called 1; expected letters"),
         (replaced(1, targets="few"), r"w: mdp: targets is 'few'; expected a tuple of names"),

@@ -16,7 +16,9 @@ from mdp_jax.studies import EQUIVALENT, GREATER, MEASURED, pages, results, runs,
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 EVERY = {name: suite_files.load(name) for name in suite_files.shipped()}
-MINI = {name: suite for name, suite in EVERY.items() if suite.runs_here}
+HERE = {name: suite for name, suite in EVERY.items() if suite.runs_here}
+MINI = {name: suite for name, suite in HERE.items() if name.startswith("mini")}
+KEPT = {name: suite for name, suite in HERE.items() if pages.docs_file(DOCS, name, "-scores.json").exists()}
 
 
 @pytest.mark.parametrize("suite", EVERY.values(), ids=EVERY)
@@ -26,7 +28,7 @@ def test_names_fit_together(suite):
     assert max(Counter(contrast.key for contrast in suite.contrasts).values()) == 1
     cells = {(row.name, target) for row in suite.pretrainings for target in row.targets}
     assert {target for _, target in cells} <= {target.name for target in suite.targets}
-    compared = {cell for contrast in suite.contrasts for cell in contrast.cells}
+    compared = {(row, target.split("/")[0]) for contrast in suite.contrasts for row, target in contrast.cells}
     assert compared <= cells
     names = {row.name for row in suite.pretrainings}
     assert all(set(target.rates) <= names for target in suite.targets)
@@ -39,13 +41,14 @@ def test_every_config_works(suite):
     for run in runs.of_suite(suite, most=1):
         config = run.resolved()
         (checks.finetuning if run.cell else checks.pretraining)(config, 1)
+        assert run.part in ("pretrain", "finetune", "adopt")
         assert not suite.runs_here or config.steps > 0
 
 
-@pytest.mark.parametrize("suite", MINI.values(), ids=MINI)
+@pytest.mark.parametrize("suite", HERE.values(), ids=HERE)
 def test_nothing_is_run_that_no_contrast_needs(suite):
     cells = {(row.name, target) for row in suite.pretrainings for target in row.targets}
-    assert cells == {cell for contrast in suite.contrasts for cell in contrast.cells}
+    assert cells == {(row, target.split("/")[0]) for contrast in suite.contrasts for row, target in contrast.cells}
 
 
 @pytest.mark.parametrize("suite", MINI.values(), ids=MINI)
@@ -73,10 +76,10 @@ def test_both_small_suites_claim_the_same():
 def test_claims_page():
     page = (DOCS / "claims.md").read_text()
     assert pages.RULES in page
-    assert all(pages.claims_of(suite) in page for suite in MINI.values())
+    assert all(pages.claims_of(suite) in page for suite in HERE.values())
 
 
-@pytest.mark.parametrize("suite", MINI.values(), ids=MINI)
+@pytest.mark.parametrize("suite", KEPT.values(), ids=KEPT)
 def test_kept_scores_and_pages(suite, tmp_path):
     """The scores under docs/results are of the suite as it is now, and page and JSON there are what they say."""
     every = runs.of_suite(suite)
@@ -126,3 +129,23 @@ def test_device_hours():
     # 20,000 steps of 16 crops of 512 x 512.
     hours = 20_000 * 16 * 1295e9 / (197e12 * 0.3) / 3600
     assert full.device_hours(found["voc/seed0/voc"]) == pytest.approx(hours)
+
+
+def test_the_study_of_transfer():
+    """Claims are of seeds that nothing was selected on; what is left out is in no pretraining; draws are shared."""
+    suite = EVERY["transfer"]
+    assert {suite.seeds_of(claim) for claim in suite.claims} == {(2, 3, 4, 5, 6)}
+    assert {len(claim.left) for claim in suite.claims} == {4} and all(claim.mean for claim in suite.claims)
+    every = runs.of_suite(suite)
+    scored = [run for run in every if run.part == "adopt"]
+    assert all(("holdout" in str(run.overrides)) == (run.seed < 2) for run in scored)
+    by_name = {run.name: run for run in every}
+    for run in scored:
+        if run.needs:
+            assert run.resolved().dataset.root not in {s.root for s in by_name[run.needs].resolved().sources}
+    assert len({run.more[2:] for run in scored}) == 1
+    assert len([run for run in every if run.part == "pretrain"]) == 7 * sum(
+        bool(row.config) for row in suite.pretrainings
+    )
+    first = [run.name.split("/")[0] for run in runs.of_suite(suite) if run.part == "pretrain"][:8]
+    assert [name.split("-")[0] for name in first] == ["mdp"] * 4 + ["multi_head"] * 4

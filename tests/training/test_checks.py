@@ -51,6 +51,7 @@ PRETRAINING = [
     ("data.on_bad_image=ignore", "config.data.on_bad_image='ignore': expected one of stop, skip"),
     ("data.bad_image_share=2.0", "config.data.bad_image_share=2.0: expected a number from 0 to 1"),
     ("mixture_temperature=0.0", "config.mixture_temperature=0.0: expected more than 0"),
+    ("method.pixel_weights=class", "config.method.pixel_weights='class': expected one of pixel, image_class"),
     ("method.sparse_coding=csc3", "config.method.sparse_coding='csc3': expected one of pull, no_push, off"),
     ("method.temperature=0.0", "config.method.temperature=0.0: expected more than 0"),
     ("method.label_stride=3", "config.method.label_stride=3: expected 0 or a divisor of the output stride 8"),

@@ -1,0 +1,44 @@
+"""Heads in closed form: their label maps are evaluation's, the draws of photos, values that cannot be."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation import closed_form
+from mdp_jax.evaluation.discriminant import Linear
+from mdp_jax.models.network import most_likely
+
+
+@pytest.mark.parametrize("size", [(40, 56), (13, 9)])
+def test_label_maps_are_those_of_evaluation(size):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5, 7, 3)).astype(np.float32)
+    linear = Linear(rng.normal(size=(3, 6)), rng.normal(size=6))
+    expected = most_likely(jnp.asarray(features[None] @ linear.kernel + linear.bias, jnp.float32), size)[0]
+    found = closed_form._label_map(features, linear, size)
+    assert (found != expected).mean() <= 0.002  # ties
+
+
+def test_draws_are_nested_and_depend_on_the_seed_alone():
+    few, more = (closed_form.draws_of(50, number, 3, 7) for number in (5, 20))
+    assert [len(draw) for draw in few] == [5, 5, 5] and len({tuple(draw) for draw in few}) == 3
+    assert all(set(one) < set(other) for one, other in zip(few, more, strict=True))
+    assert [draw.tolist() for draw in few] != [draw.tolist() for draw in closed_form.draws_of(50, 5, 3, 8)]
+    (everything,) = closed_form.draws_of(50, 0, 3, 7)
+    assert everything.tolist() == list(range(50)) == closed_form.draws_of(50, 50, 3, 7)[0].tolist()
+    with pytest.raises(UserError, match=r"--photos 51: there are 50 labelled photos; expected as many at most, or all"):
+        closed_form.draws_of(50, 51, 3, 7)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, -1.0, float("nan"), float("inf"), "best"])
+def test_shrinkages_that_cannot_be(shrinkage):
+    with pytest.raises(UserError, match=rf"--shrinkage {shrinkage}: expected more than 0, or auto"):
+        closed_form.Head(shrinkage=shrinkage)
+
+
+def test_whole_strides_keep_the_number_of_features():
+    image = np.zeros((41, 48, 3), np.uint8)
+    assert closed_form.at_whole_strides(image, 8).shape == (48, 48, 3)
+    assert closed_form.at_whole_strides(image[:40], 8) is not None
+    assert closed_form.at_whole_strides(image[:40], 8).shape == (40, 48, 3)
