@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax import distributed
+from mdp_jax.data import images
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
+from mdp_jax.evaluation.tiles import labels_by_tiles
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
 from mdp_jax.models.network import most_likely
 from mdp_jax.models.normalisation import Normalise
@@ -78,17 +80,25 @@ class Predictor:
         self._views = views
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
 
-    def __call__(self, variables: dict, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def __call__(
+        self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0, stride: int = 1
+    ) -> np.ndarray:
         """Labels a photo.
 
         Args:
           variables: as for `label_maps`.
           image: uint8 [H,W,3], at the size that the network sees with scale 1.
           size: (H', W') of the result.
+          tile: side in pixels of the tiles that a larger photo is cut into (tiles.py), so that the memory does not grow
+            with the photo; 0 = none. Labels of tiles are brought to another size by the nearest neighbour.
+          stride: of the network's coarsest features, for tiles.
 
         Returns:
           int32 [H',W'], class ids.
         """
+        if tile and max(image.shape[:2]) > tile:
+            found = labels_by_tiles(lambda part: self(variables, part, part.shape[:2]), image, tile, stride)
+            return images.resize_label(found.astype(np.int16), *size).astype(np.int32)
         return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
 
 

@@ -33,6 +33,7 @@ class Hooks:
     Attributes:
       meta: step -> JSON values that its checkpoint has besides the state.
       taken: called with every batch, NumPy arrays of this process.
+      warn: (values of a row of metrics.jsonl, step) -> {kind: sentence} of what may be wrong; each kind is said once.
       row: () -> numbers that a row of metrics.jsonl has besides the metrics; called before a row is written, and
         before `meta` at every step that is saved.
       validate: state -> Validation; None where there is no validation.
@@ -41,6 +42,7 @@ class Hooks:
 
     meta: Callable[[int], dict]
     taken: Callable[[dict], None] = lambda batch: None
+    warn: Callable[[dict, int], dict[str, str]] = lambda values, step: {}
     row: Callable[[], dict] = dict
     validate: Callable[[Any], Validation] | None = None
     validate_every: int = 0
@@ -99,7 +101,7 @@ def train(
                 validate = hooks.validate if due and (last or not stopped) else None
                 save = stopped or last or step % config.checkpoint_every == 0
                 if save or validate or step % config.log_every == 0:
-                    monitor.flush(hooks.row())
+                    monitor.flush(hooks.row(), hooks.warn)
                 if validate:
                     try:
                         found = validate(state)

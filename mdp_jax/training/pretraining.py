@@ -17,7 +17,7 @@ from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
-from mdp_jax.reporting import runs
+from mdp_jax.reporting import health, runs
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, programs, sharding, workdir
@@ -114,6 +114,7 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     hooks = loop.Hooks(
         meta=lambda step: fixed | {"next_batch": step, "ledger": ledger.of_run().tolist()},
         taken=ledger.add,
+        warn=lambda values, step: health.of_training(values, step, steps, ledger.unseen_by_name()),
         row=lambda: ledger.metrics(ledger.add_up()),
     )
     batches = batches_from(start_batch=int(state.step))
