@@ -50,12 +50,20 @@ NO_PATHS |= {
     "budgets",
     "photos",
     "draws",
+    "answers",
+    "tile",
+    "pixels",
+    "drop",
+    "rename",
+    "merge",
+    "order",
+    "order_sets",
 }
 
 
 def parser_of(part):
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"mdp_jax.commands.{part}").add_arguments(parser)
+    importlib.import_module(f"mdp_jax.commands.{part.replace('-', '_')}").add_arguments(parser)
     return parser
 
 
