@@ -26,10 +26,10 @@ EVERYWHERE = ("configs.py", "parity")
 
 # (file, name): what the word means there. It is no choice by name.
 OTHER_MEANINGS = {
-    ("runtime.py", "mdp"): "the command",
     ("cli.py", "mdp"): "the command",
     ("commands/convert.py", "mdp"): "the format of a file, beside torchvision and mmseg",
     ("commands/reproduce.py", "mdp"): "the command",
+    ("runtime.py", "mdp"): "the command",
     ("studies/experiments.py", "mdp"): "what a suite calls the config as it is",
     ("data/prepared/builder.py", "array_record"): "the file format of TensorFlow Datasets",
 }

@@ -51,14 +51,15 @@ def workdir(text: str) -> str:
     return folder
 
 
-def json_file(text: str | None) -> pathlib.Path | None:
-    """Checks the file that --json names, before anything is measured.
+def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
+    """Checks a file that an option names, before anything is measured.
 
     Args:
-      text: value of --json; None where it was not given.
+      text: value of the option; None where it was not given.
+      option: its name.
 
     Returns:
-      The file; None where --json was not given.
+      The file; None where the option was not given.
 
     Raises:
       UserError: it is a folder, or its folder does not exist.
@@ -67,7 +68,7 @@ def json_file(text: str | None) -> pathlib.Path | None:
         return None
     file = pathlib.Path(text)
     if file.is_dir() or not file.parent.is_dir():
-        raise UserError(f"--json {file}: expected a file in a folder that exists")
+        raise UserError(f"{option} {file}: expected a file in a folder that exists")
     return file
 
 

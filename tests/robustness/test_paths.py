@@ -51,6 +51,7 @@ NO_PATHS |= {
     "photos",
     "draws",
     "answers",
+    "adopt",
     "tile",
     "pixels",
     "drop",
