@@ -25,7 +25,7 @@ PARTS = {
     "predict": "label maps and overlays for photos",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",
-    "plan": "memory, FLOPs and traffic of a step on a TPU slice that is not here",
+    "plan": "memory, FLOPs, traffic, hours and money on TPU slices or GPU nodes that are not here",
     "bench": "the speed of this package, beside PyTorch's where it is installed",
     "reproduce": "the paper's comparisons on small sets, with intervals and verdicts",
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",

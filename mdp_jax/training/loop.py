@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
+from mdp_jax import runtime
 from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.data.batches.pipeline import Batches
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import sharding
 from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.profiling import WAIT, Profile, Tracing
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop, StoppedError
 
@@ -59,6 +61,7 @@ def train(
     checkpoints: Checkpoints,
     hooks: Hooks,
     stop: Stop,
+    profile: Profile | None = None,
 ) -> Any:
     """Takes the steps that are left.
 
@@ -73,6 +76,7 @@ def train(
       checkpoints: of the workdir; closed at the end.
       hooks: functions of this kind of training.
       stop: entered by the caller.
+      profile: steps that are traced, inside of the run; None for none.
 
     Returns:
       The state after the last step.
@@ -83,6 +87,7 @@ def train(
       UserError: a checkpoint cannot be written.
     """
     start = int(state.step)
+    tracing = Tracing(profile, folder, start)
     stop.saving(True)
     try:
         with (
@@ -90,12 +95,17 @@ def train(
             contextlib.closing(batches),
         ):
             for step in range(start + 1, steps + 1):
-                asked = time.perf_counter()
-                batch = next(batches)
-                monitor.waited(time.perf_counter() - asked)
-                hooks.taken(batch)
-                state, metrics = program.step(state, sharding.to_devices(batch, mesh))
-                monitor.record(step, metrics)
+                with tracing.step(step):
+                    asked = time.perf_counter()
+                    with runtime.span(WAIT):
+                        batch = next(batches)
+                    monitor.waited(time.perf_counter() - asked)
+                    hooks.taken(batch)
+                    state, metrics = program.step(state, sharding.to_devices(batch, mesh))
+                    monitor.record(step, metrics)
+                monitor.leave_out(tracing.done(step, state))
+                monitor.say(*tracing.said)
+                tracing.said.clear()
                 last, stopped, complete = step == steps, stop.reached(step), True
                 due = last or (hooks.validate_every and step % hooks.validate_every == 0)
                 validate = hooks.validate if due and (last or not stopped) else None
@@ -123,4 +133,5 @@ def train(
         checkpoints.close()
     finally:
         stop.saving(False)
+        tracing.close()  # after the checkpoint, for which time may be short
     return state

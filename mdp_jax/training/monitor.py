@@ -224,6 +224,10 @@ class Monitor:
                 self._board.add(name if np.ndim(value) == 0 else f"{name}/{i}", float(item), step)
         self._board.flush()
 
+    def leave_out(self, seconds: float) -> None:
+        """Leaves time that went into something else than training steps out of the speed."""
+        self._since += seconds
+
     def pause(self) -> None:
         """Restarts the clock of the speed, after time spent on something else than training steps."""
         self._since, self._waited = time.perf_counter(), 0.0

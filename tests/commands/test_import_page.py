@@ -21,6 +21,7 @@ def test_from_a_download_to_pictures_in_five_commands(tmp_path, monkeypatch):
     ids = field("cwfid", photos=6)
     block = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)[0]
     lines = [shlex.split(line) for line in block.splitlines()]
+    assert block in (ROOT / "README.md").read_text()  # the page shows the same commands
     assert len(lines) == 5 and all(words[0] == "mdp" for words in lines)
     for words in lines:
         assert cli.run([*words[1:], *(SMALL_RUN if words[1] == "finetune" else ())]) == 0
