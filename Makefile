@@ -5,7 +5,7 @@ EXTRA ?=
 VENV := .venv
 INSTALLED := $(VENV)/.installed-dev$(addprefix -,$(EXTRA))
 
-.PHONY: venv quickstart test docs
+.PHONY: venv quickstart test docs sky
 venv: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
@@ -23,3 +23,10 @@ test: venv
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 	@echo 'open site/index.html'
+
+# SkyPilot in an environment of its own, for the tests that give it the files of launch/sky.
+sky: .venv-sky/.installed
+.venv-sky/.installed:
+	$(PYTHON) -m venv .venv-sky
+	.venv-sky/bin/python -m pip install --quiet --disable-pip-version-check 'skypilot>=0.14,<0.15'
+	@touch $@
