@@ -6,12 +6,16 @@ people look for them first. The site shows them, and nothing is written twice.
 
 import ast
 import dataclasses
+import itertools
 import json
 import pathlib
 import posixpath
 import re
+from collections.abc import Mapping
 
 from mkdocs.structure.files import File, Files, InclusionLevel
+
+from mdp_jax import configs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The pages that README.md is cut into, with the headings of its sections; the first has what stands above them too.
@@ -23,9 +27,13 @@ README_PAGES = {
     "studies.md": ("Does it hold?",),
 }
 WHOLE_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "launch.md": "launch/README.md"}
-NOTEBOOK = "docs/python_api.ipynb"
+NOTEBOOK, CONFIGS = "docs/python_api.ipynb", "mdp_jax/configs.py"
+# The file of the repository that each of these pages comes from; its links are relative to it.
+ORIGINS = dict.fromkeys(README_PAGES, "README.md") | WHOLE_PAGES
+ORIGINS |= {"python_api.md": NOTEBOOK, "config_keys.md": CONFIGS}
 FENCED = re.compile(r"(^ *```.*?^ *```[ \t]*$)", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+# Code within a line, which stays as it is; or a link or picture.
+LINK = re.compile(r"`[^`\n]+`|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
 def slug(heading: str) -> str:
@@ -82,74 +90,59 @@ def notebook_page(file: pathlib.Path) -> str:
 
 
 def config_keys_page() -> str:
-    """Every config key with its default and its comment, from the source of mdp_jax/configs.py."""
-    source = (ROOT / "mdp_jax" / "configs.py").read_text(encoding="utf-8")
-    lines, tree = source.splitlines(), ast.parse(source)
+    """Every config key with its default and with the comment that it has in mdp_jax/configs.py."""
+    comments = _comments()
     text = [
         "# Config keys\n",
-        "A config file sets these values, and so does the command line, as in `--config.optim.lr=0.05`. "
-        "`PretrainConfig` is the config of `mdp pretrain`, and `FinetuneConfig` is that of `mdp finetune`. "
-        "Both have the keys of `RunConfig` too. A key whose default is another table's name is a group: "
-        "`config.data.flip` is the key `flip` of the group `data`.\n",
+        "A config file sets these keys, and so does the command line: `--config.optim.lr=0.05`. A key that is marked "
+        "with * changes nothing of what a run computes; it may differ when a run goes on.\n",
     ]
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    order = ["PretrainConfig", "FinetuneConfig", "RunConfig"]
-    for node in sorted(classes, key=lambda node: order.index(node.name) if node.name in order else len(order)):
-        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-        text.append(f"## {node.name}\n\n{ast.get_docstring(node)}\n")
-        if bases:
-            text.append(f"It has the keys of [`{bases[0]}`](#{bases[0].lower()}) too.\n")
-        text.append("| key | default | meaning |\n| --- | --- | --- |")
-        for item in node.body:
-            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-                text.append(f"| `{item.target.id}` | {_default(item)} | {_comment(lines, item)} |")
-        text.append("")
+    pretraining, finetuning = configs.PretrainConfig(), configs.FinetuneConfig()
+    dataset = configs.SourceConfig(name="", kind="")
+    for title, part in (("mdp pretrain", pretraining), ("mdp finetune", finetuning), ("A dataset", dataset)):
+        text.append(f"## {title}\n\n{type(part).__doc__}\n")
+        for group, rows in _tables(part, "", comments).items():
+            heading = f"### {title}: {group}\n\n" if group else ""
+            text.append(f"{heading}| key | default | meaning |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n")
+    text.append("[Datasets](../docs/data.md) says which keys a kind of dataset has besides.\n")
     return "\n".join(text)
 
 
-def _default(item: ast.AnnAssign) -> str:
-    """The default as the source has it; a link where it is a group of keys."""
-    value = item.value
-    if value is None:
-        return "must be set"
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "key":
-        value = value.args[0]
-    if isinstance(value, ast.Call):
-        group = ast.unparse(item.annotation)
-        return f"[`{group}`](#{group.lower()})"
-    return f"`{ast.unparse(value)}`"
+def _tables(part: object, group: str, comments: dict[tuple[str, str], str]) -> dict[str, list[str]]:
+    """{group of keys: rows}; the groups inside one come after its own keys."""
+    own, inside = [], {}
+    for field in dataclasses.fields(part):
+        value, name = getattr(part, field.name), f"{group}.{field.name}".lstrip(".")
+        if dataclasses.is_dataclass(value):
+            inside |= _tables(value, name, comments)
+            continue
+        known = (comments.get((kind.__name__, field.name)) for kind in type(part).__mro__)
+        mark = r"\*" if field.metadata.get("free") else ""
+        default = "must be set" if field.default is field.default_factory is dataclasses.MISSING else f"`{value!r}`"
+        own.append(f"| `{name}`{mark} | {default} | {next(filter(None, known), '')} |")
+    return {group: own} | inside
 
 
-def _comment(lines: list[str], item: ast.AnnAssign) -> str:
-    """The comment behind a key, or the lines of comment above it."""
-    assert item.end_lineno is not None
-    behind = lines[item.end_lineno - 1].encode()[item.end_col_offset :].decode()
-    if "#" in behind:
-        return behind.split("#", 1)[1].strip().replace("|", r"\|")
-    above: list[str] = []
-    for line in reversed(lines[: item.lineno - 1]):
-        if not line.strip().startswith("#"):
-            break
-        above.insert(0, line.strip().lstrip("# "))
-    return " ".join(above).replace("|", r"\|")
+def _comments() -> dict[tuple[str, str], str]:
+    """{(dataclass, key): comment} of mdp_jax/configs.py: the comment behind a key, or the lines of comment above it."""
+    source = (ROOT / CONFIGS).read_text(encoding="utf-8")
+    lines, found = source.splitlines(), {}
+    for node in ast.parse(source).body:
+        for item in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                behind = lines[item.end_lineno - 1].encode()[item.end_col_offset :].decode()
+                above = itertools.takewhile(lambda line: line.startswith("    #"), reversed(lines[: item.lineno - 1]))
+                whole = [behind] if "#" in behind else list(above)[::-1]
+                comment = " ".join(line.strip().lstrip("# ") for line in whole)
+                found[node.name, item.target.id] = comment.replace("|", r"\|")
+    return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """A page of the site and the file of the repository that its text comes from."""
-
-    page: str
-    origin: str
-
-
-def made_pages() -> dict[_Place, str]:
-    """The pages that are not files of docs/."""
-    pages = {_Place(page, "README.md"): text for page, text in readme_pages().items()}
-    for page, origin in WHOLE_PAGES.items():
-        pages[_Place(page, origin)] = (ROOT / origin).read_text(encoding="utf-8")
-    pages[_Place("python_api.md", NOTEBOOK)] = notebook_page(ROOT / NOTEBOOK)
-    pages[_Place("config_keys.md", "mdp_jax/configs.py")] = config_keys_page()
-    return pages
+def made_pages() -> dict[str, str]:
+    """{page: Markdown} of the pages that are not files of docs/."""
+    whole = {page: (ROOT / origin).read_text(encoding="utf-8") for page, origin in WHOLE_PAGES.items()}
+    made = {"python_api.md": notebook_page(ROOT / NOTEBOOK), "config_keys.md": config_keys_page()}
+    return readme_pages() | whole | made
 
 
 def target_on_site(origin: str, link: str) -> str | None:
@@ -162,11 +155,14 @@ def target_on_site(origin: str, link: str) -> str | None:
     path, _, anchor = link.partition("#")
     file = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path)) if path else origin
     if file == "README.md":
-        pages = [page for page, headings in README_PAGES.items() if anchor in map(slug, headings)]
-        page = pages[0] if pages else "index.md"
-        return page if not anchor or anchor == slug(README_PAGES[page][0]) else f"{page}#{anchor}"
-    shown = {origin: page for page, origin in WHOLE_PAGES.items()}
-    shown |= {NOTEBOOK: "python_api.md", "mdp_jax/configs.py": "config_keys.md"}
+        for page, text in readme_pages().items():
+            first, *others = (slug(heading) for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE))
+            if anchor in others:
+                return f"{page}#{anchor}"
+            if anchor == first:
+                return page
+        return "index.md"
+    shown = {found: page for page, found in ORIGINS.items()}
     if file in shown:
         page = shown[file]
     elif file.startswith("docs/") and (ROOT / file).is_file() and not file.endswith(".py"):
@@ -176,18 +172,19 @@ def target_on_site(origin: str, link: str) -> str | None:
     return f"{page}#{anchor}" if anchor else page
 
 
-def with_links_of_site(text: str, page: str, origin: str) -> str:
+def with_links_of_site(text: str, page: str, origin: str, titles: Mapping[str, str]) -> str:
     """Leads relative links to pages of the site. A link to a file that the site lacks becomes the file's name.
 
     Args:
       text: Markdown; code blocks stay as they are.
       page: where the text stands on the site.
       origin: the file that it comes from.
+      titles: page -> the title that a link shows in place of the name of its file.
     """
 
     def replaced(found: re.Match[str]) -> str:
         picture, words, link = found.groups()
-        if re.match(r"[a-z]+:", link):
+        if link is None or re.match(r"[a-z]+:", link):
             return found[0]
         target = target_on_site(origin, link)
         if target is None:
@@ -195,9 +192,12 @@ def with_links_of_site(text: str, page: str, origin: str) -> str:
             return words if posixpath.basename(words) != posixpath.basename(file) else f"`{file}`"
         name, _, anchor = target.partition("#")
         if name == page and anchor and not link.partition("#")[0]:
-            return f"{picture}[{words}](#{anchor})"
+            return f"[{words}](#{anchor})"
         relative = posixpath.relpath(name, posixpath.dirname(page) or ".")
-        return f"{picture}[{words}]({relative}{'#' if anchor else ''}{anchor})"
+        if picture:  # which a click shows at its own size
+            return f"[![{words}]({relative})]({relative})"
+        words = titles.get(name, words) if words in (link, posixpath.basename(link)) else words
+        return f"[{words}]({relative}{'#' if anchor else ''}{anchor})"
 
     pieces = [piece if piece.lstrip().startswith("```") else LINK.sub(replaced, piece) for piece in FENCED.split(text)]
     return "".join(pieces)
@@ -205,13 +205,19 @@ def with_links_of_site(text: str, page: str, origin: str) -> str:
 
 def on_files(files: Files, config, **_) -> Files:
     """Adds the pages that are made here."""
-    for place, text in made_pages().items():
-        files.append(File.generated(config, place.page, content=text, inclusion=InclusionLevel.INCLUDED))
+    for page, text in made_pages().items():
+        files.append(File.generated(config, page, content=text, inclusion=InclusionLevel.INCLUDED))
     return files
 
 
-def on_page_markdown(markdown: str, page, **_) -> str:
+def on_page_markdown(markdown: str, page, config, **_) -> str:
     """Leads the links of each page to pages of the site."""
-    origins = {place.page: place.origin for place in made_pages()}
     name = page.file.src_uri
-    return with_links_of_site(markdown, name, origins.get(name, f"docs/{name}"))
+    titles = {
+        file: title
+        for section in config.nav
+        for pages in section.values()
+        for entry in pages
+        for title, file in entry.items()
+    }
+    return with_links_of_site(markdown, name, ORIGINS.get(name, f"docs/{name}"), titles)

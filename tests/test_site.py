@@ -1,6 +1,5 @@
 """The site builds without a warning, from any folder, and its pages ask no other host for anything."""
 
-import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -9,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
 import mdp_jax
 from mdp_jax import configs
@@ -65,8 +65,65 @@ def test_the_api_has_every_public_name(site):
 
 
 def test_every_config_key_has_its_row(site):
-    text = site["config_keys.html"]
-    for kind in vars(configs).values():
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == configs.__name__:
-            assert f'id="{kind.__name__.lower()}"' in text
-            assert all(f"<code>{field.name}</code>" in text for field in dataclasses.fields(kind))
+    def names(config, group=""):
+        for key, value in config.items():
+            yield from names(value, f"{group}{key}.") if isinstance(value, ConfigDict) and len(value) else [group + key]
+
+    for config in (configs.pretrain(), configs.finetune()):
+        assert not [name for name in names(config) if f"<code>{name}</code>" not in site["config_keys.html"]]
+
+
+def test_comments_of_config_keys(pages):
+    """Behind the key; above it, in two lines; and that of the parent where the child changes the default alone."""
+    lines = pages.config_keys_page().splitlines()
+    assert "| `data.flip` | `0.5` | probability of a horizontal flip |" in lines
+    assert any(line.startswith("| `model.remat` | `'none'` | What the backward pass computes again") for line in lines)
+    assert "| `data.crop` | `(224, 224)` | height, width in pixels |" in lines
+    assert "| `model.decoder.dropout` | `0.1` |  |" in lines  # of fine-tuning, whose group has a default of its own
+
+
+def test_readme_is_cut_at_its_headings(pages, monkeypatch):
+    text = "# Name\n\nLead.\n\n## One\n\n```bash\n## no heading\n```\n\n### Inside\n\n## Two\n\nEnd.\n"
+    assert pages.sections(text) == [
+        ("", "# Name\n\nLead.\n\n"),
+        ("One", "## One\n\n```bash\n## no heading\n```\n\n### Inside\n\n"),
+        ("Two", "## Two\n\nEnd.\n"),
+    ]
+    assert pages.headings_up(pages.sections(text)[1][1]) == "# One\n\n```bash\n## no heading\n```\n\n## Inside\n\n"
+    monkeypatch.setitem(pages.README_PAGES, "own_data.md", ("No such section",))
+    with pytest.raises(ValueError, match="No such section"):
+        pages.readme_pages()
+
+
+@pytest.mark.parametrize(
+    ("origin", "link", "target"),
+    [
+        ("README.md", "docs/data.md", "data.md"),
+        ("README.md", "#three-uses", "three_uses.md"),
+        ("README.md", "mdp_jax/configs.py", "config_keys.md"),
+        ("README.md", "configs/mini", None),
+        ("docs/data.md", "../CONTRIBUTING.md", "contributing.md"),
+        ("docs/data.md", "../README.md#a-single-gpu-or-a-laptop", "three_uses.md#a-single-gpu-or-a-laptop"),
+        ("docs/data.md", "METHOD.md#3-prototypes", "METHOD.md#3-prototypes"),
+        ("docs/notes/search.md", "../results.md", "results.md"),
+        ("docs/notes/search.md", "../results", None),
+    ],
+)
+def test_links_lead_to_pages(pages, origin, link, target):
+    assert pages.target_on_site(origin, link) == target
+
+
+def test_words_of_links(pages):
+    def shown(text):
+        return pages.with_links_of_site(text, "index.md", "README.md", {"data.md": "Datasets"})
+
+    assert shown("See [docs/data.md](docs/data.md).") == "See [Datasets](data.md)."
+    assert shown("See [the kinds](docs/data.md#voc).") == "See [the kinds](data.md#voc)."
+    assert shown("See [configs/mini](configs/mini).") == "See `configs/mini`."
+    assert shown("See [suites](configs/studies).") == "See suites."
+    assert shown("[`voc`](docs/data.md)") == "[`voc`](data.md)"
+    picture = "images/quickstart.png"
+    assert shown(f"![Scenes](docs/{picture})") == f"[![Scenes]({picture})]({picture})"
+    for text in ("[paper](https://a.org)", "`[docs/data.md](docs/data.md)`"):
+        assert shown(text) == text
+    assert shown("```\n[docs/data.md](docs/data.md)\n```\n") == "```\n[docs/data.md](docs/data.md)\n```\n"
