@@ -24,6 +24,7 @@ PURPOSES = {
     "benchmarks": "speed, beside PyTorch's",
     "planning": "memory, FLOPs and collectives",
     "parity": "the same in PyTorch, compared",
+    "exporting": "StableHLO, ONNX, a card",
     "training": "the one loop, the step, state, optimizer, shardings",
     "evaluation": "photos through a trained network, scores",
     "checks": "values of a config that cannot work",

@@ -21,6 +21,7 @@ PARTS = {
     "adopt": "a segmenter of a new set in seconds, without a training step",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
+    "export": "a trained network as StableHLO or ONNX, with a model card",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",
     "plan": "memory, FLOPs and traffic of a step on a TPU slice that is not here",

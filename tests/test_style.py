@@ -41,7 +41,7 @@ FLOORS = (
     ("reproduction",),
     ("studies",),
     ("benchmarks",),
-    ("planning", "parity"),
+    ("planning", "parity", "exporting"),
     ("training",),
     ("evaluation",),
     ("checks",),

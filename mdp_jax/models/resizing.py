@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in float32
 
@@ -13,7 +14,7 @@ def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     There is no antialiasing, not even where the size becomes smaller.
 
     Args:
-      logits: [B,h,w,C].
+      logits: [B,h,w,C]. In a program for photos of any size (jax.export) the sizes may be symbolic.
       size: (H, W).
 
     Returns:
@@ -30,7 +31,7 @@ def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
 
     Args:
       logits: [B,h,w,C].
-      size: (H, W).
+      size: (H, W), which are known.
 
     Returns:
       int32 [B,H,W].
@@ -59,8 +60,10 @@ def _interpolated(logits: jax.Array, rows: jax.typing.ArrayLike, columns: jax.ty
     return jnp.einsum("Ww,bHwc->bHWc", columns, logits, precision=highest)
 
 
-def _interpolation(n_in: int, n_out: int) -> np.ndarray:
+def _interpolation(n_in: int, n_out: int) -> np.ndarray | jax.Array:
     """Matrix [n_out, n_in], float64, that interpolates linearly along an axis; rows sum to 1."""
+    if export.is_symbolic_dim(n_in) or export.is_symbolic_dim(n_out):
+        return _interpolation_of_any_size(n_in, n_out)
     position = np.maximum((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0.0)
     low = np.floor(position).astype(int)
     fraction = position - low
@@ -68,3 +71,15 @@ def _interpolation(n_in: int, n_out: int) -> np.ndarray:
     matrix[np.arange(n_out), low] = 1.0 - fraction
     matrix[np.arange(n_out), np.minimum(low + 1, n_in - 1)] += fraction
     return matrix
+
+
+def _interpolation_of_any_size(n_in: int, n_out: int) -> jax.Array:
+    """The same matrix, float32, where the sizes are known only when the program runs.
+
+    Positions are whole numbers of the unit 1 / (2 n_out): exact while 2 n_in n_out is below 2**31.
+    """
+    unit = jnp.asarray(2 * n_out)
+    position = (2 * jnp.arange(n_out) + 1) * n_in - n_out
+    position = jnp.minimum(jnp.maximum(position, 0), unit * (n_in - 1))
+    away = jnp.abs(position[:, None] - unit * jnp.arange(n_in)[None, :])
+    return jnp.maximum(1.0 - away.astype(jnp.float32) / unit.astype(jnp.float32), 0.0)
