@@ -155,8 +155,10 @@ def _data(run: workdirs.Workdir) -> str:
     if before == SCRATCH:
         note = "Training began with random weights."
     else:
+        began = _began_from(before)
         note = f"Training began with the weights of `{pathlib.Path(before).name}`."
-        rows += _pretrained_on(before)
+        note += "" if began else " What these were trained on is not known here."
+        rows += began
     return f"{_table(('dataset', 'trained', 'classes', 'license'), rows)}\n\n{note}"
 
 
@@ -164,14 +166,15 @@ def _dataset(config: ConfigDict, of_what: str, classes: int) -> tuple:
     return config.name, of_what, classes, config.license or NOT_STATED
 
 
-def _pretrained_on(place: str) -> list[tuple]:
-    """The datasets of the run that a network began from; [] where it is no pretraining, or not there any more."""
+def _began_from(place: str) -> list[tuple]:
+    """The datasets of the run that a network began from; [] for a file, or where the folder is not there any more."""
     folder = expanded(place)
-    if not (folder / "config.json").is_file() or not workdirs.is_pretraining(folder):
+    if not (folder / "config.json").is_file() or not (folder / "label_space.json").is_file():
         return []
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
-    of_name = dict(LabelSpace.load(folder / "label_space.json").datasets)
-    return [_dataset(source, "what it began from", len(of_name.get(source.name, ()))) for source in config.sources]
+    classes = {name: len(of_set) for name, of_set in LabelSpace.load(folder / "label_space.json").datasets}
+    sources = config.sources if "sources" in config else [config.dataset]
+    return [_dataset(source, "what it began from", classes.get(source.name, 0)) for source in sources]
 
 
 def _scores(run: workdirs.Workdir) -> str:

@@ -43,7 +43,7 @@ _EACH: dict[str, tuple[str, Callable | None]] = {
     "tanh": ("Tanh", np.tanh),
 }
 _REDUCTIONS = {"reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin"}
-_AS_IT_IS = ("copy", "copy_p", "name", "optimization_barrier", "stop_gradient")
+AS_IT_IS = frozenset({"copy", "copy_p", "name", "optimization_barrier", "stop_gradient"})
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # parameters of primitives that call another program
 
 
@@ -66,7 +66,7 @@ def run(graph: Graph, program: core.ClosedJaxpr, arguments: Sequence[Value]) -> 
     ) | dict(zip(program.jaxpr.invars, arguments, strict=True))
 
     def read(atom: core.Var | core.Literal) -> Value:
-        return of_constant(atom.val) if isinstance(atom, core.Literal) else values[atom]
+        return of_constant(np.asarray(atom.val, _type(atom))) if isinstance(atom, core.Literal) else values[atom]
 
     for equation in program.jaxpr.eqns:
         found = _apply(graph, equation, [read(atom) for atom in equation.invars])
@@ -82,7 +82,7 @@ def _apply(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[V
     if inner is not None and name != "while":
         closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
         return run(graph, closed, inputs)
-    if name in _AS_IT_IS:
+    if name in AS_IT_IS:
         return inputs
     if name in _EACH:
         return [_each(graph, *_EACH[name], inputs)]
@@ -284,6 +284,14 @@ def _concatenate(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> 
     return [Value(name, order, _shape(equation.outvars[0]))]
 
 
+def _stack(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+    axis = equation.params["axis"]
+    parts = [graph.whole(v, _shape(atom)) for v, atom in zip(inputs, equation.invars, strict=True)]
+    names = [graph.node("Unsqueeze", graph.stored(part), graph.integers(axis)) for part in parts]
+    shape = _shape(equation.outvars[0])
+    return [Value(graph.node("Concat", *names, axis=axis), tuple(range(len(shape))), shape)]
+
+
 def _cast(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     value, dtype = inputs[0], equation.params["new_dtype"]
     if value.constant is not None:
@@ -301,6 +309,10 @@ def _select(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[
 def _integer_pow(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     exponent = of_constant(np.asarray(equation.params["y"], _type(equation.invars[0])))
     return [_each(graph, "Pow", np.power, [inputs[0], exponent])]
+
+
+def _not_equal(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+    return [_each(graph, "Not", np.logical_not, [_each(graph, "Equal", np.equal, inputs)])]
 
 
 def _square(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
@@ -422,6 +434,7 @@ _FUNCTIONS: dict[str, Callable[[Graph, core.JaxprEqn, list[Value]], list[Value]]
     "erfc": _erfc,
     "integer_pow": _integer_pow,
     "iota": _iota,
+    "ne": _not_equal,
     "pad": _pad,
     "reduce_window_max": _max_pool,
     "reshape": _reshape,
@@ -431,6 +444,7 @@ _FUNCTIONS: dict[str, Callable[[Graph, core.JaxprEqn, list[Value]], list[Value]]
     "split": _split,
     "square": _square,
     "squeeze": _squeeze,
+    "stack": _stack,
     "transpose": _transpose,
 }
-OPERATIONS = frozenset({*_EACH, *_REDUCTIONS, *_AS_IT_IS, *_FUNCTIONS, "scan"})
+OPERATIONS = frozenset({*_EACH, *_REDUCTIONS, *AS_IT_IS, *_FUNCTIONS, "scan"})
