@@ -9,8 +9,8 @@ from jax.extend import core
 from mdp_jax.errors import UserError
 from mdp_jax.exporting.onnx_values import Graph, Value, inverse, kind_of, of_constant
 
-# Primitive -> operation of ONNX on each number, and the same in NumPy, which computes what is constant. ONNX's
-# operations broadcast, so that nothing has to be repeated for them.
+# Primitive -> operation of ONNX on each number, and the same in NumPy, which computes what is constant faster than JAX,
+# where it gives the same. ONNX's operations broadcast, so that nothing has to be repeated for them.
 _EACH: dict[str, tuple[str, Callable | None]] = {
     "abs": ("Abs", np.abs),
     "add": ("Add", np.add),
@@ -18,7 +18,7 @@ _EACH: dict[str, tuple[str, Callable | None]] = {
     "and": ("And", np.logical_and),
     "ceil": ("Ceil", np.ceil),
     "cos": ("Cos", np.cos),
-    "div": ("Div", None),  # of whole numbers NumPy's is another
+    "div": ("Div", None),
     "eq": ("Equal", np.equal),
     "erf": ("Erf", None),
     "exp": ("Exp", np.exp),
@@ -84,16 +84,26 @@ def _apply(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[V
         return run(graph, closed, inputs)
     if name in AS_IT_IS:
         return inputs
+    folds = name in _OF_CONSTANTS or (name in _EACH and _EACH[name][1] is not None)
+    if inputs and not folds and all(value.constant is not None for value in inputs):
+        return _computed(graph, equation, inputs)
     if name in _EACH:
         return [_each(graph, *_EACH[name], inputs)]
     if name in _REDUCTIONS:
         return [_reduced(graph, _REDUCTIONS[name], inputs[0], equation)]
     if name not in _FUNCTIONS:
         raise UserError(
-            f"--format onnx: the network has the operation {name}, which is not written to ONNX; "
-            "expected --format stablehlo, which has all operations"
+            f"--format onnx: the network has the operation {name}, which is not written to ONNX; expected --format "
+            "stablehlo, which has all operations"
         )
     return _FUNCTIONS[name](graph, equation, inputs)
+
+
+def _computed(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+    """What an operation gives of constants."""
+    whole = [graph.whole(v, _shape(atom)).constant for v, atom in zip(inputs, equation.invars, strict=True)]
+    found = equation.primitive.bind(*whole, **equation.params)
+    return [of_constant(one) for one in (found if equation.primitive.multiple_results else [found])]
 
 
 def _shape(atom: core.Var | core.Literal) -> tuple:
@@ -334,6 +344,36 @@ def _clamp(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[V
     return [_each(graph, "Min", np.minimum, [_each(graph, "Max", np.maximum, [value, least]), most])]
 
 
+def _scatter(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+    """One row of an array is replaced, as by x.at[3].set(y)."""
+    array, indices, row = (graph.whole(v, _shape(atom)) for v, atom in zip(inputs, equation.invars, strict=True))
+    numbers, shape = equation.params["dimension_numbers"], _shape(equation.outvars[0])
+    one_row = numbers.inserted_window_dims == numbers.scatter_dims_to_operand_dims == (0,)
+    one_row = one_row and numbers.update_window_dims == tuple(range(len(shape) - 1))
+    if indices.constant is None or indices.constant.size != 1 or not one_row:
+        raise UserError("--format onnx: this kind of scatter is not written to ONNX; expected --format stablehlo")
+    at, stored = int(indices.constant.ravel()[0]), graph.stored(array)
+    before = graph.node("Slice", stored, graph.integers(0), graph.integers(at), graph.integers(0))
+    after = graph.node("Slice", stored, graph.integers(at + 1), graph.integers(shape[0]), graph.integers(0))
+    middle = graph.node("Unsqueeze", graph.stored(row), graph.integers(0))
+    return [Value(graph.node("Concat", before, middle, after, axis=0), tuple(range(len(shape))), shape)]
+
+
+def _gather(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+    """One row of an array, as x[3] is written where a size is not known."""
+    array, indices = (graph.whole(v, _shape(atom)) for v, atom in zip(inputs, equation.invars, strict=True))
+    numbers, whole = equation.params["dimension_numbers"], list(array.dims)
+    one_row = len(numbers.collapsed_slice_dims) == 1 and numbers.collapsed_slice_dims == numbers.start_index_map
+    axis = numbers.start_index_map[0]
+    whole[axis] = 1
+    one_row = one_row and tuple(equation.params["slice_sizes"]) == tuple(whole)
+    if indices.constant is None or indices.constant.size != 1 or not one_row:
+        raise UserError("--format onnx: this kind of gather is not written to ONNX; expected --format stablehlo")
+    at = graph.constant(indices.constant.ravel()[0].astype(np.int64))
+    name = graph.node("Gather", graph.stored(array, array.order), at, axis=array.order[axis])
+    return [Value(name, _without(array.order, (axis,)), _shape(equation.outvars[0]))]
+
+
 def _iota(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     shape, axis, dtype = _shape(equation.outvars[0]), equation.params["dimension"], equation.params["dtype"]
     dims = tuple(size if a == axis else 1 for a, size in enumerate(shape))
@@ -432,6 +472,7 @@ _FUNCTIONS: dict[str, Callable[[Graph, core.JaxprEqn, list[Value]], list[Value]]
     "dim_as_value": _dim_as_value,
     "dot_general": _product,
     "erfc": _erfc,
+    "gather": _gather,
     "integer_pow": _integer_pow,
     "iota": _iota,
     "ne": _not_equal,
@@ -439,6 +480,7 @@ _FUNCTIONS: dict[str, Callable[[Graph, core.JaxprEqn, list[Value]], list[Value]]
     "reduce_window_max": _max_pool,
     "reshape": _reshape,
     "rsqrt": _rsqrt,
+    "scatter": _scatter,
     "select_n": _select,
     "slice": _slice,
     "split": _split,
@@ -447,4 +489,8 @@ _FUNCTIONS: dict[str, Callable[[Graph, core.JaxprEqn, list[Value]], list[Value]]
     "stack": _stack,
     "transpose": _transpose,
 }
+# Those that handle constants themselves.
+_OF_CONSTANTS = frozenset(
+    {"broadcast_in_dim", "convert_element_type", "reshape", "rsqrt", "slice", "squeeze", "transpose"}
+)
 OPERATIONS = frozenset({*_EACH, *_REDUCTIONS, *AS_IT_IS, *_FUNCTIONS, "scan"})

@@ -148,6 +148,8 @@ class Graph:
         """The same value, repeated to the shape that the program has."""
         if tuple(value.dims) == tuple(shape):
             return value
+        if value.constant is not None and all(isinstance(size, int) for size in shape):
+            return of_constant(np.broadcast_to(value.constant, shape))
         stored_shape = [shape[axis] for axis in inverse(value.order)]
         name = self.node("Expand", self.stored(value, value.order), self.sizes(stored_shape))
         return Value(name, value.order, tuple(shape))

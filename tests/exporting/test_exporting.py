@@ -3,7 +3,9 @@
 import contextlib
 import importlib.util
 import json
+import pathlib
 import re
+import shlex
 
 import cv2
 import jax
@@ -78,7 +80,7 @@ def test_what_stands_beside_the_files(folder):
         f"| {len(classes) - 1} | {classes[-1]} |",
     ):
         assert row in text
-    assert text.count("on drawn noise: the same labels in all") == 2
+    assert text.count("compared with `mdp predict` on drawn noise: the ") == 2
     assert "short side" not in text
 
 
@@ -109,15 +111,15 @@ def test_an_adopted_network_on_two_layers(folder, monkeypatch, tmp_path):
     config = tiny.finetune_config()
 
     adopt("pretrained", config, str(tmp_path / "adopted"), layer="backbone+projection")
-    found = exporting.export(tmp_path / "adopted", tmp_path / "out", formats=FORMATS)
+    found = exporting.export(tmp_path / "adopted", tmp_path / "out", formats=["onnx"])
     assert all("the same labels" in how or "at a tie" in how for how in found.checked.values())
     text = (tmp_path / "out" / "README.md").read_text()
     assert "classifier on backbone and projection" in text and "weights of `pretrained`" in text
 
 
-# Every decoder, and a classifier on all layers, for photos of any size: weights drawn at random.
 @pytest.mark.parametrize("decoder", network.DECODERS)
-def test_every_decoder_for_any_size(decoder):
+def test_every_decoder_under_a_classifier_on_all_layers(decoder):
+    """With weights drawn at random; for any size, where the decoder can have it."""
     config = tiny.finetune_config(model__decoder__name=decoder, model__reads="('backbone','decoder','projection')")
     typed, rng = mdp_jax.configs.typed(config), np.random.default_rng(0)
     made = network.segmenter(typed.model, 5)
@@ -128,8 +130,13 @@ def test_every_decoder_for_any_size(decoder):
     variables = jax.tree_util.tree_map_with_path(lambda path, x: abs(x) if path[-1].key == "var" else x, variables)
     variables = {"batch_stats": {}, **variables}
     function = program.make(typed.model, typed.data, variables, 5, "logits", bands=False)
-    program.require_possible(function, Form("logits"))
-    model = onnx_file.model_of(function, Form("logits"), "abcde", "")
+    form = Form("logits")
+    try:
+        program.require_possible(function, form)
+    except UserError as error:
+        assert "expected --size" in str(error)
+        form = Form("logits", batch=2, size=(37, 51))
+    model = onnx_file.model_of(function, form, "abcde", "")
     image = rng.integers(0, 256, (2, 37, 51, 3), dtype=np.uint8)
     expected = np.asarray(jax.jit(function)(image))
     np.testing.assert_allclose(onnx_file.run(model, image), expected, atol=2e-4 * np.abs(expected).max())
@@ -195,3 +202,20 @@ def test_a_file_for_other_platforms_is_written_and_said_to_be_not_compared(folde
     assert read.platforms == ("tpu",) and read.in_avals[0].shape == (1, 16, 16, 3)
     with pytest.raises(ValueError, match="platform"):
         stablehlo.run(found.files["stablehlo"].read_bytes(), np.zeros((1, 16, 16, 3), np.uint8))
+
+
+def test_the_commands_of_the_page(folder, monkeypatch, tmp_path):
+    """As they stand there, but without the comparison, which the other tests have."""
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "runs" / "streets").symlink_to(folder / "finetuned")
+    commands = [line for line in page.splitlines() if line.startswith("mdp ")]
+    for line in commands:
+        assert cli.run([*shlex.split(line)[1:], "--no_check"]) == 0
+    assert len(list(pathlib.Path("exported").glob("*/README.md"))) == len(commands) >= 3
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert set(names["found"].files) == set(FORMATS)

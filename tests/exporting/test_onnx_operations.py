@@ -77,6 +77,16 @@ def of_a_loop(image):
     return jnp.sum(last) + each
 
 
+def of_rows(image):
+    """As a loop over equal blocks keeps the outputs of some of them."""
+
+    def step(kept, number):
+        return kept.at[(number + 1) // 2].set(numbers(image) * (1 + number % 2)), None
+
+    kept, _ = lax.scan(step, jnp.ones((3, *image.shape)), np.arange(5))
+    return kept[1] + kept[0] * kept[2]
+
+
 def of_a_grid(image):
     height, width = image.shape[1:3]
     rows = jnp.arange(height)[:, None] * width + jnp.arange(width)[None, :]
@@ -93,9 +103,10 @@ CASES = (
     of_products,
     of_parts,
     of_a_loop,
+    of_rows,
     of_a_grid,
 )
-ANY_SIZE = (of_each_number, of_sums, of_a_grid)
+ANY_SIZE = (of_each_number, of_sums, of_rows, of_a_grid)
 
 
 @pytest.mark.parametrize("function", CASES)
