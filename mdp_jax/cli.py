@@ -19,12 +19,14 @@ PARTS = {
     "pretrain": "pretrain one network on several datasets whose classes do not agree",
     "finetune": "fine-tune on one dataset, from pretrained weights or from scratch",
     "adopt": "a segmenter of a new set in seconds, without a training step",
+    "inspect": "what a pretraining has found of its classes: which are alike, over time, and what may be wrong",
+    "edit-bank": "other sets and classes for a pretrained checkpoint, which goes on training with them",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
     "export": "a trained network as StableHLO or ONNX, with a model card",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",
-    "plan": "memory, FLOPs and traffic of a step on a TPU slice that is not here",
+    "plan": "memory, FLOPs, traffic, hours and money on TPU slices or GPU nodes that are not here",
     "bench": "the speed of this package, beside PyTorch's where it is installed",
     "reproduce": "the paper's comparisons on small sets, with intervals and verdicts",
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
@@ -42,7 +44,7 @@ _SMALLER_RUN = (
 )
 _SMALLER_PHOTOS = "--mode slide with a smaller --crop, fewer or smaller --scales, or a smaller config.data.short_side"
 _SMALLER = {"pretrain": _SMALLER_RUN, "finetune": _SMALLER_RUN, "quickstart": _SMALLER_RUN, "bench": _SMALLER_RUN}
-_SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": _SMALLER_PHOTOS}
+_SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": f"--tile 1024, or {_SMALLER_PHOTOS}"}
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -91,7 +93,7 @@ def run(arguments: list[str]) -> int:
     """
     known, rest = _parser().parse_known_args(arguments)
     runtime.prepare()
-    module = importlib.import_module(f"mdp_jax.commands.{known.part}")
+    module = importlib.import_module(f"mdp_jax.commands.{known.part.replace('-', '_')}")
     parser = _OneLineParser(prog=f"mdp {known.part}", description=PARTS[known.part])
     module.add_arguments(parser)
     rest, overrides = _split_overrides(rest)

@@ -29,6 +29,8 @@ class SourceConfig:
     kind: str
     labels: str = "masks"  # masks, or none: pretraining labels the pixels by their nearest prototypes
     drop_classes: tuple[str, ...] = ()  # class names whose pixels become ignored
+    # Rows (name, classes of the set ...): these classes first, in this order, under these names; several become one.
+    class_groups: tuple[tuple[str, ...], ...] = key((), before=())
     limit: int = 0  # train on this many photos, chosen by the seed; 0 = all
     # This many training photos are set aside and take the place of the validation photos; 0 = none. To choose
     # settings on, so that the validation photos are looked at once.

@@ -29,6 +29,7 @@ OTHER_MEANINGS = {
     ("cli.py", "mdp"): "the command",
     ("commands/convert.py", "mdp"): "the format of a file, beside torchvision and mmseg",
     ("commands/reproduce.py", "mdp"): "the command",
+    ("runtime.py", "mdp"): "the command",
     ("studies/experiments.py", "mdp"): "what a suite calls the config as it is",
     ("data/prepared/builder.py", "array_record"): "the file format of TensorFlow Datasets",
 }

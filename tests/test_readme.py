@@ -57,7 +57,7 @@ def test_own_data(tmp_path, monkeypatch):
         shutil.copy(f"data/streets/{kind}/val/p0.{suffix}", f"data/streets/{kind}/val/0001.{suffix}")
     for block in blocks("python"):
         pathlib.Path(block.split("\n")[0].removeprefix("# ")).write_text(block)
-    (check,) = commands("data check")
+    (check,) = commands("data check streets")
     assert cli.run(check) == 0
     loops = commands("my_pretrain") + commands("my_finetune")
     assert [loop[0] for loop in loops] == ["pretrain", "finetune"]

@@ -9,6 +9,8 @@ from mdp_jax import config as configs
 from mdp_jax import distributed, runtime
 from mdp_jax.errors import UserError
 from mdp_jax.storage.paths import expanded, require_plain
+from mdp_jax.training import profiling
+from mdp_jax.training.profiling import Profile
 
 
 def whole_number(text: str) -> int:
@@ -40,14 +42,15 @@ def workdir(text: str) -> str:
     return folder
 
 
-def json_file(text: str | None) -> pathlib.Path | None:
-    """Checks the file that --json names, before anything is measured.
+def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
+    """Checks a file that an option names, before anything is measured.
 
     Args:
-      text: value of --json; None where it was not given.
+      text: value of the option; None where it was not given.
+      option: its name.
 
     Returns:
-      The file; None where --json was not given.
+      The file; None where the option was not given.
 
     Raises:
       UserError: it is a folder, or its folder does not exist.
@@ -56,7 +59,7 @@ def json_file(text: str | None) -> pathlib.Path | None:
         return None
     file = pathlib.Path(text)
     if file.is_dir() or not file.parent.is_dir():
-        raise UserError(f"--json {file}: expected a file in a folder that exists")
+        raise UserError(f"{option} {file}: expected a file in a folder that exists")
     return file
 
 
@@ -81,8 +84,30 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--workdir", required=True, type=path, help="folder of the run; started again on it, the run goes on"
     )
     add_platform(parser)
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="trace these steps for TensorBoard and Perfetto, into WORKDIR/profile, and say where their time went",
+    )
+    parser.add_argument("--profile_all", action="store_true", help="a trace of every process, not of process 0 alone")
     distributed.add_arguments(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
+
+
+def profile_of_run(args: argparse.Namespace) -> Profile | None:
+    """The steps that --profile names; None where it is not given.
+
+    Args:
+      args: what `add_run` declares.
+
+    Raises:
+      UserError: they are no steps, or --profile_all stands alone.
+    """
+    if args.profile is None:
+        if args.profile_all:
+            raise UserError("--profile_all: says whose steps are traced; give --profile FIRST:LAST too")
+        return None
+    return profiling.parse(args.profile, args.profile_all)
 
 
 def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:

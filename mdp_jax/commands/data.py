@@ -15,6 +15,7 @@ from mdp_jax.data.kinds.kind import RootedConfig
 from mdp_jax.errors import UserError
 
 COMMANDS = {
+    "import": "masks and annotations of any tool -> photos and masks of class ids",
     "prepare": "official release -> checked, sharded ArrayRecords",
     "check": "open every photo and mask once: sizes, ids, ignored pixels, classes, duplicates",
     "browse": "a contact sheet of what the network will see",

@@ -8,20 +8,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mdp_jax.commands import data_check_page
 from mdp_jax.commands import data_selection as selection
 from mdp_jax.commands.arguments import json_file, path, whole_number
 from mdp_jax.data import sources
-from mdp_jax.data.doctor import findings, shrinking
+from mdp_jax.data.doctor import findings, oddness, shrinking
 from mdp_jax.data.doctor.findings import Part
 from mdp_jax.data.doctor.parts import label_space_failure, open_parts
 from mdp_jax.data.doctor.scan import cores, scan
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
+from mdp_jax.reporting import balance
 from mdp_jax.reporting.progress import Progress
+from mdp_jax.reporting.report import html
 from mdp_jax.reporting.tables import Table, console, for_terminal
-from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.json_files import write_json, write_text
 
 SPLITS = ("train", "val", "test")
+_ODD = 20  # masks of a part that the JSON names at most
 _SHOWN = 3  # files of each kind of problem, and pairs of doubles
 
 
@@ -31,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", metavar="A,B", help="to be looked at (default train,val)")
     parser.add_argument(
         "--json", type=path, metavar="FILE", help="write all that was found, every file with a problem by name"
+    )
+    parser.add_argument(
+        "--html",
+        type=path,
+        metavar="FILE",
+        help="write a page: balance of the classes, which come together, examples of each, the oddest masks",
     )
     parser.add_argument(
         "--workers", type=whole_number, default=cores(), metavar="N", help="threads (default: one a core)"
@@ -47,7 +57,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Raises:
       UserError: an argument is wrong; or, after everything is printed, training would fail on the data.
     """
-    file = json_file(args.json)
+    file, page = json_file(args.json), json_file(args.html, "--html")
     config = selection.config_of(args, overrides)
     asked = _splits(args.splits)
     needed = asked or (("train", "val") if "dataset" in config else ("train",))
@@ -59,6 +69,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if file:
         write_json(file, found.as_json())
     found.print()
+    if page:
+        write_text(
+            page, html("What is in the data", data_check_page.sections(found.looked_at, found.tables(), found.lines()))
+        )
+        print(f"page: {page}")
     if found.failures:
         more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
         raise UserError(f"training would fail: {found.failures[0]}{more}")
@@ -111,17 +126,25 @@ class _Report:
     def print(self) -> None:
         """Tables, problems and warnings, to stdout."""
         screen = console()
-        for table in (photos_table(self.looked_at), sizes_table(self.looked_at), *class_tables(self.looked_at)):
+        for table in self.tables():
             screen.print(for_terminal(table))
         sys.stdout.flush()
+        for line in self.lines():
+            print(line)
+
+    def tables(self) -> list[Table]:
+        """All tables."""
+        return [photos_table(self.looked_at), sizes_table(self.looked_at), *class_tables(self.looked_at)]
+
+    def lines(self) -> list[str]:
+        """Warnings and problems."""
         lines = [f"warning: {line}" for line in self.remarks]
         lines += [line for double in self.doubles for line in self._double_lines(double)]
         for part in self.parts:
             lines += [f"problem: {part}: {part.refused}"] if part.refused else _problem_lines(part)
         lines += [f"problem: {clash}" for clash in self.clashes]
         lines.append(f"reasons to fail: {len(self.failures)}, warnings: {len(self.remarks) + len(self.doubles)}")
-        for line in lines:
-            print(line)
+        return lines
 
     def _double_lines(self, double: findings.Doubles) -> list[str]:
         first, second = self.parts[double.first], self.parts[double.second]
@@ -198,7 +221,10 @@ def sizes_table(parts: Sequence[Part]) -> Table:
 
 
 def class_tables(parts: Sequence[Part]) -> list[Table]:
-    """A table for each dataset, with a row for each class: its share of the labelled pixels and its photos, by split.
+    """A table for each dataset, with a row for each class.
+
+    It has the share of the labelled pixels and the photos, by split; and of the first split a bar of the share, and the
+    class that most of the photos have too.
 
     Args:
       parts: whose photos were read.
@@ -208,12 +234,38 @@ def class_tables(parts: Sequence[Part]) -> list[Table]:
         splits = [part for part in parts if (part.dataset, part.opened.classes) == (name, classes)]
         columns = ["id", "class"]
         columns += [f"{part.split} {what}" for part in splits for what in ("%", "photos")]
+        columns += [f"{splits[0].split} share", "most often with"]
+        largest = max([splits[0].contents.percent(index) or 0.0 for index in range(len(classes))], default=0.0)
         rows = []
         for index, label in enumerate(classes):
             shares = [(part.contents.percent(index), int(part.contents.photos[index + 1])) for part in splits]
-            rows.append([index, label, *itertools.chain.from_iterable(shares)])
+            drawn = balance.bar(shares[0][0] or 0.0, largest)
+            rows.append([index, label, *itertools.chain.from_iterable(shares), drawn, _partner(splits[0], index)])
         tables.append(Table(columns, rows, f"Classes of {name} (of its labelled pixels, in %)"))
     return tables
+
+
+def _odd(part: Part) -> list[oddness.Odd]:
+    return oddness.oddest(part.contents.measures, _ODD)
+
+
+def _partner(part: Part, index: int) -> str:
+    """The other class that most photos of a class have too, and in how many of them."""
+    counts = part.contents.together[index].copy()
+    photos, counts[index] = int(counts[index]), 0
+    if not photos or not counts.any():
+        return ""
+    other = int(np.argmax(counts))
+    return f"{part.opened.classes[other]} ({100 * int(counts[other]) / photos:.0f} %)"
+
+
+def _together_json(part: Part) -> dict[str, dict[str, int]]:
+    """Class -> other class -> photos with both, where there are any."""
+    labels, counts = part.opened.classes, part.contents.together
+    pairs: dict[str, dict[str, int]] = {}
+    for one, other in np.argwhere(np.triu(counts, 1)).tolist():
+        pairs.setdefault(labels[one], {})[labels[other]] = int(counts[one, other])
+    return pairs
 
 
 def _part_json(part: Part) -> dict:
@@ -233,8 +285,11 @@ def _part_json(part: Part) -> dict:
             {"id": i, "class": label, "pixels": int(found.pixels[i + 1]), "photos": int(found.photos[i + 1])}
             for i, label in enumerate(labels)
         ],
+        "together": _together_json(part),
+        "odd_masks": [{"photo": part.opened.describe(odd.photo), "why": odd.why} for odd in _odd(part)],
         "never_seen": [labels[i] for i in np.flatnonzero(~found.classes_seen)],
         "problems": [{"photo": part.opened.describe(index), "problem": line} for index, line in found.problems],
         "passed_over": list(part.opened.passed_over),
+        "passed_over_because": dict(part.opened.passed_over),
         "damaged": [{"photo": part.opened.describe(index), "damage": line} for index, line in found.damaged],
     }

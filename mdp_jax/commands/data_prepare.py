@@ -22,7 +22,7 @@ from mdp_jax.reporting import tables
 
 _MIB = 1 << 20
 # Values of a dataset that do not change its records, as they are where they do nothing.
-_WHEN_READING = {"drop_classes": (), "limit": 0, "holdout": 0, "labels": "masks"}
+_WHEN_READING = {"drop_classes": (), "class_groups": (), "limit": 0, "holdout": 0, "labels": "masks"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

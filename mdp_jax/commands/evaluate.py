@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
     def told(source: Source, evaluator: Evaluator) -> Callable[[int], None]:
         if not scored:
-            print(runtime.described(1), file=sys.stderr)
+            print(runtime.described(len(scoring.devices_of(run))), file=sys.stderr)
         scored[source.name] = (source, evaluator)
         bars.close()  # of the dataset before
         return _report_to(bars.enter_context(Progress(len(source), unit="photo")), len(source))

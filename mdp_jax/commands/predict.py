@@ -14,11 +14,14 @@ from PIL import Image
 
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
+from mdp_jax.configs import typed_pretrain
 from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
-from mdp_jax.evaluation.inference import Predictor
+from mdp_jax.evaluation.inference import Predictor, Segmenter
+from mdp_jax.evaluation.pretrained import ALL, SetSegmenter, answers_in
+from mdp_jax.evaluation.tiles import require_tile
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.colors import of_classes, overlay
@@ -32,16 +35,34 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp predict` to a parser."""
-    parser.add_argument("--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune")
+    parser.add_argument(
+        "--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune, mdp adopt or mdp pretrain"
+    )
+    parser.add_argument(
+        "--as",
+        dest="answers",
+        default=ALL,
+        metavar="SET",
+        help="of a pretrained workdir: the set in whose classes photos are labelled, or all (default), whose ids are "
+        "those of label_space.json",
+    )
     parser.add_argument(
         "--out",
         required=True,
         type=arguments.path,
-        help="folder for NAME.png (class ids) and NAME_overlay.jpg of each photo",
+        help="folder for NAME.png (class ids; of 16 bits for more than 255 classes) and NAME_overlay.jpg of each photo",
     )
     parser.add_argument("images", nargs="+", type=arguments.path, metavar="IMAGE", help="photos, with different names")
     arguments.add_platform(parser)
     views.add_arguments(parser)
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="cut larger photos into tiles of this side, as 1024, so that memory does not grow with the photo; a "
+        "quarter of a tile on each side only gives context (default 0: as a whole)",
+    )
     parser.epilog = (
         "Config values of the data can be set by --config.key=value, e.g. --config.data.short_side=480. "
         "Photos stand before --scales or after another option."
@@ -56,35 +77,38 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       overrides: pairs of a dotted key and a text; only keys that say how photos are read.
 
     Raises:
-      UserError: there is no such workdir, views are impossible, a photo cannot be read or is too large, two photos have
-        the same name, or an output would replace a photo.
+      UserError: there is no such workdir or set, views are impossible, a photo cannot be read or is too large, two
+        photos have the same name, or an output would replace a photo.
     """
     runtime.start_devices(args.platform)
+    require_tile(args.tile, f"--tile {args.tile}")
     outputs = plan_outputs(args.images, args.out)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_require_readable, args.images):
             pass
-    run = workdirs.load(args.checkpoint, overrides, pretraining=False)
-    config, classes = run.config, run.classes
-    shown, palette = views.of_arguments(args, config.data), run.palette()
-    if len(classes) > MOST_CLASSES:
-        raise UserError(
-            f"{args.checkpoint}: {len(classes)} classes; expected at most {MOST_CLASSES}, as a label PNG has"
-        )
+    run = workdirs.load(args.checkpoint, overrides)
+    config, palette = run.config, None if run.pretraining else run.palette()
+    classes, ids = answers_in(run.label_space, args.answers, f"--as {args.answers}: {args.checkpoint}")
+    shown = views.of_arguments(args, config.data)
+    segmenter: Segmenter
+    if run.pretraining:
+        segmenter = SetSegmenter(typed_pretrain(config), run.label_space, ids)
+    else:
+        classes, segmenter = run.classes, network.segmenter(config.model, len(run.classes))
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
-    predictor = Predictor(
-        network.segmenter(config.model, len(classes)), Normalise.of(config.data, config.model.compute_dtype), shown
-    )
+    predictor = Predictor(segmenter, Normalise.of(config.data, config.model.compute_dtype), shown)
+    depth = np.uint8 if len(classes) <= MOST_CLASSES else np.uint16
     colours = of_classes([(classes, palette)])
     with Progress(len(args.images), unit="photo") as progress:
         for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
             image = images.read_photo(photo)
             height, width, _ = image.shape
             size = images.short_side_size(height, width, config.data.short_side)
-            label = predictor(run.variables, images.resize_photo(image, *size), (height, width))
-            write_picture(label_file, label.astype(np.uint8), palette if stated else None)
+            seen = images.resize_photo(image, *size)
+            label = predictor(run.variables, seen, (height, width), args.tile, config.model.output_stride)
+            write_picture(label_file, label.astype(depth), palette if stated else None)
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
             write_picture(overlay_file, cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
@@ -130,7 +154,7 @@ def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pa
 
 
 def write_picture(path: pathlib.Path, picture: np.ndarray, palette: np.ndarray | None = None) -> None:
-    """Writes uint8 [H,W] or BGR [H,W,3] in the format of the file's suffix, so that the file is whole or absent.
+    """Writes uint8 or uint16 [H,W], or BGR [H,W,3], in the format of the file's suffix: the file is whole or absent.
 
     With a `palette`, uint8 RGB [C,3], the values of a picture [H,W] are its indices in a palette PNG.
 

@@ -138,7 +138,8 @@ def read_mask(path: str | os.PathLike, palette: bool = False) -> np.ndarray:
       uint8 [H, W].
 
     Raises:
-      UserError: the file is missing, not a regular file, damaged, truncated, huge, not an image or not such a mask.
+      UserError: the file is missing, not a regular file, damaged, truncated, huge, not an image, a JPEG or not such a
+        mask.
     """
     return decode_mask(path, _read(path), palette)
 
@@ -157,6 +158,7 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
     Raises:
       UserError: for the same reasons as `read_mask`.
     """
+    _require_exact(path, data)
     _require_sound(path, data)
     png = data.startswith(_PNG)
     if png and palette and data[25] == _PALETTE:
@@ -170,6 +172,61 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
         form = f"{channels} channel(s) of {mask.dtype}"
         raise UserError(f"{path} has {form}; expected a mask of one grey channel of 8 bits that holds class ids")
     return mask
+
+
+class Values(NamedTuple):
+    """What a mask of any form holds.
+
+    Attributes:
+      values: uint8 or uint16 [H, W]: greys, or indices of a palette; or uint8 RGB [H, W, 3].
+      palette: uint8 RGB [n, 3], the colours of the indices; None where the values are no indices.
+    """
+
+    values: np.ndarray
+    palette: np.ndarray | None
+
+
+def read_values(path: str | os.PathLike) -> Values:
+    """Reads a mask of any form as it is stored: greys of 8 or 16 bits, a palette, or colours. Transparency is left out.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The values, exact.
+
+    Raises:
+      UserError: the file is missing, not a regular file, damaged, truncated, huge, not an image, a JPEG or lossy WebP,
+        or its values are no integers.
+    """
+    data = _read(path)
+    _require_exact(path, data)
+    _require_sound(path, data)
+    if data.startswith(_PNG) and data[25] == _PALETTE:
+        indices = _palette_indices(path, data)
+        with Image.open(io.BytesIO(data)) as image:
+            colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return Values(indices, colours)
+    found = _decode(path, data, cv2.IMREAD_UNCHANGED)
+    if found.ndim == 3 and found.shape[2] == 2:
+        found = found[..., 0]
+    elif found.ndim == 3:
+        if found.dtype != np.uint8:
+            raise UserError(f"{path} has colours of {found.dtype}; expected a mask of 8 bits a channel")
+        return Values(cv2.cvtColor(found[..., :3], cv2.COLOR_BGR2RGB), None)
+    if found.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{path} has values of {found.dtype}; expected a mask of 8 or 16 bits")
+    return Values(found, None)
+
+
+def _require_exact(path: str | os.PathLike, data: bytes) -> None:
+    """UserError where the values of a mask are others than those that were drawn."""
+    lossy = "JPEG" if data.startswith(_JPEG) else "lossy WebP" if data[:4] == b"RIFF" and b"VP8 " in data[12:64] else ""
+    if lossy:
+        raise UserError(
+            f"{path} is a {lossy}, whose values are not exact: near every edge they are others than those of the "
+            "classes; expected a mask as PNG, from the tool that drew it"
+        )
 
 
 def _read(path: str | os.PathLike) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 from mdp_jax.configs import DataConfig, FinetuneConfig, PretrainConfig, SourceConfig
 from mdp_jax.data import images
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
+from mdp_jax.data.class_groups import Grouped, grouped
 from mdp_jax.data.doctor import findings, scan, shrinking
 from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.kinds.kind import Source
@@ -32,16 +33,16 @@ class _Prepared:
         source: Source,
         split: str,
         chosen: np.ndarray,
-        drop_classes: tuple[str, ...],
+        grouped: Grouped,
         short_side: int,
         cache: bool,
         resize_labels: bool,
     ):
         self.name = source.name
         self.split = split
-        self.classes = tuple(label for label in source.classes if label not in drop_classes)
-        stays = [label not in drop_classes for label in source.classes]
-        self.palette: np.ndarray | None = None if source.palette is None else source.palette[stays]
+        self.classes = grouped.classes
+        first = [of[0] for of in grouped.of]
+        self.palette: np.ndarray | None = None if source.palette is None else source.palette[first]
         self.passed_over = source.passed_over
         self.content = source.content
         self._source = source
@@ -52,9 +53,8 @@ class _Prepared:
         self._kept: dict[int, dict[str, np.ndarray]] | None = {} if cache else None
         # One entry more than classes: label -1 reads the last one, which stays -1.
         self._new_id: np.ndarray | None = None
-        if drop_classes:
-            self._new_id = np.full(len(source.classes) + 1, -1, np.int16)
-            self._new_id[:-1][stays] = np.arange(len(self.classes))
+        if grouped.of != tuple((index,) for index in range(len(source.classes))):
+            self._new_id = grouped.new_ids(len(source.classes))
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -99,8 +99,9 @@ def open_source(
 ) -> Source:
     """Opens a split of a dataset; reads no photo yet.
 
-    `drop_classes`: the remaining ids move together, dropped pixels become -1. `limit` (train alone): that many photos,
-    chosen by the seed; those of a smaller limit are among those of a larger one. `short_side`: photos are resized to
+    `drop_classes`: the remaining ids move together, dropped pixels become -1. `class_groups`: classes get other names
+    and another order, or become one (class_groups.py). `limit` (train alone): that many photos, chosen by the seed;
+    those of a smaller limit are among those of a larger one. `short_side`: photos are resized to
     it, and so are the labels of the train split; labels of the other splits keep the photo's own size, in which it is
     evaluated. `cache`: samples stay in memory, read-only, after they were read once. `holdout`: that many training
     photos, the same for every seed, leave the split 'train' and become the split 'val'. `on_bad_image` (train alone):
@@ -136,7 +137,7 @@ def open_source(
         raise UserError(f"dataset {source.name!r} has labels={found!r}; expected one of {known}")
     if source.labels == "none" and split != "train":
         raise UserError(f"dataset {source.name!r}: labels='none', so there is no split {split!r} to score on")
-    opened, drop_classes = _OPEN[source.labels](source, data_dir, "train" if holdout else split)
+    opened, classes = _OPEN[source.labels](source, data_dir, "train" if holdout else split)
     require_photos(opened, "train" if holdout else split)
     train = split == "train"
     chosen = np.arange(len(opened))
@@ -145,7 +146,7 @@ def open_source(
     if train and source.limit:
         chosen = chosen[_choose(opened.name, len(chosen), source.limit, seed)]
     trains = train and not scored
-    prepared = _Prepared(opened, split, chosen, drop_classes, data.short_side, data.cache, trains)
+    prepared = _Prepared(opened, split, chosen, classes, data.short_side, data.cache, trains)
     # Never in a split that is evaluated: the scores would be those of other photos.
     return ON_BAD_IMAGE[data.on_bad_image](prepared, data.bad_image_share) if trains else prepared
 
@@ -177,8 +178,8 @@ def require_photos(source: Source, split: str) -> None:
         raise UserError(f"dataset {source.name!r}: no photo in its split {split!r}; expected at least one")
 
 
-def _open_labelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Source, tuple[str, ...]]:
-    """A split with masks, and the classes of it that are dropped."""
+def _open_labelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Source, Grouped]:
+    """A split with masks, and its classes that are left."""
     source = KINDS[config.kind].source(config, data_dir, split)
     drop_classes = tuple(config.drop_classes)
     for label in drop_classes:
@@ -187,16 +188,18 @@ def _open_labelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Sou
             raise UserError(f"dataset {source.name!r}: drop_classes has {label!r}; expected one of {known}")
     if set(drop_classes) == set(source.classes):
         raise UserError(f"dataset {source.name!r}: drop_classes names every class; expected one to stay")
-    return source, drop_classes
+    return source, grouped(f"dataset {source.name!r}", source.classes, drop_classes, config.class_groups)
 
 
-def _open_unlabelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Source, tuple[str, ...]]:
-    """A split whose masks are not wanted, and all classes that it has all the same."""
+def _open_unlabelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Source, Grouped]:
+    """A split whose masks are not wanted; none of the classes is left that it has all the same."""
     if config.drop_classes:
         raise UserError(f"dataset {config.name!r}: drop_classes with labels='none'; expected no classes to drop")
+    if config.class_groups:
+        raise UserError(f"dataset {config.name!r}: class_groups with labels='none'; expected no classes to group")
     kind = KINDS[config.kind]
     source = (kind.photos_alone or kind.source)(config, data_dir, split)
-    return source, source.classes
+    return source, Grouped((), ())
 
 
 _OPEN = {"masks": _open_labelled, "none": _open_unlabelled}

@@ -9,22 +9,35 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mdp_jax import distributed
+from mdp_jax.data import images
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
+from mdp_jax.evaluation.tiles import labels_by_tiles
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
 from mdp_jax.models.network import most_likely
 from mdp_jax.models.normalisation import Normalise
 
-# Photos of one shape run together up to this many pixels, which bounds the memory of their logits, and photos.
+# Photos of one shape run together on a device up to this many pixels, which bounds the memory of their logits, and
+# photos.
 PIXELS = 2**20
 PHOTOS = 16
 
 # Photos of rare shapes wait for others of their shape; this many at most, so that a large set of many shapes does not
 # gather in memory.
 HELD_PHOTOS = 256
+
+
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """Makes the mesh of an evaluation: photos are split over its one axis.
+
+    Args:
+      devices: of this process.
+    """
+    return Mesh(np.array(devices), ("data",))
 
 
 class Segmenter(Protocol):
@@ -78,17 +91,25 @@ class Predictor:
         self._views = views
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
 
-    def __call__(self, variables: dict, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def __call__(
+        self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0, stride: int = 1
+    ) -> np.ndarray:
         """Labels a photo.
 
         Args:
           variables: as for `label_maps`.
           image: uint8 [H,W,3], at the size that the network sees with scale 1.
           size: (H', W') of the result.
+          tile: side in pixels of the tiles that a larger photo is cut into (tiles.py), so that the memory does not grow
+            with the photo; 0 = none. Labels of tiles are brought to another size by the nearest neighbour.
+          stride: of the network's coarsest features, for tiles.
 
         Returns:
           int32 [H',W'], class ids.
         """
+        if tile and max(image.shape[:2]) > tile:
+            found = labels_by_tiles(lambda part: self(variables, part, part.shape[:2]), image, tile, stride)
+            return images.resize_label(found.astype(np.int16), *size).astype(np.int32)
         return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
 
 
@@ -110,6 +131,7 @@ class Evaluator:
         process_index: int = 0,
         process_count: int = 1,
         threads: int = 2,
+        mesh: Mesh | None = None,
     ):
         """Makes the evaluator; compiles nothing yet.
 
@@ -118,16 +140,20 @@ class Evaluator:
           source: the photos; `classes`, `len`, `describe` and the samples are read. A label may have another size than
             its photo; logits are resized to the label's size.
           normalise: makes the network's inputs from uint8 photos.
-          pixels: number of pixels that run together, at most; a larger photo runs alone.
+          pixels: number of pixels that run together on a device, at most; a larger photo runs alone.
           views: how each photo is shown.
           process_index: number of this process; it scores photos [process_index::process_count].
           process_count: number of processes that share the source. Each computes by itself, with variables on its own
             devices.
           threads: number of threads that decode ahead.
+          mesh: of `mesh_of`, over which each batch is split; variables are on all its devices. None: one device.
         """
         self._source, self._pixels, self._views, self._threads = source, pixels, views, threads
         self._indices = range(process_index, len(source), process_count)
         self._num_classes = len(source.classes)
+        self._devices, self._split = 1, None
+        if mesh is not None:
+            self._devices, self._split = mesh.size, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
         self._photos_of: dict[tuple, int] = {}
         self.predict = Predictor(segmenter, normalise, views)
         self._count = jax.jit(functools.partial(self._confusion, segmenter, normalise))
@@ -187,8 +213,12 @@ class Evaluator:
         counts = np.zeros((self._num_classes + 1, self._num_classes + 1), np.int64)
         done = 0
         for shape, group in self._batches(self._decoded()):
-            images, labels = _filled(group, self._photos_of.setdefault(shape, len(group)))
-            counts += np.asarray(self._count(variables, self._views.of(images), labels))
+            size = -(-len(group) // self._devices) * self._devices
+            images, labels = _filled(group, self._photos_of.setdefault(shape, size))
+            batch = (self._views.of(images), labels)
+            if self._split is not None:
+                batch = jax.device_put(batch, self._split)
+            counts += np.asarray(self._count(variables, *batch))
             done += len(group)
             report(done)
         return counts, done
@@ -219,15 +249,15 @@ class Evaluator:
     def _batches(self, photos: Iterable[tuple]) -> Iterator[tuple[tuple, list[tuple]]]:
         """(shapes, photos of these shapes), in an order that depends on the photos' order and shapes alone.
 
-        The first batch of a shape settles how many photos its compiled program takes: as many as may run together, or
-        fewer where no more of them came. Later batches are never larger.
+        The first batch of a shape settles how many photos its compiled program takes: as many as may run together on
+        all devices, or fewer where no more of them came. Later batches are never larger.
         """
         waiting: dict[tuple, list[tuple]] = {}
         for image, label in photos:
             shape = (image.shape, label.shape)
             waiting.setdefault(shape, []).append((image, label))
             largest = max(height * width for height, width in (label.shape, *self._views.sizes(*image.shape[:2])))
-            together = min(max(self._pixels // largest, 1), PHOTOS)
+            together = min(max(self._pixels // largest, 1), PHOTOS) * self._devices
             if len(waiting[shape]) == self._photos_of.get(shape, together):
                 yield shape, waiting.pop(shape)
             elif sum(map(len, waiting.values())) >= HELD_PHOTOS:

@@ -16,7 +16,8 @@ from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, Pretrai
 from mdp_jax.data import images as photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
-from mdp_jax.evaluation.pretrained import ClassScorer
+from mdp_jax.evaluation.pretrained import ClassScorer, answers_in
+from mdp_jax.evaluation.tiles import labels_by_tiles, require_tile
 from mdp_jax.evaluation.views import WHOLE, class_scores
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network as Module
@@ -55,6 +56,7 @@ class Network:
         classes: Sequence[str],
         datasets: Sequence[str] = (),
         prototypes: np.ndarray | None = None,
+        in_classes_of: Callable[[str], "Network"] | None = None,
     ):
         """Puts a network together; `mdp_jax.load` is the usual way.
 
@@ -67,10 +69,13 @@ class Network:
           classes: C names.
           datasets: names.
           prototypes: float [C, D], rows in the order of the classes, NaN where a class was never seen; or None.
+          in_classes_of: name of a set, or "all" -> this network with its answers in those classes; None where it has
+            no others.
         """
         self.model, self.data, self.variables = model, data, variables
         self.classes, self.datasets = tuple(classes), tuple(datasets)
         self._module, self._prototypes = module, prototypes
+        self._in_classes_of, self._others = in_classes_of, dict[str, Network]()
         normalise = Normalise.of(data, model.compute_dtype)
         self._labels = self._scores = None
         if scorer is not None:
@@ -90,33 +95,73 @@ class Network:
 
         self._features = jax.jit(features, static_argnames="layers")
 
-    def predict(self, photos: Photos) -> np.ndarray | list[np.ndarray]:
+    def in_classes_of(self, name: str) -> "Network":
+        """This network with its answers in the classes of another set; the weights are shared.
+
+        Args:
+          name: one of `datasets`, or "all", whose classes are named "dataset/class".
+
+        Raises:
+          UserError: no such dataset, or a network that was not pretrained.
+        """
+        if self._in_classes_of is None:
+            raise UserError(f"as_={name!r}: this network was not pretrained, and has one set of classes; expected none")
+        if name not in self._others:
+            self._others[name] = self._in_classes_of(name)
+        return self._others[name]
+
+    def predict(self, photos: Photos, as_: str = "", tile: int = 0) -> np.ndarray | list[np.ndarray]:
         """The class of each pixel.
 
         Args:
           photos: see the class.
+          as_: of a pretrained network, the dataset in whose classes it answers, or "all" (see `in_classes_of`); "" =
+            `classes`.
+          tile: side in pixels of the tiles that larger photos are cut into, so that the memory does not grow with the
+            photo (see `mdp predict --tile`); 0 = as a whole.
 
         Returns:
-          int32 [H, W], or [B, H, W], or a list: ids of `classes`.
+          int32 [H, W], or [B, H, W], or a list: ids of the classes.
 
         Raises:
-          UserError: photos of another type, shape or range, or a network without classes.
+          UserError: photos of another type, shape or range, an unknown dataset, or a network without classes.
         """
+        if as_:
+            return self.in_classes_of(as_).predict(photos, tile=tile)
+        require_tile(tile, f"tile={tile}")
         labels = self._of_classes(self._labels)
-        return self._each(photos, lambda seen, size: labels(self.variables, seen, size))
 
-    def probabilities(self, photos: Photos) -> np.ndarray | list[np.ndarray]:
+        def by_tiles(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+            found = labels_by_tiles(
+                lambda part: np.asarray(labels(self.variables, (part[None],), part.shape[:2]))[0],
+                photo,
+                tile,
+                self.model.output_stride,
+            )
+            return photos_of.resize_label(found.astype(np.int16), *size).astype(np.int32)
+
+        def of_photos(seen: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray | jax.Array:
+            if tile and max(seen[0].shape[1:3]) > tile:
+                return np.stack([by_tiles(photo, size) for photo in seen[0]])
+            return cast(jax.Array, labels(self.variables, seen, size))
+
+        return self._each(photos, of_photos)
+
+    def probabilities(self, photos: Photos, as_: str = "") -> np.ndarray | list[np.ndarray]:
         """The probability of each class in each pixel.
 
         Args:
           photos: see the class.
+          as_: as for `predict`.
 
         Returns:
           float32 [H, W, C], or [B, H, W, C], or a list; the sum over the classes is 1.
 
         Raises:
-          UserError: photos of another type, shape or range, or a network without classes.
+          UserError: photos of another type, shape or range, an unknown dataset, or a network without classes.
         """
+        if as_:
+            return self.in_classes_of(as_).probabilities(photos)
         scores = self._of_classes(self._scores)
         return self._each(photos, lambda seen, size: scores(self.variables, seen, size))
 
@@ -193,7 +238,7 @@ class Network:
         return function
 
     def _each(
-        self, photos: Photos, function: Callable[[Sequence[np.ndarray], tuple[int, int]], jax.Array]
+        self, photos: Photos, function: Callable[[Sequence[np.ndarray], tuple[int, int]], np.ndarray | jax.Array]
     ) -> np.ndarray | list[np.ndarray]:
         """What a function of resized photos [B, H, W, 3] and their own size gives of each photo."""
         if not isinstance(photos, np.ndarray):
@@ -241,6 +286,7 @@ def load(
       path: a workdir of `mdp pretrain` or `mdp finetune`, or a file of weights (.safetensors, .pth) with the names of
         torchvision or MMSegmentation.
       dataset: of a pretrained workdir, the dataset in whose classes it answers; "" = the classes of all.
+        `predict(photos, as_=...)` answers in those of another one.
       model: of a file, what its weights do not tell: output stride and rates; None = those of the published networks.
       data: of a file, how photos are read; None = normalised as for ImageNet, at their own size.
       classes: of a file, the class names; () = numbers.
@@ -267,18 +313,18 @@ def load(
 def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
     run = workdirs.load(folder)
     config = typed(run.config)
+    answers_in(run.label_space, dataset, f"dataset={dataset!r}: {folder}")
+    if isinstance(config, PretrainConfig):
+        return _pretrained(run, config, dataset, "dataset")
     names = [name for name, _ in run.label_space.datasets]
-    if dataset and dataset not in names:
-        raise UserError(f"dataset={dataset!r}: {folder} was trained on {', '.join(names)}; expected one of them")
-    if not isinstance(config, PretrainConfig):
-        segmenter = network.segmenter(config.model, len(run.classes))
-        return Network(config.model, config.data, segmenter, segmenter, run.variables, run.classes, names)
+    segmenter = network.segmenter(config.model, len(run.classes))
+    return Network(config.model, config.data, segmenter, segmenter, run.variables, run.classes, names)
+
+
+def _pretrained(run: workdirs.Workdir, config: PretrainConfig, name: str, option: str) -> Network:
+    names = [known for known, _ in run.label_space.datasets]
+    labels, ids = answers_in(run.label_space, name, f"{option}={name!r}: {run.folder}")
     objective, count = OBJECTIVES[config.objective], run.label_space.num_classes
-    ids = np.arange(count)
-    labels: Sequence[str] = run.label_space.global_names()
-    if dataset:
-        index = names.index(dataset)
-        ids, labels = np.array(run.label_space.global_ids[index], int), run.label_space.datasets[index][1]
     module: Module = (
         network.pixel_encoder(config.model)
         if objective.head == "projection"
@@ -292,7 +338,8 @@ def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
     scorer = None
     if objective.scorer is not None:
         scorer = ClassScorer(objective.scorer(config.model, config.method, count, ids))
-    return Network(config.model, config.data, module, scorer, run.variables, labels, names, prototypes)
+    others = functools.partial(_pretrained, run, config, option="as_")
+    return Network(config.model, config.data, module, scorer, run.variables, labels, names, prototypes, others)
 
 
 def _of_file(file: pathlib.Path, model: ModelConfig | None, data: DataConfig | None, classes: Sequence[str]) -> Network:

@@ -1,4 +1,6 @@
-"""A pretrained network as a segmenter of one of its own sets: by the prototypes or the head of that set's classes."""
+"""A pretrained network as a segmenter of its own sets: by the prototypes or the heads of their classes."""
+
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -8,6 +10,40 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.objectives.objective import Logits
 from mdp_jax.objectives.registry import OBJECTIVES
+
+ALL = "all"
+
+
+class Answers(NamedTuple):
+    """The classes in which a network answers.
+
+    Attributes:
+      classes: names.
+      ids: int64, their global ids.
+    """
+
+    classes: tuple[str, ...]
+    ids: np.ndarray
+
+
+def answers_in(label_space: LabelSpace, name: str, given: str) -> Answers:
+    """Finds the classes of a set, or of all sets.
+
+    Args:
+      label_space: of the network.
+      name: of a set; "" or "all" for all of them, whose names are then "set/class". A set may itself be named "all".
+      given: the option with its value, which the error begins with.
+
+    Raises:
+      UserError: there is no such set.
+    """
+    names = [known for known, _ in label_space.datasets]
+    if name in names:
+        index = names.index(name)
+        return Answers(label_space.datasets[index][1], np.array(label_space.global_ids[index], int))
+    if name not in ("", ALL):
+        raise UserError(f"{given} was trained on {', '.join(names)}; expected one of them, or all")
+    return Answers(tuple(label_space.global_names()), np.arange(label_space.num_classes))
 
 
 class ClassScorer:
@@ -33,11 +69,33 @@ class ClassScorer:
         return self._logits(variables, images)
 
 
-class SourceSegmenter(ClassScorer):
+class SetSegmenter(ClassScorer):
+    """A scorer of some classes; the objective says how."""
+
+    def __init__(self, config: PretrainConfig, label_space: LabelSpace, ids: np.ndarray):
+        """Makes it.
+
+        Args:
+          config: of `mdp pretrain`.
+          label_space: of all its datasets.
+          ids: int [C'], global ids of the classes.
+
+        Raises:
+          UserError: an objective without classes.
+        """
+        scorer = OBJECTIVES[config.objective].scorer
+        if scorer is None:
+            raise UserError(
+                f"objective {config.objective} has neither prototypes nor a classifier; expected a fine-tuned network"
+            )
+        super().__init__(scorer(config.model, config.method, label_space.num_classes, ids))
+
+
+class SourceSegmenter(SetSegmenter):
     """A scorer with a class for each of one dataset's.
 
-    The objective says how: over the classes of this dataset alone. So it says how well the pretraining has learnt each
-    of its sets, not how well the features transfer.
+    It is over the classes of this dataset alone. So it says how well the pretraining has learnt each of its sets, not
+    how well the features transfer.
     """
 
     def __init__(self, config: PretrainConfig, label_space: LabelSpace, dataset: int):
@@ -51,10 +109,4 @@ class SourceSegmenter(ClassScorer):
         Raises:
           UserError: an objective without classes.
         """
-        scorer = OBJECTIVES[config.objective].scorer
-        if scorer is None:
-            raise UserError(
-                f"objective {config.objective} has neither prototypes nor a classifier; expected a fine-tuned network"
-            )
-        ids = np.array(label_space.global_ids[dataset])
-        super().__init__(scorer(config.model, config.method, label_space.num_classes, ids))
+        super().__init__(config, label_space, np.array(label_space.global_ids[dataset]))

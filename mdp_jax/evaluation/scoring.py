@@ -4,13 +4,16 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
 from mdp_jax import runtime
 from mdp_jax.configs import PretrainConfig, typed
 from mdp_jax.data import sources
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
-from mdp_jax.evaluation.inference import Evaluator
+from mdp_jax.evaluation.inference import Evaluator, mesh_of
 from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.evaluation.views import WHOLE, Views
 from mdp_jax.evaluation.workdirs import Workdir
@@ -37,8 +40,18 @@ def require_classes(source: Source, classes: Sequence[str], where: str) -> None:
             raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
 
 
+def devices_of(run: Workdir) -> list[jax.Device]:
+    """The devices of this process that a workdir is scored on: as many as its run asked for, where they are here.
+
+    Args:
+      run: of either loop.
+    """
+    here = jax.local_devices()
+    return here[: run.config.devices or len(here)]
+
+
 def score(run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report | None = None) -> dict[str, dict]:
-    """Scores the network of a workdir.
+    """Scores the network of a workdir, on the devices of `devices_of`.
 
     Args:
       run: of either loop.
@@ -65,10 +78,12 @@ def score(run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report
     for source, (_, classes) in zip(opened, run.label_space.datasets, strict=True):
         require_classes(source, classes, str(run.folder))
     normalise, found = Normalise.of(config.data, config.model.compute_dtype), {}
+    mesh = mesh_of(devices_of(run))
+    variables = jax.device_put(run.variables, NamedSharding(mesh, PartitionSpec()))
     for source, scorer in zip(opened, scorers, strict=True):
-        evaluator = Evaluator(scorer, source, normalise, views=shown, threads=config.data.threads)
+        evaluator = Evaluator(scorer, source, normalise, views=shown, threads=config.data.threads, mesh=mesh)
         told = report(source, evaluator) if report else lambda photos: None
-        found[source.name] = evaluator(run.variables, told)
+        found[source.name] = evaluator(variables, told)
     return found
 
 

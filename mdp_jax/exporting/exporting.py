@@ -121,9 +121,8 @@ class _Network:
         """How the answer of an exported network to drawn photos agrees with the network's own, in words."""
         photos = agreement.photos(form)
         logits = jax.jit(self.program("logits"))(photos)
-        return (
-            f"compared with `mdp predict`: {agreement.compare(answer(photos), logits, form.output, what).described()}"
-        )
+        found = agreement.compare(answer(photos), logits, form.output, what)
+        return f"compared with `mdp predict` on drawn noise: {found.described()}"
 
 
 def _opened(workdir: str | os.PathLike, overrides: workdirs.Overrides) -> _Network:

@@ -10,10 +10,12 @@ from mdp_jax.method.weights import pixel_weights
 from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
 from mdp_jax.objectives.objective import (
+    ClassRows,
     Functions,
     Logits,
     Objective,
     Query,
+    Rows,
     Setting,
     State,
     flat,
@@ -82,6 +84,25 @@ def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.n
     return logits_of
 
 
+def _merge(rows: Rows) -> Rows:
+    """The mean of the weights, and of their momenta: both logits count alike."""
+    return {path: row.mean(axis=0, dtype=np.float64).astype(row.dtype) for path, row in rows.items()}
+
+
+def _directions(variables: dict) -> np.ndarray:
+    """The weights of each class, without its bias."""
+    return np.asarray(variables["params"]["classifier"]["conv"]["kernel"])[0, 0].T
+
+
 CROSS_ENTROPY = Objective(
-    functions, head="classifier", two_views=False, mixes=True, unlabelled=False, scorer=scorer, weighs=True
+    functions,
+    head="classifier",
+    two_views=False,
+    mixes=True,
+    unlabelled=False,
+    scorer=scorer,
+    class_rows=ClassRows(
+        ((r"(params|opt_state/.*trace)/classifier/conv/(kernel|bias)", -1),), _merge, _directions, "decoder"
+    ),
+    weighs=True,
 )

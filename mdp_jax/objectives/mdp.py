@@ -14,12 +14,14 @@ from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
 from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
 from mdp_jax.objectives.objective import (
+    ClassRows,
     Functions,
     Logits,
     Objective,
     Prepare,
     Prepared,
     Query,
+    Rows,
     Setting,
     State,
     labels_of_features,
@@ -183,6 +185,25 @@ def _at_cells(x: jax.Array, axis: int, stride: int, side: int) -> jax.Array:
     return (1 - share) * jnp.take(x, low, axis=axis) + share * high
 
 
+def _merge(rows: Rows) -> Rows:
+    """One prototype of several: the mean of those seen, by their images, as a unit vector. Counts are added up."""
+    images = rows[_IMAGES].astype(np.float64)
+    total = images @ rows[_VECTORS].astype(np.float64)
+    merged = {path: row.sum(axis=0, dtype=row.dtype) for path, row in rows.items()}
+    return merged | {_VECTORS: (total / max(float(np.linalg.norm(total)), 1e-12)).astype(rows[_VECTORS].dtype)}
+
+
+def _adopt(directions: np.ndarray, photos: np.ndarray, features: np.ndarray) -> Rows:
+    """Prototypes as after the first batch that holds these photos."""
+    return {_VECTORS: directions, _IMAGES: photos, _PIXELS: features}
+
+
+def _directions(variables: dict) -> np.ndarray:
+    return np.asarray(bank(variables["memory"]).vectors)
+
+
+_VECTORS, _IMAGES, _PIXELS = (f"memory/bank/{name}" for name in ("vectors", "images_seen", "pixels"))
+
 MDP = Objective(
     functions,
     head="projection",
@@ -193,5 +214,6 @@ MDP = Objective(
     scorer=scorer,
     loss_options=loss_options,
     bank=bank,
+    class_rows=ClassRows(((r"memory/bank/.*", 0),), _merge, _directions, "projection", _adopt),
     weighs=True,
 )

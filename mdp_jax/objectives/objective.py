@@ -143,6 +143,31 @@ class Functions(NamedTuple):
 Logits = Callable[[dict, jax.Array], jax.Array]
 
 
+Rows = dict[str, np.ndarray]  # path of a leaf -> its rows, the axis of the classes first
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRows:
+    """Which parts of a training state have a row for each class, so that classes can come and go (training/editing.py).
+
+    Attributes:
+      leaves: pairs of a regex over whole paths in the state, such as "memory/bank/vectors", and the axis of the
+        classes. All other leaves have nothing to do with the classes.
+      merge: rows [k, ...] of k classes that become one -> rows [...] of this class.
+      directions: variables {"params", "memory"} -> float [C, D], a vector for each class with its norm; 0 where there
+        is none. Their cosines say which classes are alike.
+      layer: the features that they are compared with, as models.apply.apply_layer names them.
+      adopt: (unit vectors float64 [C', D] of C' classes from photos, number of photos int64 [C'], of features float64
+        [C']) -> rows [C', ...] for some of the leaves, of which a state need not have all; None where photos give none.
+    """
+
+    leaves: tuple[tuple[str, int], ...]
+    merge: Callable[[Rows], Rows]
+    directions: Callable[[dict], np.ndarray]
+    layer: str
+    adopt: Callable[[np.ndarray, np.ndarray, np.ndarray], Rows] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """An objective of pretraining: its functions for a setting, and its facts.
@@ -161,6 +186,7 @@ class Objective:
       weighs: whether it has the weights of pixels `method.pixel_weights`.
       bank: memory, from a state or as nested dicts from a checkpoint -> prototypes; None for an objective without
         them.
+      class_rows: the parts of the state with a row for each class; None for an objective without such parts.
     """
 
     functions: Callable[[Setting], Functions]
@@ -173,6 +199,7 @@ class Objective:
     scorer: Callable[[PretrainModelConfig, MethodConfig, int, np.ndarray], Logits] | None = None
     loss_options: Callable[[MethodConfig], LossOptions] | None = None
     bank: Callable[[dict], Bank] | None = None
+    class_rows: ClassRows | None = None
     weighs: bool = False
 
 

@@ -48,7 +48,8 @@ _LABEL = 0.14  # inches that the name of a class takes in a heat map
 _SIDE = 9.0  # inches of a heat map at most
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure of matplotlib as the bytes of a PNG file, with what stands beyond its edges."""
     buffer = io.BytesIO()
     figure.savefig(
         buffer, format="png", dpi=_DPI * DENSITY, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None}
@@ -103,7 +104,7 @@ def curves(*panels: Panel, x_label: str = "step", last: float | None = None) -> 
     end = max([*steps, last or 0]) or 1
     axes.set_xlim(-0.02 * end, 1.05 * end)
     figure.align_ylabels()
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -330,8 +331,16 @@ def batch_preview(
     return _grid([list(content) for content in rows.values()], titles, list(rows), classes, colours, counted)
 
 
-def _cosines(vectors: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """float64 [C,C]; NaN in the rows and columns of unseen classes."""
+def cosines_of(vectors: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Cosines between vectors.
+
+    Args:
+        vectors: float [C,D].
+        seen: [C], whether (or in how many images) each class was seen.
+
+    Returns:
+        float64 [C,C]; NaN in the rows and columns of unseen classes.
+    """
     vectors = np.asarray(vectors, np.float64)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     both = np.asarray(seen, bool)
@@ -377,7 +386,7 @@ def similarity_heatmap(vectors: np.ndarray, seen: np.ndarray, datasets: Sequence
         PNG bytes; the colours go from the least to the greatest value off the diagonal, as the bar beside them says.
     """
     names = [name for _, classes in datasets for name in classes]
-    values, count = _cosines(vectors, seen), len(names)
+    values, count = cosines_of(vectors, seen), len(names)
     edges = np.cumsum([0] + [len(classes) for _, classes in datasets])
     blocks = [np.arange(low, high) for low, high in itertools.pairwise(edges)]
     order = np.concatenate([block[clustered(values[np.ix_(block, block)])] for block in blocks])
@@ -403,7 +412,7 @@ def similarity_heatmap(vectors: np.ndarray, seen: np.ndarray, datasets: Sequence
     note += "" if np.all(np.asarray(seen, bool)) else "; grey: never seen"
     figure.colorbar(picture, cax=scale).set_label(note if side > 5 else note.replace("; ", "\n"), fontsize=9)
     scale.tick_params(labelsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _mark_datasets(axes: Axes, datasets: Sequence[tuple[str, Sequence[str]]], cell: float) -> float:

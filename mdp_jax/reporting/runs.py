@@ -16,6 +16,7 @@ from mdp_jax.configs import FinetuneConfig, ModelConfig, PretrainConfig
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.reporting.figures import Panel, Predicted
+from mdp_jax.reporting.health import CLOSE, COLLAPSED, CROWDED
 from mdp_jax.reporting.protocols import Classes, Photos
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import MEANS, Table, classes_table, for_terminal, means_table, text_of
@@ -26,7 +27,6 @@ Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> 
 PREVIEW_PAIRS = 4
 _PAIRS = 2  # in one picture
 PREVIEW_PHOTOS = 6
-CLOSE = 0.95  # cosine from which the summary counts two prototypes as close
 
 
 def datasets_table(datasets: Sequence[Photos], shares: dict) -> Table:
@@ -169,10 +169,10 @@ def dimension_in_words(found: float, most: int) -> str:
 
 def cosine_in_words(found: float) -> str:
     """A mean cosine between prototypes, and whether it is good; the limits 0.5 and 0.9 are rules of thumb."""
-    if found > 0.9:
-        verdict = "collapsed, as above 0.9: the classes are hardly told apart"
-    elif found > 0.5:
-        verdict = "crowded; well apart up to 0.5"
+    if found > COLLAPSED:
+        verdict = f"collapsed, as above {COLLAPSED}: the classes are hardly told apart"
+    elif found > CROWDED:
+        verdict = f"crowded; well apart up to {CROWDED}"
     else:
         verdict = "good: well apart, as up to 0.5"
     return f"{found:.3f}; less is better; {verdict}"

@@ -306,6 +306,43 @@ class Checkpoints:
         return wanted
 
 
+def _folder_of(workdir: str | os.PathLike) -> pathlib.Path:
+    """The folder of a workdir's checkpoints; UserError where there is none."""
+    folder = expanded(workdir).absolute() / "checkpoints"
+    require_plain(folder.parent, "the workdir")
+    if not folder.parent.is_dir():
+        raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
+    if not folder.is_dir():
+        raise UserError(f"{workdir}: no folder checkpoints in it; expected the workdir of a run")
+    return folder
+
+
+def each(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Iterator[Saved]:
+    """Loads the good checkpoints of a workdir one after the other, the oldest first.
+
+    Args:
+      workdir: the workdir of a run.
+      say: called with one line for each checkpoint that was skipped, with the reason.
+
+    Yields:
+      As `load` returns it.
+
+    Raises:
+      UserError: there is no such workdir, or a later version wrote a checkpoint.
+    """
+    folder = _folder_of(workdir)
+    with _reader(folder) as manager:
+        for step in sorted(manager.all_steps()):
+            try:
+                found = _read(manager, step)
+            except UserError:
+                raise
+            except Exception as error:  # as in _newest_good
+                say(f"skipped {folder}/{step}: {_reason(error)}")
+            else:
+                yield found
+
+
 def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Saved:
     """Loads the newest good checkpoint of a workdir. With several processes each reads by itself.
 
@@ -319,12 +356,7 @@ def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Save
     Raises:
       UserError: there is no such workdir, it has no checkpoint that can be read, or the newest has another version.
     """
-    folder = expanded(workdir).absolute() / "checkpoints"
-    require_plain(folder.parent, "the workdir")
-    if not folder.parent.is_dir():
-        raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
-    if not folder.is_dir():
-        raise UserError(f"{workdir}: no folder checkpoints in it; expected the workdir of a run")
+    folder = _folder_of(workdir)
     found = _newest_good(folder, say)
     if found.step == NO_CHECKPOINT:
         raise UserError(f"{folder}: empty; expected at least one checkpoint")

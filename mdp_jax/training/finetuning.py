@@ -22,7 +22,8 @@ from mdp_jax.reporting import runs
 from mdp_jax.reporting.tables import MEANS, console, for_terminal, scores_table
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import loop, programs, sharding, workdir
+from mdp_jax.training import loop, profiling, programs, sharding, workdir
+from mdp_jax.training.profiling import Profile
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import FinetuneState
 from mdp_jax.training.transfer import transfer
@@ -33,7 +34,9 @@ def _variables(state: FinetuneState, mesh: Mesh) -> dict:
     return sharding.own_copy({"params": state.params, "batch_stats": state.batch_stats}, mesh)
 
 
-def finetune(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False) -> dict:
+def finetune(
+    config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False, profile: Profile | None = None
+) -> dict:
     """Fine-tunes, from the beginning or from the newest checkpoint of the workdir, and evaluates.
 
     Args:
@@ -41,6 +44,7 @@ def finetune(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = Fal
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events,
         evaluation.json, report.html.
       exits: whether a signal may end the process at once, as it does with a command; see training/signals.py.
+      profile: steps that are traced, into the folder profile of the workdir; None for none.
 
     Returns:
       The scores on the validation photos (evaluation/metrics.py).
@@ -53,15 +57,18 @@ def finetune(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = Fal
     runtime.prepare()
     folder = expanded(folder)
     with Stop(exits) as stop, workdir.Held(folder) as hold:
-        return _finetune(config, folder, stop, hold)
+        return _finetune(config, folder, stop, hold, profile)
 
 
-def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held) -> dict:
+def _finetune(
+    untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held, profile: Profile | None
+) -> dict:
     runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.finetuning(untyped, mesh.size)
     config = configs.typed_finetune(untyped)
     assert config.dataset is not None  # the checks refuse it
+    profiling.check(profile, config.steps)
     dataset, photos = (
         sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
         for split in ("train", "val")
@@ -73,6 +80,7 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn = {dataset.name: sources.photos_of(dataset)}
     workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
+    distributed.say(runtime.described(mesh.size))
     program = programs.finetuning(config, mesh, label_space.num_classes)
     state = program.make()
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
@@ -87,10 +95,12 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
-    distributed.say(runtime.described(mesh.size))
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     normalise = Normalise.of(config.data, config.model.compute_dtype)
-    evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)
+    own = inference.mesh_of(sharding.own_devices(mesh))
+    threads = config.data.threads
+    evaluator = inference.Evaluator(program.network, photos, normalise, threads=threads, mesh=own, **processes)
     scores: dict = {}
 
     def validate(state: FinetuneState) -> loop.Validation:
@@ -103,9 +113,9 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     hooks = loop.Hooks(
         meta=lambda step: fixed | {"next_batch": step}, validate=validate, validate_every=config.evaluate_every
     )
-    batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), **processes)
+    batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), places=places)
     left = config.steps - int(state.step)
-    state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop)
+    state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop, profile)
     variables = _variables(state, mesh)
     if not left:
         scores = evaluator(variables)

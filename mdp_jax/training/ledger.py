@@ -104,6 +104,11 @@ class Ledger:
             for (_, classes), row in zip(self._label_space.datasets, totals, strict=True)
         ]
 
+    def unseen_by_name(self) -> dict[str, list[str]]:
+        """{dataset: the names of its classes without a pixel} after the last `add_up`."""
+        names = [name for name, _ in self._label_space.datasets]
+        return dict(zip(names, self.unseen(self._of_run), strict=True))
+
     def table(self, totals: np.ndarray, rows: Sequence[dict]) -> Table:
         """Makes the table of the report.
 

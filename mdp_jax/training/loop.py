@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
+from mdp_jax import runtime
 from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.data.batches.pipeline import Batches
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import sharding
 from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.profiling import WAIT, Profile, Tracing
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop, StoppedError
 
@@ -33,6 +35,7 @@ class Hooks:
     Attributes:
       meta: step -> JSON values that its checkpoint has besides the state.
       taken: called with every batch, NumPy arrays of this process.
+      warn: (values of a row of metrics.jsonl, step) -> {kind: sentence} of what may be wrong; each kind is said once.
       row: () -> numbers that a row of metrics.jsonl has besides the metrics; called before a row is written, and
         before `meta` at every step that is saved.
       validate: state -> Validation; None where there is no validation.
@@ -41,6 +44,7 @@ class Hooks:
 
     meta: Callable[[int], dict]
     taken: Callable[[dict], None] = lambda batch: None
+    warn: Callable[[dict, int], dict[str, str]] = lambda values, step: {}
     row: Callable[[], dict] = dict
     validate: Callable[[Any], Validation] | None = None
     validate_every: int = 0
@@ -57,6 +61,7 @@ def train(
     checkpoints: Checkpoints,
     hooks: Hooks,
     stop: Stop,
+    profile: Profile | None = None,
 ) -> Any:
     """Takes the steps that are left.
 
@@ -71,6 +76,7 @@ def train(
       checkpoints: of the workdir; closed at the end.
       hooks: functions of this kind of training.
       stop: entered by the caller.
+      profile: steps that are traced, inside of the run; None for none.
 
     Returns:
       The state after the last step.
@@ -81,6 +87,7 @@ def train(
       UserError: a checkpoint cannot be written.
     """
     start = int(state.step)
+    tracing = Tracing(profile, folder, start)
     stop.saving(True)
     try:
         with (
@@ -88,18 +95,23 @@ def train(
             contextlib.closing(batches),
         ):
             for step in range(start + 1, steps + 1):
-                asked = time.perf_counter()
-                batch = next(batches)
-                monitor.waited(time.perf_counter() - asked)
-                hooks.taken(batch)
-                state, metrics = program.step(state, sharding.to_devices(batch, mesh))
-                monitor.record(step, metrics)
+                with tracing.step(step):
+                    asked = time.perf_counter()
+                    with runtime.span(WAIT):
+                        batch = next(batches)
+                    monitor.waited(time.perf_counter() - asked)
+                    hooks.taken(batch)
+                    state, metrics = program.step(state, sharding.to_devices(batch, mesh))
+                    monitor.record(step, metrics)
+                monitor.leave_out(tracing.done(step, state))
+                monitor.say(*tracing.said)
+                tracing.said.clear()
                 last, stopped, complete = step == steps, stop.reached(step), True
                 due = last or (hooks.validate_every and step % hooks.validate_every == 0)
                 validate = hooks.validate if due and (last or not stopped) else None
                 save = stopped or last or step % config.checkpoint_every == 0
                 if save or validate or step % config.log_every == 0:
-                    monitor.flush(hooks.row())
+                    monitor.flush(hooks.row(), hooks.warn)
                 if validate:
                     try:
                         found = validate(state)
@@ -121,4 +133,5 @@ def train(
         checkpoints.close()
     finally:
         stop.saving(False)
+        tracing.close()  # after the checkpoint, for which time may be short
     return state

@@ -123,6 +123,7 @@ class Monitor:
         self._forecast_due = True
         self._since = time.perf_counter()
         self._waited = 0.0
+        self._warned: set[str] = set()
 
     def __enter__(self) -> "Monitor":
         self._progress.__enter__()
@@ -168,11 +169,16 @@ class Monitor:
         for line in lines:
             self._progress.say(line)
 
-    def flush(self, also: dict[str, np.ndarray] | None = None) -> None:
+    def flush(
+        self,
+        also: dict[str, np.ndarray] | None = None,
+        warn: Callable[[dict, int], dict[str, str]] = lambda values, step: {},
+    ) -> None:
         """Writes the mean of the metrics since the last time as one row.
 
         Args:
           also: numbers that the row has besides the metrics.
+          warn: (values of the row, step) -> {kind: sentence} of what may be wrong; each kind is said once.
 
         Raises:
           NonFiniteError: a loss or gradient norm among them is not finite; the row is not written.
@@ -189,7 +195,12 @@ class Monitor:
         wait = min(self._waited / seconds, 1.0)
         means = {name: _mean([row[name] for row in rows]) for name in rows[0]}
         speed = {"images_per_second": round(images_per_second, 2), "data_wait_fraction": round(wait, 4)}
-        self.write(steps[-1], means | {"lr": float(self._schedule(steps[-1] - 1))} | speed | (also or {}))
+        values = means | {"lr": float(self._schedule(steps[-1] - 1))} | speed | (also or {})
+        self.write(steps[-1], values)
+        for kind, sentence in warn(values, steps[-1]).items():
+            if kind not in self._warned:
+                self.say(f"mdp: warning: step {steps[-1]}: {sentence}")
+                self._warned.add(kind)
         self._progress.update(
             steps[-1], loss=float(means["loss"]), images_per_second=images_per_second, data_wait_fraction=wait
         )
@@ -212,6 +223,10 @@ class Monitor:
                     continue
                 self._board.add(name if np.ndim(value) == 0 else f"{name}/{i}", float(item), step)
         self._board.flush()
+
+    def leave_out(self, seconds: float) -> None:
+        """Leaves time that went into something else than training steps out of the speed."""
+        self._since += seconds
 
     def pause(self) -> None:
         """Restarts the clock of the speed, after time spent on something else than training steps."""

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
 
 import jax
 from ml_collections import ConfigDict
@@ -17,11 +16,12 @@ from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
-from mdp_jax.reporting import runs
+from mdp_jax.reporting import health, runs
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import loop, programs, sharding, workdir
+from mdp_jax.training import loop, profiling, programs, sharding, workdir
 from mdp_jax.training.ledger import Ledger
+from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import PretrainState
@@ -50,13 +50,16 @@ def start_from(init: str, state: PretrainState, program: Program) -> PretrainSta
     return dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
 
 
-def pretrain(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False) -> None:
+def pretrain(
+    config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False, profile: Profile | None = None
+) -> None:
     """Pretrains, from the beginning or from the newest checkpoint of the workdir.
 
     Args:
       config: as configs.pretrain() makes it.
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
       exits: whether a signal may end the process at once, as it does with a command; see training/signals.py.
+      profile: steps that are traced, into the folder profile of the workdir; None for none.
 
     Raises:
       UserError: the config is wrong, data are bad, or the weights have another architecture.
@@ -66,10 +69,12 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = Fal
     runtime.prepare()
     folder = expanded(folder)
     with Stop(exits) as stop, workdir.Held(folder) as hold:
-        _pretrain(config, folder, stop, hold)
+        _pretrain(config, folder, stop, hold, profile)
 
 
-def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held) -> None:
+def _pretrain(
+    untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held, profile: Profile | None
+) -> None:
     runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
@@ -80,11 +85,13 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     workdir.require_free_or_same(folder, untyped, label_space)
     samples = sum(len(dataset) for dataset in datasets)
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
+    profiling.check(profile, steps)
     for dataset in datasets:
         size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)
+    distributed.say(runtime.described(mesh.size))
     program = programs.pretraining(config, mesh, label_space, samples, starts)
     state = program.make()
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
@@ -99,7 +106,6 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
-        print(runtime.described(mesh.size), file=sys.stderr)
         runs.print_datasets(datasets, shares, steps, config.batch, warmup_epochs)
     batches_from = functools.partial(
         pipeline.pretrain_batches,
@@ -107,17 +113,17 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         datasets,
         label_space,
         key_view=objective.two_views,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        places=pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size),
     )
     fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": photos}
     hooks = loop.Hooks(
         meta=lambda step: fixed | {"next_batch": step, "ledger": ledger.of_run().tolist()},
         taken=ledger.add,
+        warn=lambda values, step: health.of_training(values, step, steps, ledger.unseen_by_name()),
         row=lambda: ledger.metrics(ledger.add_up()),
     )
     batches = batches_from(start_batch=int(state.step))
-    state = loop.train(state, batches, program, mesh, steps, config, folder, checkpoints, hooks, stop)
+    state = loop.train(state, batches, program, mesh, steps, config, folder, checkpoints, hooks, stop, profile)
     totals = ledger.add_up()
     if not distributed.is_main():
         return

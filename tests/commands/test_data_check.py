@@ -104,9 +104,59 @@ def test_every_sample_is_opened_once_and_counted_as_by_a_loop():
     for index in range(-1, 5):
         assert found.pixels[index + 1] == sum(int((label == index).sum()) for label in labels)
         assert found.photos[index + 1] == sum(bool((label == index).any()) for label in labels)
+        both = [
+            (bool((label == index).any()), [bool((label == other).any()) for other in range(5)]) for label in labels
+        ]
+        if index >= 0:
+            for other in range(5):
+                assert found.together[index, other] == sum(one and others[other] for one, others in both)
+            shares = [(-float((label == index).mean()), photo + (photo >= 33)) for photo, label in enumerate(labels)]
+            expected = sorted(share for share in shares if share[0])[: check_scan.EXAMPLES]
+            assert found.best[index] == [(-share, photo) for share, photo in expected]
     assert found.sizes == [label.shape for label in labels]
     assert found.problems == [(33, "photo 33 is bad")]
     assert [index for index, _ in found.digests] == [i for i in range(50) if i != 33]
+
+
+def test_the_page(capsys):
+    """Bars, classes that come together, examples of each class, odd masks: of four classes, one of them never seen."""
+    root = write_folder(pathlib.Path("set"), classes=("sky", "tree", "road & <rail>", "moon"), photos=12)
+    for split in ("train", "val"):
+        for i in range(12):
+            mask = np.zeros((20, 24), np.uint8)
+            mask[10:] = 1 + i % 2
+            write_png(root / "masks" / split / f"p{i}.png", mask)
+    write_png(root / "masks" / "train" / "p7.png", np.random.default_rng(0).integers(0, 3, (20, 24)))
+    status, out, _, found = check(capsys, "set", "--data_dir", ".", "--html", "page.html")
+    assert status == 0 and "page: page.html" in out
+    assert re.search(r"0 +sky +48\.\d\d +12 +50\.00 +12 +█{16} +tree \(58 %\)", out)
+    (part, _) = found["parts"]
+    assert part["together"] == {"sky": {"tree": 7, "road & <rail>": 6}, "tree": {"road & <rail>": 1}}
+    (odd,) = part["odd_masks"]
+    assert odd["photo"] == "p7.jpg" and re.fullmatch(r"\d+\.\d times as many edges as most masks have", odd["why"])
+    page = pathlib.Path("page.html").read_text()
+    headings = ["What was found", "set: balance", "set: examples of each class", "set train: the oddest masks"]
+    assert re.findall("<h2>(.*?)</h2>", page) == headings
+    assert page.count("data:image/png;base64,") == 5 and "road &amp; &lt;rail&gt;: p" in page
+    assert "warning: set train: never seen: moon" in page and f"1: {odd['why']}, p7.jpg" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_the_page_of_photos_without_labels_and_of_none(capsys):
+    root = write_folder(pathlib.Path("set"), photos=2)
+    shutil.rmtree(root / "masks")
+    write_folder(pathlib.Path("labelled"))
+    datasets = 'config.sources = (base.folder("labelled", root="labelled"), base.folder("set", root="set"))'
+    datasets += '\n    config.sources[1].labels = "none"'
+    pathlib.Path("pretrain.py").write_text(CONFIG.format(loop="pretrain", datasets=datasets))
+    arguments = ("--config", "pretrain.py", "--data_dir", ".", "--splits", "train", "--html", "page.html")
+    assert check(capsys, *arguments)[0] == 0
+    assert "<h2>set: sizes</h2>" in pathlib.Path("page.html").read_text()
+    pathlib.Path("page.html").unlink()
+    assert check(capsys, "gone", "--data_dir", ".", "--html", "page.html")[0] == 2
+    assert "problem: gone train:" in pathlib.Path("page.html").read_text()
+    status, _, err, _ = check(capsys, "set", "--data_dir", ".", "--html", "no/page.html")
+    assert status == 2 and "--html no/page.html: expected a file in a folder that exists" in err
 
 
 def test_a_split_without_photos_is_a_reason_to_fail(capsys):
@@ -138,7 +188,7 @@ def test_photos_that_exif_turns(capsys):
 def test_photos_of_other_formats_are_named(capsys):
     root = write_folder(pathlib.Path("set"), photos=2)
     shutil.rmtree(root / "masks")
-    for name in ("b.TIF", "a.bmp", "notes.txt"):
+    for name in ("b.HEIC", "a.heic", "c.jxl", "notes.txt"):
         (root / "images" / "train" / name).write_bytes(b"")
     write_folder(pathlib.Path("labelled"))
     datasets = 'config.sources = (base.folder("labelled", root="labelled"), base.folder("set", root="set"))'
@@ -146,9 +196,11 @@ def test_photos_of_other_formats_are_named(capsys):
     pathlib.Path("pretrain.py").write_text(CONFIG.format(loop="pretrain", datasets=datasets))
     status, _, _, found = check(capsys, "--config", "pretrain.py", "--data_dir", ".", "--splits", "train")
     assert status == 0
-    first = pathlib.Path("set", "images", "train", "a.bmp")
+    first = pathlib.Path("set", "images", "train", "a.heic")
     (warning,) = found["warnings"]
-    assert warning.startswith(f"set train: 2 files are passed over, {first} for one; photos are read as JPEG or PNG")
+    because = "2 in the format .heic, which is not read; 1 in the format .jxl, which is not read"
+    assert warning == f"set train: 3 files are passed over, {first} for one: {because}"
+    assert found["parts"][1]["passed_over_because"][str(first)] == "in the format .heic, which is not read"
 
 
 def test_a_huge_mask_is_not_opened_again_to_explain_it(capsys):

@@ -119,13 +119,15 @@ def test_an_output_folder_that_is_a_file_is_one_line(made, tmp_path, capsys):
     )
 
 
-def test_more_classes_than_a_label_png_tells_apart(made, tmp_path, monkeypatch):
+def test_more_classes_than_8_bits_tell_apart_take_16(made, tmp_path, monkeypatch):
     photos, run, _, _ = made
-    many = workdirs.load(run)._replace(label_space=LabelSpace((("many", tuple(map(str, range(256)))),)))
+    many = workdirs.load(run)._replace(label_space=LabelSpace((("many", tuple(map(str, range(342)))),)))
     monkeypatch.setattr(predict.workdirs, "load", lambda *args, **kwargs: many)
-    with pytest.raises(UserError, match="256 classes; expected at most 255"):
-        cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path / "out"), str(photos / "a.png")])
-    assert not (tmp_path / "out").exists()
+    label = np.array([[7, 341]], np.int32)
+    monkeypatch.setattr(predict.Predictor, "__call__", lambda self, variables, image, size, *_: np.resize(label, size))
+    cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path), str(photos / "a.png")])
+    found = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert found.dtype == np.uint16 and set(np.unique(found)) == {7, 341}
 
 
 def test_a_legend_that_is_too_long_for_a_jpeg_is_cut_off(made, tmp_path, monkeypatch):

@@ -1,3 +1,6 @@
+import io
+import os
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -5,6 +8,7 @@ from PIL import Image
 
 from mdp_jax import configs as base
 from mdp_jax.data import images
+from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.folder import FolderPhotos, FolderSource
 from mdp_jax.errors import UserError
 from tests.data.fixtures import write_folder, write_jpeg, write_png
@@ -162,3 +166,76 @@ def test_wrong_colours_are_named(folder, text, said):
     (folder / "palette.txt").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=said):
         _open(folder)
+
+
+def _moved(folder, kind: str, name: str, to: str) -> None:
+    target = folder / kind / "train" / to
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (folder / kind / "train" / name).rename(target)
+
+
+def test_nested_folders_other_suffixes_and_what_is_passed_over(folder):
+    _moved(folder, "images", "p1.jpg", "Köln/a/p0.jpg")  # the name of another photo, in a folder of its own
+    _moved(folder, "masks", "p1.png", "Köln/a/p0.png")
+    photo, mask = images.read_photo(folder / "images/train/p2.jpg"), images.read_mask(folder / "masks/train/p2.png")
+    Image.fromarray(photo).save(folder / "images/train/p2.webp", lossless=True)
+    Image.fromarray(mask).save(folder / "masks/train/p2.tif")
+    for path in ("images/train/p2.jpg", "masks/train/p2.png"):
+        (folder / path).unlink()
+    others = {
+        "images/train/p3.bmp": "of the same name as another file",
+        "images/train/p4.heic": "in the format .heic, which is not read",
+        "images/train/p5.tif": "without a mask of the same name",
+        "images/train/rejected/p6.jpg": "without a mask of the same name",
+        "masks/train/Köln/p7.png": "without a photo of the same name",
+    }
+    for path in others:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(b"")
+    source = _open(folder)
+    names = [f"Köln{os.sep}a{os.sep}p0.jpg", "p0.jpg", "p2.webp", "p3.jpg"]
+    assert [source.describe(i) for i in range(len(source))] == names
+    np.testing.assert_array_equal(source[2]["image"], photo)
+    np.testing.assert_array_equal(source[2]["label"], mask)
+    assert dict(source.passed_over) == {str(folder / path): why for path, why in sorted(others.items())}
+    unlabelled = FolderPhotos(_config(), str(folder.parent), "train")
+    assert len(unlabelled) == 6 and list(unlabelled.passed_over.values()) == [
+        "of the same name as another file",
+        "in the format .heic, which is not read",
+    ]
+
+
+def test_photos_in_sub_folders_alone_of_which_none_has_a_mask(folder):
+    for i in range(4):
+        _moved(folder, "images", f"p{i}.jpg", f"city/p{i}.jpg")
+        _moved(folder, "masks", f"p{i}.png", f"town/p{i}.png")
+    with pytest.raises(UserError, match=r"images/train: no file has a mask of the same name; .* holds city"):
+        _open(folder)
+
+
+def _written(image: np.ndarray, suffix: str) -> bytes:
+    """The picture as a file, as Pillow writes it."""
+    forms = {".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM", ".jp2": "JPEG2000"} | Image.registered_extensions()
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, forms[suffix])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("suffix", listing.PHOTOS)
+def test_photos_of_every_suffix_are_read(folder, suffix):
+    for path in (folder / "images" / "train").iterdir():
+        path.unlink()
+    for i in range(4):
+        (folder / "images" / "train" / f"p{i}{suffix.upper()}").write_bytes(
+            _written(np.full((20, 24, 3), 90, np.uint8), suffix)
+        )
+    source = _open(folder)
+    assert len(source) == 4 and np.abs(source[3]["image"].astype(int) - 90).max() < 3 and not source.passed_over
+
+
+@pytest.mark.parametrize("suffix", listing.MASKS)
+def test_masks_of_every_suffix_are_exact(folder, suffix):
+    mask = np.random.default_rng(1).integers(0, 3, (20, 24)).astype(np.uint8)
+    (folder / "masks" / "train" / "p1.png").unlink()
+    (folder / "masks" / "train" / f"p1{suffix}").write_bytes(_written(mask, suffix))
+    np.testing.assert_array_equal(_open(folder)[1]["label"], mask)

@@ -157,12 +157,19 @@ def _palette_png() -> bytes:
         (lambda path: write_png(path, NOISE[..., [0, 1, 2, 0]]), "RGBA PNG of 8 bits"),
         (lambda path: write_png(path, NOISE[..., 0], dtype=np.uint16), "grey PNG of 16 bits"),
         (lambda path: write_png(path, NOISE[..., 0], cv2.IMWRITE_PNG_BILEVEL, 1), "grey PNG of 1 bits"),
-        (lambda path: write_jpeg(path, NOISE), "3 channel"),
+        (lambda path: path.write_bytes(cv2.imencode(".bmp", NOISE)[1].tobytes()), "3 channel"),
     ],
 )
 def test_mask_of_another_form(tmp_path, write, form):
     write(tmp_path / "a.png")
     with pytest.raises(UserError, match=rf"a\.png (is a|has) {form}.*one grey channel of 8 bits"):
+        images.read_mask(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3)])
+def test_a_jpeg_is_no_mask(tmp_path, shape):
+    write_jpeg(tmp_path / "a.png", np.zeros(shape))
+    with pytest.raises(UserError, match=r"a\.png is a JPEG, whose values are not exact.*expected a mask as PNG"):
         images.read_mask(tmp_path / "a.png")
 
 

@@ -152,7 +152,7 @@ def test_the_scale_of_a_heatmap_fits_its_values():
 
 def test_similar_classes_stand_together_and_unseen_ones_last():
     vectors = np.array([[1, 0], [0, 1], [0, 0], [0.99, 0.1], [0.1, 0.99]])
-    order = figures.clustered(figures._cosines(vectors, np.array([1, 1, 0, 1, 1]))).tolist()
+    order = figures.clustered(figures.cosines_of(vectors, np.array([1, 1, 0, 1, 1]))).tolist()
     assert order[-1] == 2
     places = [order.index(number) for number in (0, 3, 1, 4)]
     assert abs(places[0] - places[1]) == 1 == abs(places[2] - places[3])

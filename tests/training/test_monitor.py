@@ -71,3 +71,15 @@ def test_a_slow_step_is_said_at_once(tmp_path, capsys, monkeypatch):
         monitor.record(2, metrics(1.0))
     said = capsys.readouterr().err
     assert "1e+03 s a step, 898 steps left: about 10.4 days" in said and "warning: this run will take 10.4 days" in said
+
+
+def test_what_may_be_wrong_is_said_once(tmp_path, capsys):
+    def warn(values, step):
+        return {"low": f"loss {float(values['loss']):g}"} | ({"late": "late"} if step > 1 else {})
+
+    with Monitor(tmp_path, 0, 4, 8, schedule=lambda step: 0.1 * step) as monitor:
+        for step in (1, 2, 3):
+            monitor.record(step, metrics(float(step)))
+            monitor.flush({}, warn)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert lines == ["mdp: warning: step 1: loss 1", "mdp: warning: step 2: late"]

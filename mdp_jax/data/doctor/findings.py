@@ -1,5 +1,6 @@
 """Draws conclusions from what was found in the photos of datasets: problems by kind, doubles, what looks wrong."""
 
+import collections
 import contextlib
 import functools
 import itertools
@@ -17,6 +18,7 @@ from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
 _LOOKED_INTO = 8  # masks of each kind of problem whose values are gathered
+_REASONS = 3  # for which files are passed over that a line gives
 _CHANCE = 3  # values that may be greys of a palette by chance
 _GREYS = "all ids are greys of the colours of {}: colour masks turned to grey, where the palette's indices are wanted"
 
@@ -222,8 +224,11 @@ def beside(where: str, source: Source) -> list[str]:
     """
     if not source.passed_over:
         return []
-    named = f"{len(source.passed_over)} files are passed over, {source.passed_over[0]} for one"
-    return [f"{where}: {named}; photos are read as JPEG or PNG, masks as PNG, from the folders of the split alone"]
+    first = next(iter(source.passed_over))
+    reasons = [f"{count} {why}" for why, count in collections.Counter(source.passed_over.values()).most_common()]
+    more = f" and {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
+    named = f"{len(source.passed_over)} files are passed over, {first} for one"
+    return [f"{where}: {named}: {'; '.join(reasons[:_REASONS])}{more}"]
 
 
 def look_into(part: Part, problems: Sequence[Problem]) -> str:

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mdp_jax.data import images
+from mdp_jax.data.doctor.oddness import Measures, measure
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
+EXAMPLES = 2  # photos of each class that are remembered
 _BLOCK = 16  # photos that a thread looks at between two reports
 
 
@@ -57,6 +59,9 @@ class Found:
       pixels: int64 [C + 1], ignored ones first, then those of class 0 and on.
       photos: int64 [C + 1], how many photos hold such a pixel.
       sizes: (height, width) of every photo that could be read, in their order.
+      together: int64 [C, C], how many photos hold both classes.
+      best: class id -> (share of the photo's pixels, photo), of the photos that it fills most of, the largest first.
+      measures: of the masks of the photos that could be read, in their order.
       areas: class id -> (pixels of the class, short side of the photo), of each photo that holds it, in their order.
       unlabelled: how many of them have no pixel of any class.
       turned: how many of them were turned or mirrored by their EXIF orientation; no mask is.
@@ -68,6 +73,9 @@ class Found:
 
     pixels: np.ndarray
     photos: np.ndarray
+    together: np.ndarray
+    best: dict[int, list[tuple[float, int]]] = field(default_factory=lambda: collections.defaultdict(list))
+    measures: list[Measures] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     areas: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: collections.defaultdict(list))
     unlabelled: int = 0
@@ -120,6 +128,10 @@ class Found:
         """
         self.pixels += other.pixels
         self.photos += other.photos
+        self.together += other.together
+        for index, shares in other.best.items():
+            self.best[index] = _best([*self.best[index], *shares])
+        self.measures += other.measures
         for index, areas in other.areas.items():
             self.areas[index] += areas
         self.unlabelled += other.unlabelled
@@ -141,7 +153,12 @@ def nothing(num_classes: int) -> Found:
     Args:
       num_classes: C.
     """
-    return Found(np.zeros(num_classes + 1, np.int64), np.zeros(num_classes + 1, np.int64))
+    pixels, photos = (np.zeros(num_classes + 1, np.int64) for _ in range(2))
+    return Found(pixels, photos, np.zeros((num_classes, num_classes), np.int64))
+
+
+def _best(shares: list[tuple[float, int]]) -> list[tuple[float, int]]:
+    return sorted(shares, key=lambda share: (-share[0], share[1]))[:EXAMPLES]
 
 
 def scan(source: Source, workers: int, report: Callable[[int], None]) -> Found:
@@ -191,9 +208,14 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
         counts = np.bincount(sample["label"].ravel().astype(np.int64) + 1, minlength=len(found.pixels))
         found.pixels += counts
         found.photos += counts > 0
+        present = counts[1:] > 0
+        found.together += np.outer(present, present)
+        found.measures.append(measure(index, sample["label"], counts))
         short_side = min(sample["label"].shape)
         for class_id in np.flatnonzero(counts[1:]).tolist():
             found.areas[class_id].append((int(counts[class_id + 1]), short_side))
+            share = float(counts[class_id + 1]) / sample["label"].size
+            found.best[class_id] = _best([*found.best[class_id], (share, index)])
         found.unlabelled += not counts[1:].any()
         for fact in facts:
             found.turned += fact.orientation != 1

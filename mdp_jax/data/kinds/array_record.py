@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from mdp_jax.data import images
 from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import numbered
 from mdp_jax.data.kinds.files import label_of
-from mdp_jax.data.kinds.kind import Kind, RootedConfig
+from mdp_jax.data.kinds.kind import NONE_PASSED_OVER, Kind, RootedConfig
 from mdp_jax.data.prepared import manifest
 from mdp_jax.errors import UserError
 
@@ -35,7 +35,7 @@ class ArrayRecordSource:
     shards when it is started again; here the checksum of each record is checked.
     """
 
-    passed_over: Sequence[str] = ()
+    passed_over: Mapping[str, str] = NONE_PASSED_OVER
 
     def __init__(self, config: ArrayRecordConfig, data_dir: str, split: str):
         """Opens one split; reads no photo yet.

@@ -71,6 +71,13 @@ def released(name: str) -> ClassTable:
     return ClassTable(tuple(label for _, _, label in classes), to_label, palette)
 
 
+def with_colours() -> tuple[str, ...]:
+    """The names of the published sets whose classes all have colours, as `released` takes them."""
+    tables = importlib.resources.files("mdp_jax.data.kinds").joinpath("class_tables")
+    names = (file.name.removesuffix(".txt") for file in tables.iterdir() if file.name.endswith(".txt"))
+    return tuple(sorted(name for name in names if released(name).palette is not None))
+
+
 def colours(name: str) -> np.ndarray:
     """The colours of the classes of a published dataset, uint8 RGB [C, 3].
 

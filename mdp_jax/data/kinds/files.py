@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -29,7 +29,8 @@ class FileSource:
         *,
         palette_masks: bool,
         ids_of: str,
-        passed_over: Sequence[str],
+        passed_over: Mapping[str, str],
+        below: str = "",
     ):
         """Makes the source of pairs of files; opens none of them.
 
@@ -39,7 +40,8 @@ class FileSource:
           pairs: (photo, mask), paths of the samples in order.
           palette_masks: whether masks may be palette PNGs, whose indices are the ids.
           ids_of: what defines the ids of a mask, for errors.
-          passed_over: image files beside them that are not in a sample.
+          passed_over: path -> reason, of image files beside them that are not in a sample.
+          below: folder of the photos, from which on their paths are their names; "" = the file's name alone.
         """
         self.name = name
         self.classes = table.names
@@ -49,6 +51,7 @@ class FileSource:
         self._pairs = pairs
         self._palette_masks = palette_masks
         self._ids_of = ids_of
+        self._below = below
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -60,8 +63,8 @@ class FileSource:
         return {"image": image, "label": label_of(image, mask, self._table, mask_path, self._ids_of)}
 
     def describe(self, index: int) -> str:
-        """The photo's file name."""
-        return os.path.basename(self._pairs[index][0])
+        """The photo's file name, or its path from the folder of the photos on."""
+        return _name(self._pairs[index][0], self._below)
 
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The files of the photo and of its mask."""
@@ -76,17 +79,19 @@ class PhotoSource:
     palette: np.ndarray | None = None
     content = ""
 
-    def __init__(self, name: str, photos: Sequence[str], passed_over: Sequence[str]):
+    def __init__(self, name: str, photos: Sequence[str], passed_over: Mapping[str, str], below: str = ""):
         """Makes the source of files; opens none of them.
 
         Args:
           name: of the dataset.
           photos: paths of the samples in order.
-          passed_over: image files beside them that are not in a sample.
+          passed_over: path -> reason, of image files beside them that are not in a sample.
+          below: folder of the photos, from which on their paths are their names; "" = the file's name alone.
         """
         self.name = name
         self.passed_over = passed_over
         self._photos = photos
+        self._below = below
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -96,12 +101,16 @@ class PhotoSource:
         return {"image": image, "label": np.full(image.shape[:2], -1, np.int16)}
 
     def describe(self, index: int) -> str:
-        """The photo's file name."""
-        return os.path.basename(self._photos[index])
+        """The photo's file name, or its path from the folder of the photos on."""
+        return _name(self._photos[index], self._below)
 
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The file of the photo."""
         return (pathlib.Path(self._photos[index]),)
+
+
+def _name(path: str, below: str) -> str:
+    return os.path.relpath(path, below) if below else os.path.basename(path)
 
 
 def label_of(image: np.ndarray, mask: np.ndarray, table: ClassTable, where: str, ids_of: str) -> np.ndarray:

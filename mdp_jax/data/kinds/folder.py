@@ -1,5 +1,6 @@
 """The plain folder layout: images/{split}/*.jpg, masks/{split}/*.png, classes.txt, 255 = ignore.
 
+Photos and masks may lie in sub-folders, the same ones on both sides, and have any suffix of a format that is read.
 Where there is palette.txt, it has the colours in which the classes are shown.
 """
 
@@ -19,6 +20,8 @@ from mdp_jax.data.kinds.files import FileSource, PhotoSource
 from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.errors import UserError
 
+# Photos and masks directly in the folder of a split with these suffixes need a partner. Others are passed over, with
+# the reason, where they have none: such files lie beside the photos of a set for other purposes, too.
 _PHOTOS = (".jpg", ".jpeg", ".png")
 _MASKS = (".png",)
 PALETTE = "palette.txt"
@@ -51,16 +54,15 @@ class FolderSource(FileSource):
         names = _read_classes(root / "classes.txt")
         table = numbered(names, _read_palette(root / PALETTE, len(names)))
         photos, masks = root / "images" / split, root / "masks" / split
-        pairs = listing.paired(
-            listing.files(photos, _PHOTOS), listing.files(masks, _MASKS), f"{photos}/*.jpg", f"{masks}/*.png"
-        )
+        pairs, why = _pairs(photos, masks)
         super().__init__(
             config.name,
             table,
             pairs,
             palette_masks=table.palette is not None,  # as mdp predict then writes them
             ids_of="the lines of classes.txt",
-            passed_over=listing.passed_over((photos, masks), itertools.chain.from_iterable(pairs)),
+            passed_over=listing.passed_over((photos, masks), itertools.chain.from_iterable(pairs), why=why),
+            below=str(photos),
         )
 
 
@@ -79,8 +81,49 @@ class FolderPhotos(PhotoSource):
           UserError: the folder or the split is missing or has no photos.
         """
         folder = listing.root_of(config, data_dir, ("images",)) / "images" / split
-        photos = [photo for _, photo in sorted(listing.files(folder, _PHOTOS).items())]
-        super().__init__(config.name, photos, listing.passed_over((folder,), photos))
+        found, why = _found(folder, _PHOTOS, listing.PHOTOS)
+        photos = [path for _, path in sorted(found.items())]
+        super().__init__(config.name, photos, listing.passed_over((folder,), photos, why=why), str(folder))
+
+
+def _pairs(photos: pathlib.Path, masks: pathlib.Path) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """(photo, mask) of each sample, in the order of their names; and the reason for each file that is passed over."""
+    of_photos, why = _found(photos, _PHOTOS, listing.PHOTOS)
+    of_masks, why_no_mask = _found(masks, _MASKS, listing.MASKS)
+    why |= why_no_mask
+    for here, there, own, suffixes, what in (
+        (of_photos, of_masks, photos, _PHOTOS, "mask"),
+        (of_masks, of_photos, masks, _MASKS, "photo"),
+    ):
+        for name in sorted(here.keys() - there.keys()):
+            if os.path.dirname(name) or not here[name].lower().endswith(suffixes):
+                why[here.pop(name)] = f"without a {what} of the same name"
+        if not here:
+            raise UserError(f"{own}: no file has a {what} of the same name; {listing.found_at(own)}")
+    places = f"{photos}/*{_PHOTOS[0]}", f"{masks}/*{_MASKS[0]}"
+    return listing.paired(of_photos, of_masks, *places), why
+
+
+def _found(
+    folder: pathlib.Path, first: tuple[str, ...], suffixes: tuple[str, ...]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """{name without suffix: path} of the files in a folder and its sub-folders, and {path: why} of others.
+
+    Of two files of one name in the folder itself, one with a suffix among the first ones is taken.
+    """
+    nested = [name for name in listing.nested(folder) if name.lower().endswith(suffixes)]
+    if not nested:
+        listing.files(folder, first)  # says what is missing
+    direct = [name for name in nested if os.sep not in name and name.lower().endswith(first)]
+    found = listing.files(folder, first) if direct else {}
+    why: dict[str, str] = {}
+    for name in sorted(set(nested) - set(direct)):
+        stem, path = listing.composed(os.path.splitext(name)[0]), f"{folder}{os.sep}{name}"
+        listing.require_text(folder, name)
+        if stem in found:
+            why[path] = "of the same name as another file"
+        found.setdefault(stem, path)
+    return found, why
 
 
 def _read_classes(path: pathlib.Path) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,8 @@ from ml_collections import ConfigDict
 
 from mdp_jax.configs import SourceConfig
 from mdp_jax.schema import key
+
+NONE_PASSED_OVER: Mapping[str, str] = types.MappingProxyType({})
 
 
 class Source(Protocol):
@@ -22,14 +25,14 @@ class Source(Protocol):
       name: of the dataset.
       classes: class names in the order of their ids; none where the photos have no labels.
       palette: the set's own colours, uint8 RGB [C, 3], or None.
-      passed_over: image files in the split's folders that are not in a sample.
+      passed_over: path -> reason, of image files in the split's folders that are not in a sample.
       content: a digest of the samples where they have no files of their own; "" where there is none.
     """
 
     name: str
     classes: tuple[str, ...]
     palette: np.ndarray | None
-    passed_over: Sequence[str]
+    passed_over: Mapping[str, str]
     content: str
 
     def __len__(self) -> int: ...

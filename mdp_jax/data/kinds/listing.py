@@ -17,6 +17,11 @@ _CITIES = "expected one for each city"
 _OF_JPEG = (".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl")
 _OF_NETPBM = (".pbm", ".pgm", ".pnm", ".ppm")
 _IMAGES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".png", ".tif", ".tiff", ".webp", *_OF_JPEG, *_OF_NETPBM)
+_UNREADABLE = (".heic", ".heif", ".jxl")  # which OpenCV's wheels do not decode
+# Ends of names of the files that images.read_photo reads; and of those that images.read_mask reads and keeps exact.
+PHOTOS = tuple(suffix for suffix in _IMAGES if suffix not in _UNREADABLE)
+MASKS = (".bmp", ".pgm", ".png", ".pnm", ".tif", ".tiff")
+_NO_PLACE = "not where this kind of dataset has its files"
 
 
 def folder_of(root: str, data_dir: str, name: str) -> pathlib.Path:
@@ -104,7 +109,7 @@ def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     for name in _entries(folder, expected):
         if name.startswith(".") or not name.lower().endswith(lowered):
             continue
-        _require_text(folder, name)
+        require_text(folder, name)
         stem = composed(name[: -next(len(suffix) for suffix in lowered if name.lower().endswith(suffix))])
         if stem in found:
             first = os.path.basename(found[stem])
@@ -125,32 +130,84 @@ def _entries(folder: pathlib.Path, expected: str) -> list[str]:
         raise unreadable(folder, error, f"a folder; {expected}") from None
 
 
-def passed_over(folders: Iterable[pathlib.Path], taken: Iterable[str], known: tuple[str, ...] = ()) -> list[str]:
+def passed_over(
+    folders: Iterable[pathlib.Path],
+    taken: Iterable[str],
+    known: tuple[str, ...] = (),
+    why: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Finds the image files in folders and their sub-folders that are not in a sample.
 
     Args:
       folders: of photos and masks.
       taken: paths of the files of the samples.
       known: ends of the names of other files of a release.
+      why: path -> reason, of those files whose reason the caller knows.
 
     Returns:
-      Their paths, sorted; without hidden files and hidden folders.
+      {path: why it is passed over}, sorted; without hidden files and hidden folders.
     """
     ours, found = set(taken), []
     for top in folders:
-        for folder, inside, names in os.walk(top):
-            inside[:] = [name for name in inside if not name.startswith(".")]
-            paths = (f"{folder}{os.sep}{name}" for name in names if _is_image(name) and not name.endswith(known))
-            found += [path for path in paths if path not in ours]
+        paths = (f"{top}{os.sep}{name}" for name in nested(top) if not name.endswith(known))
+        found += [path for path in paths if path not in ours]
+    return {path: (why or {}).get(path) or _reason(path) for path in sorted(found)}
+
+
+def nested(folder: pathlib.Path) -> list[str]:
+    """Lists the image files in a folder and its sub-folders; hidden ones are left out.
+
+    Args:
+      folder: need not exist.
+
+    Returns:
+      Their paths from the folder on, in order.
+    """
+    found = []
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if not name.startswith(".") and not leads_back(place, name)]
+        start = len(os.fspath(folder)) + 1
+        found += [f"{place}{os.sep}{name}"[start:] for name in names if is_image(name)]
     return sorted(found)
 
 
-def _is_image(name: str) -> bool:
+def leads_back(folder: str, name: str) -> bool:
+    """Whether an entry is a link to a folder that it lies in, so that following it would never end.
+
+    Args:
+      folder: that the entry is in.
+      name: of the entry.
+    """
+    path = f"{folder}{os.sep}{name}"
+    return os.path.islink(path) and f"{os.path.realpath(folder)}{os.sep}".startswith(
+        f"{os.path.realpath(path)}{os.sep}"
+    )
+
+
+def _reason(path: str) -> str:
+    suffix = os.path.splitext(path)[1].lower()
+    return f"in the format {suffix}, which is not read" if suffix in _UNREADABLE else _NO_PLACE
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is a picture by its name, read or not; a hidden one is none.
+
+    Args:
+      name: of the file.
+    """
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in _IMAGES
 
 
-def _require_text(folder: pathlib.Path, name: str) -> None:
-    """UserError where the bytes of a file's name are no UTF-8: other libraries cannot open it, or write its name."""
+def require_text(folder: pathlib.Path, name: str) -> None:
+    """Checks a file's name: other libraries can neither open nor write one that is no UTF-8.
+
+    Args:
+      folder: that the file is in.
+      name: of the file.
+
+    Raises:
+      UserError: the bytes of the name are no UTF-8.
+    """
     try:
         f"{folder}/{name}".encode()
     except UnicodeEncodeError:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax.configs import SourceConfig, as_config_dict
 from mdp_jax.data.drawn import scenes
-from mdp_jax.data.kinds.kind import Kind
+from mdp_jax.data.kinds.kind import NONE_PASSED_OVER, Kind
 from mdp_jax.errors import UserError
 
 
@@ -27,7 +27,7 @@ class SyntheticSource:
     """Drawn scenes of one taxonomy, each drawn anew when it is asked for; a Source (kinds/kind.py)."""
 
     palette: np.ndarray | None = None
-    passed_over: Sequence[str] = ()
+    passed_over: Mapping[str, str] = NONE_PASSED_OVER
     content = ""
 
     def __init__(self, config: SyntheticConfig, data_dir: str, split: str):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from mdp_jax.data import images
 from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import NO_CLASS, ClassTable
 from mdp_jax.data.kinds.files import label_of
-from mdp_jax.data.kinds.kind import Kind, RootedConfig
+from mdp_jax.data.kinds.kind import NONE_PASSED_OVER, Kind, RootedConfig
 from mdp_jax.errors import UserError
 
 
@@ -42,7 +42,7 @@ class TfdsSource:
     """
 
     palette: np.ndarray | None = None
-    passed_over: Sequence[str] = ()
+    passed_over: Mapping[str, str] = NONE_PASSED_OVER
     content = ""
 
     def __init__(self, config: TfdsConfig, data_dir: str, split: str):

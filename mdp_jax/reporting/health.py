@@ -1,0 +1,88 @@
+"""What can be wrong with the vectors of classes, one sentence for each, in training and in `mdp inspect`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLLAPSED, CROWDED = 0.9, 0.5  # mean cosines between classes, rules of thumb
+CLOSE = 0.95  # cosine from which two classes are hardly told apart
+_SHOWN = 5  # names in a sentence
+_SETTLED = 0.25  # share of a run after which its prototypes should lie apart; in the beginning all are alike
+
+
+def collapse(mean_cosine: float) -> dict[str, str]:
+    """Whether all classes lie in one direction.
+
+    Args:
+      mean_cosine: between the vectors of different seen classes.
+
+    Returns:
+      {"collapse": sentence}, {"crowding": sentence} or {}.
+    """
+    found = f"the mean cosine between classes is {mean_cosine:.2f}"
+    if mean_cosine > COLLAPSED:
+        return {"collapse": f"collapse: {found}, above {COLLAPSED}, so that classes are hardly told apart"}
+    if mean_cosine > CROWDED:
+        return {"crowding": f"crowding: {found}, above {CROWDED}, below which they are well apart"}
+    return {}
+
+
+def close_pairs(names: Sequence[str]) -> dict[str, str]:
+    """Whether classes of one set are hardly told apart.
+
+    Args:
+      names: of the pairs, as "set: class and class 0.97", the closest first.
+
+    Returns:
+      {"close": sentence} or {}.
+    """
+    if not names:
+        return {}
+    return {"close": f"classes of one set above a cosine of {CLOSE}: {len(names)} pair(s) ({_listed(names)})"}
+
+
+def dead(names: Sequence[str], where: str) -> dict[str, str]:
+    """Whether classes were never seen.
+
+    Args:
+      names: of the classes, as "set/class".
+      where: in what they should have been, in words.
+
+    Returns:
+      {"dead": sentence} or {}.
+    """
+    if not names:
+        return {}
+    return {"dead": f"never seen {where}: {len(names)} class(es), which cannot be learnt ({_listed(names)})"}
+
+
+def of_training(
+    values: Mapping[str, Any], step: int, steps: int, unseen: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """The sentences about a run under way.
+
+    Args:
+      values: of a row of metrics.jsonl; `bank_cosine` and `dataset_epochs` are read where they are there.
+      step: steps taken.
+      steps: of the whole run.
+      unseen: dataset -> its classes without a pixel so far, in the order of `dataset_epochs`.
+
+    Returns:
+      {kind: sentence}.
+    """
+    found: dict[str, str] = {}
+    if "bank_cosine" in values and step >= _SETTLED * steps:
+        alike = collapse(float(values["bank_cosine"]))
+        # A run becomes less crowded to its end.
+        found |= alike if step == steps else {kind: line for kind, line in alike.items() if kind == "collapse"}
+    epochs = values.get("dataset_epochs", ())
+    names = [
+        f"{dataset}/{label}"
+        for (dataset, labels), epoch in zip(unseen.items(), epochs, strict=False)
+        if epoch >= 1
+        for label in labels
+    ]
+    return found | dead(names, "in a whole epoch of their set")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

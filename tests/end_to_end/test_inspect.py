@@ -1,0 +1,126 @@
+"""`mdp inspect` on workdirs with two kept checkpoints, of prototypes and of a classifier for each set."""
+
+import argparse
+import csv
+import dataclasses
+import importlib
+import pathlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+import mdp_jax
+from mdp_jax import cli, config
+from mdp_jax.errors import UserError
+from mdp_jax.evaluation import banks
+from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.storage import checkpoints
+from tests import earlier, tiny
+
+PACKAGE = pathlib.Path(mdp_jax.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return earlier.unpacked(tmp_path_factory.mktemp("inspect"))
+
+
+def rows(file):
+    return list(csv.DictReader(file.open(encoding="utf-8")))
+
+
+def test_a_run_over_time(folder, tmp_path, capsys):
+    words = ["--checkpoint", str(folder / "pretrained"), "--out", str(tmp_path), "--pixels", "3"]
+    assert cli.run(["inspect", *words]) == 0
+    out = capsys.readouterr().out
+    assert "nearest both ways" in out and f"tables, pictures and page: {tmp_path}" in out
+    first, last = (saved.state["memory"]["bank"] for saved in checkpoints.each(folder / "pretrained"))
+    classes = rows(tmp_path / "classes.csv")
+    assert [int(row["images seen"]) for row in classes] == last["images_seen"].tolist()
+    for row, before, after, count in zip(
+        classes, first["vectors"], last["vectors"], last["images_seen"] - first["images_seen"], strict=True
+    ):
+        if before.any():
+            angle = np.degrees(np.arccos(np.clip(before.astype(float) @ after.astype(float), -1, 1)))
+            np.testing.assert_allclose(float(row["turned since 2 (°)"]), angle, atol=0.1)
+        if after.any():
+            assert row["steps since seen"] == ("0 to 1" if count else "at least 2")
+    assert {row["nearest"] for row in rows(tmp_path / "neighbours.csv")} == {"both ways", "one way"}
+    page = (tmp_path / "inspect.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "harbor/sea" in page
+    assert sorted(file.name for file in tmp_path.glob("*.png")) == ["heatmap.png", "map.png", "over_time.png"]
+
+
+def test_the_heads_of_a_classifier(folder, tmp_path):
+    words = ["--checkpoint", str(folder / "multi_head"), "--out", str(tmp_path), "--map", "none"]
+    assert cli.run(["inspect", *words]) == 0
+    saved = checkpoints.load(folder / "multi_head")
+    kernel = saved.state["params"]["classifier"]["conv"]["kernel"][0, 0]
+    classes = rows(tmp_path / "classes.csv")
+    np.testing.assert_allclose([float(row["norm"]) for row in classes], np.linalg.norm(kernel, axis=0), rtol=1e-5)
+    sizes = [len([row for row in classes if row["set"] == name]) for name in ("harbor", "town")]
+    pixels = [n for row, size in zip(saved.meta["ledger"], sizes, strict=True) for n in row[1 : 1 + size]]
+    assert [int(row["pixels seen"]) for row in classes] == pixels
+    assert not (tmp_path / "map.png").exists()
+
+
+def test_pixels_of_each_class_and_photos_that_are_not_there(folder):
+    found = banks.history(folder / "pretrained")
+    broken = [dataclasses.replace(s, images=6 if s.name == "town" else 0) for s in found.config.sources]
+    found = found._replace(config=dataclasses.replace(found.config, sources=tuple(broken)))
+    said = []
+    pixels = banks.sample_pixels(folder / "pretrained", found, 4, None, said.append)
+    assert len(said) == 1 and said[0].startswith("no pixels of harbor: ")
+    assert pixels.vectors.shape == (len(pixels.ids), 8) and np.bincount(pixels.ids).max() == 4
+    harbor = found.label_space.global_ids[0]
+    assert len(np.unique(pixels.ids)) > 5 and not set(pixels.ids.tolist()) & set(harbor)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--checkpoint", "finetuned"], "the config of another part of mdp; expected the config of mdp pretrain"),
+        (["--checkpoint", "nowhere"], r"nowhere/config\.json: missing; expected a workdir"),
+        (["--checkpoint", "pretrained", "--pixels", "-1"], "--pixels -1: expected 0 for none, or a number"),
+        (["--checkpoint", "pretrained", "--config.seed=1"], r"--config\.seed: mdp inspect changes no config"),
+        (["--checkpoint", "pretrained", "--out", "file"], "--out file: File exists; expected a folder"),
+    ],
+)
+def test_what_cannot_be(folder, words, message, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "file").touch()
+    with pytest.raises(UserError, match=message):
+        cli.run(["inspect", *words])
+    assert not (folder / "pretrained" / "inspect").exists()
+
+
+def test_an_objective_without_vectors_of_classes(folder, monkeypatch):
+    bare = OBJECTIVES["pixel_to_pixel"]
+    assert bare.class_rows is None
+    monkeypatch.setitem(OBJECTIVES, "mdp", bare)
+    with pytest.raises(UserError, match="objective mdp has neither prototypes nor a classifier; expected one that has"):
+        banks.history(folder / "pretrained")
+
+
+def test_the_commands_of_the_page_are_ones():
+    text = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "inspect.md").read_text()
+    lines = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("mdp ")
+    ]
+    assert len(lines) == 6
+    for line in lines:
+        part, *rest = shlex.split(line)[1:]
+        words, overrides = cli._split_overrides(rest)
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        importlib.import_module(f"mdp_jax.commands.{part.replace('-', '_')}").add_arguments(parser)
+        parser.parse_args(words)
+        if part in ("pretrain", "edit-bank"):
+            config.apply_overrides(tiny.pretrain_config(), overrides)
+    options = set(re.findall(r"`(--\w+)", text))
+    own = "".join((PACKAGE / "commands" / f"{name}.py").read_text() for name in ("inspect", "edit_bank", "predict"))
+    assert options and all(f'"{option}"' in own for option in options)
