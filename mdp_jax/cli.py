@@ -45,6 +45,7 @@ _SMALLER_RUN = (
 _SMALLER_PHOTOS = "--mode slide with a smaller --crop, fewer or smaller --scales, or a smaller config.data.short_side"
 _SMALLER = {"pretrain": _SMALLER_RUN, "finetune": _SMALLER_RUN, "quickstart": _SMALLER_RUN, "bench": _SMALLER_RUN}
 _SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": f"--tile 1024, or {_SMALLER_PHOTOS}"}
+_SMALLER |= {"export": "--no_check, or a smaller --size or --batch"}
 
 
 class _OneLineParser(argparse.ArgumentParser):

@@ -1,7 +1,6 @@
 """`mdp export`: a trained network as StableHLO or ONNX, with a model card (docs/export.md)."""
 
 import argparse
-import sys
 
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
@@ -73,4 +72,4 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     )
     for kind, file in found.files.items():
         print(f"{file}: {file.stat().st_size:,} bytes; {found.checked[kind]}".replace("`", ""))
-    print(f"the card says how to load them: {found.folder / exporting.CARD}", file=sys.stderr)
+    print(f"the card says how to load them: {found.folder / exporting.CARD}")

@@ -65,14 +65,17 @@ def compare(found: np.ndarray, logits: jax.Array | np.ndarray, output: str, what
     Raises:
       UserError: further than rounding explains.
     """
-    logits = np.asarray(logits, np.float64)
+    logits, found = np.asarray(logits), np.asarray(found)
     scale = float(np.abs(logits).max()) or 1.0
     own, largest = logits.argmax(-1), None
-    labels = found if output == "labels" else np.asarray(found).argmax(-1)
-    chosen = np.take_along_axis(logits, labels[..., None].astype(np.int64), -1)[..., 0]
-    behind = float((logits.max(-1) - chosen).max()) / scale
+    labels = found if output == "labels" else found.argmax(-1)
     if output == "logits":
-        behind = largest = float(np.abs(np.asarray(found, np.float64) - logits).max()) / scale
+        behind = largest = float(np.abs(found - logits).max()) / scale
+    elif labels.min() < 0 or labels.max() >= logits.shape[-1]:
+        behind = np.inf
+    else:
+        chosen = np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+        behind = float((logits.max(-1) - chosen).max()) / scale
     if not behind <= TOLERANCE:  # which NaN is not either
         raise UserError(
             f"{what}: its answer differs from the network's by {behind:.2g} of the largest logit; expected at most "

@@ -83,7 +83,7 @@ def text_of(run: workdirs.Workdir, written: Written) -> str:
       written: what stands beside it.
 
     Raises:
-      UserError: the workdir's evaluation.json or the label space of its pretraining cannot be read.
+      UserError: evaluation.json, or config.json or label_space.json of the run that it began from, cannot be read.
     """
     parts = [
         f"# {written.name}",
@@ -184,7 +184,7 @@ def _scores(run: workdirs.Workdir) -> str:
     rows = []
     for name, found in scores.read_scores(file)["datasets"].items():
         percents = [found.get(key) for key in ("mIoU", "mAcc", "aAcc")]
-        shown = [NOT_STATED if value is None else f"{value:.1f}" for value in percents]
+        shown = ["none" if value is None else f"{value:.1f}" for value in percents]
         rows.append((name, *shown, found.get("images", NOT_STATED)))
     table = _table(("dataset", "mIoU (%)", "mAcc (%)", "aAcc (%)", "validation photos"), rows)
     return f"{table}\n\nOf the whole photo at once, by `mdp evaluate`."

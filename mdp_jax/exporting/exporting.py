@@ -82,22 +82,19 @@ def export(
         )
     if ONNX in formats and not importlib.util.find_spec("onnx"):
         raise UserError("--format onnx: the package onnx is not installed; pip install 'mdp_jax[export]'")
-    network = _opened(workdir, overrides)
-    program.require_possible(network.program(form.output), form)
-    made: dict[str, bytes] = {}
-    checked: dict[str, str] = {}
-    for kind in dict.fromkeys(formats):
-        made[kind], checked[kind] = _FORMATS[kind](network, form, tuple(dict.fromkeys(platforms)), check)
-    written = card.Written(
-        folder.name, form, {kind: FILES[kind] for kind in made}, tuple(dict.fromkeys(platforms)), checked, license
-    )
-    text = card.text_of(network.run, written)
     with _new_folder(folder) as partial:
-        for kind, content in made.items():
-            write_bytes(partial / FILES[kind], content)
+        network, chosen = _opened(workdir, overrides), tuple(dict.fromkeys(platforms))
+        program.require_possible(network.program(form.output), form)
+        files = {kind: FILES[kind] for kind in dict.fromkeys(formats)}
+        written = card.Written(folder.name, form, files, chosen, dict.fromkeys(files, ""), license)
+        card.text_of(network.run, written)  # what it reads is looked at before anything is computed
+        checked: dict[str, str] = {}
+        for kind, file in files.items():
+            content, checked[kind] = _FORMATS[kind](network, form, chosen, check)
+            write_bytes(partial / file, content)
         write_json(partial / CLASSES, list(network.run.classes))
-        write_text(partial / CARD, text)
-    return Exported(folder, {kind: folder / FILES[kind] for kind in made}, checked)
+        write_text(partial / CARD, card.text_of(network.run, dataclasses.replace(written, checked=checked)))
+    return Exported(folder, {kind: folder / file for kind, file in files.items()}, checked)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,18 +175,19 @@ def _require_known(given: Sequence[str], known: Sequence[str], option: str) -> N
 @contextlib.contextmanager
 def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder that gets its name when all is in it, and is removed where that fails."""
+    expected = "expected a folder that can be made"
     try:
-        partial = pathlib.Path(
-            tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=folder.absolute().parent)
-        )
+        beside = folder.absolute().parent
+        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=beside))
     except OSError as error:
-        raise UserError(f"--out {folder}: {error.strerror}; expected a folder that can be made") from None
+        raise UserError(f"--out {folder}: {error.strerror}; {expected}") from None
     try:
         yield partial
-        partial.chmod(0o777 & ~_umask())  # mkdtemp makes folders for their owner alone
-        partial.rename(folder)
-    except OSError as error:
-        raise UserError(f"--out {folder}: {error.strerror}; expected a folder that can be made") from None
+        try:
+            partial.chmod(0o777 & ~_umask())  # mkdtemp makes folders for their owner alone
+            partial.rename(folder)
+        except OSError as error:
+            raise UserError(f"--out {folder}: {error.strerror}; {expected}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -44,7 +44,11 @@ _EACH: dict[str, tuple[str, Callable | None]] = {
 }
 _REDUCTIONS = {"reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin"}
 AS_IT_IS = frozenset({"copy", "copy_p", "name", "optimization_barrier", "stop_gradient"})
-_INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # parameters of primitives that call another program
+# Primitives that call another program, and the parameters in which they have it.
+_CALLS = frozenset(
+    {"checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "remat2"}
+)
+_INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 def run(graph: Graph, program: core.ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
@@ -76,10 +80,10 @@ def run(graph: Graph, program: core.ClosedJaxpr, arguments: Sequence[Value]) -> 
 
 def _apply(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     name = equation.primitive.name
-    inner = next((equation.params[key] for key in _INNER if key in equation.params), None)
     if name == "scan":
         return _scan(graph, equation, inputs)
-    if inner is not None and name != "while":
+    if name in _CALLS:
+        inner = next(equation.params[key] for key in _INNER if key in equation.params)
         closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
         return run(graph, closed, inputs)
     if name in AS_IT_IS:

@@ -25,6 +25,11 @@ def test_another_label_is_an_error():
         agreement.compare(np.array([[[1, 1, 1]]], np.int32), LOGITS, "labels", "it")
 
 
+def test_an_id_of_no_class_is_an_error():
+    with pytest.raises(UserError, match="by inf of"):
+        agreement.compare(np.array([[[0, 1, 2]]], np.int32), LOGITS, "labels", "it")
+
+
 def test_logits_are_compared_with_the_largest():
     found = agreement.compare(LOGITS + 0.002, LOGITS, "logits", "it")
     assert found.differing == 0 and found.largest == pytest.approx(0.0005)

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 
 import cv2
 import jax
@@ -172,6 +173,14 @@ def test_wrong_use_leaves_nothing(folder, words, message, monkeypatch, capsys):
     assert sorted(folder.iterdir()) == before
 
 
+def test_scores_that_cannot_be_read_stop_it_before_it_computes(folder, monkeypatch, tmp_path):
+    (shutil.copytree(folder / "finetuned", tmp_path / "run") / "evaluation.json").write_text("{}")
+    monkeypatch.setattr(exporting.stablehlo, "serialised", None)
+    with pytest.raises(UserError, match=r"evaluation\.json"):
+        exporting.export(tmp_path / "run", tmp_path / "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
 def test_without_the_extra(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -218,4 +227,4 @@ def test_the_commands_of_the_page(folder, monkeypatch, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict = {}
     exec(code, names)
-    assert set(names["found"].files) == set(FORMATS)
+    assert set(names["found"].files) == {"onnx"}

@@ -172,6 +172,7 @@ def test_a_convolution_moves_no_data_but_the_image():
         (lambda image: jnp.sort(numbers(image), axis=1), "operation sort, which is not written to ONNX"),
         (lambda image: lax.conv_transpose(numbers(image), KERNEL, (2, 2), "SAME"), "transposed convolution"),
         (lambda image: numbers(image).astype(jnp.complex64), "type complex64"),
+        (lambda image: lax.reduce(numbers(image), 0.0, lambda x, y: x + 2 * y, (1,)), "operation reduce,"),
     ],
 )
 def test_what_has_no_form_is_one_line(function, message):
