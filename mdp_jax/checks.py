@@ -86,7 +86,15 @@ def _common(config: ConfigDict) -> None:
     if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
         raise UserError(
             f"config.data.crop={config.data.crop}: expected height and width divisible by the output stride {stride}"
+            f"{_nearest(config.data.crop, stride)}"
         )
+
+
+def _nearest(crop: tuple, stride: int) -> str:
+    """The nearest multiples below and above each side that is none; empty where the sides cannot be named."""
+    sides = [side for side in crop if side >= 1 and side % stride] if len(crop) == 2 else []
+    near = sorted({multiple for side in sides for multiple in (side // stride * stride, -(-side // stride) * stride)})
+    return f"; the nearest are {', '.join(str(side) for side in near if side)}" if near else ""
 
 
 def _divisor(config: ConfigDict, key: str, of: int) -> None:
@@ -311,9 +319,16 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     _one_of(config, "loss_mean", LOSS_MEANS)
     _share(config, "data.category_ratio")
     _at_least(config, "data.category_ratio", 0, strictly=True)
-    for key in ("optim.lr_min", "optim.power", "evaluate_every"):
+    for key in ("optim.lr_min", "optim.power", "evaluate_every", "pictures"):
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
+    if config.continue_from and config.init != "scratch":
+        raise UserError(
+            f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
+            "run that goes on has its weights from the other run, and --init scratch says so"
+        )
+    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
+        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
     _divisible(config, devices, 1, "samples")
     if config.trainable == "all" and config.batch == config.accumulate:
         raise UserError(

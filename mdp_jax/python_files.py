@@ -87,7 +87,8 @@ def _importable(file: pathlib.Path) -> Iterator[None]:
     other modules of the same names beside it.
     """
     # Of several folders `configs` the one that was imported first need not be that of this file.
-    others = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "configs"}
+    before = [name for name in sys.modules if name == "configs" or name.startswith("configs.")]
+    others = {name: sys.modules.pop(name) for name in before}
     path, finder, known = list(sys.path), _Finder(), set(sys.modules)
     beside = str(file.parent)
     sys.path.append(beside)

@@ -42,6 +42,29 @@ def workdir(text: str) -> str:
     return folder
 
 
+def checkpoint_step(text: str) -> str:
+    """A `type` for argparse: which checkpoint of a workdir."""
+    if text in ("best", "last") or (text.isdecimal() and len(text) <= 18):
+        return text
+    raise argparse.ArgumentTypeError(f"{text:.80}: expected best, last or the number of a step")
+
+
+def add_step(parser: argparse.ArgumentParser, whose: str = "the workdir") -> None:
+    """The argument that chooses a checkpoint.
+
+    Args:
+      parser: of the part.
+      whose: of what it is the checkpoint, in words.
+    """
+    parser.add_argument(
+        "--step",
+        type=checkpoint_step,
+        metavar="best|last|N",
+        help=f"checkpoint of {whose}: that of the best validation, the newest, or that of step N (default: best where "
+        "it is kept, else last)",
+    )
+
+
 def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
     """Checks a file that an option names, before anything is measured.
 

@@ -4,7 +4,7 @@ import collections
 import concurrent.futures
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,13 @@ PHOTOS = 16
 # Photos of rare shapes wait for others of their shape; this many at most, so that a large set of many shapes does not
 # gather in memory.
 HELD_PHOTOS = 256
+
+Report = Callable[[int], None]  # of the number of photos done
+Each = Callable[[int, np.ndarray], None]  # of a photo's index and its confusion matrix
+
+
+def _nothing(*found: object) -> None:
+    del found
 
 
 def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
@@ -77,6 +84,54 @@ def label_maps(
     return jnp.argmax(class_scores(logits_of, views, seen, size), axis=-1).astype(jnp.int32)
 
 
+def probability_maps(
+    segmenter: Segmenter,
+    normalise: Normalise,
+    views: Views,
+    variables: dict,
+    seen: Sequence[jax.Array],
+    size: tuple[int, int],
+    of_classes: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Finds the most likely class of every pixel and how likely it is; pure.
+
+    Args:
+      segmenter: as for `label_maps`.
+      normalise: as for `label_maps`.
+      views: as for `label_maps`.
+      variables: as for `label_maps`.
+      seen: as for `label_maps`.
+      size: (H', W') of the result, static.
+      of_classes: static; whether the probabilities of all classes are given.
+
+    Returns:
+      int32 [B,H',W'], class ids, and uint8 [B,H',W'], or [B,H',W',C] with `of_classes`: 255 times the probability,
+      rounded.
+    """
+
+    def logits_of(images: jax.Array) -> jax.Array:
+        return segmenter.apply(variables, normalise(images), train=False)
+
+    found = class_scores(logits_of, views, seen, size)
+    labels = jnp.argmax(found, axis=-1).astype(jnp.int32)
+    probabilities = jax.nn.softmax(found, axis=-1) if views.single else found
+    if not of_classes:
+        probabilities = jnp.max(probabilities, axis=-1)
+    return labels, jnp.round(255 * probabilities).astype(jnp.uint8)
+
+
+class Probable(NamedTuple):
+    """The labels of a photo and how likely they are.
+
+    Attributes:
+      label: int32 [H,W], class ids.
+      probability: uint8 [H,W], 255 times the probability of the label; or [H,W,C], of every class.
+    """
+
+    label: np.ndarray
+    probability: np.ndarray
+
+
 class Predictor:
     """Labels single photos; compiles once for each distinct pair of sizes."""
 
@@ -90,6 +145,20 @@ class Predictor:
         """
         self._views = views
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
+        probable = functools.partial(probability_maps, segmenter, normalise, views)
+        self._probable = jax.jit(probable, static_argnums=(2, 3))
+
+    def probable(self, variables: dict, image: np.ndarray, size: tuple[int, int], of_classes: bool) -> Probable:
+        """Labels a photo and says how likely the labels are.
+
+        Args:
+          variables: as for `label_maps`.
+          image: uint8 [H,W,3], at the size that the network sees with scale 1.
+          size: (H', W') of the result.
+          of_classes: whether the probabilities of all classes are given, and not that of the label alone.
+        """
+        label, probability = self._probable(variables, self._views.of([image]), size, of_classes)
+        return Probable(np.asarray(label)[0], np.asarray(probability)[0])
 
     def __call__(
         self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0, stride: int = 1
@@ -163,12 +232,13 @@ class Evaluator:
         """The number of distinct (batch, image shape, label shape) that were compiled so far."""
         return len(self._photos_of)
 
-    def __call__(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> dict:
+    def __call__(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> dict:
         """Scores the photos of all processes, as one confusion matrix. With several processes each must call it.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: as for `counts`.
 
         Returns:
           What metrics.scores returns, and "images", the number of photos.
@@ -176,16 +246,17 @@ class Evaluator:
         Raises:
           UserError: for the same reasons as `counts`.
         """
-        return self.scores(*self.total(variables, report))
+        return self.scores(*self.total(variables, report, each))
 
-    def total(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+    def total(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> tuple[np.ndarray, int]:
         """Computes `counts` over the photos of all processes. With several processes each must call it.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: as for `counts`.
         """
-        counts, photos = self.counts(variables, report)
+        counts, photos = self.counts(variables, report, each)
         return distributed.total(counts), int(distributed.total(np.array([photos]))[0])
 
     def scores(self, counts: np.ndarray, photos: int) -> dict:
@@ -197,12 +268,13 @@ class Evaluator:
         """
         return {**metrics.scores(counts, self._source.classes), "images": photos}
 
-    def counts(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+    def counts(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> tuple[np.ndarray, int]:
         """Computes the confusion matrix of this process's photos; those of all processes can be added.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: called with the index of every photo in the source and its own confusion matrix, int64 [C+1,C+1].
 
         Returns:
           int64 [C+1,C+1], counted like metrics.confusion, and the number of photos.
@@ -218,7 +290,10 @@ class Evaluator:
             batch = (self._views.of(images), labels)
             if self._split is not None:
                 batch = jax.device_put(batch, self._split)
-            counts += np.asarray(self._count(variables, *batch))
+            of_photos = np.asarray(self._count(variables, *batch), np.int64)
+            counts += of_photos.sum(axis=0)
+            for (index, _, _), own in zip(group, of_photos, strict=False):  # the batch may be filled up
+                each(index, own)
             done += len(group)
             report(done)
         return counts, done
@@ -231,20 +306,20 @@ class Evaluator:
         seen: tuple[jax.Array, ...],
         labels: jax.Array,
     ) -> jax.Array:
-        """From uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [C+1,C+1]."""
+        """From uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [B,C+1,C+1]."""
         _, height, width = labels.shape
         prediction = label_maps(segmenter, normalise, self._views, variables, seen, (height, width))
-        return metrics.confusion(labels, prediction, self._num_classes)
+        return jax.vmap(lambda label, found: metrics.confusion(label, found, self._num_classes))(labels, prediction)
 
-    def _decoded(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Image and label of every photo of this process, in the source's order."""
+    def _decoded(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Index, image and label of every photo of this process, in the source's order."""
         samples = _ahead(self._source.__getitem__, self._indices, self._threads)
         for index, sample in zip(self._indices, samples, strict=True):
             largest = sample["label"].max(initial=-1)
             if largest >= self._num_classes:
                 where = self._source.describe(index)
                 raise UserError(f"{where}: label {largest}, expected ids below {self._num_classes}, or ignore")
-            yield sample["image"], sample["label"]
+            yield index, sample["image"], sample["label"]
 
     def _batches(self, photos: Iterable[tuple]) -> Iterator[tuple[tuple, list[tuple]]]:
         """(shapes, photos of these shapes), in an order that depends on the photos' order and shapes alone.
@@ -253,9 +328,9 @@ class Evaluator:
         all devices, or fewer where no more of them came. Later batches are never larger.
         """
         waiting: dict[tuple, list[tuple]] = {}
-        for image, label in photos:
+        for index, image, label in photos:
             shape = (image.shape, label.shape)
-            waiting.setdefault(shape, []).append((image, label))
+            waiting.setdefault(shape, []).append((index, image, label))
             largest = max(height * width for height, width in (label.shape, *self._views.sizes(*image.shape[:2])))
             together = min(max(self._pixels // largest, 1), PHOTOS) * self._devices
             if len(waiting[shape]) == self._photos_of.get(shape, together):
@@ -268,9 +343,9 @@ class Evaluator:
 
 def _filled(group: list[tuple], size: int) -> tuple[list[np.ndarray], np.ndarray]:
     """`size` photos uint8 [H,W,3] and int16 [size,H',W']; the first one is repeated, all ignored, where some lack."""
-    image, label = group[0]
-    group = group + [(image, np.full_like(label, -1))] * (size - len(group))
-    return [image for image, _ in group], np.stack([label for _, label in group])
+    _, image, label = group[0]
+    group = group + [(-1, image, np.full_like(label, -1))] * (size - len(group))
+    return [image for _, image, _ in group], np.stack([label for _, _, label in group])
 
 
 def _ahead(function: Callable, items: Iterable, threads: int) -> Iterator:

@@ -279,6 +279,7 @@ def load(
     model: ModelConfig | None = None,
     data: DataConfig | None = None,
     classes: Sequence[str] = (),
+    step: str | int = "",
 ) -> Network:
     """Loads a trained network.
 
@@ -290,6 +291,8 @@ def load(
       model: of a file, what its weights do not tell: output stride and rates; None = those of the published networks.
       data: of a file, how photos are read; None = normalised as for ImageNet, at their own size.
       classes: of a file, the class names; () = numbers.
+      step: of a workdir, the checkpoint: "best", "last" or a step; "" = that of the best validation where it is kept,
+        which is said on stderr, else the newest.
 
     Returns:
       The network.
@@ -302,16 +305,18 @@ def load(
     if place.is_dir():
         if model is not None or data is not None or classes:
             raise UserError(f"{place}: a workdir, which says what its network is; expected no model, data or classes")
-        return _of_workdir(place, dataset)
+        return _of_workdir(place, dataset, step)
     if place.is_file() or place.suffix in files.SUFFIXES:
         if dataset:
             raise UserError(f"dataset={dataset!r}: {place} is a file of weights, which has no datasets; expected none")
+        if step != "":
+            raise UserError(f"step={step!r}: {place} is a file of weights, which has no steps; expected none")
         return _of_file(place, model, data, classes)
     raise UserError(f"{place}: no such file or folder; expected the workdir of a run, or a file of weights")
 
 
-def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
-    run = workdirs.load(folder)
+def _of_workdir(folder: pathlib.Path, dataset: str, step: str | int) -> Network:
+    run = workdirs.load(folder, step=step)
     config = typed(run.config)
     answers_in(run.label_space, dataset, f"dataset={dataset!r}: {folder}")
     if isinstance(config, PretrainConfig):

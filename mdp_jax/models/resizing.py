@@ -51,6 +51,57 @@ def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jnp.moveaxis(labels, 0, 1).reshape(len(logits), -1, width)[:, :height]
 
 
+def padded(images: jax.Array, multiple: int) -> jax.Array:
+    """Adds rows below and columns on the right, so that patches cover an image of any size.
+
+    Args:
+      images: [B,H,W,C], normalised: 0 is the mean colour.
+      multiple: of which height and width become the next multiple.
+
+    Returns:
+      [B,H',W',C], with 0 in what was added.
+    """
+    return jnp.pad(images, ((0, 0), *((0, -side % multiple) for side in images.shape[1:3]), (0, 0)))
+
+
+def of_image(features: jax.Array, size: tuple[int, ...], stride: int) -> jax.Array:
+    """Leaves out the features of what `padded` added.
+
+    Args:
+      features: [B,h',w',C] of the image with what was added.
+      size: (H, W) of the image.
+      stride: pixels from one feature to the next.
+
+    Returns:
+      [B,ceil(H/stride),ceil(W/stride),C].
+    """
+    height, width = (-(-side // stride) for side in size)
+    return features[:, :height, :width]
+
+
+def averaged(x: jax.Array, side: int) -> jax.Array:
+    """Means over the cells of a grid, like PyTorch's `AdaptiveAvgPool2d`; cells overlap where `side` is no divisor.
+
+    Args:
+      x: [B,h,w,C].
+      side: cells of each axis.
+
+    Returns:
+      [B,side,side,C] in float32 or wider.
+    """
+    rows, columns = (_means(n, side) for n in x.shape[1:3])
+    return _interpolated(x, rows, columns)
+
+
+def _means(n_in: int, n_out: int) -> np.ndarray:
+    """Matrix [n_out, n_in], float64: cell i is the mean of the values from floor(i n / m) to ceil((i + 1) n / m)."""
+    matrix = np.zeros((n_out, n_in))
+    for i in range(n_out):
+        first, end = i * n_in // n_out, -(-(i + 1) * n_in // n_out)
+        matrix[i, first:end] = 1 / (end - first)
+    return matrix
+
+
 def _interpolated(logits: jax.Array, rows: jax.typing.ArrayLike, columns: jax.typing.ArrayLike) -> jax.Array:
     """[B,h,w,C] by matrices [H,h] and [W,w] to [B,H,W,C], in float32 or wider."""
     logits = logits.astype(jnp.promote_types(jnp.float32, logits.dtype))

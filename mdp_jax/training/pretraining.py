@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -17,9 +18,10 @@ from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import health, runs
+from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import loop, profiling, programs, sharding, workdir
+from mdp_jax.training import loop, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
@@ -28,7 +30,19 @@ from mdp_jax.training.state import PretrainState
 from mdp_jax.training.transfer import transfer
 
 
-def start_from(init: str, state: PretrainState, program: Program) -> PretrainState:
+class Started(NamedTuple):
+    """A new state with parts of another network.
+
+    Attributes:
+      state: the state.
+      report: what `transfer.json` of the workdir holds.
+    """
+
+    state: PretrainState
+    report: dict
+
+
+def start_from(init: str, state: PretrainState, program: Program) -> Started:
     """Gives both encoders of a new state the backbone and decoder of a workdir or a file (METHOD.md section 1).
 
     Args:
@@ -37,17 +51,20 @@ def start_from(init: str, state: PretrainState, program: Program) -> PretrainSta
       program: of the run.
 
     Returns:
-      The new state.
+      The new state, and where its leaves come from.
 
     Raises:
       UserError: there are no weights, or they have another architecture.
     """
     assert program.init_memory is not None  # it is a pretraining
     found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
+    for line in found.lines():
+        distributed.say(f"--init {init}: {line}")
     params = jax.device_put(found.params, program.shardings.params)
     batch_stats = jax.device_put(found.batch_stats, program.shardings.batch_stats)
     memory = jax.jit(program.init_memory, out_shardings=program.shardings.memory)(params, batch_stats)
-    return dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
+    new = dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
+    return Started(new, found.report())
 
 
 def pretrain(
@@ -79,6 +96,7 @@ def _pretrain(
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
     config = configs.typed_pretrain(untyped)
+    wandb_writer.require(config.wandb)
     objective = OBJECTIVES[config.objective]
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets, config.label_space)
@@ -93,12 +111,14 @@ def _pretrain(
     workdir.require_agreement(untyped, label_space, photos)
     distributed.say(runtime.described(mesh.size))
     program = programs.pretraining(config, mesh, label_space, samples, starts)
-    state = program.make()
+    state, origins = program.make(), None
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
-        state = start_from(config.init, state, program)
+        state, origins = start_from(config.init, state, program)
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
+    if origins is not None and distributed.is_main():
+        write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)
     # One process goes on counting from what all of them counted.

@@ -47,8 +47,11 @@ def test_scores_table_and_json(made, capsys):
     assert json.loads((run / "evaluation.json").read_text()) == {"datasets": {"noise": expected}}
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines() if line.strip()]
-    assert ["sky", f"{expected['per_class']['sky']:.2f}"] in rows
-    assert [row[0] for row in rows[-7:-1]] == ["sky", "road", "car", "mIoU", "mAcc", "aAcc"]
+    names = ("per_class", "per_class_accuracy", "per_class_precision", "per_class_dice")
+    assert ["sky", *(f"{expected[name]['sky']:.2f}" for name in names)] in rows
+    first = next(number for number, row in enumerate(rows) if row[0] == "sky")
+    shown = [row[0] for row in rows[first : first + 8]]
+    assert shown == ["sky", "road", "car", "mIoU", "mAcc", "mPrecision", "mDice", "aAcc"]
     assert "3 photos of 2 shape(s)" in printed.out
     assert "photo 3/3" in printed.err
 

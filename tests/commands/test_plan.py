@@ -11,7 +11,6 @@ import pytest
 
 from mdp_jax import cli
 from mdp_jax.errors import UserError
-from mdp_jax.models.backbones import resnet
 from mdp_jax.planning import topologies
 from mdp_jax.planning.collectives import KINDS
 
@@ -32,11 +31,10 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def virtual(monkeypatch):
-    """The chips of a topology are virtual devices of the CPU, and resnet18 is short."""
+def virtual(monkeypatch, shallow):
+    """The chips of a topology are virtual devices of the CPU."""
     monkeypatch.setattr(topologies, "devices", lambda name, slices=1: jax.devices()[: topologies.chips(name) * slices])
     monkeypatch.setattr(topologies, "has_compiler", lambda: True)
-    monkeypatch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
 
 
 def test_plan_of_pretraining_on_two_slices(config, virtual, tmp_path, capsys):

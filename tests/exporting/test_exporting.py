@@ -22,6 +22,7 @@ from mdp_jax.exporting import card, exporting, onnx_file, program, stablehlo
 from mdp_jax.exporting.exporting import FILES, FORMATS
 from mdp_jax.exporting.program import Form
 from mdp_jax.models import network
+from mdp_jax.models.registry import NO_DECODER
 from mdp_jax.training.adopting import adopt
 from tests import earlier, tiny
 
@@ -118,18 +119,21 @@ def test_an_adopted_network_on_two_layers(folder, monkeypatch, tmp_path):
     assert "classifier on backbone and projection" in text and "weights of `pretrained`" in text
 
 
-@pytest.mark.parametrize("decoder", network.DECODERS)
-def test_every_decoder_under_a_classifier_on_all_layers(decoder):
-    """With weights drawn at random; for any size, where the decoder can have it."""
-    config = tiny.finetune_config(model__decoder__name=decoder, model__reads="('backbone','decoder','projection')")
-    typed, rng = mdp_jax.configs.typed(config), np.random.default_rng(0)
+def require_the_same_logits(backbone, decoder, reads):
+    """A network with weights drawn at random; for any size, where it can have it, else for one."""
+    width, rng = 0.0625, np.random.default_rng(0)
+    entry, strides = network.BACKBONES[backbone], network.DECODERS[decoder].reads
+    stride = next(s for s in entry.output_strides if set(strides(s)) <= entry.channels(width, s).keys())
+    values = {"backbone": backbone, "width": width, "output_stride": stride, "decoder__name": decoder, "reads": reads}
+    typed = mdp_jax.configs.typed(tiny.finetune_config(**{f"model__{key}": value for key, value in values.items()}))
     made = network.segmenter(typed.model, 5)
     shapes = jax.eval_shape(lambda: made.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False))
-    variables = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: np.float32(rng.normal(size=leaf.shape) * 0.3 + (path[-1].key in ("var", "scale"))), shapes
-    )
-    variables = jax.tree_util.tree_map_with_path(lambda path, x: abs(x) if path[-1].key == "var" else x, variables)
-    variables = {"batch_stats": {}, **variables}
+
+    def drawn(path, leaf):
+        values = rng.normal(size=leaf.shape) * 0.3
+        return np.float32({"var": abs(values) + 1, "scale": values + 1}.get(path[-1].key, values))
+
+    variables = {"batch_stats": {}, **jax.tree_util.tree_map_with_path(drawn, shapes)}
     function = program.make(typed.model, typed.data, variables, 5, "logits", bands=False)
     form = Form("logits")
     try:
@@ -141,6 +145,20 @@ def test_every_decoder_under_a_classifier_on_all_layers(decoder):
     image = rng.integers(0, 256, (2, 37, 51, 3), dtype=np.uint8)
     expected = np.asarray(jax.jit(function)(image))
     np.testing.assert_allclose(onnx_file.run(model, image), expected, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("decoder", network.DECODERS)
+def test_every_decoder_under_a_classifier_on_all_layers(decoder):
+    require_the_same_logits("resnet18", decoder, "('backbone','decoder','projection')")
+
+
+# One of each family.
+FAMILIES = {entry.weight_names: name for name, entry in network.BACKBONES.items() if name != "resnet18"}
+
+
+@pytest.mark.parametrize("backbone", FAMILIES.values())
+def test_every_family_of_backbones(backbone):
+    require_the_same_logits(backbone, NO_DECODER, "('decoder',)")
 
 
 def wrong_use(capsys, *words):

@@ -9,12 +9,12 @@ from mdp_jax.errors import UserError
 
 PRETRAINING = [
     ("model.backbone=resnet51", "config.model.backbone=resnet51: expected one of resnet18"),
-    ("model.output_stride=32", "config.model.output_stride=32: expected one of 8, 16"),
+    ("model.output_stride=12", "config.model.output_stride=12: expected one of 8, 16, 32"),
     ("model.decoder.layout=unet", "config.model.decoder.layout=unet: expected one of"),
     ("model.compute_dtype=float8", "config.model.compute_dtype=float8: expected one of"),
     ("model.width=0.0", "config.model.width=0.0: expected"),
     ("model.decoder.dropout=0.1", "config.model.decoder.dropout=0.1: pretraining expects 0.0"),
-    ("data.crop=100,64", r"config.data.crop=\(100, 64\): expected height and width divisible by the output stride 8"),
+    ("data.crop=100,64", r"config.data.crop=\(100, 64\): .* by the output stride 8; the nearest are 96, 104$"),
     ("data.scale=0.5,1.5", r"config.data.scale=\(0.5, 1.5\): expected shares"),
     ("data.ratio=0.0,1.0", r"config.data.ratio=\(0.0, 1.0\): expected two positive numbers"),
     ("data.flip=1.5", "config.data.flip=1.5: expected a number from 0 to 1"),
