@@ -364,18 +364,20 @@ def _scatter(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list
 
 
 def _gather(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
-    """One row of an array, as x[3] is written where a size is not known."""
+    """One part of an array, as x[3] and x[:, :n] are written where sizes are not known."""
     array, indices = (graph.whole(v, _shape(atom)) for v, atom in zip(inputs, equation.invars, strict=True))
-    numbers, whole = equation.params["dimension_numbers"], list(array.dims)
-    one_row = len(numbers.collapsed_slice_dims) == 1 and numbers.collapsed_slice_dims == numbers.start_index_map
-    axis = numbers.start_index_map[0]
-    whole[axis] = 1
-    one_row = one_row and tuple(equation.params["slice_sizes"]) == tuple(whole)
-    if indices.constant is None or indices.constant.size != 1 or not one_row:
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    if indices.constant is None or indices.constant.ndim != 1:
         raise UserError("--format onnx: this kind of gather is not written to ONNX; expected --format stablehlo")
-    at = graph.constant(indices.constant.ravel()[0].astype(np.int64))
-    name = graph.node("Gather", graph.stored(array, array.order), at, axis=array.order[axis])
-    return [Value(name, _without(array.order, (axis,)), _shape(equation.outvars[0]))]
+    starts = dict(zip(numbers.start_index_map, map(int, indices.constant), strict=True))
+    axes = [axis for axis, size in enumerate(sizes) if axis in starts or size != array.dims[axis]]
+    cuts = [[starts.get(axis, 0) for axis in axes], [starts.get(axis, 0) + sizes[axis] for axis in axes]]
+    places = graph.integers(*(array.order[axis] for axis in axes))
+    name = graph.node("Slice", graph.stored(array, array.order), *map(graph.sizes, cuts), places)
+    gone = numbers.collapsed_slice_dims
+    if gone:
+        name = graph.node("Squeeze", name, graph.integers(*sorted(array.order[axis] for axis in gone)))
+    return [Value(name, _without(array.order, gone), _shape(equation.outvars[0]))]
 
 
 def _iota(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
