@@ -12,7 +12,7 @@ import traceback
 from typing import NoReturn
 
 from mdp_jax import runtime
-from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
+from mdp_jax.errors import NonFiniteError, PreemptedError, TransientError, UserError, is_transient, of_system
 
 PARTS = {
     "data": "prepare, check and browse datasets before a run",
@@ -34,7 +34,8 @@ PARTS = {
 }
 
 # What an operating system says of a disk that is full or not to be written to: no mistake of this package.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_AGAIN = 75  # EX_TEMPFAIL: launchers may start the command again
 _OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 # What JAX, PyTorch, OpenCV and the C++ library say where memory does not suffice; a program that crashed says more.
 _OUT_OF_MEMORY = re.compile(
@@ -105,8 +106,8 @@ def run(arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mdp` command.
 
-    Exit status: 0 done, 2 wrong use, bad data, a full disk or no memory, 3 non-finite loss, 143 or 130 told to stop,
-    after a checkpoint, 141 nobody reads what is printed.
+    Exit status: 0 done, 2 wrong use, bad data, a full disk or no memory, 3 non-finite loss, 75 a disk that failed for a
+    moment, 143 or 130 told to stop, after a checkpoint, 141 nobody reads what is printed.
 
     Args:
       arguments: words of the command line, without `mdp`; those of this process where None.
@@ -120,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"mdp: {error}", file=sys.stderr)
-        status = 2
+        status = _AGAIN if isinstance(error, TransientError) else 2
     except NonFiniteError as error:
         print(f"mdp: {error}", file=sys.stderr)
         status = 3
@@ -138,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
             _leave(1, traceback.format_exc())
             raise
         print(f"mdp: {line}", file=sys.stderr)
-        status = 2
+        status = _AGAIN if is_transient(error) else 2
     if status not in (0, 3, 143):  # which are the same in all processes
         _leave(status)
     sys.exit(status)
@@ -154,10 +155,12 @@ def _line_of(error: Exception, arguments: list[str]) -> str | None:
         part = arguments[0] if arguments else ""
         return f"out of memory ({said[:200] or type(error).__name__}); try {_SMALLER.get(part, 'a larger machine')}"
     if isinstance(error, OSError):
-        if error.filename is None and error.errno not in _OF_THE_DISK + _OF_THE_MACHINE:
+        if error.filename is None and error.errno not in _OF_THE_DISK + _OF_THE_MACHINE and not is_transient(error):
             return None
         name = "a file" if error.filename is None else os.fsdecode(error.filename)
         name = name if len(name) <= 1000 else f"...{name[-200:]}"
+        if is_transient(error):
+            return str(of_system(error, f"{name}: {error.strerror}"))
         expected = "" if error.errno in _OF_THE_DISK else "; expected a path that can be used"
         return f"{name}: {error.strerror}{expected}"
     if isinstance(error, RuntimeError) and said.startswith("Symlink loop from "):  # of pathlib

@@ -32,9 +32,20 @@ def path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def named(text: str) -> str:
+    """As `path`, and not empty, as "$FOLDER" is where nobody has set FOLDER: that would be the folder one is in.
+
+    Raises:
+      ArgumentTypeError: an empty text, or as for `path`.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text; expected a path (. is the folder that you are in)")
+    return path(text)
+
+
 def workdir(text: str) -> str:
-    """As `path`, of a folder of runs: one in which checkpoints can be read again."""
-    folder = path(text)
+    """As `named`, of a folder of runs: one in which checkpoints can be read again."""
+    folder = named(text)
     try:
         require_plain(folder, "--workdir")
     except UserError as error:
@@ -104,7 +115,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--init", type=path, help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)"
     )
     parser.add_argument(
-        "--workdir", required=True, type=path, help="folder of the run; started again on it, the run goes on"
+        "--workdir", required=True, type=named, help="folder of the run; started again on it, the run goes on"
     )
     add_platform(parser)
     parser.add_argument(

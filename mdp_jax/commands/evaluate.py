@@ -10,9 +10,10 @@ from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
 from mdp_jax.data.kinds.kind import Source
+from mdp_jax.data.sources import photos_of
 from mdp_jax.evaluation import findings, scoring, views, workdirs
 from mdp_jax.evaluation.inference import Evaluator
-from mdp_jax.evaluation.scores import confusions_beside, write_scores
+from mdp_jax.evaluation.scores import confusions_beside, photos_of_run, write_scores
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Section, html
 from mdp_jax.reporting.tables import all_scores_table, console, for_terminal
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=arguments.path,
+        type=arguments.named,
         help="workdir of mdp finetune, or of mdp pretrain, whose network is then scored on each of its own sets by the "
         "prototypes or the head of that set; the scores are written there too",
     )
@@ -76,7 +77,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         measured = scoring.measure(run, args.split, shown, told)
     changed = {key: text for key, text in overrides if key not in configs.free_keys(run.config)}
     scores = {name: found.scores for name, found in measured.items()}
-    file = write_scores(run.folder, scores, args.split, shown, changed, run.chosen)
+    before = photos_of_run(run.folder) if args.split == "val" else {}
+    photos = {name: photos_of(scored[name][0]) for name in before if name in scored}
+    others = photos != before
+    file = write_scores(run.folder, scores, args.split, shown, changed, chosen=run.chosen, photos=photos, others=others)
+    if others:
+        print("mdp: these are not the photos that evaluation.json and report.html are of", file=sys.stderr)
     sections: list[Section] = []
     for name, (source, evaluator) in scored.items():
         found = measured[name]

@@ -37,7 +37,7 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp predict` to a parser."""
     parser.add_argument(
-        "--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune, mdp adopt or mdp pretrain"
+        "--checkpoint", required=True, type=arguments.named, help="workdir of mdp finetune, mdp adopt or mdp pretrain"
     )
     parser.add_argument(
         "--as",
@@ -50,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=arguments.path,
+        type=arguments.named,
         help="folder for NAME.png (class ids; of 16 bits for more than 255 classes) and NAME_overlay.jpg of each "
         "photo; photos of a folder keep their paths",
     )
     parser.add_argument(
         "images",
         nargs="+",
-        type=arguments.path,
+        type=arguments.named,
         metavar="IMAGE",
         help="photos, folders with photos at any depth, or patterns in quotes such as 'data/**/*.jpg'",
     )

@@ -18,7 +18,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
 from mdp_jax.evaluation.pretrained import ClassScorer, answers_in
 from mdp_jax.evaluation.tiles import labels_by_tiles, require_tile
-from mdp_jax.evaluation.views import WHOLE, class_scores
+from mdp_jax.evaluation.views import WHOLE
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network as Module
 from mdp_jax.models.apply import apply_layers
@@ -29,6 +29,7 @@ from mdp_jax.weights import files
 from mdp_jax.weights.whole import read_network
 
 Photos = np.ndarray | Sequence[np.ndarray]
+MOST_PROBABILITIES = 2**30  # of one photo, 4 GiB
 
 
 class Network:
@@ -82,10 +83,8 @@ class Network:
             self._labels = jax.jit(functools.partial(inference.label_maps, scorer, normalise, WHOLE), static_argnums=2)
 
             def scores(variables: dict, seen: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
-                def logits_of(images: jax.Array) -> jax.Array:
-                    return cast(jax.Array, scorer.apply(variables, normalise(images), train=False))
-
-                return jax.nn.softmax(class_scores(logits_of, WHOLE, seen, size), axis=-1)
+                logits = cast(jax.Array, scorer.apply(variables, normalise(seen[0]), train=False))
+                return network.probabilities(logits, size)
 
             self._scores = jax.jit(scores, static_argnums=2)
 
@@ -158,12 +157,23 @@ class Network:
           float32 [H, W, C], or [B, H, W, C], or a list; the sum over the classes is 1.
 
         Raises:
-          UserError: photos of another type, shape or range, an unknown dataset, or a network without classes.
+          UserError: photos of another type, shape or range, an unknown dataset, a network without classes, or a photo
+            of which they would take more than 4 GiB.
         """
         if as_:
             return self.in_classes_of(as_).probabilities(photos)
         scores = self._of_classes(self._scores)
-        return self._each(photos, lambda seen, size: scores(self.variables, seen, size))
+
+        def of_pixels(seen: Sequence[np.ndarray], size: tuple[int, int]) -> jax.Array:
+            if size[0] * size[1] * len(self.classes) > MOST_PROBABILITIES:
+                raise UserError(
+                    f"a photo of {size[0]} x {size[1]} pixels (height x width): {len(self.classes)} probabilities of "
+                    f"each are more than {MOST_PROBABILITIES:,} in all (4 GiB); give parts of it or make it smaller; "
+                    "predict takes photos of any size"
+                )
+            return scores(self.variables, seen, size)
+
+        return self._each(photos, of_pixels)
 
     def embed(self, photos: Photos, layer: str = "") -> np.ndarray | list[np.ndarray]:
         """The features of photos.

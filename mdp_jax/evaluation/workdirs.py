@@ -16,6 +16,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
 
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
@@ -109,7 +110,8 @@ def load(
       step: "best", "last" or a step; "" = the checkpoint of the best validation where there is one, else the newest.
 
     Raises:
-      UserError: it is not such a workdir, has no such checkpoint, its classes disagree, or an override is impossible.
+      UserError: it is not such a workdir, has no such checkpoint, its classes disagree, its weights are not finite, or
+        an override is impossible.
     """
     runtime.start_devices()
     folder = expanded(workdir)
@@ -132,6 +134,9 @@ def load(
     if step == "" and found_step.best and found_step.step != found_step.newest:
         print(_said(folder, found_step), file=sys.stderr)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
+    for name, leaf in leaf_names({part: saved.state.get(part, {}) for part in ("params", "batch_stats")}).items():
+        if not np.isfinite(leaf).all():
+            raise UserError(f"{folder}/checkpoints: {name} is not finite; expected the weights of a run that went well")
     variables = {
         name: jax.device_put(saved.state[name], jax.local_devices()[0])
         for name in ("params", "batch_stats", "memory")

@@ -15,6 +15,7 @@ from mdp_jax.models.heads import SHARDING, Classifier, Projection
 from mdp_jax.models.layers import REMATERIALISATIONS, Dtypes
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from mdp_jax.models.resizing import most_likely as most_likely
+from mdp_jax.models.resizing import probabilities as probabilities
 from mdp_jax.models.resizing import upsample as upsample
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}

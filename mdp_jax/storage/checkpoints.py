@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mdp_jax import distributed
-from mdp_jax.errors import UserError
+from mdp_jax.errors import TransientError, UserError, is_transient, of_system
 from mdp_jax.storage.background import quiet
 from mdp_jax.storage.checksums import checksums, own_checksums
 from mdp_jax.storage.leaves import leaf_names
@@ -24,7 +24,9 @@ from mdp_jax.storage.paths import expanded, require_plain
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
 NEWEST, BEST = "checkpoints", "best"  # folders of a workdir: of the newest steps, and of the one that scored best
 LAST = "last"  # what `choose` is asked for the newest step by
-_OF_THE_DISK = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)))
+_OF_THE_DISK = tuple(
+    map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EFBIG))
+)
 # Of state and meta. In format 1 the parts of an objective's memory lay at the top of the state of a pretraining.
 _FORMAT = 2
 _TOP_OF_FORMAT_1 = ("step", "params", "batch_stats", "opt_state")
@@ -140,7 +142,12 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
 
 
 def _newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
-    """The newest checkpoint that can be read and whose checksums agree; UserError where a later version wrote it."""
+    """The newest checkpoint that can be read and whose checksums agree.
+
+    Raises:
+      UserError: a later version wrote it.
+      TransientError: the disk does not answer. An earlier checkpoint would do, and the newer ones would be deleted.
+    """
     with _reader(folder) as manager:
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
@@ -150,6 +157,11 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
                 raise
             # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
             except Exception as error:
+                if is_transient(error):
+                    raise TransientError(
+                        f"{folder}/{step}: cannot be read ({_reason(error)}); the same command goes on once the disk "
+                        "answers again; without this folder it goes on from the checkpoint before"
+                    ) from error
                 say(f"skipped {folder}/{step}: {_reason(error)}")
     return _Found(NONE_GOOD if steps else NO_CHECKPOINT, None)
 
@@ -255,9 +267,10 @@ class Checkpoints:
                 with _reader(self.folder) as manager:
                     _read(manager, step)
             except Exception as error:  # as in _newest_good
-                raise UserError(
+                raise of_system(
+                    error,
                     f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier "
-                    "checkpoints stay; choose a --workdir on another disk or in another folder"
+                    "checkpoints stay; choose a --workdir on another disk or in another folder",
                 ) from error
         if self._keep == 1:
             surplus = [old for old in self._manager.all_steps() if old < step]
@@ -272,9 +285,8 @@ class Checkpoints:
             yield
         # The writer's libraries give a failed write their own types; all of them name the file and the cause.
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{self.folder}: a checkpoint could not be written ({_reason(error)}); earlier ones stay"
-            ) from error
+            line = f"{self.folder}: a checkpoint could not be written ({_reason(error)}); earlier ones stay"
+            raise of_system(error, line) from error
 
     def replace_from(self, step: int) -> None:
         """Lets the next save replace the checkpoints of this step and of later ones.

@@ -86,8 +86,8 @@ def _finetune(
     size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
     for source, of_source in ((dataset, size), (photos, {})):
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
-    drawn = {dataset.name: sources.photos_of(dataset)}
-    workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
+    drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
+    workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
     distributed.say(runtime.described(mesh.size))
     program = programs.finetuning(config, mesh, label_space.num_classes)
     state, origins = _first_state(config, folder, program, label_space)
@@ -141,7 +141,7 @@ def _finetune(
         last = [findings.measure(evaluator, shown.variables, len(photos))]
     (measured,) = last
     if distributed.is_main():
-        _report(folder, config, photos, evaluator, shown, measured)
+        _report(folder, config, photos, evaluator, shown, measured, scored)
     return measured.scores
 
 
@@ -214,10 +214,11 @@ def _report(
     evaluator: inference.Evaluator,
     shown: _Shown,
     measured: Measured,
+    scored: dict,
 ) -> None:
     """Writes and prints the scores, and writes the confusion matrix and the page."""
     chosen = workdirs.Choice(shown.step, shown.best, default=True)
-    file = write_scores(folder, {photos.name: measured.scores}, chosen=chosen)
+    file = write_scores(folder, {photos.name: measured.scores}, chosen=chosen, photos=scored)
     findings.confusions_csv(confusions_beside(file), measured.counts, photos.classes)
     caption = f"{photos.name}, {'best' if shown.best else 'last'} checkpoint: step {shown.step}"
     console().print(for_terminal(all_scores_table(measured.scores, caption), [len(photos.classes)]))

@@ -143,10 +143,10 @@ def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
     target = tmp_path / "label.png"
     target.write_bytes(b"as it was")
 
-    def full_disk(self, data):
+    def full_disk(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(UserError, match=r"label\.png: No space left on device; expected a file that can be written"):
         predict.write_picture(target, np.zeros((4, 4), np.uint8))
     assert target.read_bytes() == b"as it was"

@@ -98,7 +98,7 @@ def test_several_machines_share_their_workdir(file):
 
 def test_a_stopped_run_goes_on_and_a_wrong_one_ends():
     recovery = task_of(LAUNCH / "sky/spot.yaml")["resources"]["job_recovery"]
-    assert recovery == {"recover_on_exit_codes": [143], "max_restarts_on_errors": 0}
+    assert recovery == {"recover_on_exit_codes": [143, 75], "max_restarts_on_errors": 0}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -124,7 +124,7 @@ def test_skypilot_takes_them(tmp_path):
     assert len(found["gpu"]["resources"]) == 3
     for accelerators, cloud, spot, recovery in found["spot"]["resources"]:
         assert len(accelerators) == 1 and cloud == "GCP" and spot
-        assert recovery["recover_on_exit_codes"] == [143]
+        assert recovery["recover_on_exit_codes"] == [143, 75]
     for name in ("nodes", "tpu", "spot"):
         assert found[name]["mounts"] == {"/mnt/mdp": ["gs://my-bucket", "MOUNT"]}
 

@@ -112,7 +112,9 @@ def test_deeplabv3plus_equals_mmsegmentations(torch_outputs):
     np.testing.assert_allclose(rows(gradients), expected["gradients"], rtol=1e-8, atol=1e-12)
 
 
-def test_upsample_equals_torch(torch_outputs):
+@pytest.mark.parametrize("most", [resizing.MOST_WEIGHTS, 0], ids=["matrices", "neighbours"])
+def test_upsample_equals_torch(torch_outputs, monkeypatch, most):
+    monkeypatch.setattr(resizing, "MOST_WEIGHTS", most)
     expected = torch_outputs("upsample")
     for i, (shape, size) in enumerate(seeded.UPSAMPLE_CASES):
         y = upsample(jnp.asarray(seeded.image("logits", shape), jnp.float32), size)
@@ -149,6 +151,31 @@ def test_upsample_in_a_program_for_any_size():
     program = export.export(jax.jit(enlarged))(*shapes)
     logits = jnp.asarray(seeded.image("logits", (1, 3, 4, 2)), jnp.float32)
     np.testing.assert_allclose(program.call(logits, jnp.zeros((7, 5))), upsample(logits, (7, 5)), atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [resizing.MOST_WEIGHTS, 0], ids=["matrices", "neighbours"])
+@pytest.mark.parametrize("most", [2**26, 2 * 25 * 13 * 5 // 3, 1])
+def test_probabilities_in_bands_of_rows(monkeypatch, most, weights):
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3, 5)), jnp.float32)
+    exponentials = np.exp(np.asarray(upsample(logits, (25, 13)), np.float64))
+    monkeypatch.setattr(resizing, "MOST_LOGITS", most)
+    monkeypatch.setattr(resizing, "MOST_WEIGHTS", weights)
+    found = network.probabilities(logits, (25, 13))
+    np.testing.assert_allclose(found, exponentials / exponentials.sum(axis=-1, keepdims=True), atol=1e-6)
+
+
+def test_a_side_of_many_pixels_makes_no_large_matrix():
+    """It had 2.7 GB, or 537 million weights, of which all but 131,000 were 0."""
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 8188, 2)), jnp.float32)
+    program = jax.jit(network.most_likely, static_argnums=1).lower(logits, (3, 65500)).compile()
+    memory = program.memory_analysis()
+    constants = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    assert constants + memory.output_size_in_bytes < 16 << 20
+    few = np.arange(10)  # at the left border, where pixel i lies at (i + 0.5) / 8 - 0.5
+    at = np.maximum((few + 0.5) * 8188 / 65500 - 0.5, 0)
+    first = np.asarray(logits[0, 1])  # the last row is the second one
+    expected = first[0] * (1 - at[:, None]) + first[1] * at[:, None]
+    np.testing.assert_array_equal(program(logits)[0, 2, :10], expected.argmax(axis=-1))
 
 
 def test_upsample_by_hand():
