@@ -364,16 +364,16 @@ def _scatter(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list
 
 
 def _gather(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
-    """One part of an array, as x[3] and x[:, :n] are written where sizes are not known; or rows of known numbers."""
+    """One part of an array, as x[3] and x[:, :n] are written where sizes are not known; or several rows."""
     array, indices = (graph.whole(v, _shape(atom)) for v, atom in zip(inputs, equation.invars, strict=True))
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     rank, among = len(array.dims), numbers.start_index_map
     whole = {axis for axis in range(rank) if sizes[axis] == array.dims[axis]}
-    if indices.constant is not None and indices.constant.ndim == 2 and len(among) == 1:
+    if len(indices.dims) == 2 and len(among) == 1:
         (axis,) = among
         others = tuple(other for other in range(rank) if other != axis)
         if numbers.collapsed_slice_dims == (axis,) and numbers.offset_dims == others and whole >= {*others}:
-            rows = graph.constant(indices.constant[:, 0].astype(np.int64))
+            rows = graph.node("Squeeze", graph.stored(indices), graph.integers(1))
             name = graph.node("Gather", graph.stored(array, array.order), rows, axis=array.order[axis])
             return [Value(name, array.order, _shape(equation.outvars[0]))]
     if indices.constant is None or indices.constant.ndim != 1:
