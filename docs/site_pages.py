@@ -111,7 +111,8 @@ def config_keys_page() -> str:
 def _tables(part: object, group: str, comments: dict[tuple[str, str], str]) -> dict[str, list[str]]:
     """{group of keys: rows}; the groups inside one come after its own keys."""
     own, inside = [], {}
-    for field in dataclasses.fields(part):
+    declared = vars(type(part)).get("__annotations__", {})
+    for field in sorted(dataclasses.fields(part), key=lambda field: field.name not in declared):  # its own keys first
         value, name = getattr(part, field.name), f"{group}.{field.name}".lstrip(".")
         if dataclasses.is_dataclass(value):
             inside |= _tables(value, name, comments)

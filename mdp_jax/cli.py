@@ -24,6 +24,7 @@ PARTS = {
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "report": "curves and tables of several runs on one page",
     "predict": "label maps, overlays and probabilities for photos",
+    "export": "a trained network as StableHLO or ONNX, with a model card",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",
     "plan": "memory, FLOPs, traffic, hours and money on TPU slices or GPU nodes that are not here",
@@ -46,6 +47,7 @@ _SMALLER_RUN = (
 _SMALLER_PHOTOS = "--mode slide with a smaller --crop, fewer or smaller --scales, or a smaller config.data.short_side"
 _SMALLER = {"pretrain": _SMALLER_RUN, "finetune": _SMALLER_RUN, "quickstart": _SMALLER_RUN, "bench": _SMALLER_RUN}
 _SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": f"--tile 1024, or {_SMALLER_PHOTOS}"}
+_SMALLER |= {"export": "--no_check, or a smaller --size or --batch"}
 
 
 class _OneLineParser(argparse.ArgumentParser):

@@ -35,6 +35,7 @@ class SourceConfig:
     # This many training photos are set aside and take the place of the validation photos; 0 = none. To choose
     # settings on, so that the validation photos are looked at once.
     holdout: int = 0
+    license: str = key("", before="", free=True)  # of the photos and labels, for the card of mdp export
 
     @classmethod
     def variant(cls, values: Mapping, where: str, name: str) -> type["SourceConfig"]:

@@ -43,6 +43,7 @@ FLOORS = (
     ("benchmarks",),
     ("planning", "parity"),
     ("training",),
+    ("exporting",),
     ("evaluation",),
     ("checks",),
     ("objectives",),

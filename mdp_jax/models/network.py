@@ -45,7 +45,10 @@ def joined(module: nn.Module, x: jax.Array, layers: tuple[str, ...], train: bool
     parts = [found[layer] for layer in layers]
     if len(parts) == 1:
         return parts[0]
-    size = max(part.shape[1:3] for part in parts)
+    sizes = [part.shape[1:3] for part in parts]
+    # By strides: sizes that are known only when an exported program runs have no order.
+    by_size = (by_stride[stride].shape[1:3] for stride in sorted(by_stride))
+    size = next((one for one in by_size if one in sizes), None) or max(sizes)
     return jnp.concatenate([part if part.shape[1:3] == size else upsample(part, size) for part in parts], axis=-1)
 
 

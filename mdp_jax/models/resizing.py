@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in float32
 MOST_WEIGHTS = 2**25  # of a matrix that interpolates, which is the fastest way; 65,500 pixels would need 537 million
@@ -19,7 +20,7 @@ class _Neighbours(NamedTuple):
     fraction: np.ndarray | jax.Array
 
 
-_Weights = np.ndarray | _Neighbours
+_Weights = np.ndarray | jax.Array | _Neighbours
 
 
 def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -28,7 +29,7 @@ def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     There is no antialiasing, not even where the size becomes smaller.
 
     Args:
-      logits: [B,h,w,C].
+      logits: [B,h,w,C]. In a program for photos of any size (jax.export) the sizes may be symbolic.
       size: (H, W).
 
     Returns:
@@ -45,7 +46,7 @@ def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
 
     Args:
       logits: [B,h,w,C].
-      size: (H, W).
+      size: (H, W), which are known.
 
     Returns:
       int32 [B,H,W].
@@ -155,7 +156,9 @@ def _along(axis: int, weights: _Weights, logits: jax.Array) -> jax.Array:
 
 
 def _interpolation(n_in: int, n_out: int) -> _Weights:
-    """How to interpolate linearly along an axis: a float64 matrix [n_out, n_in] whose rows sum to 1, or neighbours."""
+    """How to interpolate linearly along an axis: a matrix [n_out, n_in] whose rows sum to 1, or neighbours."""
+    if export.is_symbolic_dim(n_in) or export.is_symbolic_dim(n_out):
+        return _interpolation_of_any_size(n_in, n_out)
     position = np.maximum((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0.0)
     low = np.floor(position).astype(int)
     fraction = position - low
@@ -165,3 +168,15 @@ def _interpolation(n_in: int, n_out: int) -> _Weights:
     matrix[np.arange(n_out), low] = 1.0 - fraction
     matrix[np.arange(n_out), np.minimum(low + 1, n_in - 1)] += fraction
     return matrix
+
+
+def _interpolation_of_any_size(n_in: int, n_out: int) -> jax.Array:
+    """The matrix in float32, where the sizes are known only when the program runs.
+
+    Positions are whole numbers of the unit 1 / (2 n_out): exact while 2 n_in n_out is below 2**31.
+    """
+    unit = jnp.asarray(2 * n_out)
+    position = (2 * jnp.arange(n_out) + 1) * n_in - n_out
+    position = jnp.minimum(jnp.maximum(position, 0), unit * (n_in - 1))
+    away = jnp.abs(position[:, None] - unit * jnp.arange(n_in)[None, :])
+    return jnp.maximum(1.0 - away.astype(jnp.float32) / unit.astype(jnp.float32), 0.0)

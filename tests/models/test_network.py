@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mdp_jax import configs as base
@@ -132,6 +133,24 @@ def test_most_likely_class_in_bands_of_rows(monkeypatch, most, bands):
     found = network.most_likely(logits, (25, 13))
     np.testing.assert_array_equal(found, expected.astype(np.int32), strict=True)
     assert looped == ([bands] if bands > 1 else [])
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (1, 5), (5, 1), (3, 7), (7, 3), (200, 1597)])
+def test_the_interpolation_of_a_size_that_is_not_known_yet(n_in, n_out):
+    found = resizing._interpolation_of_any_size(n_in, n_out)
+    np.testing.assert_allclose(found, resizing._interpolation(n_in, n_out), atol=1e-6)
+
+
+def test_upsample_in_a_program_for_any_size():
+    h, w, height, width = export.symbolic_shape("h, w, height, width")
+
+    def enlarged(logits, image):
+        return upsample(logits, image.shape)
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, h, w, 2), (height, width))]
+    program = export.export(jax.jit(enlarged))(*shapes)
+    logits = jnp.asarray(seeded.image("logits", (1, 3, 4, 2)), jnp.float32)
+    np.testing.assert_allclose(program.call(logits, jnp.zeros((7, 5))), upsample(logits, (7, 5)), atol=1e-5)
 
 
 @pytest.mark.parametrize("weights", [resizing.MOST_WEIGHTS, 0], ids=["matrices", "neighbours"])
