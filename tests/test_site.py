@@ -79,7 +79,8 @@ def test_comments_of_config_keys(pages):
     assert "| `data.flip` | `0.5` | probability of a horizontal flip |" in lines
     assert any(line.startswith("| `model.remat` | `'none'` | What the backward pass computes again") for line in lines)
     assert "| `data.crop` | `(224, 224)` | height, width in pixels |" in lines
-    assert "| `model.decoder.dropout` | `0.1` |  |" in lines  # of fine-tuning, whose group has a default of its own
+    assert "| `model.decoder.dropout` | `0.1` | in front of the classifier |" in lines  # the value of fine-tuning alone
+    assert not [line for line in lines if line.endswith("|  |")]  # a key without a comment
 
 
 def test_readme_is_cut_at_its_headings(pages, monkeypatch):
