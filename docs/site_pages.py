@@ -18,18 +18,17 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mdp_jax import configs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# The pages that README.md is cut into, with the headings of its sections; the first has what stands above them too.
+# The pages that have a section of README.md alone, with its heading; index.md has the rest.
 README_PAGES = {
-    "index.md": ("Two commands", "Changing it", "Licence"),
-    "own_data.md": ("Your own data in five minutes",),
-    "commands.md": ("The commands",),
-    "three_uses.md": ("Three uses",),
-    "studies.md": ("Does it hold?",),
+    "own_data.md": "Your own data in five minutes",
+    "commands.md": "The commands",
+    "three_uses.md": "Three uses",
+    "studies.md": "Does it hold?",
 }
 WHOLE_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "launch.md": "launch/README.md"}
 NOTEBOOK, CONFIGS = "docs/python_api.ipynb", "mdp_jax/configs.py"
 # The file of the repository that each of these pages comes from; its links are relative to it.
-ORIGINS = dict.fromkeys(README_PAGES, "README.md") | WHOLE_PAGES
+ORIGINS = dict.fromkeys(("index.md", *README_PAGES), "README.md") | WHOLE_PAGES
 ORIGINS |= {"python_api.md": NOTEBOOK, "config_keys.md": CONFIGS}
 FENCED = re.compile(r"(^ *```.*?^ *```[ \t]*$)", re.MULTILINE | re.DOTALL)
 # Code within a line, which stays as it is; or a link or picture.
@@ -68,15 +67,14 @@ def readme_pages() -> dict[str, str]:
     """{page: Markdown} of the sections of README.md.
 
     Raises:
-      ValueError: a section has no page here, or a page names a section that README.md lacks.
+      ValueError: README.md lacks a section that a page is for.
     """
-    (_, lead), *rest = sections((ROOT / "README.md").read_text(encoding="utf-8"))
-    texts = dict(rest)
-    named = [heading for headings in README_PAGES.values() for heading in headings]
-    if sorted(named) != sorted(texts):
-        raise ValueError(f"README_PAGES has {sorted(named)}; README.md has {sorted(texts)}")
-    pages = {page: "".join(texts[heading] for heading in headings) for page, headings in README_PAGES.items()}
-    return {page: lead + text if page == "index.md" else headings_up(text) for page, text in pages.items()}
+    texts = dict(sections((ROOT / "README.md").read_text(encoding="utf-8")))
+    missing = set(README_PAGES.values()) - texts.keys()
+    if missing:
+        raise ValueError(f"README.md has no section {min(missing)!r}; expected one, or another in README_PAGES")
+    pages = {page: headings_up(texts.pop(heading)) for page, heading in README_PAGES.items()}
+    return {"index.md": "".join(texts.values())} | pages
 
 
 def notebook_page(file: pathlib.Path) -> str:
@@ -189,7 +187,9 @@ def with_links_of_site(text: str, page: str, origin: str, titles: Mapping[str, s
             return found[0]
         target = target_on_site(origin, link)
         if target is None:
-            file = posixpath.normpath(posixpath.join(posixpath.dirname(origin), link))
+            file = posixpath.normpath(posixpath.join(posixpath.dirname(origin), link.partition("#")[0]))
+            if not (ROOT / file).exists():
+                return found[0]  # mkdocs warns of it
             return words if posixpath.basename(words) != posixpath.basename(file) else f"`{file}`"
         name, _, anchor = target.partition("#")
         if name == page and anchor and not link.partition("#")[0]:

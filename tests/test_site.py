@@ -91,7 +91,10 @@ def test_readme_is_cut_at_its_headings(pages, monkeypatch):
         ("Two", "## Two\n\nEnd.\n"),
     ]
     assert pages.headings_up(pages.sections(text)[1][1]) == "# One\n\n```bash\n## no heading\n```\n\n## Inside\n\n"
-    monkeypatch.setitem(pages.README_PAGES, "own_data.md", ("No such section",))
+    made = pages.readme_pages()
+    assert made["index.md"].startswith("# mdp_jax\n") and "## The commands" not in made["index.md"]
+    assert made["commands.md"].startswith("# The commands\n")
+    monkeypatch.setitem(pages.README_PAGES, "own_data.md", "No such section")
     with pytest.raises(ValueError, match="No such section"):
         pages.readme_pages()
 
@@ -122,6 +125,7 @@ def test_words_of_links(pages):
     assert shown("See [the kinds](docs/data.md#voc).") == "See [the kinds](data.md#voc)."
     assert shown("See [configs/mini](configs/mini).") == "See `configs/mini`."
     assert shown("See [suites](configs/studies).") == "See suites."
+    assert shown("See [gone](docs/gone.md).") == "See [gone](docs/gone.md)."  # of which mkdocs warns
     assert shown("[`voc`](docs/data.md)") == "[`voc`](data.md)"
     picture = "images/quickstart.png"
     assert shown(f"![Scenes](docs/{picture})") == f"[![Scenes]({picture})]({picture})"
