@@ -88,9 +88,9 @@ def _finetune(
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
     workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
-    distributed.say(runtime.described(mesh.size))
     program = programs.finetuning(config, mesh, label_space.num_classes)
     state, origins = _first_state(config, folder, program, label_space)
+    distributed.say(runtime.described(mesh.size))
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
