@@ -23,6 +23,7 @@ PARTS = {
     "edit-bank": "other sets and classes for a pretrained checkpoint, which goes on training with them",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
     "predict": "label maps and overlays for photos",
+    "serve": "a page to try a network: photos, classes under the pointer, new classes from a stroke",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",
     "plan": "memory, FLOPs and traffic of a step on a TPU slice that is not here",

@@ -16,7 +16,7 @@ from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, Pretrai
 from mdp_jax.data import images as photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
-from mdp_jax.evaluation.pretrained import ClassScorer, answers_in
+from mdp_jax.evaluation.pretrained import ALL, ClassScorer, answers_in
 from mdp_jax.evaluation.tiles import labels_by_tiles, require_tile
 from mdp_jax.evaluation.views import WHOLE, class_scores
 from mdp_jax.models import network
@@ -77,8 +77,13 @@ class Network:
         self._module, self._prototypes = module, prototypes
         self._in_classes_of, self._others = in_classes_of, dict[str, Network]()
         normalise = Normalise.of(data, model.compute_dtype)
-        self._labels = self._scores = None
+        self._labels = self._scores = self._logits = None
         if scorer is not None:
+
+            def logits(variables: dict, images: jax.Array) -> jax.Array:
+                return cast(jax.Array, scorer.apply(variables, normalise(images), train=False)).astype(jnp.float32)
+
+            self._logits = jax.jit(logits)
             self._labels = jax.jit(functools.partial(inference.label_maps, scorer, normalise, WHOLE), static_argnums=2)
 
             def scores(variables: dict, seen: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
@@ -232,6 +237,38 @@ class Network:
             raise UserError("this network has no prototypes; expected a pretrained one whose objective has them")
         return self._prototypes
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What `as_` may be: the sets of a pretrained network, and "all"; () where the classes are those of one set."""
+        return () if self._in_classes_of is None else tuple(dict.fromkeys((*self.datasets, ALL)))
+
+    def logits_as_they_are(self, photo: np.ndarray) -> np.ndarray:
+        """The logits of one photo that has its size already, at the stride of the network.
+
+        Args:
+          photo: uint8 [H, W, 3].
+
+        Returns:
+          float32 [h, w, C].
+
+        Raises:
+          UserError: a network without classes.
+        """
+        return np.asarray(self._of_classes(self._logits)(self.variables, _one(photo, "the photo")[None]))[0]
+
+    def require_classes(self) -> None:
+        """Checks that the network can label photos.
+
+        Raises:
+          UserError: it has neither prototypes nor a classifier.
+        """
+        self._of_classes(self._logits)
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether there are `prototypes`."""
+        return self._prototypes is not None
+
     def _of_classes(self, function: Callable | None) -> Callable:
         if function is None:
             raise UserError("this network has neither prototypes nor a classifier; expected a fine-tuned one")
@@ -302,7 +339,7 @@ def load(
     if place.is_dir():
         if model is not None or data is not None or classes:
             raise UserError(f"{place}: a workdir, which says what its network is; expected no model, data or classes")
-        return _of_workdir(place, dataset)
+        return of_workdir(workdirs.load(place), dataset)
     if place.is_file() or place.suffix in files.SUFFIXES:
         if dataset:
             raise UserError(f"dataset={dataset!r}: {place} is a file of weights, which has no datasets; expected none")
@@ -310,10 +347,18 @@ def load(
     raise UserError(f"{place}: no such file or folder; expected the workdir of a run, or a file of weights")
 
 
-def _of_workdir(folder: pathlib.Path, dataset: str) -> Network:
-    run = workdirs.load(folder)
+def of_workdir(run: workdirs.Workdir, dataset: str = "") -> Network:
+    """The network of a workdir that was loaded.
+
+    Args:
+      run: of either loop.
+      dataset: as for `load`.
+
+    Raises:
+      UserError: an unknown dataset.
+    """
     config = typed(run.config)
-    answers_in(run.label_space, dataset, f"dataset={dataset!r}: {folder}")
+    answers_in(run.label_space, dataset, f"dataset={dataset!r}: {run.folder}")
     if isinstance(config, PretrainConfig):
         return _pretrained(run, config, dataset, "dataset")
     names = [name for name, _ in run.label_space.datasets]
