@@ -35,10 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layer",
-        default=LAYERS[0],
         metavar="LAYER",
-        help=f"features that tell new classes apart: {', '.join(LAYERS)}, or several, as backbone+projection "
-        f"(default {LAYERS[0]})",
+        help=f"features that tell new classes apart: {', '.join(LAYERS)}, or several, as backbone+decoder (default: "
+        "the last one that the network has)",
     )
     parser.add_argument(
         "--tile",
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     """
     web = _web()
     require_tile(args.tile, f"--tile {args.tile}")
-    layers = layers_of(args.layer)
+    layers = layers_of(args.layer) if args.layer else ()
     with _listening(args.host, args.port) as listening:
         runtime.start_devices(args.platform)
         session = _session(args, overrides, layers)

@@ -30,6 +30,7 @@ from mdp_jax.serving.session import Session, Stroke
 WAITING = 16  # requests that may wait for the one that is computed
 _MOST_JSON = 1 << 20  # bytes of a stroke
 _STRIPPED = re.compile(r"[\x00-\x1f\x7f]")
+_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory", re.I)
 T = TypeVar("T")
 
 
@@ -71,7 +72,7 @@ def _policy(html: str) -> str:
         )
 
     return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src 'self'; "
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src 'self' data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
@@ -208,7 +209,9 @@ def app(session: Session, host: str = "127.0.0.1") -> Starlette:
         return _refusal(f"{request.method} {request.url.path:.100}: {error.detail}", error.status_code)
 
     async def out_of_memory(request: Request, error: Exception) -> Response:
-        del request, error
+        del request
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise error
         return _refusal("out of memory; try a smaller photo, or mdp serve --tile 512", 507)
 
     routes = [
@@ -223,6 +226,7 @@ def app(session: Session, host: str = "127.0.0.1") -> Starlette:
         Route("/api/strokes", forget, methods=["DELETE"]),
     ]
     handlers: dict[Any, Any] = {UserError: refused, _Busy: busy, HTTPException: unknown, MemoryError: out_of_memory}
+    handlers[RuntimeError] = out_of_memory  # JAX's own
     made = Starlette(routes=routes, exception_handlers=handlers)
     made.add_middleware(_OwnPageAlone, host=host, policy=_policy(html))
     return made
@@ -282,6 +286,7 @@ def _of_network(session: Session) -> dict[str, Any]:
     """What the page shows of the network: its sets, their classes and colours."""
     return {
         "name": session.name,
+        "first": session.first,
         "sets": [
             {
                 "name": name,

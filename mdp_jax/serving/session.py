@@ -9,11 +9,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mdp_jax.configs import MethodConfig
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import closed_form
-from mdp_jax.evaluation.closed_form import Head
-from mdp_jax.evaluation.discriminant import Linear, Statistics
+from mdp_jax.evaluation import closed_form, discriminant
+from mdp_jax.evaluation.discriminant import NEVER
 from mdp_jax.evaluation.loaded import Network
 from mdp_jax.evaluation.tiles import cells_by_tiles, require_tile
 from mdp_jax.reporting import colors
@@ -22,10 +22,11 @@ MOST_SEEN = 1 << 21  # pixels of a photo on the page: they bound the memory of f
 PHOTOS = 3  # the newest ones are kept
 MOST_STROKES = 200
 MOST_POINTS = 5000  # of a stroke
+RADII = (0.5, 500)  # of a brush, least and most
 MOST_NAME = 60  # characters
 TOP = 5  # classes and prototypes that are listed for a pixel
 _COSINE = "projection"  # the layer whose unit vectors are compared with prototypes
-_CLASSES = 32  # whose logits are made at one time
+_TEMPERATURE = MethodConfig().temperature
 
 
 class Stroke(NamedTuple):
@@ -72,7 +73,13 @@ class Pixel(NamedTuple):
 
 
 class Session:
-    """Photos, strokes and the network under them; all of it is in memory. One call at a time."""
+    """Photos, strokes and the network under them; all of it is in memory. One call at a time.
+
+    Attributes:
+      name: what the page calls the network.
+      sets: names of the sets in whose classes it answers.
+      first: the one that is shown first.
+    """
 
     def __init__(
         self,
@@ -81,31 +88,31 @@ class Session:
         answers: str = "",
         palette: np.ndarray | None = None,
         tile: int = 1024,
-        layers: tuple[str, ...] = ("backbone",),
+        layers: tuple[str, ...] = (),
     ):
         """Starts without photos.
 
         Args:
           net: the network.
           name: what the page calls it.
-          answers: the set that is shown first; "" = the first of all.
+          answers: the set that is shown first; "" = all together.
           palette: colours that the only set has of its own, uint8 RGB [C, 3].
           tile: side of the tiles that larger photos are cut into, in pixels.
-          layers: whose features tell new classes apart.
+          layers: whose features tell new classes apart; () = the last one that it has.
 
         Raises:
           UserError: a network without classes, or a set, tile or layer that cannot be.
         """
         require_tile(tile, f"--tile {tile}")
+        layers = layers or net.layers[-1:]
         closed_form.require_layers(net, layers)
         self._net, self.name, self._palette, self._tile, self._layers = net, name, palette, tile, layers
         self.sets = net.answers or net.datasets[:1]
         net.require_classes()
-        first = answers or self.sets[-1]
-        self.sets = (first, *(known for known in self.sets if known != first))
-        self.network_of(first)  # UserError where there is no such set
+        self.first = answers or self.sets[-1]
+        self.network_of(self.first)  # UserError where there is no such set
         self._photos: dict[str, _Photo] = {}
-        self._heads: dict[str, Linear] = {}
+        self._vectors: dict[str, np.ndarray] = {}
 
     def network_of(self, name: str) -> Network:
         """The network with its answers in the classes of a set.
@@ -164,7 +171,7 @@ class Session:
         while len(self._photos) >= PHOTOS:
             oldest = self._photos.pop(next(iter(self._photos)))
             if oldest.strokes:
-                self._heads.clear()
+                self._vectors.clear()
         key = secrets.token_urlsafe(12)
         self._photos[key] = _Photo(shown, seen)
         return key
@@ -229,9 +236,13 @@ class Session:
         photo, name = self._photo(key), stroke.name.strip()
         if not name or len(name) > MOST_NAME or not name.isprintable():
             raise UserError(f"a class named {name!r:.80}: expected a name of 1 to {MOST_NAME} characters")
-        if name.casefold() in {known.casefold() for known in self._plain_names()}:
-            raise UserError(f"{name}: the network has this class already; expected the name of a new one")
-        if not 0 < len(stroke.points) <= MOST_POINTS or not 0.5 <= stroke.radius <= 500:
+        for known, full in zip(self._plain_names(), self._net.classes, strict=True):
+            if name.casefold() == known.casefold():
+                raise UserError(f"{name}: the network has {full} already; expected the name of a new class")
+        least, most = RADII
+        if not least <= stroke.radius <= most:
+            raise UserError(f"a brush of radius {stroke.radius:g}: expected {least} to {most} pixels")
+        if not 0 < len(stroke.points) <= MOST_POINTS:
             raise UserError(f"a stroke of {len(stroke.points)} points: expected 1 to {MOST_POINTS}")
         if sum(len(each.strokes) for each in self._photos.values()) >= MOST_STROKES:
             raise UserError(f"{MOST_STROKES} strokes are there; expected no more: forget some")
@@ -239,7 +250,7 @@ class Session:
         if not all(0 <= x < width and 0 <= y < height for x, y in stroke.points):
             raise UserError(f"a stroke that leaves the photo, which is {width} x {height}; expected one inside")
         photo.strokes.append(stroke._replace(name=name))
-        self._heads.clear()
+        self._vectors.clear()
 
     def undo(self, key: str) -> None:
         """Forgets the last stroke on a photo, if there is one.
@@ -248,13 +259,13 @@ class Session:
           key: of the photo.
         """
         del self._photo(key).strokes[-1:]
-        self._heads.clear()
+        self._vectors.clear()
 
     def forget(self) -> None:
         """Forgets all strokes and so all classes that were adopted."""
         for photo in self._photos.values():
             photo.strokes.clear()
-        self._heads.clear()
+        self._vectors.clear()
 
     def _plain_names(self) -> tuple[str, ...]:
         """The names of all classes, without those of their sets."""
@@ -276,43 +287,51 @@ class Session:
         return self._cells(photo, f"logits of {name}", self.network_of(name).logits_as_they_are)
 
     def _features(self, photo: _Photo) -> np.ndarray:
+        """Unit features that tell new classes apart, float32 [h, w, D]."""
         layers = self._layers
-        return self._cells(photo, "+".join(layers), lambda part: self._net.features_as_they_are(part, layers))
+        return self._cells(photo, "+".join(layers), lambda part: _unit(self._net.features_as_they_are(part, layers)))
 
     def _logits(self, photo: _Photo, name: str) -> np.ndarray:
         """Log-odds of the classes of a set and of the new ones, float32 [h, w, C + N].
 
-        The discriminant says how likely each new class is. The classes of the network share the rest, in the
-        proportions that the network gives them.
+        Prototypes of this page's photos say how likely each new class is. The classes of the network share the rest,
+        in the proportions that the network gives them.
         """
         known = self._known(photo, name)
         if not self.new_classes():
             return known
-        if name not in self._heads:
-            self._heads[name] = self._head(name)
-        linear, features, count = self._heads[name], self._features(photo), known.shape[-1]
-        kernel, bias = linear.kernel.astype(np.float32), linear.bias.astype(np.float32)
-        odds = _log_softmax(features @ kernel + bias)
+        if name not in self._vectors:
+            self._vectors[name] = self._prototypes(name)
+        count, vectors = known.shape[-1], self._vectors[name].astype(np.float32)
+        odds = self._features(photo) @ vectors.T / _TEMPERATURE
+        odds = _log_softmax(np.where(vectors.any(axis=1), odds, NEVER))
         if known.shape[:2] != odds.shape[:2]:  # the decoder and the backbone may have different strides
             odds = _resized(odds, known.shape[:2])
         rest = np.logaddexp.reduce(odds[..., :count], axis=-1, keepdims=True)
         return np.concatenate([_log_softmax(known) + rest, odds[..., count:]], axis=-1)
 
-    def _head(self, name: str) -> Linear:
-        """The discriminant of the classes of a set and the new ones (METHOD.md section 8).
+    def _prototypes(self, name: str) -> np.ndarray:
+        """The two-step averages of the classes of a set and of the new ones (METHOD.md sections 3 and 8).
 
-        Its photos are those with strokes. Where there is no stroke, the classes are those that the network sees.
+        The photos are those with strokes. Where there is no stroke, pixels are of the classes that the network sees.
+
+        Returns:
+          float64 [C + N, D], unit rows; 0 for a class that is in no such photo.
         """
         names, known = self.classes_of(name), len(self.network_of(name).classes)
         number_of = {label: number for number, label in enumerate(names[known:], known)}
-        found = Statistics.empty(len(names), *self._net.channels(self._layers))
-        for number, photo in enumerate(photo for photo in self._photos.values() if photo.strokes):
+        total = np.zeros((len(names), sum(self._net.channels(self._layers))))
+        for photo in (photo for photo in self._photos.values() if photo.strokes):
             label = closed_form.label_map([self._known(photo, name)], photo.shown.shape[:2])
             for stroke in photo.strokes:
                 _paint(label, stroke, number_of[stroke.name])
-            found.add_photo(self._features(photo), label, number)
-        # A stroke is small because a hand is lazy, not because its class is rare.
-        return Head(frequencies=False).make(found).linear
+            parts = discriminant.bands(self._features(photo), label, len(names))
+            total += _unit(sum(shares.T @ features for features, shares in parts))
+        return _unit(total)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def _at_most(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A photo that somebody sends: looked at by its header, then decoded; what was changed is said."""
 
 import io
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ _EXPECTED = "expected a photo as JPEG, PNG, WebP, TIFF or BMP"
 _NAME = "the photo"  # in errors: the name of a user's file is not sent
 _GREY = ("1", "L", "I", "I;16", "I;16B", "LA", "F")
 # What Pillow raises for a header that is none, or a damaged one.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, Image.DecompressionBombError)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error)
 
 
 class Upload(NamedTuple):
@@ -64,12 +65,12 @@ def _notes(data: bytes) -> list[str]:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
             width, height, mode, kind = header.width, header.height, header.mode, header.format
             if width * height > MOST_PIXELS:
-                raise UserError(
-                    f"{_NAME} has {width} x {height} pixels; expected {MOST_PIXELS:,} at most: make it smaller first"
-                )
+                raise _too_many(f"{width} x {height} pixels")
             # The second picture in the JPEG of a telephone is a depth map or a thumbnail.
             pictures = getattr(header, "n_frames", 1) if kind in FORMATS and kind != "JPEG" else 1
             transparent = "transparency" in header.info
+    except Image.DecompressionBombError:  # Pillow's own limit is larger
+        raise _too_many(f"far more than {MOST_PIXELS:,} pixels") from None
     except _DAMAGED:
         found = f"{_NAME} is empty" if not data else f"{_NAME} ({len(data):,} bytes) is none, or of another type"
         raise UserError(f"{found}; {_EXPECTED}") from None
@@ -85,3 +86,7 @@ def _notes(data: bytes) -> list[str]:
     if mode in ("RGBA", "LA", "PA") or transparent:
         notes.append("The photo has an alpha channel; all of it is opaque, so it was left out.")
     return notes
+
+
+def _too_many(pixels: str) -> UserError:
+    return UserError(f"{_NAME} has {pixels}; expected {MOST_PIXELS:,} at most: make it smaller first")
