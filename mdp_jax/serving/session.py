@@ -129,7 +129,7 @@ class Session:
 
     def new_classes(self) -> list[str]:
         """The names of the classes that were adopted, in the order of their first strokes."""
-        return list(dict.fromkeys(stroke.name for photo in self._photos.values() for stroke in photo.strokes))
+        return [name for name in self._painted() if not self._is_known(name)]
 
     def classes_of(self, name: str) -> list[str]:
         """The classes of a set, and those that were adopted.
@@ -226,6 +226,8 @@ class Session:
     def adopt(self, key: str, stroke: Stroke) -> None:
         """Takes a stroke of a new class in; nothing is written anywhere.
 
+        A stroke with the name of a class that the network has says what new classes are not like.
+
         Args:
           key: of the photo.
           stroke: at least one point.
@@ -236,9 +238,6 @@ class Session:
         photo, name = self._photo(key), stroke.name.strip()
         if not name or len(name) > MOST_NAME or not name.isprintable():
             raise UserError(f"a class named {name!r:.80}: expected a name of 1 to {MOST_NAME} characters")
-        for known, full in zip(self._plain_names(), self._net.classes, strict=True):
-            if name.casefold() == known.casefold():
-                raise UserError(f"{name}: the network has {full} already; expected the name of a new class")
         least, most = RADII
         if not least <= stroke.radius <= most:
             raise UserError(f"a brush of radius {stroke.radius:g}: expected {least} to {most} pixels")
@@ -266,6 +265,12 @@ class Session:
         for photo in self._photos.values():
             photo.strokes.clear()
         self._vectors.clear()
+
+    def _painted(self) -> list[str]:
+        return list(dict.fromkeys(stroke.name for photo in self._photos.values() for stroke in photo.strokes))
+
+    def _is_known(self, name: str) -> bool:
+        return name.casefold() in {known.casefold() for known in (*self._plain_names(), *self._net.classes)}
 
     def _plain_names(self) -> tuple[str, ...]:
         """The names of all classes, without those of their sets."""
@@ -307,8 +312,9 @@ class Session:
         odds = _log_softmax(np.where(vectors.any(axis=1), odds, NEVER))
         if known.shape[:2] != odds.shape[:2]:  # the decoder and the backbone may have different strides
             odds = _resized(odds, known.shape[:2])
-        rest = np.logaddexp.reduce(odds[..., :count], axis=-1, keepdims=True)
-        return np.concatenate([_log_softmax(known) + rest, odds[..., count:]], axis=-1)
+        new = slice(count, count + len(self.new_classes()))
+        rest = np.logaddexp.reduce(np.delete(odds, new, axis=-1), axis=-1, keepdims=True)
+        return np.concatenate([_log_softmax(known) + rest, odds[..., new]], axis=-1)
 
     def _prototypes(self, name: str) -> np.ndarray:
         """The two-step averages of the classes of a set and of the new ones (METHOD.md sections 3 and 8).
@@ -316,10 +322,12 @@ class Session:
         The photos are those with strokes. Where there is no stroke, pixels are of the classes that the network sees.
 
         Returns:
-          float64 [C + N, D], unit rows; 0 for a class that is in no such photo.
+          float64 [C + N + K, D], unit rows; the last K are of strokes with names of classes that the network has. 0 for
+          a class that is in no such photo.
         """
-        names, known = self.classes_of(name), len(self.network_of(name).classes)
-        number_of = {label: number for number, label in enumerate(names[known:], known)}
+        names = [*self.classes_of(name), *filter(self._is_known, self._painted())]
+        first = len(self.network_of(name).classes)
+        number_of = {label: number for number, label in enumerate(names[first:], first)}
         total = np.zeros((len(names), sum(self._net.channels(self._layers))))
         for photo in (photo for photo in self._photos.values() if photo.strokes):
             label = closed_form.label_map([self._known(photo, name)], photo.shown.shape[:2])

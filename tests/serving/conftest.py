@@ -28,6 +28,6 @@ def session(net):
 @pytest.fixture(scope="session")
 def photo():
     """Two textures, so that features differ: uint8 [48, 64, 3]."""
-    made = RNG.integers(0, 90, (48, 64, 1), dtype=np.uint8).repeat(3, axis=-1)
+    made = RNG.integers(0, 90, (48, 64, 3), dtype=np.uint8)
     made[12:40, 8:32] += np.array([160, 20, 90], np.uint8)
     return made

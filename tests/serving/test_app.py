@@ -1,10 +1,15 @@
 """The routes: what they answer, and whom."""
 
+import contextlib
 import json
 import re
+import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
+import urllib.request
 
 import anyio
 import cv2
@@ -188,6 +193,23 @@ def test_a_port_in_use_is_one_line_before_weights_are_read(tmp_path, capsys):
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert said == f"mdp: --host 127.0.0.1 --port {port}: in use; expected a free port, or --port 0 for any\n"
+
+
+def test_it_ends_at_ctrl_c(folder):
+    command = [sys.executable, "-m", "mdp_jax", "serve", "--checkpoint", str(folder / "finetuned"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = process.stdout.readline()
+            (address,) = re.findall(r"^http://127\.0\.0\.1:[0-9]+/", said)
+            for _ in range(300):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}api/network") as answer:
+                    assert json.load(answer)["first"] == "valley"
+                    break
+                time.sleep(0.1)
+        finally:
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "stopped\n") and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
