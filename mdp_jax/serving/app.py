@@ -154,7 +154,10 @@ def app(session: Session, host: str = "127.0.0.1") -> Starlette:
             notes = list(found.notes)
             if found.image.shape[:2] != (height, width):
                 was = f"{found.image.shape[1]} x {found.image.shape[0]}"
-                notes.append(f"The photo has {was} pixels; the page takes it at {width} x {height}.")
+                notes.append(f"The photo has {was} pixels; the page shows it at {width} x {height}.")
+            rows, columns = session.seen(key).shape[:2]
+            if rows < height:
+                notes.append(f"The network sees it at {columns} x {rows}, as its config says (data.short_side).")
             return {"key": key, "width": width, "height": height, "notes": notes}
 
         return JSONResponse(await one_at_a_time(computed), 201)

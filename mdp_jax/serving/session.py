@@ -184,6 +184,14 @@ class Session:
         """
         return self._photo(key).shown
 
+    def seen(self, key: str) -> np.ndarray:
+        """The same as the network sees it, uint8 [H', W', 3].
+
+        Args:
+          key: of the photo.
+        """
+        return self._photo(key).seen
+
     def labels(self, key: str, name: str) -> np.ndarray:
         """The class of each pixel, int16 [H, W]: ids of `classes_of`.
 

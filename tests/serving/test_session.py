@@ -10,6 +10,8 @@ from mdp_jax.evaluation import discriminant, loaded, tiles
 from mdp_jax.reporting import colors
 from mdp_jax.serving import session as sessions
 from mdp_jax.serving.session import Session, Stroke
+from mdp_jax.training.adopting import adopt
+from tests import tiny
 from tests.evaluation import finetuned
 
 STROKE = Stroke("boat", [(14.0, 20.0), (26.0, 30.0)], 4.0)
@@ -150,6 +152,18 @@ def test_what_cannot_be_served(net, folder):
     assert Session(net, "x").first == "all" and Session(net, "x", "town").first == "town"
     assert Session(net, "x").sets == ("harbor", "town", "all")
     assert Session(loaded.load(folder / "finetuned"), "x").sets == ("valley",)
+
+
+def test_a_workdir_of_adopt_has_one_set_and_no_prototypes(folder, tmp_path, photo):
+    adopt(folder / "pretrained", tiny.finetune_config(), tmp_path / "new")
+    net = loaded.load(tmp_path / "new")
+    session = Session(net, "new")
+    assert session.sets == ("valley",) and session.classes_of("valley") == list(net.classes)
+    key = session.add(photo)
+    np.testing.assert_array_equal(session.labels(key, "valley"), net.predict(photo))
+    assert session.pixel(key, "valley", 3, 3).prototypes is None
+    session.adopt(key, STROKE)
+    assert session.labels(key, "valley")[24, 20] == len(net.classes)
 
 
 def test_cells_by_tiles_are_those_of_the_whole():
