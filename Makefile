@@ -5,7 +5,7 @@ EXTRA ?=
 VENV := .venv
 INSTALLED := $(VENV)/.installed-dev$(addprefix -,$(EXTRA))
 
-.PHONY: venv quickstart test
+.PHONY: venv quickstart test sky
 venv: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
@@ -19,3 +19,10 @@ quickstart: venv
 
 test: venv
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
+
+# SkyPilot in an environment of its own, for the tests that give it the files of launch/sky.
+sky: .venv-sky/.installed
+.venv-sky/.installed:
+	$(PYTHON) -m venv .venv-sky
+	.venv-sky/bin/python -m pip install --quiet --disable-pip-version-check 'skypilot>=0.14,<0.15'
+	@touch $@

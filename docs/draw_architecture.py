@@ -26,6 +26,7 @@ PURPOSES = {
     "planning": "memory, FLOPs and collectives",
     "parity": "the same in PyTorch, compared",
     "training": "the one loop, the step, state, optimizer, shardings",
+    "exporting": "a network as StableHLO and ONNX, with a card",
     "evaluation": "photos through a trained network, scores",
     "checks": "values of a config that cannot work",
     "objectives": "one file for each objective",

@@ -10,8 +10,8 @@ usage() {
 usage: launch/single_gpu.sh [options] [-- --config.key=value ...]
 
 Creates .venv, then pretrains, fine-tunes and evaluates on one GPU. A part that exits 143 (stopped by SIGTERM after a
-checkpoint) is started again by itself. Ctrl-C, or SIGTERM to this script, saves a checkpoint and stops; the same line
-goes on from there.
+checkpoint) or 75 (a disk failed for a moment) is started again by itself. Ctrl-C, or SIGTERM to this script, saves a
+checkpoint and stops; the same line goes on from there.
 
   --extra EXTRA      cuda12 (default), cuda13, or none for a machine without a GPU
   --gpu INDEX        which GPU (default 0)
@@ -54,9 +54,10 @@ stop() {
 }
 trap stop INT TERM
 
-# Runs one part of mdp, again as long as it was stopped by a SIGTERM that was not meant for this script.
+# Runs one part of mdp, again as long as it was stopped by a SIGTERM that was not meant for this script, or by a disk
+# that failed for a moment.
 part() {
-    local status starts=0
+    local status reason starts=0
     while [ "$stopping" = 0 ]; do
         if [ "$dry_run" = 1 ]; then
             run "$root/.venv/bin/mdp" "$@"
@@ -71,10 +72,18 @@ part() {
         done
         child=''
         [ "$stopping" = 0 ] || break
-        [ "$status" = 143 ] || return "$status"
+        case $status in
+        143) reason='was stopped after a checkpoint' ;;
+        75) reason='met a disk that did not answer' ;;
+        *) return "$status" ;;
+        esac
         starts=$((starts + 1))
-        [ "$starts" -le "$restarts" ] || return 143
-        echo "single_gpu.sh: mdp $1 was stopped after a checkpoint and goes on (restart $starts of $restarts)" >&2
+        [ "$starts" -le "$restarts" ] || return "$status"
+        echo "single_gpu.sh: mdp $1 $reason and goes on (restart $starts of $restarts)" >&2
+        if [ "$status" = 75 ]; then # in the background, as above
+            sleep 30 &
+            wait "$!" || true
+        fi
     done
     exit 143
 }

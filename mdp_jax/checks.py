@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
+from mdp_jax.data.batches.stages import MOST_STEPS
 from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import SPARSE_CODING
@@ -18,6 +19,10 @@ MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
 TRANSFERABLE = ("backbone", "decoder", "classifier")
 LOSS_MEANS = ("all", "valid")
+MOST_CHANNELS, MOST_THREADS, MOST_WIDTH, MOST_BATCH = 2**20, 1024, 100, 2**20  # no machine has the memory for more
+MOST_PHOTOMETRIC, MOST_EPOCHS = 1000, 1e9
+MOST_PIXELS = 2**38  # of the crops of a batch, likewise
+LEAST_STD, MOST_MEAN = 1e-3, 1e6  # beyond them normalised photos overflow in float32
 
 
 def _value(config: ConfigDict, key: str) -> Any:
@@ -40,6 +45,12 @@ def _at_least(config: ConfigDict, key: str, low: float, strictly: bool = False) 
         raise UserError(f"config.{key}={value}: expected {'more than' if strictly else 'at least'} {low}")
 
 
+def _at_most(config: ConfigDict, key: str, high: float) -> None:
+    value = _value(config, key)
+    if max(value if isinstance(value, tuple) else (value,)) > high:
+        raise UserError(f"config.{key}={value}: expected at most {high:,}")
+
+
 def _share(config: ConfigDict, key: str) -> None:
     if not 0 <= _value(config, key) <= 1:
         raise UserError(f"config.{key}={_value(config, key)}: expected a number from 0 to 1")
@@ -49,6 +60,15 @@ def _range(config: ConfigDict, key: str) -> None:
     values = _value(config, key)
     if len(values) != 2 or not 0 < values[0] <= values[1]:
         raise UserError(f"config.{key}={values}: expected two positive numbers, the smaller first")
+
+
+_MOST = (
+    (("steps",), MOST_STEPS),
+    (("batch", "accumulate"), MOST_BATCH),
+    (("data.threads",), MOST_THREADS),
+    (("model.decoder.channels", "model.decoder.rates"), MOST_CHANNELS),
+    (("model.width",), MOST_WIDTH),
+)
 
 
 def _common(config: ConfigDict) -> None:
@@ -70,11 +90,20 @@ def _common(config: ConfigDict) -> None:
         raise UserError(f"config.seed={config.seed}: expected at most {MAX_SEED}")
     for key in config.data.photometric:
         _at_least(config, f"data.photometric.{key}", 0)
+        _at_most(config, f"data.photometric.{key}", MOST_PHOTOMETRIC)
+    for keys, high in _MOST:
+        for key in keys:
+            _at_most(config, key, high)
     for key in ("mean", "std"):
         if len(config.data[key]) != 3:
             raise UserError(f"config.data.{key}={config.data[key]}: expected three numbers, of the channels R, G and B")
     if min(config.data.std) <= 0:
         raise UserError(f"config.data.std={config.data.std}: expected positive numbers")
+    if min(config.data.std) < LEAST_STD or max(map(abs, (*config.data.mean, *config.data.std))) > MOST_MEAN:
+        raise UserError(
+            f"config.data.mean={config.data.mean}, config.data.std={config.data.std}: expected those of photos whose "
+            f"values go from 0 to 255; none above {MOST_MEAN:g}, no std below {LEAST_STD:g}"
+        )
     if not config.model.decoder.rates or min(config.model.decoder.rates) < 1:
         raise UserError(f"config.model.decoder.rates={config.model.decoder.rates}: expected whole numbers from 1")
     _one_of(config, "data.on_bad_image", tuple(ON_BAD_IMAGE))
@@ -86,7 +115,20 @@ def _common(config: ConfigDict) -> None:
     if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
         raise UserError(
             f"config.data.crop={config.data.crop}: expected height and width divisible by the output stride {stride}"
+            f"{_nearest(config.data.crop, stride)}"
         )
+    if config.batch * config.data.crop[0] * config.data.crop[1] > MOST_PIXELS:
+        raise UserError(
+            f"config.batch={config.batch} with config.data.crop={config.data.crop}: expected at most {MOST_PIXELS:,} "
+            "pixels in a batch"
+        )
+
+
+def _nearest(crop: tuple, stride: int) -> str:
+    """The nearest multiples below and above each side that is none; empty where the sides cannot be named."""
+    sides = [side for side in crop if side >= 1 and side % stride] if len(crop) == 2 else []
+    near = sorted({multiple for side in sides for multiple in (side // stride * stride, -(-side // stride) * stride)})
+    return f"; the nearest are {', '.join(str(side) for side in near if side)}" if near else ""
 
 
 def _divisor(config: ConfigDict, key: str, of: int) -> None:
@@ -264,6 +306,12 @@ def pretraining(config: ConfigDict, devices: int) -> None:
         "model.projection.channels",
     ):
         _at_least(config, key, 1)
+    for key in ("epochs", "optim.warmup_epochs"):
+        _at_most(config, key, MOST_EPOCHS)
+    for key in ("model.projection.dim", "model.projection.channels"):
+        _at_most(config, key, MOST_CHANNELS)
+    for key in ("mixing.start", "method.sparse_classes", "method.pixel_budget", "method.loss_chunk"):
+        _at_most(config, key, MOST_STEPS)
     for key in ("method.sparse_weight", "optim.warmup_epochs", "epochs", "mixing.start"):
         _at_least(config, key, 0)
     for key in (
@@ -311,9 +359,16 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     _one_of(config, "loss_mean", LOSS_MEANS)
     _share(config, "data.category_ratio")
     _at_least(config, "data.category_ratio", 0, strictly=True)
-    for key in ("optim.lr_min", "optim.power", "evaluate_every"):
+    for key in ("optim.lr_min", "optim.power", "evaluate_every", "pictures"):
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
+    if config.continue_from and config.init != "scratch":
+        raise UserError(
+            f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
+            "run that goes on has its weights from the other run, and --init scratch says so"
+        )
+    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
+        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
     _divisible(config, devices, 1, "samples")
     if config.trainable == "all" and config.batch == config.accumulate:
         raise UserError(

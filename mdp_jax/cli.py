@@ -12,7 +12,7 @@ import traceback
 from typing import NoReturn
 
 from mdp_jax import runtime
-from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
+from mdp_jax.errors import NonFiniteError, PreemptedError, TransientError, UserError, is_transient, of_system
 
 PARTS = {
     "data": "prepare, check and browse datasets before a run",
@@ -22,18 +22,21 @@ PARTS = {
     "inspect": "what a pretraining has found of its classes: which are alike, over time, and what may be wrong",
     "edit-bank": "other sets and classes for a pretrained checkpoint, which goes on training with them",
     "evaluate": "mIoU, mAcc and aAcc on the validation photos",
-    "predict": "label maps and overlays for photos",
+    "report": "curves and tables of several runs on one page",
+    "predict": "label maps, overlays and probabilities for photos",
+    "export": "a trained network as StableHLO or ONNX, with a model card",
     "serve": "a page to try a network: photos, classes under the pointer, new classes from a stroke",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",
-    "plan": "memory, FLOPs and traffic of a step on a TPU slice that is not here",
+    "plan": "memory, FLOPs, traffic, hours and money on TPU slices or GPU nodes that are not here",
     "bench": "the speed of this package, beside PyTorch's where it is installed",
     "reproduce": "the paper's comparisons on small sets, with intervals and verdicts",
     "quickstart": "the whole way on built-in drawn datasets, in minutes, with a report",
 }
 
 # What an operating system says of a disk that is full or not to be written to: no mistake of this package.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_AGAIN = 75  # EX_TEMPFAIL: launchers may start the command again
 _OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 # What JAX, PyTorch, OpenCV and the C++ library say where memory does not suffice; a program that crashed says more.
 _OUT_OF_MEMORY = re.compile(
@@ -45,6 +48,7 @@ _SMALLER_RUN = (
 _SMALLER_PHOTOS = "--mode slide with a smaller --crop, fewer or smaller --scales, or a smaller config.data.short_side"
 _SMALLER = {"pretrain": _SMALLER_RUN, "finetune": _SMALLER_RUN, "quickstart": _SMALLER_RUN, "bench": _SMALLER_RUN}
 _SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": f"--tile 1024, or {_SMALLER_PHOTOS}"}
+_SMALLER |= {"export": "--no_check, or a smaller --size or --batch"}
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -103,8 +107,8 @@ def run(arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mdp` command.
 
-    Exit status: 0 done, 2 wrong use, bad data, a full disk or no memory, 3 non-finite loss, 143 or 130 told to stop,
-    after a checkpoint, 141 nobody reads what is printed.
+    Exit status: 0 done, 2 wrong use, bad data, a full disk or no memory, 3 non-finite loss, 75 a disk that failed for a
+    moment, 143 or 130 told to stop, after a checkpoint, 141 nobody reads what is printed.
 
     Args:
       arguments: words of the command line, without `mdp`; those of this process where None.
@@ -118,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"mdp: {error}", file=sys.stderr)
-        status = 2
+        status = _AGAIN if isinstance(error, TransientError) else 2
     except NonFiniteError as error:
         print(f"mdp: {error}", file=sys.stderr)
         status = 3
@@ -136,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
             _leave(1, traceback.format_exc())
             raise
         print(f"mdp: {line}", file=sys.stderr)
-        status = 2
+        status = _AGAIN if is_transient(error) else 2
     if status not in (0, 3, 143):  # which are the same in all processes
         _leave(status)
     sys.exit(status)
@@ -152,10 +156,12 @@ def _line_of(error: Exception, arguments: list[str]) -> str | None:
         part = arguments[0] if arguments else ""
         return f"out of memory ({said[:200] or type(error).__name__}); try {_SMALLER.get(part, 'a larger machine')}"
     if isinstance(error, OSError):
-        if error.filename is None and error.errno not in _OF_THE_DISK + _OF_THE_MACHINE:
+        if error.filename is None and error.errno not in _OF_THE_DISK + _OF_THE_MACHINE and not is_transient(error):
             return None
         name = "a file" if error.filename is None else os.fsdecode(error.filename)
         name = name if len(name) <= 1000 else f"...{name[-200:]}"
+        if is_transient(error):
+            return str(of_system(error, f"{name}: {error.strerror}"))
         expected = "" if error.errno in _OF_THE_DISK else "; expected a path that can be used"
         return f"{name}: {error.strerror}{expected}"
     if isinstance(error, RuntimeError) and said.startswith("Symlink loop from "):  # of pathlib

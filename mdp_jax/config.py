@@ -239,8 +239,9 @@ def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> N
         parts: dict[type, str] = {PretrainConfig: "mdp pretrain", FinetuneConfig: "mdp finetune"}
         raise UserError(f"{workdir}: the workdir of {parts[loop]}, now of {parts[other]}; use another workdir")
     before, now = (schema.flat(loop, to_dict(config), ("free", "place")) for config in (old, new))
-    if _place(before["init"]) == _place(now["init"]):  # which may be named in several ways
-        before["init"] = now["init"]
+    for key in ("init", "continue_from"):  # workdirs and files, which may be named in several ways
+        if key in before and before[key] and now[key] and _place(before[key]) == _place(now[key]):
+            before[key] = now[key]
     for difference in (_other_sets(old, new), *_other_values(before, now)):
         if difference:
             raise UserError(f"{workdir}: started {difference}; use another workdir or the config it was started with")

@@ -35,6 +35,7 @@ class SourceConfig:
     # This many training photos are set aside and take the place of the validation photos; 0 = none. To choose
     # settings on, so that the validation photos are looked at once.
     holdout: int = 0
+    license: str = key("", before="", free=True)  # of the photos and labels, for the card of mdp export
 
     @classmethod
     def variant(cls, values: Mapping, where: str, name: str) -> type["SourceConfig"]:
@@ -94,9 +95,10 @@ class FinetuneDataConfig(DataConfig):
 class DecoderConfig:
     """What stands between backbone and head (METHOD.md sections 2 and 6)."""
 
-    # deeplabv3; deeplabv3plus, which joins features of stride 4 and gives features of stride 4; or identity: none.
+    # deeplabv3, fcn, linear (batch normalisation alone), or identity (none) on the features at the output stride;
+    # deeplabv3plus, which joins them with those of stride 4; upernet or segformer on those of strides 4, 8, 16 and 32.
     name: str = key("deeplabv3", before="deeplabv3")
-    layout: str = "mmseg"  # of deeplabv3: mmseg or torchvision, its two published shapes; of deeplabv3plus: mmseg
+    layout: str = "mmseg"  # of deeplabv3: mmseg or torchvision, its two published shapes; of the others: mmseg
     channels: int = 512
     rates: tuple[int, ...] = (12, 24, 36)
     dropout: float = 0.0
@@ -106,12 +108,15 @@ class DecoderConfig:
 class ModelConfig:
     """The network under the head (METHOD.md section 2)."""
 
-    backbone: str = "resnet50"  # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem
+    # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem. convnext_tiny, _small, _base.
+    # vit_small_, vit_base_ or vit_large_ with patch16, patch14_dinov2, patch14_reg4_dinov2 or patch16_dinov3.
+    backbone: str = "resnet50"
     width: float = 1.0  # multiplies every channel count of the backbone
-    output_stride: int = 8  # 8 or 16
+    # resnet and convnext: 8, 16 or 32. vit: the patch, or, of 16 pixels, twice the patch: features at 4, 8, 16 and 32.
+    output_stride: int = 8
     decoder: DecoderConfig = DecoderConfig()
-    # What the backward pass computes again instead of keeping it: none, elementwise (batch normalisation and
-    # ReLU of the residual blocks), blocks (all of them but their inputs).
+    # What the backward pass computes again instead of keeping it: none, elementwise (all of the residual blocks but
+    # convolutions and matrix products), blocks (all of them but their inputs).
     remat: str = "none"
     compute_dtype: str = "float32"  # float32, bfloat16 or float64
     param_dtype: str = "float32"  # float32 or float64
@@ -211,6 +216,8 @@ class RunConfig:
     keep_checkpoints: int = key(2, free=True)
     keep_every: int = key(0, free=True)  # checkpoints of steps divisible by it stay for good; 0 = the newest ones alone
     accumulate: int = 1  # parts that the gradient of a batch is computed in, one after the other, to save memory
+    # Name of a project of Weights & Biases that gets the metrics and pictures too; "" = none (docs/after_training.md).
+    wandb: str = key("", before="", free=True)
     devices: int = key(0, free=True)  # number of devices of the mesh; 0 = all of all processes
     fsdp: int = key(1, free=True)  # over so many devices are the kernels of convolutions and their momenta split
 
@@ -251,6 +258,12 @@ class FinetuneConfig(RunConfig):
     batch: int = 16
     steps: int = 20000
     evaluate_every: int = key(2000, free=True)  # steps; 0 = at the end only
+    keep_best: bool = key(True, before=False, free=True)  # keep the checkpoint of the best validation too, by its mIoU
+    pictures: int = key(4, before=0, free=True)  # validation photos that TensorBoard shows at each validation; 0 = none
+    # Workdir of a fine-tuning from whose whole state this run goes on (--continue_from), and which checkpoint of it:
+    # last, best or a step; "" = none.
+    continue_from: str = key("", before="")
+    continue_step: str = key("last", before="last")
 
 
 def pretrain() -> ConfigDict:
@@ -331,7 +344,7 @@ _Loop = TypeVar("_Loop", PretrainConfig, FinetuneConfig)
 def _typed_as(loop: type[_Loop], config: ConfigDict | _Loop, part: str, where: str) -> _Loop:
     made = typed(config, where)
     if not isinstance(made, loop):
-        raise UserError(f"{where}: the config of another part of mdp; expected the config of {part}")
+        raise UserError(f"{where.rstrip('.')}: the config of another part of mdp; expected the config of {part}")
     return made
 
 

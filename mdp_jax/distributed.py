@@ -199,6 +199,18 @@ def from_main(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
+def number_from_main(value: float) -> float:
+    """Gives every process the number of process 0, bit for bit.
+
+    Args:
+      value: of this process.
+    """
+    if jax.process_count() == 1:
+        return value
+    halves = multihost_utils.broadcast_one_to_all(np.array([value], np.float64).view(np.uint32))
+    return float(np.asarray(halves, np.uint32).view(np.float64)[0])
+
+
 def _text_of_main(text: str) -> str:
     data = np.frombuffer(text.encode(), np.uint8)
     buffer = np.zeros(from_main(len(data)), np.uint8)

@@ -9,6 +9,7 @@ import itertools
 import pathlib
 import re
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from typing import Any
 from mdp_jax.errors import UserError
 
 _NUMBERS = itertools.count()
+# sys.path, sys.meta_path and sys.modules are those of all threads; a file may call another, in its own thread.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def configs_parent() -> pathlib.Path:
@@ -87,7 +90,8 @@ def _importable(file: pathlib.Path) -> Iterator[None]:
     other modules of the same names beside it.
     """
     # Of several folders `configs` the one that was imported first need not be that of this file.
-    others = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "configs"}
+    before = [name for name in sys.modules if name == "configs" or name.startswith("configs.")]
+    others = {name: sys.modules.pop(name) for name in before}
     path, finder, known = list(sys.path), _Finder(), set(sys.modules)
     beside = str(file.parent)
     sys.path.append(beside)
@@ -116,7 +120,8 @@ def _lies_in(name: str, folder: str) -> bool:
 def call(file: pathlib.Path, function: str, where: str) -> Any:
     """Calls a function of a Python file, without arguments.
 
-    The file may import shipped configs (`from configs.mini import pretrain`) and modules that lie beside it.
+    The file may import shipped configs (`from configs.mini import pretrain`) and modules that lie beside it. Of several
+    threads one runs its file at a time.
 
     Args:
       file: a file that exists.
@@ -135,15 +140,15 @@ def call(file: pathlib.Path, function: str, where: str) -> Any:
     if spec is None or spec.loader is None:
         raise UserError(f"{where}: expected a Python file, whose name ends in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
     try:
-        with _importable(file):
+        with _ONE_AT_A_TIME, _importable(file):
+            sys.modules[spec.name] = module
             spec.loader.exec_module(module)
             return getattr(module, function)() if hasattr(module, function) else _missing(function)
     except (Exception, SystemExit) as error:  # the file is the user's, and may raise anything
         raise UserError(f"{where}{_line_of(error, file)}: {_first_line(error)}") from error
     finally:
-        del sys.modules[spec.name]
+        sys.modules.pop(spec.name, None)
 
 
 def _missing(function: str) -> None:

@@ -1,5 +1,6 @@
 """What must be set before JAX starts its backend: allocator, CPU flag, folder of the compilation cache."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -20,6 +21,8 @@ _CPU_CONVOLUTION_VALUE = "-individual_convolution"
 _SEEN_ON_JAXLIB = "0.10."
 _GOOGLE = "0x1ae0"  # vendor of a PCI device
 _CUDA = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+_MEMORY_LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+_REASON = {"asked": ""}  # the flag that required the devices of this process
 
 # glibc gives the memory of each step back to Linux, which hands out the same pages again, zeroed. Its settings are read
 # when a process starts.
@@ -100,6 +103,16 @@ def set_compilation_cache() -> None:
 
         if jax.config.values["jax_compilation_cache_dir"] is None:
             jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def span(name: str) -> contextlib.AbstractContextManager:
+    """A part of the work that a profile shows by its name, in whatever thread; nothing where JAX is not in use.
+
+    Args:
+      name: of the part.
+    """
+    jax = sys.modules.get("jax")
+    return jax.profiler.TraceAnnotation(name) if jax else contextlib.nullcontext()
 
 
 def malloc_settings() -> str:
@@ -191,21 +204,61 @@ def start_devices(platform: str | None = None) -> None:
     if found not in (PLATFORMS if platform is None else (platform,)):
         option = f"--platform {platform}: " if platform else ""
         there = f"the devices here are of the platform {found}" if found != "none" else "no device can be used"
-        why = "; ".join([*([f"JAX_PLATFORMS={asked}"] if asked else []), *remarks.lines[:1]])
+        known = [f"JAX_PLATFORMS={asked}"] if asked else []
+        why = "; ".join([*known, *remarks.lines[:1], *_not_installed(pathlib.Path("/"))])
         raise UserError(f"{option}{there}{f' ({why})' if why else ''}; {expected}")
+    if platform is not None:
+        _REASON["asked"] = f"--platform {platform}"
     for line in remarks.lines:
         print(f"mdp: warning: {line}", file=sys.stderr)
 
 
-def described(devices: int | None = None) -> str:
-    """One line that says what this run computes on; the devices have been started.
+def _machine_memory(root: pathlib.Path) -> int:
+    """Bytes of the machine's memory, or of what its container may use."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in _MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            found = min(found, int((root / limit).read_text()))
+    return found
+
+
+def _not_installed(root: pathlib.Path) -> list[str]:
+    """What the accelerators of this machine lack."""
+    found = []
+    if has_tpu(root) and not importlib.util.find_spec("libtpu"):
+        found.append("a TPU is here, but not what JAX needs for it: pip install 'mdp_jax[tpu]'")
+    if has_nvidia(root) and not any(importlib.util.find_spec(name) for name in _CUDA):
+        found.append("a GPU is here, but not what JAX needs for it: pip install 'mdp_jax[cuda12]' or 'mdp_jax[cuda13]'")
+    return found
+
+
+def _why(backend: str, root: pathlib.Path) -> str:
+    """Why these devices and no others."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    asked = _REASON["asked"] or (f"JAX_PLATFORMS={platforms}" if platforms else "")
+    if asked:
+        return f"as {asked} says"
+    if backend != "cpu":
+        return "JAX takes an accelerator where it finds one"
+    return next(iter(_not_installed(root)), "no GPU or TPU was found")
+
+
+def described(devices: int | None = None, root: pathlib.Path = pathlib.Path("/")) -> str:
+    """One line that says what this run computes on, and why; the devices have been started.
 
     Args:
       devices: so many are used; None for all.
+      root: the root folder of the machine's files.
     """
     import jax
 
-    there, processes = jax.device_count(), jax.process_count()
+    there, processes, backend = jax.device_count(), jax.process_count(), jax.default_backend()
     used = f"{devices} of {there} devices" if devices not in (None, there) else f"{there} device{'s' * (there > 1)}"
-    kind = f"{jax.default_backend()} ({jax.devices()[0].device_kind})"
-    return f"running on {kind}: {used}, {processes} process{'es' * (processes > 1)}"
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        memory = f"{stats['bytes_limit'] / 2**30:.1f} GiB of memory for JAX on each"
+    else:
+        memory = f"{_machine_memory(root) / 2**30:.1f} GiB of memory"
+    kind = f"{backend} ({jax.devices()[0].device_kind})"
+    count = f"{processes} process{'es' * (processes > 1)}"
+    return f"running on {kind}: {used}, {count}, {memory}; {_why(backend, root)}"

@@ -122,6 +122,7 @@ def _hints(schema: type) -> dict[str, Any]:
     return typing.get_type_hints(schema)
 
 
+@functools.cache
 def _group(hint: Any) -> type | None:
     """The dataclass of a key that is a group of keys; None of others."""
     if isinstance(hint, types.UnionType):
@@ -129,6 +130,7 @@ def _group(hint: Any) -> type | None:
     return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
 
 
+@functools.cache
 def _item_group(hint: Any) -> type | None:
     """The dataclass of the items of a key that is a tuple of groups; None of others."""
     return _group(typing.get_args(hint)[0]) if typing.get_origin(hint) is tuple else None

@@ -4,17 +4,24 @@ import os
 import pathlib
 import tempfile
 
+from mdp_jax import runtime
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compilation is most of the time of the tests, and their programs are tiny.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
-# Of this session alone and of all its workers: runs that are started again find their compiled programs, and nothing
-# is found from before.
+# Otherwise a worker would have the flag or not, as its first test calls a command or starts JAX itself.
+runtime.set_cpu_flag()
+# Of this session alone and of all its workers and processes: programs are compiled once, and nothing is found from
+# before.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="mdp_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest
+
+from mdp_jax.models.backbones import resnet
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -28,3 +35,11 @@ def shared_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no real photos: {folder.name} folder missing (set MDP_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """Makes resnet18 a network of four blocks in place of eight, which compiles in half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+        yield

@@ -122,10 +122,10 @@ def _finetuning(dataset):
 def test_backbone_and_decoder(examples, tmp_path, monkeypatch):
     """Logits of the declared stride and channels; a rule of sharding for each leaf; weights in and out."""
     backbone = entry(BACKBONES, '"plain": plain.BACKBONE,', examples("mdp_jax.models.backbones.plain"))
-    decoder = entry(DECODERS, '"fcn": fcn.DECODER,', examples("mdp_jax.models.decoders.fcn"))
+    decoder = entry(DECODERS, '"smooth": smooth.DECODER,', examples("mdp_jax.models.decoders.smooth"))
     monkeypatch.setitem(BACKBONES, "plain", backbone)
-    monkeypatch.setitem(DECODERS, "fcn", decoder)
-    config = tiny.finetune_config(model__backbone="plain", model__decoder__name="fcn", model__width=0.125)
+    monkeypatch.setitem(DECODERS, "smooth", decoder)
+    config = tiny.finetune_config(model__backbone="plain", model__decoder__name="smooth", model__width=0.125)
     checks.finetuning(config, devices=2)
     model = configs.typed(config).model
     assert backbone.channels(model.width, 8) == {4: 8, 8: 16}

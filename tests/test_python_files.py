@@ -1,5 +1,6 @@
 """Functions of the user's own Python files, and their mistakes in one line; test_config.py has those of configs."""
 
+import concurrent.futures
 import sys
 
 import pytest
@@ -126,3 +127,28 @@ def test_a_relative_path_has_lines_too(tmp_path, monkeypatch):
 def test_nearest():
     assert python_files.nearest(["batch", "beta"]) == "; the nearest is batch"
     assert python_files.nearest([]) == ""
+
+
+def test_threads_do_not_take_each_others_modules(tmp_path):
+    """Each file has a module of the same name beside it, as configs of several studies have."""
+    text = "import time\ntime.sleep(0.002)\nfrom configs import base\nimport beside\ntime.sleep(0.002)\n\n\n"
+    text += "def answer():\n    import beside as again\n\n    return beside.value, again.value, base.pretrain().batch\n"
+    for number in range(8):
+        written(tmp_path, f"value = {number}\n", f"{number}/beside.py")
+        written(tmp_path, text, f"{number}/mine.py")
+
+    def call(number):
+        return python_files.call(tmp_path / str(number) / "mine.py", "answer", "--config mine.py")
+
+    before = list(sys.path), list(sys.meta_path)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(call, range(8))) == [(number, number, 256) for number in range(8)]
+    assert (sys.path, sys.meta_path) == before
+    assert not [name for name in sys.modules if name == "beside" or name.startswith("mdp_jax_file")]
+
+
+def test_a_file_may_call_another(tmp_path):
+    written(tmp_path, "def get_config():\n    return 3\n", "other.py")
+    text = f"from mdp_jax import python_files\nimport pathlib\n\n\ndef answer():\n    other = {str(tmp_path)!r}\n"
+    text += "    return python_files.call(pathlib.Path(other, 'other.py'), 'get_config', 'other.py')\n"
+    assert answer(tmp_path, text) == 3

@@ -44,6 +44,7 @@ FLOORS = (
     ("serving",),
     ("planning", "parity"),
     ("training",),
+    ("exporting",),
     ("evaluation",),
     ("checks",),
     ("objectives",),

@@ -47,6 +47,7 @@ def finetune_config(**overrides):
     config.dataset = base.synthetic("valley", images=6, val_images=3, size=(40, 48))
     config.steps = 12
     config.evaluate_every = 8
+    config.pictures = 0
     return _with(config, overrides)
 
 

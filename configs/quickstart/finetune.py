@@ -13,5 +13,6 @@ def get_config():
     config.log_every = 20
     config.evaluate_every = 100
     config.checkpoint_every = 100
+    config.keep_best = False  # the runs are compared after equal steps
     config.data.check_files = 0  # drawn, not read
     return config

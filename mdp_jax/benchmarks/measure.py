@@ -5,8 +5,9 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import NamedTuple
 
 TURNS = 5  # of every stream; the best one counts, as whatever else the machine does only slows it down
@@ -19,15 +20,24 @@ Stream = Callable[[], AbstractContextManager[Callable[[], object]]]
 
 
 class Row(NamedTuple):
-    """One line of the table: how many things a second this package does, and PyTorch (None where not measured)."""
+    """One line of the table: how many things a second this package does, and PyTorch (None where not measured).
+
+    Attributes:
+      case: what is measured.
+      ours: things a second.
+      torch: things a second of PyTorch.
+      more: other columns of the case.
+    """
 
     case: str
     ours: float
     torch: float | None
+    more: Mapping[str, float | None] = MappingProxyType({})
 
     def columns(self) -> dict:
-        """The row as it is printed and written: case, ours, torch, ratio."""
-        return self._asdict() | {"ratio": None if self.torch is None else self.ours / self.torch}
+        """The row as it is printed and written: case, ours, torch, ratio, and what the case has besides."""
+        ratio = None if self.torch is None else self.ours / self.torch
+        return {"case": self.case, "ours": self.ours, "torch": self.torch, "ratio": ratio, **self.more}
 
 
 def calls_per_second(

@@ -15,12 +15,15 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as config_files
 from mdp_jax import configs, runtime
+from mdp_jax.benchmarks import peak
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, median_seconds
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.objectives.registry import OBJECTIVES
-from mdp_jax.planning import programs
+from mdp_jax.planning import costs, programs
+from mdp_jax.planning.costs import Work
+from mdp_jax.planning.memory import MIB
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import programs as training
 from mdp_jax.training import sharding
@@ -82,11 +85,12 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     with Progress(len(cases), unit="measurement") as progress:
         for done, ((config, space), mesh) in enumerate(zip(cases, meshes, strict=True)):
             progress.update(done)
-            rows.append(_row(config, space, mesh, args.seconds))
+            rows.append(_row(config, space, mesh, args))
         progress.update(len(cases))
     return rows, (
         f"Images/s of the whole training step on {meshes[0].size} {jax.default_backend()} device(s), from a batch that "
-        "is there; the median of steps that take turns with PyTorch's."
+        "is there; the median of steps that take turns with PyTorch's. At most: the bound by this device's own "
+        "measured rates of matrix products and of its memory."
     )
 
 
@@ -97,15 +101,33 @@ def _mesh(config: ConfigDict) -> jax.sharding.Mesh:
     return mesh
 
 
-def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, seconds: float) -> Row:
+def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, args: argparse.Namespace) -> Row:
     rng = np.random.default_rng(0)
     batch = random_batch(rng, config, space.num_classes)
     bank = random_bank(rng, space.num_classes, config.model.projection.dim) if "projection" in config.model else None
-    calls = {"ours": _ours(config, space, mesh, batch, bank)}
+    ours = _ours(config, space, mesh, batch, bank)
+    calls = {"ours": ours.take}
     if comparable(config, mesh.size):
-        calls["torch"] = _theirs(config, space, batch, bank)
-    rates = {name: config.batch / taken for name, taken in median_seconds(calls, seconds).items()}
-    return Row(f"step: {_name(config)}", rates["ours"], rates.get("torch"))
+        calls["torch"] = _theirs(config, space, batch, bank, args.torch_compile)
+    rates = {name: config.batch / taken for name, taken in median_seconds(calls, args.seconds).items()}
+    used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    more = _at_most(config, space, mesh, ours.compiled) if mesh.size == 1 else {"at most": None, "limited by": None}
+    more |= {"peak (MiB)": None if used is None else used / MIB}
+    return Row(f"step: {_name(config)}", rates["ours"], rates.get("torch"), more)
+
+
+def _at_most(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, compiled: jax.stages.Compiled) -> dict:
+    """Images/s by the roofline's bound at this device's own measured rates, and which of them it is."""
+    flops = sum(programs.operations(config, list(mesh.devices.flat), space).values())
+    stats = compiled.memory_analysis()
+    assert stats is not None
+    # The rate of the memory is measured at this size, so what stays in a cache is reckoned with.
+    traffic = costs.memory_bytes(
+        stats.argument_size_in_bytes, stats.output_size_in_bytes, stats.temp_size_in_bytes, on_chip=0
+    )
+    dtype = config.model.compute_dtype
+    found = costs.bound(Work(flops, traffic), peak.measured(dtype, traffic), dtype, network=None)
+    return {"at most": config.batch / found.seconds, "limited by": found.limit}
 
 
 def _name(config: ConfigDict) -> str:
@@ -158,9 +180,14 @@ def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
     return Bank(vectors, jnp.ones(classes, jnp.int32))
 
 
-def _ours(
-    config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch: dict, bank: Bank | None
-) -> Callable[[], object]:
+class _Ours(NamedTuple):
+    """JAX's side: a function that takes a step, and its program."""
+
+    take: Callable[[], object]
+    compiled: jax.stages.Compiled
+
+
+def _ours(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch: dict, bank: Bank | None) -> _Ours:
     if programs.is_pretraining(config):
         program = training.pretraining(configs.typed_pretrain(config), mesh, space, _SAMPLES)
         state = program.make()
@@ -171,15 +198,15 @@ def _ours(
     else:
         program = training.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
         state = program.make()
-    step = program.step
     batch = sharding.to_devices(batch, mesh)
+    step = program.step.lower(state, batch).compile()
 
     def take() -> None:
         nonlocal state
         state, _ = step(state, batch)
         jax.block_until_ready(state)
 
-    return take
+    return _Ours(take, step)
 
 
 def comparable(config: ConfigDict, devices: int) -> bool:
@@ -206,7 +233,9 @@ def comparable(config: ConfigDict, devices: int) -> bool:
     return bool(same and torch_speed.device_beside(jax.default_backend()))
 
 
-def _theirs(config: ConfigDict, space: LabelSpace, batch: dict, bank: Bank | None) -> Callable[[], object]:
+def _theirs(
+    config: ConfigDict, space: LabelSpace, batch: dict, bank: Bank | None, compiled: bool
+) -> Callable[[], object]:
     from mdp_jax.parity import torch_speed
 
     device = torch_speed.device_beside(jax.default_backend())
@@ -219,6 +248,8 @@ def _theirs(config: ConfigDict, space: LabelSpace, batch: dict, bank: Bank | Non
         loop = torch_speed.Pretraining(config, own_bank, device)
     else:
         loop = torch_speed.Finetuning(config, space.num_classes, device)
+    if compiled:
+        loop.compile()
     batch = torch_speed.tensors(batch, device)
 
     def take() -> None:

@@ -9,6 +9,8 @@ from mdp_jax import config as configs
 from mdp_jax import distributed, runtime
 from mdp_jax.errors import UserError
 from mdp_jax.storage.paths import expanded, require_plain
+from mdp_jax.training import profiling
+from mdp_jax.training.profiling import Profile
 
 
 def whole_number(text: str) -> int:
@@ -30,14 +32,48 @@ def path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def named(text: str) -> str:
+    """As `path`, and not empty, as "$FOLDER" is where nobody has set FOLDER: that would be the folder one is in.
+
+    Raises:
+      ArgumentTypeError: an empty text, or as for `path`.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text; expected a path (. is the folder that you are in)")
+    return path(text)
+
+
 def workdir(text: str) -> str:
-    """As `path`, of a folder of runs: one in which checkpoints can be read again."""
-    folder = path(text)
+    """As `named`, of a folder of runs: one in which checkpoints can be read again."""
+    folder = named(text)
     try:
         require_plain(folder, "--workdir")
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return folder
+
+
+def checkpoint_step(text: str) -> str:
+    """A `type` for argparse: which checkpoint of a workdir."""
+    if text in ("best", "last") or (text.isdecimal() and len(text) <= 18):
+        return text
+    raise argparse.ArgumentTypeError(f"{text:.80}: expected best, last or the number of a step")
+
+
+def add_step(parser: argparse.ArgumentParser, whose: str = "the workdir") -> None:
+    """The argument that chooses a checkpoint.
+
+    Args:
+      parser: of the part.
+      whose: of what it is the checkpoint, in words.
+    """
+    parser.add_argument(
+        "--step",
+        type=checkpoint_step,
+        metavar="best|last|N",
+        help=f"checkpoint of {whose}: that of the best validation, the newest, or that of step N (default: best where "
+        "it is kept, else last)",
+    )
 
 
 def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
@@ -79,11 +115,33 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--init", type=path, help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)"
     )
     parser.add_argument(
-        "--workdir", required=True, type=path, help="folder of the run; started again on it, the run goes on"
+        "--workdir", required=True, type=named, help="folder of the run; started again on it, the run goes on"
     )
     add_platform(parser)
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="trace these steps for TensorBoard and Perfetto, into WORKDIR/profile, and say where their time went",
+    )
+    parser.add_argument("--profile_all", action="store_true", help="a trace of every process, not of process 0 alone")
     distributed.add_arguments(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
+
+
+def profile_of_run(args: argparse.Namespace) -> Profile | None:
+    """The steps that --profile names; None where it is not given.
+
+    Args:
+      args: what `add_run` declares.
+
+    Raises:
+      UserError: they are no steps, or --profile_all stands alone.
+    """
+    if args.profile is None:
+        if args.profile_all:
+            raise UserError("--profile_all: says whose steps are traced; give --profile FIRST:LAST too")
+        return None
+    return profiling.parse(args.profile, args.profile_all)
 
 
 def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:

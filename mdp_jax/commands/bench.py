@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", type=path, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
+    parser.add_argument(
+        "--torch_compile", action="store_true", help="step: PyTorch's networks by torch.compile, not as they are"
+    )
     add_platform(parser)
     cases = "; ".join(f"{name}: {summary}" for name, summary in CASES.items())
     parser.epilog = f"{cases}. Every config value can be set by --config.key=value."

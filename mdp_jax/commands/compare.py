@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=path, default="compare.json", metavar="FILE", help="the same rows (default compare.json)"
     )
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="instead: this backbone beside those of timm, torchvision and transformers that are installed",
+    )
     parser.add_argument("--all", action="store_true", help="a row for each parameter instead of each block")
     parser.epilog = "Both sides compute on the CPU. Exit status 1 where a row is out of tolerance."
 
@@ -37,14 +42,22 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
       Exit status: 1 where a row is out of tolerance, otherwise 0.
 
     Raises:
-      UserError: PyTorch is not installed, a config value is given, or the JSON file cannot be written.
+      UserError: PyTorch or another library is not installed, no library has the backbone, a config value is given, or
+        the JSON file cannot be written.
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
     file = json_file(args.json)
     comparison = _comparison()
     runtime.start_devices()
-    rows = comparison.compare(lambda text: print(text, file=sys.stderr, flush=True), args.all)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if args.backbone:
+        rows = importlib.import_module("mdp_jax.parity.backbones").compare(args.backbone, say, args.all)
+    else:
+        rows = comparison.compare(say, args.all)
     if file:
         write_json(file, [row.columns() for row in rows])
     console().print(table(rows))

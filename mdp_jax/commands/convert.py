@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.commands.arguments import path
+from mdp_jax.commands.arguments import add_step, path
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.weights import architecture, files, layouts
-from mdp_jax.weights.layouts import ALONE, COUNTER, LAYOUTS, Leaf
+from mdp_jax.weights.layouts import ALONE, COUNTER, OF_BACKBONES, Leaf
 from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import to_torch
 
@@ -54,11 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="source",
-        choices=(WORKDIR, *LAYOUTS),
+        choices=(WORKDIR, *OF_BACKBONES),
         required=True,
-        help=f"what IN is: {WORKDIR}: the workdir of a run; {' or '.join(LAYOUTS)}: a file in that layout",
+        help=f"what IN is: {WORKDIR}: the workdir of a run; {' or '.join(OF_BACKBONES)}: a file in that layout",
     )
-    parser.add_argument("--to", dest="target", choices=tuple(LAYOUTS), required=True, help="layout of OUT")
+    parser.add_argument("--to", dest="target", choices=tuple(OF_BACKBONES), required=True, help="layout of OUT")
     parser.add_argument(
         "--backbone", action="store_true", help="write the backbone alone, under the names of its library"
     )
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input", type=path, metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors"
     )
     parser.add_argument("output", type=path, metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
+    add_step(parser, "a workdir")
     parser.epilog = (
         "Files of either layout need no conversion to be trained from: mdp pretrain and mdp finetune take them as "
         "--init FILE. .pth and .pt need PyTorch: make venv EXTRA=torch."
@@ -86,7 +87,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: mdp convert has no config")
     files.require_writable(args.output)
-    weights = from_workdir(args.input) if args.source == WORKDIR else from_file(args.input, args.source)
+    if args.step and args.source != WORKDIR:
+        raise UserError(f"--step {args.step}: of the workdir of a run; expected it with --from {WORKDIR} alone")
+    weights = (
+        from_workdir(args.input, args.step or "") if args.source == WORKDIR else from_file(args.input, args.source)
+    )
     if args.backbone:
         weights = backbone_of(weights)
     elif not weights.alone and weights.model.decoder.layout != args.target:
@@ -95,7 +100,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             f"{args.target}'s; --backbone writes the backbone alone"
         )
     state, leaves = to_layout(weights, args.target)
-    files.write(args.output, state, LAYOUTS[args.target].meta(weights.classes))
+    files.write(args.output, state, OF_BACKBONES[args.target].meta(weights.classes))
     console().print(for_terminal(leaf_table(leaves, args.input, args.output)))
     for note in weights.notes:
         print(note)
@@ -103,11 +108,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     print(f"wrote {args.output}: {len(state) - counters} leaves, and {counters} counters {COUNTER} of 0")
 
 
-def from_workdir(folder: str) -> Weights:
+def from_workdir(folder: str, step: str = "") -> Weights:
     """Reads backbone and decoder of a pretrained query encoder, or the whole of a fine-tuned network.
 
     Args:
       folder: the workdir.
+      step: which checkpoint; see workdirs.load.
 
     Raises:
       UserError: it is not a workdir of this version with a checkpoint, or the weights are not finite.
@@ -115,7 +121,7 @@ def from_workdir(folder: str) -> Weights:
     path = pathlib.Path(folder)
     if not path.is_dir():
         raise UserError(f"{folder}: no such folder; expected the workdir of a run, as --from {WORKDIR} says")
-    run = workdirs.load(path)
+    run = workdirs.load(path, step=step)
     config, label_space, variables = run.config, run.label_space, run.variables
     trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
@@ -126,7 +132,8 @@ def from_workdir(folder: str) -> Weights:
         for key, array in trained.items()
         if key not in state
     ]
-    notes = [_network_note(config)]
+    which = ", the best" if run.chosen.best else ""
+    notes = [f"weights of step {run.step}{which}", _network_note(config)]
     classes: tuple[str, ...] = ()
     if "dataset" in config:
         classes = label_space.datasets[0][1]
@@ -149,7 +156,7 @@ def from_file(path: str, layout: str) -> Weights:
 
     Args:
       path: the file.
-      layout: a key of LAYOUTS.
+      layout: a key of OF_BACKBONES.
 
     Raises:
       UserError: the file cannot be read, has the other layout, or an architecture that is not supported.
@@ -160,7 +167,7 @@ def from_file(path: str, layout: str) -> Weights:
         raise UserError(f"{path}: has the names of {found.layout}; expected --from {found.layout}")
     model = architecture.model_of(found)
     layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), model.backbone)
-    return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, notes)
+    return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, [*notes, *found.notes])
 
 
 def backbone_of(weights: Weights) -> Weights:
@@ -183,7 +190,7 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
 
     Args:
       weights: their decoder has this layout, or there is none.
-      layout: a key of LAYOUTS.
+      layout: a key of OF_BACKBONES.
 
     Returns:
       {their key: array}, and what became of every leaf.

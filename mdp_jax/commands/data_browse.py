@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks
 from mdp_jax.commands import data_selection as selection
-from mdp_jax.commands.arguments import path, whole_number
+from mdp_jax.commands.arguments import named, whole_number
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selection.add_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), help="of NAME (default train)")
     parser.add_argument(
-        "--out", type=path, default="contact_sheet", metavar="DIR", help="folder to write to (default %(default)s)"
+        "--out", type=named, default="contact_sheet", metavar="DIR", help="folder to write to (default %(default)s)"
     )
     parser.add_argument(
         "--count",

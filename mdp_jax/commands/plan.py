@@ -1,7 +1,8 @@
-"""`mdp plan`: compiles the real step for a TPU slice that is not here: memory, FLOPs, collectives, largest batch."""
+"""`mdp plan`: the real step on machines that are not here: memory, FLOPs, collectives, least time, hours, money."""
 
 import argparse
 import itertools
+import math
 
 import jax
 from ml_collections import ConfigDict
@@ -11,13 +12,18 @@ from mdp_jax import runtime
 from mdp_jax.commands.arguments import json_file, path, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.objectives.registry import OBJECTIVES
-from mdp_jax.planning import loss_memory, programs, steps, topologies
+from mdp_jax.planning import costs, loss_memory, programs, steps, topologies
 from mdp_jax.planning.collectives import KINDS
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
 
-PARTS = {"step": steps.rows, "loss": loss_memory.rows}
+PARTS = ("step", "loss")
 _OTHER_KINDS = {steps.column(kind) for kind in KINDS if kind != "all-reduce"}
+_OF_A_STEP = ("price", "deadline", "efficiency", "network", "photos")  # arguments that the loss alone has no use for
+_BOUND = (
+    "The least time is a bound, at published peaks and with all parts at once: real programs reach a share of it. "
+    "--efficiency 0.4 reckons with 40 %."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", required=True, type=path, help="Python file with get_config(), of mdp pretrain or mdp finetune"
     )
     parser.add_argument(
-        "--topology", required=True, nargs="+", metavar="T", help="TPU slices, e.g. v5e:4x4, v4:2x2x4, v5p:4x4x4"
+        "--topology",
+        required=True,
+        nargs="+",
+        metavar="T",
+        help="TPU slices, e.g. v5e:4x4, v4:2x2x4, v5p:4x4x4, or GPU nodes, e.g. h100:8, l4:1",
+    )
+    parser.add_argument(
+        "--slices", type=whole_number, default=1, metavar="N", help="slices or nodes of each topology (default 1)"
     )
     batch = parser.add_mutually_exclusive_group()
     batch.add_argument(
@@ -49,9 +62,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile with little effort, which takes a tenth of the time and overstates the memory, and "
         "do not look for the largest batch that fits",
     )
+    cost = parser.add_argument_group("hours and money")
+    cost.add_argument(
+        "--price", type=float, nargs="+", default=[], metavar="P", help="of a chip for an hour: one, or one a topology"
+    )
+    cost.add_argument("--deadline", type=float, metavar="H", help="hours; the cheapest topology within them is named")
+    cost.add_argument(
+        "--efficiency", type=float, metavar="E", help="share of the bound that is reckoned with, e.g. 0.4"
+    )
+    cost.add_argument(
+        "--network", type=float, metavar="GBIT", help="Gbit/s of the network of a GPU node; not given, it costs nothing"
+    )
+    cost.add_argument(
+        "--photos", type=whole_number, metavar="N", help="photos of all datasets, where they are not here"
+    )
     parser.add_argument("--json", type=path, metavar="FILE", help="the columns of the table as a list of rows")
     parser.epilog = (
-        "Needs no TPU but its compiler: make venv EXTRA=tpu. A ResNet-50 takes minutes to compile. "
+        "Memory of a TPU needs its compiler, and no TPU: make venv EXTRA=tpu. Without it, and for GPUs, the step is "
+        "compiled for CPUs, which shows operations and bytes. A ResNet-50 takes minutes to compile. "
         "Every config value can be set by --config.key=value; config.devices is that of the topology."
     )
 
@@ -64,32 +92,53 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       overrides: pairs of a dotted key and a text.
 
     Raises:
-      UserError: there is no such topology or no libtpu, a config value or a batch cannot work, datasets are missing and
-        no number of classes is given, or the JSON file cannot be written.
+      UserError: there is no such topology, or no libtpu for the loss, a config value or a batch cannot work, prices or
+        hours make no sense, datasets are missing and no number of classes is given, or the JSON file cannot be written.
     """
     config = configs.apply_overrides(configs.load(args.config), overrides)
     file = json_file(args.json)
-    prototypes = programs.is_pretraining(config) and OBJECTIVES[config.objective].loss_options is not None
-    if args.part == "loss" and not prototypes:
-        raise UserError(f"--part loss: {args.config} has no prototype loss; expected a config of mdp pretrain")
     for name in args.topology:
         topologies.chips(name)
-    topologies.require_compiler()
+    if args.part == "loss":
+        _check_loss(args, config)
+    money = costs.money(args.price, args.deadline, args.efficiency, len(args.topology))
+    if args.network is not None and not 0 < args.network < math.inf:
+        raise UserError(f"--network {args.network:g}: expected Gbit/s of a node, more than 0, such as 3200")
     # Nothing is run, so the host's own accelerator is left alone.
     jax.config.update("jax_platforms", "cpu")
     # A program for devices that are not here can be written to the cache, and not be read from it.
     jax.config.update("jax_enable_compilation_cache", False)
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     cases = _cases(args, config)
-    rows = PARTS[args.part](cases, args.quick)
+    if args.part == "loss":
+        rows = loss_memory.rows(cases, args.quick)
+    else:
+        steps.prepare(cases)
+        rows = steps.rows(cases, args.quick, money, args.network)
     if file:
         write_json(file, rows)
     console().print(for_terminal(_table(rows)))
     for row in rows:
         verdict, *details = row["verdict"]
-        print("\n".join([f"{row['topology']}, batch {row['batch']}, {row['classes']} classes: {verdict}", *details]))
+        print("\n".join([f"{_name(row)}, batch {row['batch']}, {row['classes']} classes: {verdict}", *details]))
+    if args.part == "step":
+        print("\n".join(_of_costs(rows, money)))
     if file:
         print(f"columns as rows: {file}")
+
+
+def _check_loss(args: argparse.Namespace, config: ConfigDict) -> None:
+    if not programs.is_pretraining(config) or OBJECTIVES[config.objective].loss_options is None:
+        raise UserError(f"--part loss: {args.config} has no prototype loss; expected a config of mdp pretrain")
+    for name in _OF_A_STEP:
+        if getattr(args, name):
+            raise UserError(f"--{name}: of the whole step; leave it out with --part loss")
+    if args.slices > 1:
+        raise UserError(f"--slices {args.slices}: the loss of a chip is the same in every slice; expected 1")
+    for name in args.topology:
+        if not topologies.is_tpu(name):
+            raise UserError(f"--topology {name}: the memory of the loss is known for TPUs alone; expected e.g. v5e:2x2")
+    topologies.require_compiler()
 
 
 def _cases(args: argparse.Namespace, config: ConfigDict) -> list[programs.Case]:
@@ -97,19 +146,52 @@ def _cases(args: argparse.Namespace, config: ConfigDict) -> list[programs.Case]:
     spaces = [programs.label_space(config, classes) for classes in args.classes or [None]]
     cases = []
     for topology in args.topology:
-        chips = topologies.chips(topology)
+        chips = topologies.chips(topology) * args.slices
         batches = [share * chips for share in args.batch_per_chip or ()] or args.batch or [config.batch]
         for batch, space in itertools.product(batches, spaces):
             case = programs.with_batch(config, batch)
-            programs.check(case, chips)
-            cases.append(programs.Case(topology, case, space))
+            _check(case, topology, args.slices)
+            cases.append(programs.Case(topology, case, space, args.slices, programs.steps(case, args.photos)))
     return cases
+
+
+def _check(config: ConfigDict, topology: str, slices: int) -> None:
+    try:
+        programs.check(config, topologies.chips(topology), slices)
+    except UserError as error:
+        if slices == 1:
+            raise
+        raise UserError(f"--topology {topology} --slices {slices}: {error}") from None
+
+
+def _name(row: dict) -> str:
+    return row["topology"] if row.get("slices", 1) == 1 else f"{row['slices']} x {row['topology']}"
+
+
+def _of_costs(rows: list[dict], money: costs.Money) -> list[str]:
+    """Lines about time and money, below the table."""
+    what = "at least" if money.efficiency is None else "at the efficiency"
+    lines = [_BOUND]
+    if any(row["steps"] is None for row in rows):
+        lines.append("The hours need the number of steps: give --photos N or --config.steps=N")
+    if any(row["over DCN (MiB)"] and row["network (ms)"] is None for row in rows):
+        lines.append("The network between slices or nodes is left out where its speed is not known; --network says it")
+    if money.deadline is not None:
+        named = [
+            {"name": f"{_name(row)}, batch {row['batch']}", "hours": row[f"hours {what}"], "cost": row[f"cost {what}"]}
+            for row in rows
+        ]
+        lines.append(costs.cheapest(named, money.deadline))
+    return lines
 
 
 def _table(rows: list[dict]) -> Table:
     """Quantities below each other and cases side by side, as a terminal is narrow."""
-    # Kinds of collectives that no case has would be half of the lines.
+    # Kinds of collectives and costs that no case has would be half of the lines.
     absent = {name for name in rows[0] if name in _OTHER_KINDS and not any(row[name] for row in rows)}
+    absent |= {name for name in rows[0] if all(row[name] is None for row in rows)}
+    if all(row.get("slices", 1) == 1 for row in rows):
+        absent |= {"slices", "over ICI (MiB)", "over DCN (MiB)", "network (ms)"}
     names = [name for name in rows[0] if name not in {"topology", "verdict"} | absent]
     cells = [[name, *(row[name] for row in rows)] for name in names]
-    return Table(["", *(row["topology"] for row in rows)], cells, "Bytes and FLOPs are of one chip and one step")
+    return Table(["", *map(_name, rows)], cells, "Bytes and FLOPs are of one chip and one step")

@@ -1,4 +1,4 @@
-"""`mdp predict`: label maps and overlays for photos."""
+"""`mdp predict`: label maps, overlays and probabilities for photos."""
 
 import argparse
 import concurrent.futures
@@ -6,29 +6,30 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from mdp_jax import runtime
-from mdp_jax.commands import arguments
+from mdp_jax.commands import arguments, predict_files
 from mdp_jax.configs import typed_pretrain
 from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
-from mdp_jax.evaluation.inference import Predictor, Segmenter
+from mdp_jax.evaluation.inference import Predictor, Probable, Segmenter
 from mdp_jax.evaluation.pretrained import ALL, SetSegmenter, answers_in
 from mdp_jax.evaluation.tiles import require_tile
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
-from mdp_jax.reporting.colors import of_classes, overlay
+from mdp_jax.reporting.colors import contours, of_classes, overlay
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import write_bytes
 from mdp_jax.storage.paths import make_folder
 
+LABELS, OVERLAY, CONTOURS = ".png", "_overlay.jpg", "_contours.png"
+PROBABILITIES = {"": "", "max": "_probability.png", "classes": "_probabilities.npz"}  # by the value of the argument
 MOST_PIXELS = 65_500  # on a side, as a JPEG has at most
 MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept for ignored pixels
 
@@ -36,7 +37,7 @@ MOST_CLASSES = 255  # that the 8 bits of a label PNG tell apart, 255 being kept 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp predict` to a parser."""
     parser.add_argument(
-        "--checkpoint", required=True, type=arguments.path, help="workdir of mdp finetune, mdp adopt or mdp pretrain"
+        "--checkpoint", required=True, type=arguments.named, help="workdir of mdp finetune, mdp adopt or mdp pretrain"
     )
     parser.add_argument(
         "--as",
@@ -49,10 +50,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=arguments.path,
-        help="folder for NAME.png (class ids; of 16 bits for more than 255 classes) and NAME_overlay.jpg of each photo",
+        type=arguments.named,
+        help="folder for NAME.png (class ids; of 16 bits for more than 255 classes) and NAME_overlay.jpg of each "
+        "photo; photos of a folder keep their paths",
     )
-    parser.add_argument("images", nargs="+", type=arguments.path, metavar="IMAGE", help="photos, with different names")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=arguments.named,
+        metavar="IMAGE",
+        help="photos, folders with photos at any depth, or patterns in quotes such as 'data/**/*.jpg'",
+    )
+    arguments.add_step(parser)
+    parser.add_argument(
+        "--probabilities",
+        choices=[name for name in PROBABILITIES if name],
+        default="",
+        help="max: also NAME_probability.png, 0 to 255 = the probability of the label in each pixel; classes: also "
+        "NAME_probabilities.npz, uint8 [H, W, C] with the probability of every class",
+    )
+    parser.add_argument(
+        "--contours", action="store_true", help="also NAME_contours.png, the photo with the outlines of its labels"
+    )
+    parser.add_argument(
+        "--palette", action="store_true", help="NAME.png shows the ids in colours (a palette PNG; its values are ids)"
+    )
     arguments.add_platform(parser)
     views.add_arguments(parser)
     parser.add_argument(
@@ -70,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Labels photos with a workdir's newest checkpoint. All photos are read once before anything is written.
+    """Labels photos with a checkpoint of a workdir. All photos are read once before anything is written.
 
     Args:
       args: what `add_arguments` declares.
@@ -82,11 +104,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     runtime.start_devices(args.platform)
     require_tile(args.tile, f"--tile {args.tile}")
-    outputs = plan_outputs(args.images, args.out)
+    if args.tile and args.probabilities:
+        raise UserError(f"--probabilities {args.probabilities} and --tile {args.tile}: expected one of them")
+    photos = predict_files.find(args.images, args.out)
+    also = [CONTOURS] * args.contours + [PROBABILITIES[args.probabilities]] * bool(args.probabilities)
+    outputs = predict_files.plan(photos, args.out, [LABELS, OVERLAY, *also])
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(_require_readable, args.images):
+        for _ in pool.map(_require_readable, [photo.path for photo in photos]):
             pass
-    run = workdirs.load(args.checkpoint, overrides)
+    run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
     config, palette = run.config, None if run.pretraining else run.palette()
     classes, ids = answers_in(run.label_space, args.answers, f"--as {args.answers}: {args.checkpoint}")
     shown = views.of_arguments(args, config.data)
@@ -95,25 +121,46 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         segmenter = SetSegmenter(typed_pretrain(config), run.label_space, ids)
     else:
         classes, segmenter = run.classes, network.segmenter(config.model, len(run.classes))
+    if args.palette and len(classes) > MOST_CLASSES:
+        raise UserError(f"--palette: {len(classes)} classes; expected at most {MOST_CLASSES}, as a palette PNG has")
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
     predictor = Predictor(segmenter, Normalise.of(config.data, config.model.compute_dtype), shown)
     depth = np.uint8 if len(classes) <= MOST_CLASSES else np.uint16
     colours = of_classes([(classes, palette)])
-    with Progress(len(args.images), unit="photo") as progress:
-        for done, (photo, (label_file, overlay_file)) in enumerate(zip(args.images, outputs, strict=True), start=1):
-            image = images.read_photo(photo)
+    in_colours = colours if args.palette else palette if stated else None
+    with Progress(len(photos), unit="photo") as progress:
+        for done, (photo, files) in enumerate(zip(photos, outputs, strict=True), start=1):
+            image = images.read_photo(photo.path)
             height, width, _ = image.shape
-            size = images.short_side_size(height, width, config.data.short_side)
-            seen = images.resize_photo(image, *size)
-            label = predictor(run.variables, seen, (height, width), args.tile, config.model.output_stride)
-            write_picture(label_file, label.astype(depth), palette if stated else None)
+            seen = images.resize_photo(image, *images.short_side_size(height, width, config.data.short_side))
+            make_folder(files[0].parent, "--out")
+            if args.probabilities:
+                found = predictor.probable(run.variables, seen, (height, width), args.probabilities == "classes")
+                label = found.label
+                _write_probabilities(files[-1], found, classes)
+            else:
+                label = predictor(run.variables, seen, (height, width), args.tile, config.model.output_stride)
+            write_picture(files[0], label.astype(depth), in_colours)
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
-            write_picture(overlay_file, cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
+            write_picture(files[1], cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
+            if args.contours:
+                outlined = contours(image, label, classes, colours)
+                write_picture(files[2], cv2.cvtColor(outlined, cv2.COLOR_RGB2BGR))
             progress.update(done)
-    print(f"{len(args.images)} label maps and overlays in {args.out}")
+    print(f"{len(photos)} label maps and overlays in {args.out}")
+
+
+def _write_probabilities(file: pathlib.Path, found: Probable, classes: tuple[str, ...]) -> None:
+    """A PNG of one number a pixel, or an .npz of all classes with their names."""
+    if file.suffix == ".png":
+        write_picture(file, found.probability)
+        return
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, probabilities=found.probability, classes=np.array(classes))
+    write_bytes(file, buffer.getvalue())
 
 
 def _require_readable(photo: str) -> None:
@@ -121,36 +168,6 @@ def _require_readable(photo: str) -> None:
     side = max(images.read_photo(photo).shape)
     if side > MOST_PIXELS:
         raise UserError(f"{photo}: a side of {side} pixels; expected at most {MOST_PIXELS}, as an overlay is a JPEG")
-
-
-def plan_outputs(photos: Sequence[str], out: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """Names the label PNG and the overlay JPEG of every photo.
-
-    Args:
-      photos: paths.
-      out: folder of the outputs.
-
-    Raises:
-      UserError: a photo is a folder, two photos have the same name, or an output would replace a photo.
-    """
-    given = {pathlib.Path(photo).resolve() for photo in photos}
-    taken: dict[str, str] = {}
-    outputs = []
-    for photo in photos:
-        if pathlib.Path(photo).is_dir():
-            raise UserError(f"{photo}: a folder; expected photos, as in {pathlib.Path(photo, '*.jpg')}")
-        stem = pathlib.Path(photo).stem
-        if stem in taken:
-            raise UserError(
-                f"{photo}: {taken[stem]} has the same name; expected photos whose outputs have different names"
-            )
-        taken[stem] = photo
-        pair = (pathlib.Path(out, f"{stem}.png"), pathlib.Path(out, f"{stem}_overlay.jpg"))
-        for file in pair:
-            if file.resolve() in given:
-                raise UserError(f"--out {out}: {file} would replace a photo; expected another folder")
-        outputs.append(pair)
-    return outputs
 
 
 def write_picture(path: pathlib.Path, picture: np.ndarray, palette: np.ndarray | None = None) -> None:

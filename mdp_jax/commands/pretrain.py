@@ -15,4 +15,5 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       args: what `add_arguments` declares.
       overrides: pairs of a dotted key and a text.
     """
-    pretrain(arguments.config_of_run(args, overrides), args.workdir, exits=True)
+    profile = arguments.profile_of_run(args)
+    pretrain(arguments.config_of_run(args, overrides), args.workdir, exits=True, profile=profile)

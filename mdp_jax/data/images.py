@@ -31,7 +31,7 @@ _PNG_HEADER = 33  # bytes to the end of the first chunk
 _PALETTE = 3  # a PNG's colour type
 _ORIENTATION = 0x0112  # EXIF
 _MOST_PIXELS = 1 << 27  # 384 MiB as RGB, in every thread that reads; some files of a few kB claim far more
-_MOST_ENLARGED = 1 << 25  # pixels of a photo that is made larger than it is
+MOST_ENLARGED = 1 << 25  # pixels of a photo that is made larger than it is
 _MOST_DEFLATED = 1032  # bytes that one byte of a PNG's compressed pixels can become
 _JPEG_PIXELS = 512  # that one byte of a JPEG can become: a block of 64 takes a bit at least
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners have
@@ -518,9 +518,9 @@ def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]
         return height, width
     scale = short_side / min(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    if scale > 1 and size[0] * size[1] > _MOST_ENLARGED:
+    if scale > 1 and size[0] * size[1] > MOST_ENLARGED:
         raise UserError(
             f"a photo of {height} x {width} pixels (height x width) becomes {size[0]} x {size[1]} with "
-            f"data.short_side={short_side}; expected at most {_MOST_ENLARGED:,} pixels: crop the photo or lower it"
+            f"data.short_side={short_side}; expected at most {MOST_ENLARGED:,} pixels: crop the photo or lower it"
         )
     return size

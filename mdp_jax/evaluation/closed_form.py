@@ -136,8 +136,13 @@ def add_photo(net: Network, layers: tuple[str, ...], sample: dict, number: int, 
       sample: of a source; the label map may have another size than the photo.
       number: of the photo.
       to: the statistics.
+
+    Raises:
+      UserError: the features are not finite.
     """
     features = net.features_as_they_are(at_whole_strides(sample["image"], net.model.output_stride), layers)
+    if not np.isfinite(features).all():
+        raise UserError(f"the features of photo {number} are not finite; expected a network that fits the photos")
     if len(to) == 1:  # band by band: a large photo of many classes takes little memory
         return to[0].add_photo(features, sample["label"], number)
     parts = list(discriminant.bands(features, sample["label"], len(to[0].weight)))

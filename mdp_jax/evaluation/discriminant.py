@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdp_jax.errors import UserError
+
 _TOGETHER = 8192  # features that are counted at one time, which bounds the memory
 _LEFT_OUT = 512  # photos of the lowest numbers that are left out in turn, which bounds memory and time
 NEVER = -1e9  # logit of a class without a pixel: below all others, and finite
@@ -156,10 +158,13 @@ def linear_discriminant(statistics: Statistics, shrinkage: float = FIXED, freque
       statistics: of the photos.
       shrinkage: above 0; `chosen_shrinkage` finds one.
       frequencies: whether a class that is more frequent is more likely, as it is in the photos.
+
+    Raises:
+      UserError: the classifier has values that are not finite.
     """
     means = statistics.means()
     regular = statistics.within() + shrinkage * np.diag(statistics.target())
-    kernel = np.linalg.solve(regular, means.T)
+    kernel = _solved(regular, means.T)
     bias = -np.einsum("cd,dc->c", means, kernel) / 2
     if frequencies:
         bias += np.log(np.maximum(statistics.weight, 1e-300) / max(statistics.weight.sum(), 1e-300))
@@ -223,6 +228,9 @@ def nearest_prototypes(statistics: Statistics, temperature: float) -> Linear:
     Args:
       statistics: of the photos.
       temperature: tau.
+
+    Raises:
+      UserError: as for `linear_discriminant`.
     """
     vectors = prototypes(statistics)
     return _without_unseen(Linear(vectors.T / temperature, np.zeros(len(vectors))), statistics)
@@ -238,9 +246,25 @@ def prototypes(statistics: Statistics) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """matrix^-1 right; NaN where there is no solution."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return np.full_like(right, np.nan)
+
+
 def _without_unseen(head: Linear, statistics: Statistics) -> Linear:
     unseen = statistics.weight == 0
-    return Linear(np.where(unseen, 0.0, head.kernel), np.where(unseen, NEVER, head.bias))
+    found = Linear(np.where(unseen, 0.0, head.kernel), np.where(unseen, NEVER, head.bias))
+    with np.errstate(over="ignore"):  # float32 is what the classifier of a network has
+        finite = all(np.isfinite(part.astype(np.float32)).all() for part in found)
+    if not finite:
+        raise UserError(
+            "the classifier has values that are not finite; expected a network whose features are finite, and a "
+            "--shrinkage of about 0.0001 to 1"
+        )
+    return found
 
 
 def bands(features: np.ndarray, label: np.ndarray, classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -4,11 +4,12 @@ import collections
 import concurrent.futures
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mdp_jax import distributed
 from mdp_jax.data import images
@@ -20,13 +21,30 @@ from mdp_jax.evaluation.views import WHOLE, Views, class_scores
 from mdp_jax.models.network import most_likely
 from mdp_jax.models.normalisation import Normalise
 
-# Photos of one shape run together up to this many pixels, which bounds the memory of their logits, and photos.
+# Photos of one shape run together on a device up to this many pixels, which bounds the memory of their logits, and
+# photos.
 PIXELS = 2**20
 PHOTOS = 16
 
 # Photos of rare shapes wait for others of their shape; this many at most, so that a large set of many shapes does not
 # gather in memory.
 HELD_PHOTOS = 256
+
+Report = Callable[[int], None]  # of the number of photos done
+Each = Callable[[int, np.ndarray], None]  # of a photo's index and its confusion matrix
+
+
+def _nothing(*found: object) -> None:
+    del found
+
+
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """Makes the mesh of an evaluation: photos are split over its one axis.
+
+    Args:
+      devices: of this process.
+    """
+    return Mesh(np.array(devices), ("data",))
 
 
 class Segmenter(Protocol):
@@ -66,6 +84,54 @@ def label_maps(
     return jnp.argmax(class_scores(logits_of, views, seen, size), axis=-1).astype(jnp.int32)
 
 
+def probability_maps(
+    segmenter: Segmenter,
+    normalise: Normalise,
+    views: Views,
+    variables: dict,
+    seen: Sequence[jax.Array],
+    size: tuple[int, int],
+    of_classes: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Finds the most likely class of every pixel and how likely it is; pure.
+
+    Args:
+      segmenter: as for `label_maps`.
+      normalise: as for `label_maps`.
+      views: as for `label_maps`.
+      variables: as for `label_maps`.
+      seen: as for `label_maps`.
+      size: (H', W') of the result, static.
+      of_classes: static; whether the probabilities of all classes are given.
+
+    Returns:
+      int32 [B,H',W'], class ids, and uint8 [B,H',W'], or [B,H',W',C] with `of_classes`: 255 times the probability,
+      rounded.
+    """
+
+    def logits_of(images: jax.Array) -> jax.Array:
+        return segmenter.apply(variables, normalise(images), train=False)
+
+    found = class_scores(logits_of, views, seen, size)
+    labels = jnp.argmax(found, axis=-1).astype(jnp.int32)
+    probabilities = jax.nn.softmax(found, axis=-1) if views.single else found
+    if not of_classes:
+        probabilities = jnp.max(probabilities, axis=-1)
+    return labels, jnp.round(255 * probabilities).astype(jnp.uint8)
+
+
+class Probable(NamedTuple):
+    """The labels of a photo and how likely they are.
+
+    Attributes:
+      label: int32 [H,W], class ids.
+      probability: uint8 [H,W], 255 times the probability of the label; or [H,W,C], of every class.
+    """
+
+    label: np.ndarray
+    probability: np.ndarray
+
+
 class Predictor:
     """Labels single photos; compiles once for each distinct pair of sizes."""
 
@@ -79,6 +145,20 @@ class Predictor:
         """
         self._views = views
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
+        probable = functools.partial(probability_maps, segmenter, normalise, views)
+        self._probable = jax.jit(probable, static_argnums=(2, 3))
+
+    def probable(self, variables: dict, image: np.ndarray, size: tuple[int, int], of_classes: bool) -> Probable:
+        """Labels a photo and says how likely the labels are.
+
+        Args:
+          variables: as for `label_maps`.
+          image: uint8 [H,W,3], at the size that the network sees with scale 1.
+          size: (H', W') of the result.
+          of_classes: whether the probabilities of all classes are given, and not that of the label alone.
+        """
+        label, probability = self._probable(variables, self._views.of([image]), size, of_classes)
+        return Probable(np.asarray(label)[0], np.asarray(probability)[0])
 
     def __call__(
         self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0, stride: int = 1
@@ -120,6 +200,7 @@ class Evaluator:
         process_index: int = 0,
         process_count: int = 1,
         threads: int = 2,
+        mesh: Mesh | None = None,
     ):
         """Makes the evaluator; compiles nothing yet.
 
@@ -128,16 +209,20 @@ class Evaluator:
           source: the photos; `classes`, `len`, `describe` and the samples are read. A label may have another size than
             its photo; logits are resized to the label's size.
           normalise: makes the network's inputs from uint8 photos.
-          pixels: number of pixels that run together, at most; a larger photo runs alone.
+          pixels: number of pixels that run together on a device, at most; a larger photo runs alone.
           views: how each photo is shown.
           process_index: number of this process; it scores photos [process_index::process_count].
           process_count: number of processes that share the source. Each computes by itself, with variables on its own
             devices.
           threads: number of threads that decode ahead.
+          mesh: of `mesh_of`, over which each batch is split; variables are on all its devices. None: one device.
         """
         self._source, self._pixels, self._views, self._threads = source, pixels, views, threads
         self._indices = range(process_index, len(source), process_count)
         self._num_classes = len(source.classes)
+        self._devices, self._split = 1, None
+        if mesh is not None:
+            self._devices, self._split = mesh.size, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
         self._photos_of: dict[tuple, int] = {}
         self.predict = Predictor(segmenter, normalise, views)
         self._count = jax.jit(functools.partial(self._confusion, segmenter, normalise))
@@ -147,12 +232,13 @@ class Evaluator:
         """The number of distinct (batch, image shape, label shape) that were compiled so far."""
         return len(self._photos_of)
 
-    def __call__(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> dict:
+    def __call__(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> dict:
         """Scores the photos of all processes, as one confusion matrix. With several processes each must call it.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: as for `counts`.
 
         Returns:
           What metrics.scores returns, and "images", the number of photos.
@@ -160,16 +246,17 @@ class Evaluator:
         Raises:
           UserError: for the same reasons as `counts`.
         """
-        return self.scores(*self.total(variables, report))
+        return self.scores(*self.total(variables, report, each))
 
-    def total(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+    def total(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> tuple[np.ndarray, int]:
         """Computes `counts` over the photos of all processes. With several processes each must call it.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: as for `counts`.
         """
-        counts, photos = self.counts(variables, report)
+        counts, photos = self.counts(variables, report, each)
         return distributed.total(counts), int(distributed.total(np.array([photos]))[0])
 
     def scores(self, counts: np.ndarray, photos: int) -> dict:
@@ -181,12 +268,13 @@ class Evaluator:
         """
         return {**metrics.scores(counts, self._source.classes), "images": photos}
 
-    def counts(self, variables: dict, report: Callable[[int], None] = lambda photos: None) -> tuple[np.ndarray, int]:
+    def counts(self, variables: dict, report: Report = _nothing, each: Each = _nothing) -> tuple[np.ndarray, int]:
         """Computes the confusion matrix of this process's photos; those of all processes can be added.
 
         Args:
           variables: as for `label_maps`.
           report: called after every batch with the number of photos done so far.
+          each: called with the index of every photo in the source and its own confusion matrix, int64 [C+1,C+1].
 
         Returns:
           int64 [C+1,C+1], counted like metrics.confusion, and the number of photos.
@@ -197,8 +285,15 @@ class Evaluator:
         counts = np.zeros((self._num_classes + 1, self._num_classes + 1), np.int64)
         done = 0
         for shape, group in self._batches(self._decoded()):
-            images, labels = _filled(group, self._photos_of.setdefault(shape, len(group)))
-            counts += np.asarray(self._count(variables, self._views.of(images), labels))
+            size = -(-len(group) // self._devices) * self._devices
+            images, labels = _filled(group, self._photos_of.setdefault(shape, size))
+            batch = (self._views.of(images), labels)
+            if self._split is not None:
+                batch = jax.device_put(batch, self._split)
+            of_photos = np.asarray(self._count(variables, *batch), np.int64)
+            counts += of_photos.sum(axis=0)
+            for (index, _, _), own in zip(group, of_photos, strict=False):  # the batch may be filled up
+                each(index, own)
             done += len(group)
             report(done)
         return counts, done
@@ -211,33 +306,33 @@ class Evaluator:
         seen: tuple[jax.Array, ...],
         labels: jax.Array,
     ) -> jax.Array:
-        """From uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [C+1,C+1]."""
+        """From uint8 [B,H_i,W_i,3] of every scale and int16 [B,H',W'] to int32 [B,C+1,C+1]."""
         _, height, width = labels.shape
         prediction = label_maps(segmenter, normalise, self._views, variables, seen, (height, width))
-        return metrics.confusion(labels, prediction, self._num_classes)
+        return jax.vmap(lambda label, found: metrics.confusion(label, found, self._num_classes))(labels, prediction)
 
-    def _decoded(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Image and label of every photo of this process, in the source's order."""
+    def _decoded(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Index, image and label of every photo of this process, in the source's order."""
         samples = _ahead(self._source.__getitem__, self._indices, self._threads)
         for index, sample in zip(self._indices, samples, strict=True):
             largest = sample["label"].max(initial=-1)
             if largest >= self._num_classes:
                 where = self._source.describe(index)
                 raise UserError(f"{where}: label {largest}, expected ids below {self._num_classes}, or ignore")
-            yield sample["image"], sample["label"]
+            yield index, sample["image"], sample["label"]
 
     def _batches(self, photos: Iterable[tuple]) -> Iterator[tuple[tuple, list[tuple]]]:
         """(shapes, photos of these shapes), in an order that depends on the photos' order and shapes alone.
 
-        The first batch of a shape settles how many photos its compiled program takes: as many as may run together, or
-        fewer where no more of them came. Later batches are never larger.
+        The first batch of a shape settles how many photos its compiled program takes: as many as may run together on
+        all devices, or fewer where no more of them came. Later batches are never larger.
         """
         waiting: dict[tuple, list[tuple]] = {}
-        for image, label in photos:
+        for index, image, label in photos:
             shape = (image.shape, label.shape)
-            waiting.setdefault(shape, []).append((image, label))
+            waiting.setdefault(shape, []).append((index, image, label))
             largest = max(height * width for height, width in (label.shape, *self._views.sizes(*image.shape[:2])))
-            together = min(max(self._pixels // largest, 1), PHOTOS)
+            together = min(max(self._pixels // largest, 1), PHOTOS) * self._devices
             if len(waiting[shape]) == self._photos_of.get(shape, together):
                 yield shape, waiting.pop(shape)
             elif sum(map(len, waiting.values())) >= HELD_PHOTOS:
@@ -248,9 +343,9 @@ class Evaluator:
 
 def _filled(group: list[tuple], size: int) -> tuple[list[np.ndarray], np.ndarray]:
     """`size` photos uint8 [H,W,3] and int16 [size,H',W']; the first one is repeated, all ignored, where some lack."""
-    image, label = group[0]
-    group = group + [(image, np.full_like(label, -1))] * (size - len(group))
-    return [image for image, _ in group], np.stack([label for _, label in group])
+    _, image, label = group[0]
+    group = group + [(-1, image, np.full_like(label, -1))] * (size - len(group))
+    return [image for _, image, _ in group], np.stack([label for _, _, label in group])
 
 
 def _ahead(function: Callable, items: Iterable, threads: int) -> Iterator:

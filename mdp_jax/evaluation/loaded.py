@@ -18,7 +18,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
 from mdp_jax.evaluation.pretrained import ALL, ClassScorer, answers_in
 from mdp_jax.evaluation.tiles import labels_by_tiles, require_tile
-from mdp_jax.evaluation.views import WHOLE, class_scores
+from mdp_jax.evaluation.views import WHOLE
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network as Module
 from mdp_jax.models.apply import apply_layers
@@ -29,6 +29,7 @@ from mdp_jax.weights import files
 from mdp_jax.weights.whole import read_network
 
 Photos = np.ndarray | Sequence[np.ndarray]
+MOST_PROBABILITIES = 2**30  # of one photo, 4 GiB
 
 
 class Network:
@@ -87,10 +88,8 @@ class Network:
             self._labels = jax.jit(functools.partial(inference.label_maps, scorer, normalise, WHOLE), static_argnums=2)
 
             def scores(variables: dict, seen: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
-                def logits_of(images: jax.Array) -> jax.Array:
-                    return cast(jax.Array, scorer.apply(variables, normalise(images), train=False))
-
-                return jax.nn.softmax(class_scores(logits_of, WHOLE, seen, size), axis=-1)
+                logits = cast(jax.Array, scorer.apply(variables, normalise(seen[0]), train=False))
+                return network.probabilities(logits, size)
 
             self._scores = jax.jit(scores, static_argnums=2)
 
@@ -163,12 +162,23 @@ class Network:
           float32 [H, W, C], or [B, H, W, C], or a list; the sum over the classes is 1.
 
         Raises:
-          UserError: photos of another type, shape or range, an unknown dataset, or a network without classes.
+          UserError: photos of another type, shape or range, an unknown dataset, a network without classes, or a photo
+            of which they would take more than 4 GiB.
         """
         if as_:
             return self.in_classes_of(as_).probabilities(photos)
         scores = self._of_classes(self._scores)
-        return self._each(photos, lambda seen, size: scores(self.variables, seen, size))
+
+        def of_pixels(seen: Sequence[np.ndarray], size: tuple[int, int]) -> jax.Array:
+            if size[0] * size[1] * len(self.classes) > MOST_PROBABILITIES:
+                raise UserError(
+                    f"a photo of {size[0]} x {size[1]} pixels (height x width): {len(self.classes)} probabilities of "
+                    f"each are more than {MOST_PROBABILITIES:,} in all (4 GiB); give parts of it or make it smaller; "
+                    "predict takes photos of any size"
+                )
+            return scores(self.variables, seen, size)
+
+        return self._each(photos, of_pixels)
 
     def embed(self, photos: Photos, layer: str = "") -> np.ndarray | list[np.ndarray]:
         """The features of photos.
@@ -316,6 +326,7 @@ def load(
     model: ModelConfig | None = None,
     data: DataConfig | None = None,
     classes: Sequence[str] = (),
+    step: str | int = "",
 ) -> Network:
     """Loads a trained network.
 
@@ -327,6 +338,8 @@ def load(
       model: of a file, what its weights do not tell: output stride and rates; None = those of the published networks.
       data: of a file, how photos are read; None = normalised as for ImageNet, at their own size.
       classes: of a file, the class names; () = numbers.
+      step: of a workdir, the checkpoint: "best", "last" or a step; "" = that of the best validation where it is kept,
+        which is said on stderr, else the newest.
 
     Returns:
       The network.
@@ -339,10 +352,12 @@ def load(
     if place.is_dir():
         if model is not None or data is not None or classes:
             raise UserError(f"{place}: a workdir, which says what its network is; expected no model, data or classes")
-        return of_workdir(workdirs.load(place), dataset)
+        return of_workdir(workdirs.load(place, step=step), dataset)
     if place.is_file() or place.suffix in files.SUFFIXES:
         if dataset:
             raise UserError(f"dataset={dataset!r}: {place} is a file of weights, which has no datasets; expected none")
+        if step != "":
+            raise UserError(f"step={step!r}: {place} is a file of weights, which has no steps; expected none")
         return _of_file(place, model, data, classes)
     raise UserError(f"{place}: no such file or folder; expected the workdir of a run, or a file of weights")
 

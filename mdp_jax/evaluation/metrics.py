@@ -92,6 +92,88 @@ def one_sided(counts: np.ndarray, classes: Sequence[str]) -> str:
     return f"never predicted: {', '.join(never[:_NAMED])}{more}" if never else ""
 
 
+class Confusion(NamedTuple):
+    """A pair of classes of which one is taken for the other.
+
+    Attributes:
+      truth: class id in the truth.
+      predicted: class id in the prediction.
+      pixels: so many.
+      of_truth: share of the truth's pixels, 0..1.
+      of_errors: share of all wrong pixels, 0..1.
+    """
+
+    truth: int
+    predicted: int
+    pixels: int
+    of_truth: float
+    of_errors: float
+
+    def in_words(self, classes: Sequence[str]) -> str:
+        """One sentence without its full stop.
+
+        Args:
+          classes: the C class names, in id order.
+        """
+        return (
+            f"{100 * self.of_truth:.0f} % of the pixels of {classes[self.truth]} are called {classes[self.predicted]}, "
+            f"which is {100 * self.of_errors:.0f} % of all errors"
+        )
+
+
+def largest_confusions(counts: np.ndarray, most: int) -> list[Confusion]:
+    """Finds the pairs of classes that cost the most pixels.
+
+    Args:
+      counts: integer [C + 1, C + 1], as `confusion` returns it.
+      most: pairs, at most.
+
+    Returns:
+      The pairs with at least one pixel, the largest first; of equal ones those of lower ids first.
+    """
+    inside = np.asarray(counts, np.int64)[:-1, :-1]
+    wrong = inside * (1 - np.eye(len(inside), dtype=np.int64))
+    errors, truth = areas(counts).truth.sum() - np.trace(inside), areas(counts).truth
+    order = np.argsort(-wrong.ravel(), kind="stable")[:most]
+    pairs = [(int(cell // len(inside)), int(cell % len(inside))) for cell in order if wrong.ravel()[cell]]
+    return [
+        Confusion(t, p, int(wrong[t, p]), float(wrong[t, p] / truth[t]), float(wrong[t, p] / errors)) for t, p in pairs
+    ]
+
+
+class PhotoScore(NamedTuple):
+    """The scores of one photo.
+
+    Attributes:
+      photo: its index in the source.
+      miou: percent, over the classes that its truth or its prediction has.
+      right: percent of its labelled pixels.
+    """
+
+    photo: int
+    miou: float
+    right: float
+
+
+def photo_score(photo: int, counts: np.ndarray) -> PhotoScore | None:
+    """Scores one photo by its own confusion matrix.
+
+    Args:
+      photo: its index in the source.
+      counts: integer [C + 1, C + 1], as `confusion` returns it.
+
+    Returns:
+      None where no pixel is labelled.
+    """
+    hits, truth, predicted = areas(counts)
+    if not truth.sum():
+        return None
+    # A prediction on labelled pixels is always one of the classes.
+    return PhotoScore(
+        photo, float(np.nanmean(_percent(hits, truth + predicted - hits))), float(100 * hits.sum() / truth.sum())
+    )
+
+
 def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
     """Computes the scores of a confusion matrix (METHOD.md section 6).
 
@@ -100,10 +182,12 @@ def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
       classes: the C class names, in id order.
 
     Returns:
-      {"mIoU", "mAcc", "aAcc", "per_class": {class: IoU}}, percentages (0..100) as Python floats. A class absent from
-      truth and prediction has IoU None (null in JSON) and is left out of both means; one that is predicted but never
-      true has IoU 0 and counts in mIoU, while mAcc is over the classes that occur in the truth. With no labelled
-      pixel at all every score is None.
+      {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice", "per_class": {class: IoU}, "per_class_accuracy": {class: right
+      pixels of those that are of the class}, "per_class_precision": {class: right pixels of those that are called the
+      class}, "per_class_dice": {class: 2 x right / (of the class + called the class)}}, percentages (0..100) as Python
+      floats. A class absent from truth and prediction has IoU None (null in JSON) and is left out of the means; one
+      that is predicted but never true has IoU 0 and counts in mIoU, while mAcc is over the classes that occur in the
+      truth. With no labelled pixel at all every score is None.
 
     Raises:
       ValueError: the matrix has another size.
@@ -111,12 +195,19 @@ def scores(counts: np.ndarray, classes: Sequence[str]) -> dict:
     if np.shape(counts) != (len(classes) + 1, len(classes) + 1):
         raise ValueError(f"confusion matrix of shape {np.shape(counts)} for {len(classes)} classes")
     hits, truth, predicted = areas(counts)
-    iou = _percent(hits, truth + predicted - hits)
+    of_class = {
+        "per_class": _percent(hits, truth + predicted - hits),
+        "per_class_accuracy": _percent(hits, truth),
+        "per_class_precision": _percent(hits, predicted),
+        "per_class_dice": _percent(2 * hits, truth + predicted),
+    }
     return {
-        "mIoU": _mean(iou),
-        "mAcc": _mean(_percent(hits, truth)),
+        "mIoU": _mean(of_class["per_class"]),
+        "mAcc": _mean(of_class["per_class_accuracy"]),
         "aAcc": _mean(_percent(hits.sum(), truth.sum())),
-        "per_class": {
-            name: None if np.isnan(value) else float(value) for name, value in zip(classes, iou, strict=True)
-        },
+        "mPrecision": _mean(of_class["per_class_precision"]),
+        "mDice": _mean(of_class["per_class_dice"]),
+    } | {
+        what: {name: None if np.isnan(value) else float(value) for name, value in zip(classes, values, strict=True)}
+        for what, values in of_class.items()
     }

@@ -2,13 +2,18 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 
 from mdp_jax.evaluation import views
+from mdp_jax.evaluation.workdirs import Choice
 from mdp_jax.storage.json_files import read_json, write_json
 
 _PERCENT = (None, float)
+_PHOTOS = {"photos": {str: {"count": int, "names": str, "content": str}}}
 _FORM = {"datasets": {str: {"mIoU": _PERCENT}}}
+_EXPECTED = "scores; remove the file, and the run writes it again"
+_FILE = "evaluation.json"
 
 
 def write_scores(
@@ -17,18 +22,24 @@ def write_scores(
     split: str = "val",
     shown: views.Views = views.WHOLE,
     changed: Mapping[str, str] | None = None,
+    chosen: Choice | None = None,
+    photos: Mapping[str, dict] | None = None,
+    others: bool = False,
 ) -> pathlib.Path:
     """Writes the scores of each dataset to evaluation.json, which no other views or values replace.
 
     The name of another file says what is different: evaluation_SPLIT.json for another split, and after that, in this
     order, slide with the size of the windows, scales and flip (the views), as in
-    evaluation_test_slide512x512_flip.json; and changed, where values of the config were
-    changed for the validation photos. Of another split the last scores stay.
+    evaluation_test_slide512x512_flip.json; changed, where values of the config were changed for the validation photos,
+    or where these are not the run's own any more; and stepN, where another checkpoint was asked for than the usual one.
+    Of another split the last scores stay.
 
-    The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "per_class": {CLASS: IoU}, "images"}}}: percentages, null
-    where there was nothing to measure. Where photos were not shown whole, "views" says how they were shown: {"crop":
+    The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice", "per_class": {CLASS: IoU},
+    "per_class_accuracy", "per_class_precision", "per_class_dice", "images"}}}: percentages, null where there was
+    nothing to measure. Where it is not the newest checkpoint, or one was asked for, "checkpoint" says which: {"step",
+    "best"}. Where photos were not shown whole, "views" says how they were shown: {"crop":
     [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}. Where values were changed, "config" has
-    them.
+    them. Of a fine-tuning "photos" has the number and digests of the photos.
 
     Args:
       folder: the workdir.
@@ -36,6 +47,9 @@ def write_scores(
       split: of the photos.
       shown: how photos were shown.
       changed: {dotted key: text} of the run's values that were changed for it.
+      chosen: the checkpoint; None = the newest, as it was usual.
+      photos: {name of a dataset: as sources.photos_of gives them}; None = not written.
+      others: whether they are other photos than those of `photos_of_run`.
 
     Returns:
       The file.
@@ -44,12 +58,46 @@ def write_scores(
       UserError: the file cannot be written.
     """
     words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
-    name = "_".join(words + ["changed"] * (split == "val" and bool(changed)))
+    name = "_".join(words + ["changed"] * (split == "val" and (bool(changed) or others)))
+    name += f"_step{chosen.step}" if chosen and not chosen.default else ""
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
+    how |= {"photos": dict(photos)} if photos else {}
+    if chosen and (chosen.best or not chosen.default):
+        how |= {"checkpoint": {"step": chosen.step, "best": chosen.best}}
     file = folder / f"{name}.json"
     write_json(file, {"datasets": scores} | how)
     return file
+
+
+def confusions_beside(file: pathlib.Path, dataset: str = "") -> pathlib.Path:
+    """The CSV file of the confusion matrix that belongs to a file of scores.
+
+    Args:
+      file: what `write_scores` returned.
+      dataset: whose, where the file has those of several.
+    """
+    name = file.stem.replace("evaluation", "confusion", 1)
+    plain = re.sub(r"[^\w.-]", "_", dataset)  # a name may have what no file name has
+    return file.with_name(f"{name}_{plain}.csv" if plain else f"{name}.csv")
+
+
+def photos_of_run(folder: pathlib.Path) -> dict[str, dict]:
+    """The validation photos that a fine-tuning was scored on, and that its report shows.
+
+    Args:
+      folder: the workdir.
+
+    Returns:
+      {name of the dataset: as sources.photos_of gives them}; {} where they are not known.
+
+    Raises:
+      UserError: evaluation.json cannot be read.
+    """
+    file = folder / _FILE
+    if not file.exists() or "photos" not in read_scores(file):  # as in files of earlier versions
+        return {}
+    return read_json(file, _EXPECTED, _PHOTOS)["photos"]
 
 
 def _words(shown: views.Views) -> list[str]:
@@ -65,4 +113,4 @@ def read_scores(file: pathlib.Path) -> dict:
     Raises:
       UserError: the file cannot be read, or is no such file.
     """
-    return read_json(file, "scores; remove the file, and the run writes it again", _FORM)
+    return read_json(file, _EXPECTED, _FORM)

@@ -4,13 +4,17 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
 from mdp_jax import runtime
 from mdp_jax.configs import PretrainConfig, typed
 from mdp_jax.data import sources
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import workdirs
-from mdp_jax.evaluation.inference import Evaluator
+from mdp_jax.evaluation import findings, workdirs
+from mdp_jax.evaluation.findings import Measured
+from mdp_jax.evaluation.inference import Evaluator, mesh_of
 from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.evaluation.views import WHOLE, Views
 from mdp_jax.evaluation.workdirs import Workdir
@@ -37,8 +41,18 @@ def require_classes(source: Source, classes: Sequence[str], where: str) -> None:
             raise UserError(f"dataset {source.name!r}: class {index} is {ours!r}; {where} was trained with {theirs!r}")
 
 
+def devices_of(run: Workdir) -> list[jax.Device]:
+    """The devices of this process that a workdir is scored on: as many as its run asked for, where they are here.
+
+    Args:
+      run: of either loop.
+    """
+    here = jax.local_devices()
+    return here[: run.config.devices or len(here)]
+
+
 def score(run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report | None = None) -> dict[str, dict]:
-    """Scores the network of a workdir.
+    """Scores the network of a workdir, on the devices of `devices_of`.
 
     Args:
       run: of either loop.
@@ -51,6 +65,26 @@ def score(run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report
 
     Raises:
       UserError: bad data, or classes that are not those of the network.
+    """
+    return {name: found.scores for name, found in measure(run, split, shown, report).items()}
+
+
+def measure(
+    run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report | None = None
+) -> dict[str, Measured]:
+    """As `score`, with the confusion matrix and the scores of each photo.
+
+    Args:
+      run: of either loop.
+      split: train, val or test.
+      shown: how photos are shown.
+      report: as for `score`.
+
+    Returns:
+      {dataset: what was found}.
+
+    Raises:
+      UserError: for the same reasons as `score`.
     """
     config = typed(run.config)
     scorers: list[Any]
@@ -65,28 +99,38 @@ def score(run: Workdir, split: str = "val", shown: Views = WHOLE, report: Report
     for source, (_, classes) in zip(opened, run.label_space.datasets, strict=True):
         require_classes(source, classes, str(run.folder))
     normalise, found = Normalise.of(config.data, config.model.compute_dtype), {}
+    mesh = mesh_of(devices_of(run))
+    variables = jax.device_put(run.variables, NamedSharding(mesh, PartitionSpec()))
     for source, scorer in zip(opened, scorers, strict=True):
-        evaluator = Evaluator(scorer, source, normalise, views=shown, threads=config.data.threads)
+        evaluator = Evaluator(scorer, source, normalise, views=shown, threads=config.data.threads, mesh=mesh)
         told = report(source, evaluator) if report else lambda photos: None
-        found[source.name] = evaluator(run.variables, told)
+        found[source.name] = findings.measure(evaluator, variables, len(source), told)
     return found
 
 
-def evaluate(workdir: str | os.PathLike, split: str = "val", views: Views = WHOLE, **values: object) -> dict[str, dict]:
-    """Scores the newest checkpoint of a workdir; writes nothing.
+def evaluate(
+    workdir: str | os.PathLike,
+    split: str = "val",
+    views: Views = WHOLE,
+    step: str | int = "",
+    **values: object,
+) -> dict[str, dict]:
+    """Scores a checkpoint of a workdir; writes nothing.
 
     Args:
       workdir: of `mdp finetune`, or of `mdp pretrain`, which is scored on each of its own sets.
       split: train, val or test.
       views: how photos are shown.
+      step: "best", "last" or a step; "" = the best checkpoint where there is one, else the newest.
       **values: of the config's data, with "__" for the dot, as data_dir="/photos" or data__short_side=480.
 
     Returns:
-      {dataset: {"mIoU", "mAcc", "aAcc" in percent, "per_class": {class: IoU in percent or None}, "images"}}.
+      {dataset: {"mIoU", "mAcc", "aAcc", "mDice" in percent, "per_class": {class: IoU in percent or None},
+      "per_class_accuracy", "per_class_precision", "per_class_dice", "images"}}.
 
     Raises:
       UserError: no such workdir, a value that was fixed by the training, bad data, or other classes.
     """
     runtime.prepare()
     overrides = [(key.replace("__", "."), str(value)) for key, value in values.items()]
-    return score(workdirs.load(workdir, overrides), split, views)
+    return score(workdirs.load(workdir, overrides, step=step), split, views)

@@ -71,8 +71,19 @@ class Views:
 
         Returns:
           uint8 [B,H_i,W_i,3] for each scale.
+
+        Raises:
+          UserError: a scale makes more pixels of a photo than fit into memory.
         """
-        sizes = self.sizes(*photos[0].shape[:2])
+        own = photos[0].shape[:2]
+        sizes = self.sizes(*own)
+        for scale, (height, width) in zip(self.scales, sizes, strict=True):
+            if scale > 1 and height * width > images.MOST_ENLARGED:
+                raise UserError(
+                    f"--scales {scale:g}: a photo of {own[0]} x {own[1]} pixels (height x width) becomes {height} x "
+                    f"{width}; expected at most {images.MOST_ENLARGED:,} pixels: smaller scales, or a smaller "
+                    "config.data.short_side"
+                )
         return tuple(np.stack([images.resize_photo(photo, *size) for photo in photos]) for size in sizes)
 
     def described(self) -> str:

@@ -1,7 +1,8 @@
-"""Loads the workdir of a run: its config, its classes and its newest good weights."""
+"""Loads the workdir of a run: its config, its classes and the weights of one of its checkpoints."""
 
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
 
 _OF_READING = ("data_dir", "data", "dataset", "sources")  # values that a finished run may be given anew
@@ -23,6 +25,20 @@ _LOOPS = {True: ("pretraining", "mdp pretrain"), False: ("fine-tuning", "mdp fin
 PALETTE = "palette.json"  # of a fine-tuning on a set that has colours of its own: [R, G, B] of each class
 
 Overrides = Sequence[tuple[str, str]]
+
+
+class Choice(NamedTuple):
+    """Which checkpoint of a workdir was taken.
+
+    Attributes:
+      step: of it.
+      best: whether it is that of the best validation.
+      default: whether it is the one that is taken where nobody chooses.
+    """
+
+    step: int
+    best: bool
+    default: bool
 
 
 class Workdir(NamedTuple):
@@ -34,6 +50,7 @@ class Workdir(NamedTuple):
       label_space: of its labelled datasets.
       step: number of steps of the checkpoint.
       variables: {"params", "batch_stats"}, and "memory" of a pretraining, as nested dicts on the first device.
+      chosen: which checkpoint it is.
     """
 
     folder: pathlib.Path
@@ -41,6 +58,7 @@ class Workdir(NamedTuple):
     label_space: LabelSpace
     step: int
     variables: dict
+    chosen: Choice
 
     @property
     def pretraining(self) -> bool:
@@ -80,16 +98,20 @@ def is_pretraining(workdir: str | os.PathLike) -> bool:
     return "sources" in config_files.load_json(expanded(workdir) / "config.json")
 
 
-def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: bool | None = None) -> Workdir:
-    """Loads config, label space and newest good weights of a workdir.
+def load(
+    workdir: str | os.PathLike, overrides: Overrides = (), pretraining: bool | None = None, step: str | int = ""
+) -> Workdir:
+    """Loads config, label space and weights of a workdir; says on stderr where it takes the best checkpoint by itself.
 
     Args:
       workdir: of either loop.
       overrides: pairs of a dotted key and a text; only keys that say how photos are read.
       pretraining: whether it must be a workdir of pretraining, or must not; None = either.
+      step: "best", "last" or a step; "" = the checkpoint of the best validation where there is one, else the newest.
 
     Raises:
-      UserError: it is not such a workdir, has no checkpoint, its classes disagree, or an override is impossible.
+      UserError: it is not such a workdir, has no such checkpoint, its classes disagree, its weights are not finite, or
+        an override is impossible.
     """
     runtime.start_devices()
     folder = expanded(workdir)
@@ -107,11 +129,29 @@ def load(workdir: str | os.PathLike, overrides: Overrides = (), pretraining: boo
     label_space = LabelSpace.load(folder / "label_space.json")
     # Otherwise float64 weights would be read as float32, and fail their checksums.
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
-    saved = checkpoints.load(folder)
+    found_step = checkpoints.choose(folder, step)
+    saved = found_step.saved
+    if step == "" and found_step.best and found_step.step != found_step.newest:
+        print(_said(folder, found_step), file=sys.stderr)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
+    for name, leaf in leaf_names({part: saved.state.get(part, {}) for part in ("params", "batch_stats")}).items():
+        if not np.isfinite(leaf).all():
+            raise UserError(f"{folder}/checkpoints: {name} is not finite; expected the weights of a run that went well")
     variables = {
         name: jax.device_put(saved.state[name], jax.local_devices()[0])
         for name in ("params", "batch_stats", "memory")
         if name in saved.state
     }
-    return Workdir(folder, config, label_space, int(saved.state["step"]), {"batch_stats": {}, **variables})
+    taken, best = int(saved.state["step"]), checkpoints.best_step(folder)
+    usual = found_step.newest if best is None else best
+    choice = Choice(taken, found_step.best and taken != found_step.newest, default=step == "" or taken == usual)
+    return Workdir(folder, config, label_space, taken, {"batch_stats": {}, **variables}, choice)
+
+
+def _said(folder: pathlib.Path, found: checkpoints.Chosen) -> str:
+    score = found.saved.meta.get("mIoU")
+    scored = "" if score is None else f" (mIoU {score:.2f} % when it was validated)"
+    return (
+        f"{folder}: the best checkpoint, of step {found.step}{scored}; --step last takes the newest, of step "
+        f"{found.newest}"
+    )

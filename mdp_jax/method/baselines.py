@@ -23,6 +23,7 @@ class HeadLosses:
     hit: jax.Array
 
 
+@jax.named_scope("loss")
 def multi_head_cross_entropy(
     logits: jax.Array, labels: jax.Array, weights: jax.Array, dataset_of: np.ndarray
 ) -> tuple[jax.Array, HeadLosses]:

@@ -180,6 +180,7 @@ def _summed_loss_backward(
 _summed_loss.defvjp(_summed_loss_forward, _summed_loss_backward)
 
 
+@jax.named_scope("loss")
 def prototype_loss(
     embeddings: jax.Array,
     labels: jax.Array,

@@ -57,6 +57,7 @@ def region_mask(box: jax.Array, height: int, width: int) -> jax.Array:
     return (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
 
 
+@jax.named_scope("mixing")
 def mix_pairs(images: jax.Array, labels: jax.Array, kind: jax.Array, lam: jax.Array, box: jax.Array) -> Mixed:
     """Mixes the two members of each pair as `kind` says.
 

@@ -57,6 +57,7 @@ def take_pixels(x: jax.Array, indices: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, indices.reshape(*indices.shape, *(1,) * (x.ndim - 2)), axis=1)
 
 
+@jax.named_scope("loss")
 def pixel_contrast(
     queries: jax.Array, query_labels: jax.Array, keys: jax.Array, key_labels: jax.Array, temperature: float
 ) -> tuple[jax.Array, ContrastLosses]:

@@ -99,6 +99,7 @@ def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> t
     return normalise(sums), counts > 0
 
 
+@jax.named_scope("bank")
 def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: float) -> Bank:
     """The two-step average of the global batch, folded into the bank (METHOD.md section 3).
 

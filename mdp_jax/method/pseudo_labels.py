@@ -7,6 +7,7 @@ from mdp_jax.method.losses import from_chunks, to_chunks
 from mdp_jax.method.prototypes import Bank
 
 
+@jax.named_scope("pseudo_labels")
 def pseudo_labels(embeddings: jax.Array, bank: Bank, temperature: float, threshold: float, chunk: int) -> jax.Array:
     """Labels each embedding by its nearest prototype, where the softmax over the seen prototypes is large enough.
 

@@ -22,6 +22,7 @@ class Outputs(NamedTuple):
     batch_stats: dict
 
 
+@jax.named_scope("network")
 def apply_training(
     model: Network, params: dict, batch_stats: dict, images: jax.Array, rngs: dict[str, jax.Array] | None = None
 ) -> Outputs:

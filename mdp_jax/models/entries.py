@@ -28,12 +28,13 @@ class Backbone:
 
     Attributes:
       make: (config's `model`, dtypes) -> a module that is called with (images [B,H,W,3], train) and gives
-        {stride: features [B,ceil(H/stride),ceil(W/stride),channels]}; feature i is centred on pixel stride * i.
-      channels: (width, output stride) -> {stride: channels} of these features; 4 and the output stride are among the
-        strides.
+        {stride: features [B,ceil(H/stride),ceil(W/stride),channels]}.
+      channels: (width, output stride) -> {stride: channels} of these features; the output stride is among the strides.
       output_strides: the output strides that it supports.
       normalisation: of the module.
       sharding: over the axis "fsdp".
+      centre: where feature i is centred. "pixel": on pixel stride * i, as with symmetric padding; "cell": in the middle
+        of the pixels stride * i to stride * (i + 1), as with patches.
       weight_names: the module with the names of its published weights (see weights/names); empty where there are none.
     """
 
@@ -43,6 +44,7 @@ class Backbone:
     normalisation: Normalisation
     sharding: Rules = CONVOLUTIONS_SPLIT
     weight_names: str = ""
+    centre: Literal["pixel", "cell"] = "pixel"
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class DecoderNames:
 
     Attributes:
       modules: number of rates -> {our module: theirs}, with names such as "decoder.aspp_1" and "classifier.conv".
-      rates: their keys -> number of rates.
+      rates: their keys -> number of rates; None: the decoder has none.
       sized_by: our key, below the decoder, of the weights whose output channels are `decoder.channels`.
     """
 
     modules: Callable[[int], dict[str, str]]
-    rates: Callable[[Iterable[str]], int]
+    rates: Callable[[Iterable[str]], int] | None
     sized_by: str
 
 
@@ -66,7 +68,8 @@ class Decoder:
 
     Attributes:
       make: (config's `model`, dtypes) -> a module that is called with ({stride: features}, train) and gives features
-        [B,h,w,decoder.channels]. Its `classifier_dropout` is the part of the dropout that belongs to the classifier.
+        [B,h,w,decoder.channels], or as many channels as it reads. Its `classifier_dropout` is the part of the dropout
+        that belongs to the classifier.
       reads: output stride -> strides of the features that it reads.
       writes: output stride -> stride of the features that it writes.
       normalisation: of the module.

@@ -1,8 +1,9 @@
-"""Convolution and batch normalisation with PyTorch's semantics (METHOD.md section 2)."""
+"""Layers with PyTorch's semantics (METHOD.md section 2), and equal blocks in a row."""
 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,12 @@ REMATERIALISATIONS = {
     "none": lambda block: block,
     "elementwise": lambda block: nn.remat(block, static_argnums=(2,), policy=_named(CONVOLUTION)),
     "blocks": lambda block: nn.remat(block, static_argnums=(2,)),
+}
+# The same for a block that is a function of (x, parameters).
+FUNCTIONS_REMATERIALISED = {
+    "none": lambda block: block,
+    "elementwise": lambda block: jax.checkpoint(block, policy=_named(CONVOLUTION)),
+    "blocks": jax.checkpoint,
 }
 
 
@@ -66,7 +73,8 @@ class Dtypes:
 class Conv(nn.Module):
     """2-D convolution with a square kernel, as PyTorch's Conv2d with padding dilation * (kernel // 2).
 
-    Input [B,H,W,in], output [B,ceil(H/stride),ceil(W/stride),features] in `dtypes.compute`.
+    Input [B,H,W,in], output [B,ceil(H/stride),ceil(W/stride),features] in `dtypes.compute`. `padding` gives other
+    numbers of zeros before and after each axis.
     Parameters "kernel" [kernel,kernel,in/groups,features] and, with `bias`, "bias" [features]; the bias starts at 0.
     """
 
@@ -78,17 +86,18 @@ class Conv(nn.Module):
     groups: int = 1
     bias: bool = False
     kernel_init: nn.initializers.Initializer = kaiming_normal
+    padding: tuple[int, int] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.dtypes.param)
-        pad = self.dilation * (self.kernel // 2)
+        padding = self.padding or (self.dilation * (self.kernel // 2),) * 2
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtypes.compute),
             kernel.astype(self.dtypes.compute),
             window_strides=(self.stride, self.stride),
-            padding=((pad, pad), (pad, pad)),
+            padding=(padding, padding),
             rhs_dilation=(self.dilation, self.dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=self.groups,
@@ -97,6 +106,152 @@ class Conv(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
             y = y + bias.astype(self.dtypes.compute)[None, None, None, :]
         return checkpoint_name(y, CONVOLUTION)
+
+
+class Dense(nn.Module):
+    """Product of the last axis with a matrix, as PyTorch's Linear: [...,in] to [...,features] in `dtypes.compute`.
+
+    Parameters "kernel" [in,features] and "bias" [features]. They begin as those of the published networks of patches
+    do: normal with standard deviation 0.02, and 0.
+    """
+
+    features: int
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", normal(0.02), (x.shape[-1], self.features), self.dtypes.param)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
+        y = x.astype(self.dtypes.compute) @ kernel.astype(self.dtypes.compute)
+        return checkpoint_name(y + vector(bias.astype(self.dtypes.compute), y.ndim), CONVOLUTION)
+
+
+def vector(x: jax.Array, ndim: int) -> jax.Array:
+    """Gives [C] as many axes as what it is joined with has.
+
+    Args:
+      x: [C].
+      ndim: number of axes.
+
+    Returns:
+      [1,...,1,C].
+    """
+    return x.reshape((1,) * (ndim - 1) + x.shape)
+
+
+class LayerNorm(nn.Module):
+    """Normalisation over the last axis, as PyTorch's LayerNorm; input and output [...,C].
+
+    Mean and biased variance are computed in `dtypes.wide`, the output is in `dtypes.compute`. Parameters "scale" and
+    "bias" [C].
+    """
+
+    dtypes: Dtypes
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels, wide = x.shape[-1:], self.dtypes.wide
+        scale = self.param("scale", nn.initializers.ones, channels, self.dtypes.param)
+        bias = self.param("bias", nn.initializers.zeros, channels, self.dtypes.param)
+        x = x.astype(wide)
+        centred = x - x.mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
+        y = y * vector(scale.astype(wide), x.ndim) + vector(bias.astype(wide), x.ndim)
+        return y.astype(self.dtypes.compute)
+
+
+class MLP(nn.Module):
+    """Two matrix products ("fc1", "fc2") with the exact GELU between them: [...,C] to [...,hidden] to [...,C]."""
+
+    hidden: int
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = Dense(self.hidden, self.dtypes, name="fc1")(x)
+        return Dense(x.shape[-1], self.dtypes, name="fc2")(nn.gelu(y, approximate=False))
+
+
+class Through(NamedTuple):
+    """What blocks in a row give.
+
+    Attributes:
+      last: the output of the last one.
+      levels: [levels, ...] of the last one in each of so many equal shares of the row.
+    """
+
+    last: jax.Array
+    levels: jax.Array
+
+
+class Row(nn.Module):
+    """Equal blocks, one after the other, named "0", "1", ...
+
+    Each has parameters of its own, as if they stood one by one. But their arrays are stacked and the blocks run as one
+    loop (lax.scan), so that the time of compilation does not grow with `count`. While intermediate values are captured,
+    the blocks run one by one.
+
+    Attributes:
+      make: gives a block, a module that is called with (x, train), keeps shape and dtype of x, and has parameters
+        alone: no statistics, no random numbers.
+      count: number of blocks.
+      dtypes: of the network.
+      remat: a key of REMATERIALISATIONS.
+      levels: so many outputs are given, of equal shares of the row; a divisor of `count`.
+    """
+
+    make: Callable[..., nn.Module]
+    count: int
+    dtypes: Dtypes
+    remat: str = "none"
+    levels: int = 1
+
+    def _initialise(self, x: jax.Array, train: bool) -> None:
+        """Draws the parameters of all blocks at once, which compiles the drawing of one."""
+
+        def params(key: jax.Array) -> dict:
+            return self.make(parent=None).init(key, x, train)["params"]
+
+        stacked = jax.vmap(params)(jax.random.split(self.make_rng("params"), self.count))
+        for i in range(self.count):
+            self.put_variable("params", str(i), jax.tree.map(lambda leaf, i=i: leaf[i], stacked))
+
+    def _stacked(self) -> dict:
+        """The parameters of all blocks with an axis in front; kernels are cast first, which halves the copy."""
+
+        def narrowed(path: tuple, leaf: jax.Array) -> jax.Array:
+            return leaf.astype(self.dtypes.compute) if path[-1].key == "kernel" else leaf
+
+        params = [
+            jax.tree_util.tree_map_with_path(narrowed, self.variables["params"][str(i)]) for i in range(self.count)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> Through:
+        share = self.count // self.levels
+        if self.is_initializing():
+            self._initialise(x, train)
+            return Through(x, jnp.stack([x] * self.levels))
+        if self.is_mutable_collection("intermediates"):
+            outputs = []
+            for i in range(self.count):
+                x = self.make(name=str(i))(x, train)
+                outputs.append(x)
+            return Through(x, jnp.stack(outputs[share - 1 :: share]))
+
+        def block(x: jax.Array, params: dict) -> jax.Array:
+            return cast(jax.Array, self.make(parent=None).apply({"params": params}, x, train))
+
+        def step(carry: Through, at: tuple[jax.Array, dict]) -> tuple[Through, None]:
+            number, params = at
+            x = FUNCTIONS_REMATERIALISED[self.remat](block)(carry.last, params)
+            # Every block writes; the last one of each share stays.
+            return Through(x, carry.levels.at[number // share].set(x)), None
+
+        first = Through(x, jnp.zeros((self.levels, *x.shape), x.dtype))
+        return jax.lax.scan(step, first, (jnp.arange(self.count), self._stacked()))[0]
 
 
 class BatchNorm(nn.Module):

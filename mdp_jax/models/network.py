@@ -1,6 +1,6 @@
 """The networks as the loops use them, made from a config's `model` part (METHOD.md section 2)."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from mdp_jax.configs import FinetuneModelConfig, ModelConfig, PretrainModelConfig, ProjectionConfig
 from mdp_jax.errors import UserError
 from mdp_jax.method.prototypes import normalise
-from mdp_jax.models.entries import Rules
+from mdp_jax.models.entries import Backbone, Decoder, Rules
 from mdp_jax.models.heads import SHARDING, Classifier, Projection
 from mdp_jax.models.layers import REMATERIALISATIONS, Dtypes
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from mdp_jax.models.resizing import most_likely as most_likely
+from mdp_jax.models.resizing import probabilities as probabilities
 from mdp_jax.models.resizing import upsample as upsample
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
@@ -44,7 +45,10 @@ def joined(module: nn.Module, x: jax.Array, layers: tuple[str, ...], train: bool
     parts = [found[layer] for layer in layers]
     if len(parts) == 1:
         return parts[0]
-    size = max(part.shape[1:3] for part in parts)
+    sizes = [part.shape[1:3] for part in parts]
+    # By strides: sizes that are known only when an exported program runs have no order.
+    by_size = (by_stride[stride].shape[1:3] for stride in sorted(by_stride))
+    size = next((one for one in by_size if one in sizes), None) or max(sizes)
     return jnp.concatenate([part if part.shape[1:3] == size else upsample(part, size) for part in parts], axis=-1)
 
 
@@ -155,6 +159,20 @@ def feature_stride(model: ModelConfig) -> int:
     return decoder.writes(model.output_stride)
 
 
+def label_stride(model: ModelConfig, wanted: int) -> int:
+    """The `label_stride` of the loss, where a backbone of patches gives 0 another meaning (METHOD.md section 2).
+
+    With 0 there is a label for each feature, where the feature is centred: on pixel s i or, with patches, in the middle
+    of the cell. The second is what a label stride of s says.
+
+    Args:
+      model: the network under the head.
+      wanted: of the config's `method`.
+    """
+    backbone = _choice("backbone", model.backbone, BACKBONES)
+    return wanted or (feature_stride(model) if backbone.centre == "cell" else 0)
+
+
 def sharding_rules(model: ModelConfig, head: Literal["projection", "classifier"]) -> Rules:
     """Gives the shardings of a network's parameters.
 
@@ -205,9 +223,23 @@ def _body(model: ModelConfig, dtypes: Dtypes) -> tuple[nn.Module, nn.Module]:
     if missing:
         raise UserError(
             f"config.model.decoder.name={model.decoder.name}: reads features at stride {missing[0]}; "
-            f"config.model.backbone={model.backbone} has those at {', '.join(map(str, strides))}"
+            f"config.model.backbone={model.backbone} has those at {', '.join(map(str, strides))}; "
+            f"expected {_fitting(model, backbone, decoder)}"
         )
     return backbone.make(model, dtypes), decoder.make(model, dtypes)
+
+
+def _fitting(model: ModelConfig, backbone: Backbone, decoder: Decoder) -> str:
+    """What to change where a decoder does not find its features: the output stride, or else the decoder."""
+
+    def fits(reads: Callable[[int], tuple[int, ...]], stride: int) -> bool:
+        return set(reads(stride)) <= backbone.channels(model.width, stride).keys()
+
+    strides = [stride for stride in backbone.output_strides if fits(decoder.reads, stride)]
+    if strides:
+        return f"config.model.output_stride={strides[0]}, where it has them"
+    names = [name for name, entry in DECODERS.items() if fits(entry.reads, model.output_stride)]
+    return f"another backbone, or one of the decoders {', '.join(names)}"
 
 
 def _choice(key: str, value: Hashable, choices: Mapping) -> Any:

@@ -1,13 +1,17 @@
 """The backbones and decoders by the names that a config gives them: `model.backbone` and `model.decoder.name`."""
 
-from mdp_jax.models.backbones import resnet
-from mdp_jax.models.decoders import deeplabv3, deeplabv3plus, identity
+from mdp_jax.models.backbones import convnext, resnet, vit
+from mdp_jax.models.decoders import deeplabv3, deeplabv3plus, fcn, identity, linear, segformer, upernet
 from mdp_jax.models.entries import Backbone, Decoder
 
-BACKBONES: dict[str, Backbone] = {**resnet.BACKBONES}
+BACKBONES: dict[str, Backbone] = {**resnet.BACKBONES, **convnext.BACKBONES, **vit.BACKBONES}
 DECODERS: dict[str, Decoder] = {
     "deeplabv3": deeplabv3.DECODER,
     "deeplabv3plus": deeplabv3plus.DECODER,
+    "fcn": fcn.DECODER,
     "identity": identity.DECODER,
+    "linear": linear.DECODER,
+    "segformer": segformer.DECODER,
+    "upernet": upernet.DECODER,
 }
 NO_DECODER = "identity"  # the head stands on the backbone

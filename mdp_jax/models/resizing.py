@@ -1,10 +1,26 @@
 """Bilinear interpolation like PyTorch's, and the class of each pixel (METHOD.md section 6)."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in float32
+MOST_WEIGHTS = 2**25  # of a matrix that interpolates, which is the fastest way; 65,500 pixels would need 537 million
+
+
+class _Neighbours(NamedTuple):
+    """Two positions for each position of a result, int [n], and the weight of the second one, float [n]."""
+
+    low: np.ndarray | jax.Array
+    high: np.ndarray | jax.Array
+    fraction: np.ndarray | jax.Array
+
+
+_Weights = np.ndarray | jax.Array | _Neighbours
 
 
 def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -13,7 +29,7 @@ def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     There is no antialiasing, not even where the size becomes smaller.
 
     Args:
-      logits: [B,h,w,C].
+      logits: [B,h,w,C]. In a program for photos of any size (jax.export) the sizes may be symbolic.
       size: (H, W).
 
     Returns:
@@ -30,41 +46,137 @@ def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
 
     Args:
       logits: [B,h,w,C].
-      size: (H, W).
+      size: (H, W), which are known.
 
     Returns:
       int32 [B,H,W].
     """
+    return _by_bands(logits, size, lambda band: jnp.argmax(band, axis=-1).astype(jnp.int32))
+
+
+def probabilities(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Computes the softmax of the logits of each pixel, after `upsample`; by bands, as `most_likely`.
+
+    Args:
+      logits: [B,h,w,C].
+      size: (H, W).
+
+    Returns:
+      [B,H,W,C] in float32 or wider.
+    """
+    return _by_bands(logits, size, lambda band: jax.nn.softmax(band, axis=-1))
+
+
+def _by_bands(logits: jax.Array, size: tuple[int, int], of_pixels: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """A function of interpolated logits [B,r,W,C] to [B,r,W,...], over all rows."""
     height, width = size
     bands = min(-(-len(logits) * height * width * logits.shape[-1] // MOST_LOGITS), height)
     if bands <= 1:
-        return jnp.argmax(upsample(logits, size), axis=-1).astype(jnp.int32)
+        return of_pixels(upsample(logits, size))
     rows, columns = (_interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
     # The last row fills the last band up.
     bands_of_rows = np.minimum(np.arange(bands * -(-height // bands)), height - 1).reshape(bands, -1)
 
-    def of_band(rows: jax.Array) -> jax.Array:
-        return jnp.argmax(_interpolated(logits, rows, columns), axis=-1).astype(jnp.int32)
+    def of_band(rows: _Weights) -> jax.Array:
+        return of_pixels(_interpolated(logits, rows, columns))
 
-    labels = jax.lax.map(of_band, jnp.asarray(rows[bands_of_rows]))  # [bands, B, rows of a band, W]
-    return jnp.moveaxis(labels, 0, 1).reshape(len(logits), -1, width)[:, :height]
+    of_bands = jax.tree.map(lambda part: jnp.asarray(part[bands_of_rows]), rows)
+    found = jax.lax.map(of_band, of_bands)  # [bands, B, rows of a band, W, ...]
+    return jnp.moveaxis(found, 0, 1).reshape(len(logits), -1, width, *found.shape[4:])[:, :height]
 
 
-def _interpolated(logits: jax.Array, rows: jax.typing.ArrayLike, columns: jax.typing.ArrayLike) -> jax.Array:
-    """[B,h,w,C] by matrices [H,h] and [W,w] to [B,H,W,C], in float32 or wider."""
+def padded(images: jax.Array, multiple: int) -> jax.Array:
+    """Adds rows below and columns on the right, so that patches cover an image of any size.
+
+    Args:
+      images: [B,H,W,C], normalised: 0 is the mean colour.
+      multiple: of which height and width become the next multiple.
+
+    Returns:
+      [B,H',W',C], with 0 in what was added.
+    """
+    return jnp.pad(images, ((0, 0), *((0, -side % multiple) for side in images.shape[1:3]), (0, 0)))
+
+
+def of_image(features: jax.Array, size: tuple[int, ...], stride: int) -> jax.Array:
+    """Leaves out the features of what `padded` added.
+
+    Args:
+      features: [B,h',w',C] of the image with what was added.
+      size: (H, W) of the image.
+      stride: pixels from one feature to the next.
+
+    Returns:
+      [B,ceil(H/stride),ceil(W/stride),C].
+    """
+    height, width = (-(-side // stride) for side in size)
+    return features[:, :height, :width]
+
+
+def averaged(x: jax.Array, side: int) -> jax.Array:
+    """Means over the cells of a grid, like PyTorch's `AdaptiveAvgPool2d`; cells overlap where `side` is no divisor.
+
+    Args:
+      x: [B,h,w,C].
+      side: cells of each axis.
+
+    Returns:
+      [B,side,side,C] in float32 or wider.
+    """
+    rows, columns = (_means(n, side) for n in x.shape[1:3])
+    return _interpolated(x, rows, columns)
+
+
+def _means(n_in: int, n_out: int) -> np.ndarray:
+    """Matrix [n_out, n_in], float64: cell i is the mean of the values from floor(i n / m) to ceil((i + 1) n / m)."""
+    matrix = np.zeros((n_out, n_in))
+    for i in range(n_out):
+        first, end = i * n_in // n_out, -(-(i + 1) * n_in // n_out)
+        matrix[i, first:end] = 1 / (end - first)
+    return matrix
+
+
+def _interpolated(logits: jax.Array, rows: _Weights, columns: _Weights) -> jax.Array:
+    """[B,h,w,C] by matrices [H,h] and [W,w], or by neighbours, to [B,H,W,C], in float32 or wider."""
     logits = logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
-    rows, columns = (jnp.asarray(matrix, logits.dtype) for matrix in (rows, columns))
-    highest = jax.lax.Precision.HIGHEST
-    logits = jnp.einsum("Hh,bhwc->bHwc", rows, logits, precision=highest)
-    return jnp.einsum("Ww,bHwc->bHWc", columns, logits, precision=highest)
+    return _along(2, columns, _along(1, rows, logits))
 
 
-def _interpolation(n_in: int, n_out: int) -> np.ndarray:
-    """Matrix [n_out, n_in], float64, that interpolates linearly along an axis; rows sum to 1."""
+def _along(axis: int, weights: _Weights, logits: jax.Array) -> jax.Array:
+    """Interpolates [B,h,w,C] along an axis, 1 or 2."""
+    if not isinstance(weights, _Neighbours):
+        letters = ("Hh,bhwc->bHwc", "Ww,bHwc->bHWc")[axis - 1]
+        matrix = jnp.asarray(weights, logits.dtype)
+        return jnp.einsum(letters, matrix, logits, precision=jax.lax.Precision.HIGHEST)
+    shape = [1] * logits.ndim
+    shape[axis] = -1
+    second = jnp.asarray(weights.fraction, logits.dtype).reshape(shape)
+    low, high = (jnp.take(logits, jnp.asarray(of), axis=axis) for of in (weights.low, weights.high))
+    return low * (1 - second) + high * second
+
+
+def _interpolation(n_in: int, n_out: int) -> _Weights:
+    """How to interpolate linearly along an axis: a matrix [n_out, n_in] whose rows sum to 1, or neighbours."""
+    if export.is_symbolic_dim(n_in) or export.is_symbolic_dim(n_out):
+        return _interpolation_of_any_size(n_in, n_out)
     position = np.maximum((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0.0)
     low = np.floor(position).astype(int)
     fraction = position - low
+    if n_in * n_out > MOST_WEIGHTS:
+        return _Neighbours(low.astype(np.int32), np.minimum(low + 1, n_in - 1).astype(np.int32), fraction)
     matrix = np.zeros((n_out, n_in))
     matrix[np.arange(n_out), low] = 1.0 - fraction
     matrix[np.arange(n_out), np.minimum(low + 1, n_in - 1)] += fraction
     return matrix
+
+
+def _interpolation_of_any_size(n_in: int, n_out: int) -> jax.Array:
+    """The matrix in float32, where the sizes are known only when the program runs.
+
+    Positions are whole numbers of the unit 1 / (2 n_out): exact while 2 n_in n_out is below 2**31.
+    """
+    unit = jnp.asarray(2 * n_out)
+    position = (2 * jnp.arange(n_out) + 1) * n_in - n_out
+    position = jnp.minimum(jnp.maximum(position, 0), unit * (n_in - 1))
+    away = jnp.abs(position[:, None] - unit * jnp.arange(n_in)[None, :])
+    return jnp.maximum(1.0 - away.astype(jnp.float32) / unit.astype(jnp.float32), 0.0)

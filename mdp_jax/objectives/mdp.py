@@ -161,7 +161,7 @@ def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, i
         if found.log_frequencies is not None:
             logits = logits + found.log_frequencies[ids].reshape(1, 1, 1, -1)
         # After training on the labels y[::s, ::s], feature i describes pixel s i; evaluation expects a cell's middle.
-        for axis in () if method.label_stride else (1, 2):
+        for axis in () if network.label_stride(model, method.label_stride) else (1, 2):
             logits = _at_cells(logits, axis, stride, images.shape[axis])
         return logits
 

@@ -81,6 +81,7 @@ class MomentumEncoder:
         batch_stats, vectors = jax.lax.scan(of_part, memory["momentum_batch_stats"], images)
         return Embedded(join(vectors, self._devices), batch_stats)
 
+    @jax.named_scope("momentum")
     def update(self, memory: dict, params: dict, batch_stats: dict) -> dict:
         """Makes its parts of the memory after the step: weights m_enc g + (1 - m_enc) new f.
 

@@ -29,7 +29,7 @@ class Setting:
 
     Attributes:
       model: the network under the head, and its projection.
-      method: values of the objectives.
+      method: values of the objectives; its label stride is that of `network.label_stride`.
       label_space: of all datasets.
       normalise: makes the network's inputs from uint8 photos.
       seed: of the run.
@@ -58,7 +58,9 @@ class Setting:
         """
         return cls(
             config.model,
-            config.method,
+            dataclasses.replace(
+                config.method, label_stride=network.label_stride(config.model, config.method.label_stride)
+            ),
             label_space,
             Normalise.of(config.data, config.model.compute_dtype),
             config.seed,

@@ -147,6 +147,11 @@ class Pretraining:
         self.g = copy.deepcopy(self.f)
         self.optimizer = torch_reference.sgd(self.f, config.optim, decay_all=False)
 
+    def compile(self) -> None:
+        """Compiles the two encoders (torch.compile) at the first step."""
+        self.f.compile()
+        self.g.compile()
+
     def step(self, batch: dict[str, Tensor], lr: float) -> Tensor:
         """One step on a batch of mdp_jax/data/batches/pipeline.py on the device; returns the loss."""
         with torch.device(self.device):
@@ -195,6 +200,10 @@ class Finetuning(torch_reference.Finetuning):
         with torch.device(device):
             super().__init__(config, num_classes, torch.float32)
         self.segmenter.to(memory_format=torch.channels_last)
+
+    def compile(self) -> None:
+        """Compiles the network (torch.compile) at the first step."""
+        self.segmenter.compile()
 
     def logits(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 [B, H, W, 3] to float32 logits [B, C, *size]."""

@@ -91,7 +91,7 @@ def rows(cases: Sequence[Case], quick: bool) -> list[dict]:
       fits tells it.
     """
     del quick
-    return [_row(*case) for case in cases]
+    return [_row(case.topology, case.config, case.label_space) for case in cases]
 
 
 def _row(topology: str, config: ConfigDict, space: LabelSpace) -> dict:

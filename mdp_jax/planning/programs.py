@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from mdp_jax import checks, configs
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
+from mdp_jax.data.batches import stages
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.models.network import PixelEncoder, Segmenter
@@ -30,14 +31,18 @@ class Case(NamedTuple):
     """What is planned.
 
     Attributes:
-      topology: such as "v5e:4x4".
+      topology: such as "v5e:4x4", of each slice; or "h100:8", of each node.
       config: of either loop, with the global batch.
       label_space: of the config's datasets.
+      slices: number of slices or nodes.
+      steps: of the run; None where it is not known, as its photos are not here.
     """
 
     topology: str
     config: ConfigDict
     label_space: LabelSpace
+    slices: int = 1
+    steps: int | None = None
 
 
 class Program(NamedTuple):
@@ -86,6 +91,29 @@ def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
     return label_spaces.build(opened, config.label_space if is_pretraining(config) else "concatenated")
 
 
+def steps(config: ConfigDict, photos: int | None) -> int | None:
+    """The number of steps of a run.
+
+    Args:
+      config: of either loop, with the global batch.
+      photos: number of photos of all datasets together; None = ask the datasets.
+
+    Returns:
+      The number; None where epochs are counted, and neither the photos are here nor their number is given.
+    """
+    if not is_pretraining(config):
+        return config.steps
+    if photos is None and not config.steps:
+        try:
+            opened = [
+                sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources
+            ]
+        except UserError:
+            return None
+        photos = sum(len(source) for source in opened)
+    return stages.total_steps(configs.typed_pretrain(config), photos or _SAMPLES)
+
+
 def with_batch(config: ConfigDict, batch: int) -> ConfigDict:
     """Copies a config and sets its global batch.
 
@@ -98,17 +126,18 @@ def with_batch(config: ConfigDict, batch: int) -> ConfigDict:
     return config
 
 
-def check(config: ConfigDict, devices: int) -> None:
+def check(config: ConfigDict, devices: int, slices: int = 1) -> None:
     """Checks a config for a number of devices.
 
     Args:
       config: of either loop.
-      devices: number of devices.
+      devices: number of devices of a slice or node.
+      slices: number of slices or nodes.
 
     Raises:
       UserError: a value cannot work.
     """
-    (checks.pretraining if is_pretraining(config) else checks.finetuning)(config, devices)
+    (checks.pretraining if is_pretraining(config) else checks.finetuning)(config, devices * slices)
     if devices % config.fsdp:
         raise UserError(f"config.fsdp={config.fsdp}: expected a divisor of the {devices} chips")
 

@@ -1,4 +1,4 @@
-"""TPU slices that programs are compiled for although they are not present: names, chips, memory."""
+"""TPU slices and GPU nodes that programs are compiled for although they are not present: names, chips, memory."""
 
 import importlib.util
 import math
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdp_jax.errors import UserError
+from mdp_jax.planning.hardware import GPUS, TPUS, Peak
 
 # libtpu asks a metadata server for what these say, and one process at a time may load it, unless told otherwise. What
 # they say does not matter to a compiler; a user's own values stay.
@@ -46,28 +47,55 @@ GENERATIONS = {
 }
 
 
+_MOST_GPUS = 72  # of one node, in which all are joined by fast links
+
+
+def _unknown(name: str) -> UserError:
+    slices = "; ".join(f"{g}: {' '.join(e.layouts)}" for g, e in GENERATIONS.items())
+    gpus = f"GPUs of a node, as in h100:8: {' '.join(GPUS)}"
+    return UserError(f"--topology {name}: no such topology; expected e.g. v5e:4x4, known are {slices}; {gpus}")
+
+
 def _split(name: str) -> tuple[Generation, str]:
     entry, layout = GENERATIONS.get(generation(name)), name.partition(":")[2]
     if entry is None or layout not in entry.layouts:
-        known = "; ".join(f"{g}: {' '.join(e.layouts)}" for g, e in GENERATIONS.items())
-        raise UserError(f"--topology {name}: no such topology; expected e.g. v5e:4x4, known are {known}")
+        raise _unknown(name)
     return entry, layout
 
 
 def generation(name: str) -> str:
-    """The generation of a topology, such as `v5e` of `v5e:4x4`."""
+    """The generation of a topology, such as `v5e` of `v5e:4x4`; of a node its GPU, such as `h100` of `h100:8`."""
     return name.partition(":")[0]
 
 
-def chips(name: str) -> int:
-    """The number of chips of a topology, each of them one device.
+def is_tpu(name: str) -> bool:
+    """Whether a topology is of TPUs; a node of GPUs otherwise."""
+    return generation(name) in GENERATIONS
+
+
+def peak(name: str) -> Peak:
+    """The published peaks of a chip of a topology.
 
     Args:
-      name: such as `v5e:4x4`.
+      name: of a topology, checked by `chips`.
+    """
+    return (TPUS if is_tpu(name) else GPUS)[generation(name)]
+
+
+def chips(name: str) -> int:
+    """The number of chips of a topology, or of GPUs of a node, each of them one device.
+
+    Args:
+      name: such as `v5e:4x4` or `h100:8`.
 
     Raises:
       UserError: there is no such topology. The message lists all.
     """
+    if generation(name) in GPUS:
+        number = name.partition(":")[2]
+        if not number.isdecimal() or not 1 <= int(number) <= _MOST_GPUS:
+            raise _unknown(name)
+        return int(number)
     _, layout = _split(name)
     return math.prod(map(int, layout.split("x")))
 
@@ -81,7 +109,7 @@ def memory(name: str) -> int:
     Raises:
       UserError: there is no such topology.
     """
-    return _split(name)[0].memory
+    return _split(name)[0].memory if generation(name) not in GPUS else round(peak(name).memory)
 
 
 def smallest(name: str, divisor: int) -> str:
@@ -96,21 +124,27 @@ def smallest(name: str, divisor: int) -> str:
     return min((other for other in names if chips(other) > 1 and chips(other) % divisor == 0), key=chips, default=name)
 
 
+def has_compiler() -> bool:
+    """Whether the compiler of TPU programs, libtpu, is installed."""
+    return importlib.util.find_spec("libtpu") is not None
+
+
 def require_compiler() -> None:
     """Checks that the compiler of TPU programs, libtpu, is installed.
 
     Raises:
       UserError: it is not.
     """
-    if importlib.util.find_spec("libtpu") is None:
+    if not has_compiler():
         raise UserError("plan: libtpu, the compiler of TPU programs, is not installed; make venv EXTRA=tpu")
 
 
-def devices(name: str) -> list:
-    """The devices of a topology, to compile for; nothing can run on them.
+def devices(name: str, slices: int = 1) -> list:
+    """The devices of slices of a topology, to compile for; nothing can run on them.
 
     Args:
-      name: of the topology.
+      name: of the topology, of TPUs.
+      slices: number of slices, each of this topology.
 
     Raises:
       UserError: there is no such topology, or libtpu is not installed.
@@ -124,4 +158,6 @@ def devices(name: str) -> list:
     options = dict(entry.options)
     if chips(name) == 1:
         options["chips_per_host_bounds"] = (1, 1, 1)  # a host has four chips otherwise
+    if slices > 1:
+        options["num_slices"] = slices
     return list(topologies.get_topology_desc(name, "tpu", **options).devices)

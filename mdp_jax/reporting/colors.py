@@ -274,6 +274,26 @@ def overlay(
     return picture
 
 
+def contours(
+    image: np.ndarray, label: np.ndarray, classes: Sequence[str], colours: np.ndarray | None = None
+) -> np.ndarray:
+    """A photo with the outlines of its label map, and nothing else changed.
+
+    Args:
+        image: uint8 RGB [H,W,3].
+        label: integer [H,W], class ids; negative pixels and those of a class called "background" have no outline.
+        classes: names, in id order.
+        colours: uint8 RGB [C,3], of the classes; those of `palette` where None.
+
+    Returns:
+        uint8 RGB [H,W,3].
+    """
+    clear = [index for index, name in enumerate(classes) if _key(name) == _UNTINTED]
+    shown = np.where(np.isin(label, clear), -1, label)
+    drawn = _outlines(shown) & (shown >= 0)
+    return np.where(drawn[..., None], colorize(shown, len(classes), colours), image)
+
+
 def _outlines(label: np.ndarray) -> np.ndarray:
     """bool [H,W]: pixels near to one of another id or to the border of the picture."""
     reach = max(1, round(max(label.shape) / 500))

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import matplotlib
+import matplotlib.colors
 import matplotlib.patches
 import numpy as np
 from matplotlib.axes import Axes
@@ -46,6 +47,7 @@ _ENLARGED = 3  # times from which the pixels of a small photo are shown as squar
 _VALUES_SHOWN = 4  # points of a line up to which each has its value beside it
 _LABEL = 0.14  # inches that the name of a class takes in a heat map
 _SIDE = 9.0  # inches of a heat map at most
+_NUMBERED = 30  # classes up to which a confusion matrix has its values written into it
 
 
 def png(figure: Figure) -> bytes:
@@ -59,7 +61,8 @@ def png(figure: Figure) -> bytes:
 
 def encode_png(picture: np.ndarray) -> bytes:
     """uint8 RGB [H,W,3] as the bytes of a PNG file."""
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    small = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # a page holds all its figures; OpenCV's own choice is twice as large
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), small)[1].tobytes()
 
 
 @dataclass(frozen=True)
@@ -438,3 +441,51 @@ def _mark_datasets(axes: Axes, datasets: Sequence[tuple[str, Sequence[str]]], ce
         axes.text(middle, -0.5 - 2 * away - thick, name, va="bottom", **slant, **style)
         axes.text(edges[-1] + 2 * away + thick, middle, name, ha="left", va="center", **style)
     return max(widths)
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> bytes:
+    """Which classes are taken for which: a row for each true class, its pixels by what they are called.
+
+    The colours follow the square root of the share, so that confusions of a few percent can be seen beside the
+    diagonal. Up to 30 classes each cell has its percentage; a larger matrix grows, so that every name can be read.
+
+    Args:
+        counts: integer [C,C], rows truth, columns prediction.
+        classes: C names, in id order.
+
+    Returns:
+        PNG bytes; rows of classes without a pixel are grey.
+    """
+    count = len(classes)
+    pixels_of = np.asarray(counts, np.float64).sum(axis=1, keepdims=True)
+    shares = np.where(pixels_of > 0, 100 * np.asarray(counts, np.float64) / np.maximum(pixels_of, 1), np.nan)
+    numbered = count <= _NUMBERED
+    side = max(2.2, (0.36 if numbered else _LABEL) * count)
+    figure = Figure(figsize=(side, side), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
+    scale = matplotlib.colors.PowerNorm(0.5, 0, 100)
+    picture = axes.imshow(shares, cmap=colours, norm=scale, interpolation="nearest", aspect="auto")
+    shown = [fonts.drawable(name) for name in classes]
+    with matplotlib.rc_context({"text.parse_math": False}):
+        style: dict[str, Any] = {"fontfamily": fonts.families(), "fontsize": 8}
+        axes.set_xticks(range(count), shown, rotation=90, **style)
+        axes.set_yticks(range(count), shown, **style)
+    for row, column in np.argwhere(np.nan_to_num(shares) >= 0.5) if numbered else ():
+        value = shares[row, column]
+        colour = "white" if value > 45 else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    if not numbered:
+        axes.set_xticks(np.arange(count) - 0.5, minor=True)
+        axes.set_yticks(np.arange(count) - 0.5, minor=True)
+        axes.grid(which="minor", color="0.93", linewidth=0.4)
+    axes.tick_params(which="both", length=0)
+    axes.set_xlabel("prediction", fontsize=10)
+    axes.set_ylabel("truth", fontsize=10)
+    axes.xaxis.set_label_position("top")
+    bar = figure.add_axes((1 + 0.25 / side, 0, 0.16 / side, min(1.0, 4 / side)))
+    figure.colorbar(picture, cax=bar, ticks=[0, 1, 5, 20, 50, 100]).set_label(
+        "share of the class's pixels (%)", fontsize=9
+    )
+    bar.tick_params(labelsize=8)
+    return png(figure)

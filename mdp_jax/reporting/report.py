@@ -26,6 +26,9 @@ caption { text-align: left; padding: 0 0 0.4rem; font-weight: 600; }
 th, td { padding: 0.28rem 0.9rem 0.28rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left;
   white-space: nowrap; }
 th { background: var(--soft); font-weight: 600; }
+.sortable th { cursor: pointer; }
+.sortable th[aria-sort]::after { content: " \\2191"; }
+.sortable th[aria-sort="descending"]::after { content: " \\2193"; }
 .long { white-space: normal; min-width: 20rem; }
 .number { text-align: right; padding: 0.28rem 0.5rem 0.28rem 1.4rem; }
 nav { margin: 1rem 0 0; }
@@ -35,6 +38,35 @@ figure { margin: 1.2rem 0; }
   width: fit-content; max-width: 100%; box-sizing: border-box; }
 .picture img { display: block; max-width: 100%; height: auto; }
 figcaption { margin-top: 0.4rem; color: var(--note); font-size: 0.9rem; max-width: 46rem; }
+"""
+
+_SORTED_FROM = 4  # rows of a table from which on a click on a heading sorts it
+# Numbers from the largest, words from A. The second click turns the order, the third gives back the first one. Cells
+# without a value stay below.
+_SCRIPT = """
+for (const table of document.querySelectorAll(".sortable")) {
+  const body = table.tBodies[0], first = [...body.rows], heads = [...table.tHead.rows[0].cells];
+  const number = text => Number(text.replaceAll(",", "").replace("\u2212", "-"));
+  heads.forEach((head, column) => {
+    const values = new Map(first.map(row => [row, row.cells[column].textContent.trim()]));
+    const given = [...values.values()].filter(text => !["", "\u2013", "-"].includes(text));
+    const numeric = given.every(text => !Number.isNaN(number(text)));
+    const compare = (a, b) => numeric ? number(b) - number(a) : a.localeCompare(b);
+    const sort = () => {
+      const before = head.getAttribute("aria-sort"), start = numeric ? "descending" : "ascending";
+      const now = !before ? start : before === start ? (numeric ? "ascending" : "descending") : null;
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      if (now) head.setAttribute("aria-sort", now);
+      const there = row => given.includes(values.get(row)), sign = now === start ? 1 : -1;
+      const order = (a, b) => there(b) - there(a) || (there(a) && sign * compare(values.get(a), values.get(b)));
+      body.append(...(now ? [...first].sort(order) : first));
+    };
+    head.tabIndex = 0;
+    head.title = "sort";
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
+  });
+}
 """
 
 
@@ -69,10 +101,11 @@ def html(title: str, sections: Sequence[Section]) -> str:
     links = (f'<a href="#s{number}">{escaping.escape(s.heading)}</a>' for number, s in enumerate(sections, start=1))
     contents = f"<nav>{' '.join(links)}</nav>" if len(sections) > 1 else ""
     name = escaping.escape(title)
+    script = f"<script>{_SCRIPT}</script>\n" if any(_sorts(table) for s in sections for table in s.tables) else ""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{contents}\n{body}\n</body>\n</html>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{contents}\n{body}\n{script}</body>\n</html>\n"
     )
 
 
@@ -83,6 +116,10 @@ def _section(section: Section, number: int) -> str:
     parts += [_table(table) for table in section.tables]
     parts += [_figure(figure) for figure in section.figures]
     return f'<section id="s{number}">\n' + "\n".join(parts) + "\n</section>"
+
+
+def _sorts(table: Table) -> bool:
+    return any(table.columns) and len(table.rows) >= _SORTED_FROM
 
 
 def _table(table: Table) -> str:
@@ -97,7 +134,8 @@ def _table(table: Table) -> str:
     caption = f"<caption>{escaping.escape(table.caption)}</caption>" if table.caption else ""
     body = "\n".join(row(cells, "td") for cells in table.rows)
     head = f"<thead>{row(table.columns, 'th')}</thead>\n" if any(table.columns) else ""
-    return f'<div class="scroll"><table>{caption}\n{head}<tbody>\n{body}\n</tbody></table></div>'
+    sorts = ' class="sortable"' if _sorts(table) else ""
+    return f'<div class="scroll"><table{sorts}>{caption}\n{head}<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _figure(figure: Figure) -> str:

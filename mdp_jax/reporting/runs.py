@@ -19,14 +19,15 @@ from mdp_jax.reporting.figures import Panel, Predicted
 from mdp_jax.reporting.health import CLOSE, COLLAPSED, CROWDED
 from mdp_jax.reporting.protocols import Classes, Photos
 from mdp_jax.reporting.report import Figure, Section, html
-from mdp_jax.reporting.tables import MEANS, Table, classes_table, for_terminal, means_table, text_of
-from mdp_jax.storage.json_files import write_text
+from mdp_jax.reporting.tables import MEANS, Table, all_scores_table, for_terminal, means_table, text_of
+from mdp_jax.storage.json_files import read_json, write_text
 from mdp_jax.storage.metrics_file import read_metrics
 
 Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> label map
 PREVIEW_PAIRS = 4
 _PAIRS = 2  # in one picture
 PREVIEW_PHOTOS = 6
+TRANSFER = "transfer.json"  # of a workdir: where each leaf of its first state is from
 
 
 def datasets_table(datasets: Sequence[Photos], shares: dict) -> Table:
@@ -288,7 +289,64 @@ def pretrain_sections(
         pictures = [heatmap(bank, label_space), Figure(crowding, text)]
         found = [bank_summary(bank, label_space), related_classes(bank, label_space)]
         sections.append(Section("Prototypes", tables=found, figures=pictures))
-    return [*sections, about(pretrain_settings(config, steps))]
+    return [*sections, *origins_section(folder), about(pretrain_settings(config, steps))]
+
+
+_ORIGINS = {"source": str, "leaves": [{"leaf": str, "shape": [int], "from": str}], "not taken": {str: str}}
+
+
+def origins_of_parts(origins: Sequence[Mapping]) -> list[tuple[str, str]]:
+    """The parts of a network, each with where its leaves come from, in words.
+
+    Args:
+        origins: a mapping for each leaf: "leaf", its name, such as params/backbone/conv1/kernel; "from", its name where
+            it comes from, "" where it stays as initialised.
+    """
+    parts: dict[str, list[Mapping]] = {}
+    for row in origins:
+        parts.setdefault(row["leaf"].split("/")[1], []).append(row)
+    found = []
+    for part, rows in parts.items():
+        taken = sum(bool(row["from"]) for row in rows)
+        words = [f"{taken} leaves taken"] * bool(taken)
+        words += [f"{len(rows) - taken} leaves as initialised"] * (taken < len(rows))
+        found.append((part, ", ".join(words)))
+    return found
+
+
+def read_origins(file: str | os.PathLike) -> dict:
+    """What transfer.json of a workdir holds: {"source": in words, "leaves": [{"leaf", "shape", "from"}], "not taken"}.
+
+    Args:
+        file: the file.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    return read_json(file, "where the weights of a run come from", _ORIGINS)
+
+
+def origins_section(folder: str | os.PathLike) -> list[Section]:
+    """Where the weights of a run's first state come from; empty where they were all drawn.
+
+    Args:
+        folder: the workdir.
+
+    Raises:
+        UserError: its transfer.json holds something else.
+    """
+    file = pathlib.Path(folder) / TRANSFER
+    if not file.exists():
+        return []
+    found = read_origins(file)
+    rows = [list(row) for row in origins_of_parts(found["leaves"])]
+    reasons = sorted(set(found["not taken"].values()))
+    rows += [
+        ["not taken", f"{sum(why == reason for why in found['not taken'].values())} leaves: {reason}"]
+        for reason in reasons
+    ]
+    text = f"From {found['source']}. {TRANSFER} names every leaf."
+    return [Section("Where the weights come from", text, [Table(["part", "leaves"], rows)])]
 
 
 def means_in_words(scores: Mapping) -> str:
@@ -327,9 +385,15 @@ GRID = (
 
 
 def finetune_sections(
-    folder: str | os.PathLike, config: FinetuneConfig, photos: Photos, predict: Label, scores: dict
+    folder: str | os.PathLike,
+    config: FinetuneConfig,
+    photos: Photos,
+    predict: Label,
+    scores: dict,
+    step: int,
+    findings: Sequence[Section] = (),
 ) -> list[Section]:
-    """The sections of a fine-tuning run: scores, pictures, curves.
+    """The sections of a fine-tuning run: scores, pictures, what was found, curves, where the weights come from.
 
     Args:
         folder: its workdir.
@@ -337,6 +401,8 @@ def finetune_sections(
         photos: evaluation source.
         predict: (image, size) -> label map.
         scores: of the photos, as evaluation.json has them.
+        step: of the checkpoint that has these scores; an earlier one than the last is the best.
+        findings: sections about them.
     """
     rows = read_metrics(folder)
     shown = prediction_rows(photos, {"prediction": predict})
@@ -349,15 +415,28 @@ def finetune_sections(
         last=config.steps,
     )
     text = (
-        "mIoU: intersection over union of a class, mean of the classes. mAcc: right pixels of a class, mean of the "
-        "classes. aAcc: right pixels."
+        "IoU: intersection over union. Accuracy: right pixels of those that are of the class. Precision: right pixels "
+        "of those that are called the class. Dice: twice the right pixels of both together. mIoU, mAcc, mPrecision "
+        "and mDice: means of the classes. aAcc: right pixels."
     )
+    networks = {f"step {step}": scores}
+    if step < config.steps:
+        text += (
+            f"\n\nThe tables and pictures are of the best checkpoint, that of step {step}. It was chosen by its mIoU "
+            "on these photos, so its score is a little too good; compare it with others on photos of the test split."
+        )
+        at_end = [row for row in rows if row["step"] == config.steps and "val_mIoU" in row]
+        networks = {f"best: step {step}": scores}
+        networks |= (
+            {f"last: step {config.steps}": {name: at_end[-1][f"val_{name}"] for name in MEANS}} if at_end else {}
+        )
     caption = f"{photos.name}, {scores['images']} photos"
-    return [
-        Section("Scores", text, [means_table({"": scores}, caption), classes_table({"IoU (%)": scores})]),
+    sections = [
+        Section("Scores", text, [means_table(networks, caption), all_scores_table(scores)]),
         Section("Predictions", figures=[Figure(grid, GRID)]),
+        *findings,
         Section(
             "Training", figures=[Figure(curves, "Above: cross entropy in training. Below: scores of the validation.")]
         ),
-        about(finetune_settings(config)),
     ]
+    return [*sections, *origins_section(folder), about(finetune_settings(config))]

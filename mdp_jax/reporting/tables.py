@@ -36,8 +36,8 @@ class Table:
     caption: str = ""
 
     def is_number(self, column: int) -> bool:
-        """Whether a column holds no text, so that its cells belong to the right."""
-        return not any(isinstance(row[column], str) for row in self.rows)
+        """Whether a column holds no text but empty cells, so that its cells belong to the right."""
+        return not any(isinstance(row[column], str) and row[column] for row in self.rows)
 
 
 def text_of(cell: str | int | float | None) -> str:
@@ -67,6 +67,27 @@ def classes_table(networks: Mapping[str, dict], caption: str = "") -> Table:
     columns = list(networks.values())
     rows = [[name, *(scores["per_class"][name] for scores in columns)] for name in columns[0]["per_class"]]
     return Table(["class", *networks], rows, caption)
+
+
+OF_CLASS = {
+    "IoU": "per_class",
+    "accuracy": "per_class_accuracy",
+    "precision": "per_class_precision",
+    "Dice": "per_class_dice",
+}
+
+
+def all_scores_table(scores: Mapping, caption: str = "") -> Table:
+    """IoU, accuracy, precision and Dice of every class, in percent, and their means below.
+
+    Args:
+        scores: as evaluation.metrics.scores returns them.
+        caption: above the table.
+    """
+    rows = [[name, *(scores[of][name] for of in OF_CLASS.values())] for name in scores["per_class"]]
+    for mean, under in (("mIoU", 0), ("mAcc", 1), ("mPrecision", 2), ("mDice", 3), ("aAcc", 1)):
+        rows.append([mean, *(scores[mean] if place == under else "" for place in range(len(OF_CLASS)))])
+    return Table(["class", *(f"{name} (%)" for name in OF_CLASS)], rows, caption)
 
 
 def means_table(networks: Mapping[str, dict], caption: str = "") -> Table:

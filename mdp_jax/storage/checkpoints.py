@@ -15,14 +15,18 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mdp_jax import distributed
-from mdp_jax.errors import UserError
+from mdp_jax.errors import TransientError, UserError, is_transient, of_system
 from mdp_jax.storage.background import quiet
 from mdp_jax.storage.checksums import checksums, own_checksums
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded, require_plain
 
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
-_OF_THE_DISK = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)))
+NEWEST, BEST = "checkpoints", "best"  # folders of a workdir: of the newest steps, and of the one that scored best
+LAST = "last"  # what `choose` is asked for the newest step by
+_OF_THE_DISK = tuple(
+    map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EFBIG))
+)
 # Of state and meta. In format 1 the parts of an objective's memory lay at the top of the state of a pretraining.
 _FORMAT = 2
 _TOP_OF_FORMAT_1 = ("step", "params", "batch_stats", "opt_state")
@@ -82,6 +86,9 @@ class _Steps(ocp.path.step.NameFormat):
 
 def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
     quiet()
+    # Two folders may be written at one time; their processes must not wait at each other's barriers.
+    together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name)
+    options.setdefault("multiprocessing_options", together)
     options["step_name_format"] = _Steps()
     handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
@@ -135,7 +142,12 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
 
 
 def _newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
-    """The newest checkpoint that can be read and whose checksums agree; UserError where a later version wrote it."""
+    """The newest checkpoint that can be read and whose checksums agree.
+
+    Raises:
+      UserError: a later version wrote it.
+      TransientError: the disk does not answer. An earlier checkpoint would do, and the newer ones would be deleted.
+    """
     with _reader(folder) as manager:
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
@@ -145,6 +157,11 @@ def _newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
                 raise
             # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
             except Exception as error:
+                if is_transient(error):
+                    raise TransientError(
+                        f"{folder}/{step}: cannot be read ({_reason(error)}); the same command goes on once the disk "
+                        "answers again; without this folder it goes on from the checkpoint before"
+                    ) from error
                 say(f"skipped {folder}/{step}: {_reason(error)}")
     return _Found(NONE_GOOD if steps else NO_CHECKPOINT, None)
 
@@ -161,21 +178,22 @@ def _saved_name(name: str, names: set[str]) -> str:
 
 
 class Checkpoints:
-    """The folder `checkpoints` of a workdir: one folder a step, each with the state and a JSON `meta`.
+    """A folder of checkpoints in a workdir: one folder a step, each with the state and a JSON `meta`.
 
     `meta` holds what is needed besides the arrays: the config, the label space, the photos' names, the index of the
     next batch, and the checksums of state and meta. With several processes each must make every call.
     """
 
-    def __init__(self, workdir: str | os.PathLike, keep: int = 1, keep_every: int = 0) -> None:
+    def __init__(self, workdir: str | os.PathLike, keep: int = 1, keep_every: int = 0, name: str = NEWEST) -> None:
         """Opens the folder, and makes it where it is missing.
 
         Args:
           workdir: the workdir of a run.
           keep: how many of the newest checkpoints stay.
           keep_every: checkpoints of steps that are divisible by it stay too; 0 = no others.
+          name: of the folder, NEWEST or BEST.
         """
-        self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
+        self.folder = pathlib.Path(workdir).absolute() / name
         self._keep, self._keep_every = keep, keep_every
         with self._writing():
             # The one before stays until the newest is proven to be readable.
@@ -208,6 +226,17 @@ class Checkpoints:
             )
         self._unproven = step if prove else None
 
+    def settle(self, prove: bool = True) -> None:
+        """Waits until everything is on disk, and reads the last save back; the folder stays open.
+
+        Args:
+          prove: whether it is read back.
+
+        Raises:
+          UserError: a save could not be written or read back; earlier checkpoints stay.
+        """
+        self._prove(prove)
+
     def close(self, prove: bool = True) -> None:
         """Waits until everything is on disk, and reads the last save back.
 
@@ -238,9 +267,10 @@ class Checkpoints:
                 with _reader(self.folder) as manager:
                     _read(manager, step)
             except Exception as error:  # as in _newest_good
-                raise UserError(
+                raise of_system(
+                    error,
                     f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier "
-                    "checkpoints stay; choose a --workdir on another disk or in another folder"
+                    "checkpoints stay; choose a --workdir on another disk or in another folder",
                 ) from error
         if self._keep == 1:
             surplus = [old for old in self._manager.all_steps() if old < step]
@@ -255,9 +285,16 @@ class Checkpoints:
             yield
         # The writer's libraries give a failed write their own types; all of them name the file and the cause.
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{self.folder}: a checkpoint could not be written ({_reason(error)}); earlier ones stay"
-            ) from error
+            line = f"{self.folder}: a checkpoint could not be written ({_reason(error)}); earlier ones stay"
+            raise of_system(error, line) from error
+
+    def replace_from(self, step: int) -> None:
+        """Lets the next save replace the checkpoints of this step and of later ones.
+
+        Args:
+          step: that will be saved next.
+        """
+        self._damaged = [later for later in sorted(self._manager.all_steps()) if later >= step]
 
     def restore(self, target: Any, say: Callable[[str], None] = print) -> Saved | None:
         """Restores the newest checkpoint that can be read and whose checksums agree.
@@ -356,10 +393,115 @@ def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Save
     Raises:
       UserError: there is no such workdir, it has no checkpoint that can be read, or the newest has another version.
     """
-    folder = _folder_of(workdir)
+    return choose(workdir, LAST, say).saved
+
+
+class Chosen(NamedTuple):
+    """A checkpoint of a workdir.
+
+    Attributes:
+      saved: what it holds.
+      step: of it.
+      best: whether it is the one of the best validation.
+      newest: step of the newest checkpoint, good or not; NO_CHECKPOINT where there is none.
+    """
+
+    saved: Saved
+    step: int
+    best: bool
+    newest: int
+
+
+def choose(workdir: str | os.PathLike, which: str | int = "", say: Callable[[str], None] = print) -> Chosen:
+    """Loads a checkpoint of a workdir. With several processes each reads by itself.
+
+    Args:
+      workdir: the workdir of a run.
+      which: "best": that of the best validation; "last": the newest good one; a step; "": the best where there is one,
+        else the newest.
+      say: called with one line for each checkpoint that was skipped, with the reason.
+
+    Raises:
+      UserError: there is no such workdir or checkpoint, it cannot be read, or it has another version.
+    """
+    place = expanded(workdir).absolute()
+    require_plain(place, "the workdir")
+    folder, best = place / NEWEST, place / BEST
+    if not place.is_dir():
+        raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
+    if not folder.is_dir():
+        raise UserError(f"{workdir}: no folder {NEWEST} in it; expected the workdir of a run")
+    there, best_there = _steps_in(folder), _steps_in(best)
+    newest = max(there, default=NO_CHECKPOINT)
+    if which not in ("", BEST, LAST):
+        return _of_step(place, int(which), there, best_there, newest)
+    if which == BEST and not best_there:
+        raise UserError(
+            f"{workdir}: no best checkpoint in it; expected a fine-tuning with config.keep_best, which validates every "
+            f"config.evaluate_every steps; --step {LAST} is the newest (step {newest})"
+        )
+    if which != LAST and best_there:
+        found = _newest_good(best, say)
+        if found.saved is not None:
+            return Chosen(found.saved, found.step, True, newest)
+        if which == BEST:
+            raise UserError(f"{best}: none of its checkpoints can be read; --step {LAST} is the newest (step {newest})")
     found = _newest_good(folder, say)
     if found.step == NO_CHECKPOINT:
         raise UserError(f"{folder}: empty; expected at least one checkpoint")
     if found.saved is None:
         raise UserError(f"{folder}: none of its checkpoints can be read")
-    return found.saved
+    return Chosen(found.saved, found.step, False, newest)
+
+
+def best_step(workdir: str | os.PathLike) -> int | None:
+    """The step of the best checkpoint of a workdir; None where there is none.
+
+    Args:
+      workdir: the workdir of a run.
+    """
+    return max(_steps_in(expanded(workdir) / BEST), default=None)
+
+
+def _steps_in(folder: pathlib.Path) -> list[int]:
+    """The steps whose checkpoints are whole, by the names of their folders; one that is being written has another."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+def _of_step(place: pathlib.Path, step: int, newest: list[int], best: list[int], last: int) -> Chosen:
+    if step not in newest + best:
+        also = f" and the best, {max(best)}" if best else ""
+        there = f"{', '.join(map(str, newest))}{also}" if newest else "none"
+        raise UserError(
+            f"--step {step}: no checkpoint of this step in {place}; expected one of those that were kept ({there}); "
+            "config.keep_every keeps more of them"
+        )
+    folder = place / (NEWEST if step in newest else BEST)
+    with _reader(folder) as manager:
+        try:
+            return Chosen(_read(manager, step), step, step in best, last)
+        except UserError:
+            raise
+        except Exception as error:  # as in _newest_good
+            raise UserError(f"{folder}/{step}: cannot be read ({_reason(error)}); expected another --step") from error
+
+
+def newest_meta(workdir: str | os.PathLike, name: str, say: Callable[[str], None] = print) -> dict | None:
+    """The JSON values of the newest good checkpoint in a folder of a workdir, and its "step"; verified as a whole.
+
+    Args:
+      workdir: the workdir of a run.
+      name: of the folder, NEWEST or BEST.
+      say: called with one line for each checkpoint that was skipped, with the reason.
+
+    Returns:
+      None where there is none.
+
+    Raises:
+      UserError: it has another version.
+    """
+    folder = pathlib.Path(workdir).absolute() / name
+    if not folder.is_dir():
+        return None
+    found = _newest_good(folder, say)
+    return None if found.saved is None else found.saved.meta | {"step": found.step}

@@ -1,10 +1,11 @@
 """Reads files that a user names: only regular files of a bounded size, with one clear line where that fails."""
 
+import errno
 import os
 import pathlib
 import stat
 
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 
 _MOST_BYTES = 1 << 30  # of a file that is read as a whole; no photo within the limits of images.py comes near
 _FORMS = (
@@ -62,6 +63,22 @@ def read_bytes(path: str | os.PathLike, expected: str) -> bytes:
         raise unreadable(path, error, expected) from None
 
 
+def to_disk(descriptor: int) -> None:
+    """Waits until what was written is on the disk, so that a machine that loses its power keeps it.
+
+    Args:
+      descriptor: of an open file or folder.
+
+    Raises:
+      OSError: it could not be written. A file system that cannot tell raises nothing.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
 def unreadable(path: str | os.PathLike, error: Exception, expected: str) -> UserError:
     """Makes the error for a path that the system cannot open.
 
@@ -74,7 +91,7 @@ def unreadable(path: str | os.PathLike, error: Exception, expected: str) -> User
       The error, which the caller raises.
     """
     reason = getattr(error, "strerror", None) or str(error)
-    return UserError(f"{shown(path)} cannot be read ({reason}); expected {expected}")
+    return of_system(error, f"{shown(path)} cannot be read ({reason}); expected {expected}")
 
 
 def shown(path: str | os.PathLike) -> str:

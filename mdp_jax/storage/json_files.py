@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 from mdp_jax.storage import files
 
 PARTIAL = ".partial"  # suffix of a file that is being written
@@ -151,18 +151,21 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that it is whole, or what it was before, whatever happens in between.
+    """Writes a file so that it is whole, or what it was before, whatever happens in between, a loss of power too.
 
     Raises:
       UserError: the file cannot be written.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            files.to_disk(file.fileno())
         partial.replace(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{files.shown(path)}: {reason}; expected a file that can be written") from None
+        raise of_system(error, f"{files.shown(path)}: {reason}; expected a file that can be written") from None
     finally:
         with contextlib.suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)

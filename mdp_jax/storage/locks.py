@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 
 
 @contextlib.contextmanager
@@ -31,7 +31,8 @@ def locked(folder: pathlib.Path, file: str, option: str, holders: str) -> Iterat
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / file, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise UserError(f"{option} {folder}: {error.strerror}; expected a folder that can be written") from None
+        line = f"{option} {folder}: {error.strerror}; expected a folder that can be written"
+        raise of_system(error, line) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 from mdp_jax.storage import files
 from mdp_jax.storage.json_files import parse_json
 from mdp_jax.storage.paths import expanded
@@ -60,8 +60,10 @@ def append(file: pathlib.Path, row: Mapping) -> None:
             before = there.tell()
             if there.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            files.to_disk(there.fileno())  # before the checkpoint of its step
     except OSError as error:
         if before is not None:
             with contextlib.suppress(OSError):
                 os.truncate(file, before)
-        raise UserError(f"{file}: {error.strerror}; expected a file that can be written; checkpoints stay") from None
+        message = f"{file}: {error.strerror}; expected a file that can be written; checkpoints stay"
+        raise of_system(error, message) from None

@@ -1,9 +1,10 @@
 """Paths as users write them."""
 
+import errno
 import os
 import pathlib
 
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 
 _PATTERN = "*?[]{}\\"  # which the writer of checkpoints takes for a pattern
 
@@ -44,21 +45,50 @@ def make_folder(path: str | os.PathLike, option: str) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{option} {folder}: {reason}; expected a folder that can be made") from None
+        raise of_system(error, f"{option} {folder}: {reason}; expected a folder that can be made") from None
     return folder
 
 
+def require_possible(path: str | os.PathLike, option: str) -> None:
+    """Checks, before anything is computed, that a folder is there or could be made.
+
+    Args:
+      path: the folder.
+      option: what names it, for the error.
+
+    Raises:
+      UserError: it lies in a file, or in a folder in which this user makes no others.
+    """
+    folder = pathlib.Path(path).absolute()
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+    except OSError as error:
+        raise of_system(error, f"{option} {folder}: {error.strerror}; expected a folder that can be made") from None
+    if not there.is_dir():
+        where = "a file" if there == folder else f"{there} is a file"
+        raise UserError(f"{option} {folder}: {where}; expected a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {folder}: {os.strerror(errno.EACCES)} in {there}; expected a folder to write to")
+
+
 def require_plain(path: str | os.PathLike, option: str) -> None:
-    """Checks that checkpoints in a folder can be read again.
+    """Checks that checkpoints in a folder can be written and read again.
 
     Args:
       path: the folder.
       option: the option that named it, for the error.
 
     Raises:
-      UserError: the absolute path of the folder has a character that stands for others in a pattern.
+      UserError: the absolute path of the folder has a character that stands for others in a pattern, or is no text.
     """
     whole = str(pathlib.Path(path).absolute())
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{option} {os.fsencode(whole)!r}: has bytes that are no UTF-8, with which checkpoints cannot be written; "
+            "expected a path without them"
+        ) from None
     found = [character for character in whole if character in _PATTERN]
     if found:
         raise UserError(

@@ -27,7 +27,7 @@ def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple[Figu
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     shown = [fonts.drawable(name) for name in names]
     all_axes[0].set_yticks(range(len(names)), shown, fontsize=8, fontfamily=fonts.families())
-    all_axes[0].set_ylim(len(names) - 0.4, -0.6)
+    all_axes[0].set_ylim(len(names) - 0.3, -0.6)
     for axes in all_axes:
         axes.grid(color="0.92")
         axes.set_axisbelow(True)
@@ -122,9 +122,9 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
             values = {seed: value for (cell, seed), value in found.items() if cell == (name, target)}
             if values:
                 mean = np.mean(list(values.values()))
-                axes.plot([mean, mean], [row - 0.42, row + 0.04], color=_BLUE, linewidth=2.2)
+                axes.plot([mean, mean], [row - 0.34, row - 0.02], color=_BLUE, linewidth=2.2)
             for seed, value, line in _in_lines(values, apart):
-                y = row + 0.13 + 0.17 * line
+                y = row + 0.15 + 0.2 * line
                 axes.scatter([value], [y], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
         axes.set_title(suite.target(target).what, fontsize=9)
         axes.set_xlabel("mIoU (%)", fontsize=9)

@@ -15,6 +15,9 @@ from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.studies.experiments import Cell, Overrides, Pretraining, Suite, Target
 
 KEPT = (("keep_checkpoints", "1"),)  # of every run: there are many of them
+# Scores after a fixed number of steps are compared: the best of several validations would be chosen on the photos that
+# it is scored on.
+LAST = (("keep_best", "False"), ("pictures", "0"))
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def _pretraining(suite: Suite, row: Pretraining, seed: int, data: Overrides) -> 
 def _finetuning(row: Pretraining, target: Target, seed: int, data: Overrides) -> Run:
     needs = f"{row.name}/seed{seed}/pretrain" if row.config else ""
     rate = (("optim.lr", target.rates[row.name]),) if row.name in target.rates else ()
-    overrides = (*target.overrides, *rate, *KEPT, *data, ("seed", str(seed)), ("init", needs or "scratch"))
+    overrides = (*target.overrides, *rate, *KEPT, *LAST, *data, ("seed", str(seed)), ("init", needs or "scratch"))
     name, cells = f"{row.name}/seed{seed}/{target.name}", tuple((row.name, score) for score in target.scores)
     if not target.photos:
         return Run(name, "finetune", target.config, overrides, needs, cells[0], seed, cells=cells)

@@ -19,6 +19,7 @@ _SET = {  # config keys that the suite itself sets, and what says them instead
     "seed": "Pretraining.seeds",
     "data_dir": "--data_dir",
     "keep_checkpoints": "nothing: one is kept",
+    "keep_best": "nothing: the last step is scored",
 }
 _TAKEN = ("pretrain", "logs", "lock")  # by the folders of the runs
 

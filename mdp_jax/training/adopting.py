@@ -19,7 +19,7 @@ from mdp_jax import config as config_files
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
-from mdp_jax.errors import UserError
+from mdp_jax.errors import TransientError, UserError
 from mdp_jax.evaluation import closed_form, loaded, workdirs
 from mdp_jax.evaluation.budgets import BUDGETS
 from mdp_jax.evaluation.closed_form import AUTO, Head
@@ -140,6 +140,7 @@ def opened(
         assert own.dataset is not None
         source = sources.open_source(own.dataset, own.data, own.data_dir, "train", own.seed, scored=True)
         label_space = label_spaces.build([source])
+        sources.check_source(source, own.data.check_files, distributed.say)  # before the pass over all photos
         yield Opened(os.fspath(checkpoint), folder, net, config, own, source, label_space, hold)
 
 
@@ -219,12 +220,15 @@ def _adopt(at: Opened, layers: tuple[str, ...], head: Head) -> Adopted:
 
 
 def _is_scored(at: Opened) -> bool:
-    """Whether there are validation photos; it is said where there are none."""
+    """Whether there are validation photos, all of them good; it is said where there are none."""
     try:
-        at.validation()
+        photos = at.validation()
+    except TransientError:
+        raise
     except UserError as error:
         distributed.say(f"mdp: no validation photos, so that it is not scored ({error})")
         return False
+    sources.check_source(photos, at.config.data.check_files, distributed.say)
     return True
 
 

@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -13,16 +14,23 @@ from mdp_jax import config as configs_of
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
-from mdp_jax.evaluation import inference, metrics
-from mdp_jax.evaluation.scores import write_scores
+from mdp_jax.evaluation import findings, inference, metrics, workdirs
+from mdp_jax.evaluation.findings import Measured
+from mdp_jax.evaluation.scores import confusions_beside, write_scores
 from mdp_jax.evaluation.workdirs import PALETTE
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
-from mdp_jax.reporting import runs
-from mdp_jax.reporting.tables import MEANS, console, for_terminal, scores_table
+from mdp_jax.reporting import contact_sheet, figures, runs
+from mdp_jax.reporting.tables import MEANS, all_scores_table, console, for_terminal
+from mdp_jax.storage import checkpoints as stored
 from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import loop, programs, sharding, workdir
+from mdp_jax.training import loop, profiling, programs, sharding, wandb_writer, workdir
+from mdp_jax.training.best import Best
+from mdp_jax.training.continuing import continue_from
+from mdp_jax.training.profiling import Profile
+from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import FinetuneState
 from mdp_jax.training.transfer import transfer
@@ -33,17 +41,20 @@ def _variables(state: FinetuneState, mesh: Mesh) -> dict:
     return sharding.own_copy({"params": state.params, "batch_stats": state.batch_stats}, mesh)
 
 
-def finetune(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False) -> dict:
+def finetune(
+    config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False, profile: Profile | None = None
+) -> dict:
     """Fine-tunes, from the beginning or from the newest checkpoint of the workdir, and evaluates.
 
     Args:
       config: as configs.finetune() makes it.
-      folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events,
-        evaluation.json, report.html.
+      folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, best/, TensorBoard events,
+        transfer.json, evaluation.json, confusion.csv, report.html.
       exits: whether a signal may end the process at once, as it does with a command; see training/signals.py.
+      profile: steps that are traced, into the folder profile of the workdir; None for none.
 
     Returns:
-      The scores on the validation photos (evaluation/metrics.py).
+      The scores on the validation photos (evaluation/metrics.py): of the best checkpoint where it is kept.
 
     Raises:
       UserError: the config is wrong, data are bad, or the weights have another architecture.
@@ -53,15 +64,19 @@ def finetune(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = Fal
     runtime.prepare()
     folder = expanded(folder)
     with Stop(exits) as stop, workdir.Held(folder) as hold:
-        return _finetune(config, folder, stop, hold)
+        return _finetune(config, folder, stop, hold, profile)
 
 
-def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held) -> dict:
+def _finetune(
+    untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held, profile: Profile | None
+) -> dict:
     runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.finetuning(untyped, mesh.size)
     config = configs.typed_finetune(untyped)
+    wandb_writer.require(config.wandb)
     assert config.dataset is not None  # the checks refuse it
+    profiling.check(profile, config.steps)
     dataset, photos = (
         sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
         for split in ("train", "val")
@@ -71,49 +86,152 @@ def _finetune(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
     for source, of_source in ((dataset, size), (photos, {})):
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
-    drawn = {dataset.name: sources.photos_of(dataset)}
-    workdir.require_agreement(untyped, label_space, drawn | {f"{dataset.name}, val": sources.photos_of(photos)})
+    drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
+    workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
+    distributed.say(runtime.described(mesh.size))
     program = programs.finetuning(config, mesh, label_space.num_classes)
-    state = program.make()
-    if config.init != "scratch" and not workdir.has_checkpoints(folder):
-        found = transfer(config.init, config.transfer, state.params, state.batch_stats)
-        state = state.replace(params=found.params, batch_stats=found.batch_stats)
-        state = jax.device_put(state, program.shardings)
+    state, origins = _first_state(config, folder, program, label_space)
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
-    if dataset.palette is not None and distributed.is_main():
-        write_json(folder / PALETTE, dataset.palette.tolist())
+    if distributed.is_main():
+        if dataset.palette is not None:
+            write_json(folder / PALETTE, dataset.palette.tolist())
+        if origins is not None:
+            write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
-    distributed.say(runtime.described(mesh.size))
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     normalise = Normalise.of(config.data, config.model.compute_dtype)
-    evaluator = inference.Evaluator(program.network, photos, normalise, threads=config.data.threads, **processes)
-    scores: dict = {}
+    own = inference.mesh_of(sharding.own_devices(mesh))
+    threads = config.data.threads
+    evaluator = inference.Evaluator(program.network, photos, normalise, threads=threads, mesh=own, **processes)
+    # Without validations on the way the best step is the last.
+    best = Best(folder) if config.keep_best and 0 < config.evaluate_every < config.steps else None
+    last: list[Measured] = []  # what the last validation found
 
     def validate(state: FinetuneState) -> loop.Validation:
-        counts, number = evaluator.total(_variables(state, mesh), lambda done: stop.check())
-        scores.update(evaluator.scores(counts, number))
-        lines = [runs.means_in_words(scores), metrics.one_sided(counts, photos.classes)]
-        return loop.Validation({f"val_{name}": scores[name] for name in MEANS}, [line for line in lines if line])
+        variables = _variables(state, mesh)
+        last[:] = [findings.measure(evaluator, variables, len(photos), lambda done: stop.check())]
+        (found,) = last
+        score = found.scores["mIoU"]
+        better = " (the best so far)" if best and best.beaten_by(score) else ""
+        lines = [runs.means_in_words(found.scores) + better, metrics.one_sided(found.counts, photos.classes)]
+        return loop.Validation(
+            {f"val_{name}": found.scores[name] for name in MEANS},
+            [line for line in lines if line],
+            score,
+            _pictures(config.pictures, photos, functools.partial(evaluator.predict, variables)),
+        )
 
     fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": drawn}
     hooks = loop.Hooks(
-        meta=lambda step: fixed | {"next_batch": step}, validate=validate, validate_every=config.evaluate_every
+        meta=lambda step: fixed | {"next_batch": step},
+        validate=validate,
+        validate_every=config.evaluate_every,
+        best=best,
+        owed=_owes_validation(folder, config, int(state.step)),
     )
-    batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), **processes)
-    left = config.steps - int(state.step)
-    state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop)
-    variables = _variables(state, mesh)
-    if not left:
-        scores = evaluator(variables)
-    if not distributed.is_main():
-        return scores
-    write_scores(folder, {photos.name: scores})
-    console().print(for_terminal(scores_table({"IoU, or mean (%)": scores}, photos.name), [len(photos.classes)]))
-    predict = functools.partial(evaluator.predict, variables)
-    sections = runs.finetune_sections(folder, config, photos, predict, scores)
-    runs.write_page(folder, f"Fine-tuning on {photos.name} from {config.init}", sections)
-    return scores
+    batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), places=places)
+    state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop, profile)
+    shown = _of_report(folder, state, mesh, best)
+    if shown.best or not last:
+        last = [findings.measure(evaluator, shown.variables, len(photos))]
+    (measured,) = last
+    if distributed.is_main():
+        _report(folder, config, photos, evaluator, shown, measured, scored)
+    return measured.scores
+
+
+def _first_state(
+    config: configs.FinetuneConfig, folder: pathlib.Path, program: Program, label_space: label_spaces.LabelSpace
+) -> tuple[FinetuneState, dict | None]:
+    """The state that a run begins with, and what transfer.json says of it; None where nothing is to be said."""
+    state = program.make()
+    if workdir.has_checkpoints(folder):  # it will take theirs
+        return state, None
+    if config.continue_from:
+        found = continue_from(config.continue_from, config.continue_step, config.steps, state, label_space)
+        distributed.say(f"going on from {found.report['source']}")
+        return jax.device_put(found.state, program.shardings), found.report
+    if config.init == "scratch":
+        return state, None
+    taken = transfer(config.init, config.transfer, state.params, state.batch_stats)
+    for line in taken.lines():
+        distributed.say(f"--init {config.init}: {line}")
+    state = state.replace(params=taken.params, batch_stats=taken.batch_stats)
+    return jax.device_put(state, program.shardings), taken.report()
+
+
+def _owes_validation(folder: pathlib.Path, config: configs.FinetuneConfig, step: int) -> bool:
+    """Whether a step that was saved should have been validated and was not, since the run was told to stop."""
+    due = step == config.steps or (config.evaluate_every and step % config.evaluate_every == 0)
+    there = has = False
+    if step and due and distributed.is_main():
+        rows = [row for row in read_metrics(folder) if row["step"] == step]
+        there, has = bool(rows), any("val_mIoU" in row for row in rows)
+    return bool(distributed.from_main(int(there and not has)))
+
+
+def _pictures(count: int, photos: sources.Source, predict: runs.Label) -> dict[str, bytes]:
+    """What TensorBoard shows of a validation; drawn by one process alone."""
+    if not count or not distributed.is_main():
+        return {}
+    rows = runs.prediction_rows(photos, {"prediction": predict}, count)
+    return {"validation photos": figures.prediction_grid(rows, photos.classes, contact_sheet.class_colours([photos]))}
+
+
+class _Shown(NamedTuple):
+    """The network that a run's scores and report are of.
+
+    Attributes:
+      variables: {"params", "batch_stats"} on devices of this process.
+      step: of it.
+      best: whether it is the best checkpoint, and not the state after the last step.
+    """
+
+    variables: dict
+    step: int
+    best: bool
+
+
+def _of_report(folder: pathlib.Path, state: FinetuneState, mesh: Mesh, best: Best | None) -> _Shown:
+    """The one that `mdp evaluate` and the others take by default, as it is on disk."""
+    if best is None or not best.there or best.step == int(state.step):
+        return _Shown(_variables(state, mesh), int(state.step), False)
+    saved = stored.choose(folder, stored.BEST).saved.state
+    variables = {"params": saved["params"], "batch_stats": saved.get("batch_stats") or {}}
+    own = inference.mesh_of(sharding.own_devices(mesh))
+    return _Shown(jax.device_put(variables, sharding.replicated(own)), best.step, True)
+
+
+def _report(
+    folder: pathlib.Path,
+    config: configs.FinetuneConfig,
+    photos: sources.Source,
+    evaluator: inference.Evaluator,
+    shown: _Shown,
+    measured: Measured,
+    scored: dict,
+) -> None:
+    """Writes and prints the scores, and writes the confusion matrix and the page."""
+    chosen = workdirs.Choice(shown.step, shown.best, default=True)
+    file = write_scores(folder, {photos.name: measured.scores}, chosen=chosen, photos=scored)
+    findings.confusions_csv(confusions_beside(file), measured.counts, photos.classes)
+    caption = f"{photos.name}, {'best' if shown.best else 'last'} checkpoint: step {shown.step}"
+    console().print(for_terminal(all_scores_table(measured.scores, caption), [len(photos.classes)]))
+    for line in findings.in_words(measured.counts, photos.classes):
+        print(line)
+    if shown.best:
+        print(
+            f"mdp evaluate, predict, convert and mdp_jax.load take the best checkpoint, of step {shown.step}; "
+            f"--step last takes that of step {config.steps}"
+        )
+    predict = functools.partial(evaluator.predict, shown.variables)
+    sections = runs.finetune_sections(
+        folder, config, photos, predict, measured.scores, shown.step, findings.sections(measured, photos, predict)
+    )
+    start = f"going on from {config.continue_from}" if config.continue_from else f"from {config.init}"
+    runs.write_page(folder, f"Fine-tuning on {photos.name} {start}", sections)

@@ -2,28 +2,43 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
+from mdp_jax import config as config_files
+from mdp_jax import runtime
 from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.data.batches.pipeline import Batches
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import sharding
-from mdp_jax.training.monitor import Monitor
+from mdp_jax.training.best import Best
+from mdp_jax.training.monitor import Monitor, Writer
+from mdp_jax.training.profiling import WAIT, Profile, Tracing
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop, StoppedError
+from mdp_jax.training.wandb_writer import WandbWriter
 
 
 class Validation(NamedTuple):
-    """What a validation found: numbers to log, and lines to show."""
+    """What a validation found.
+
+    Attributes:
+      values: numbers to log.
+      lines: to show.
+      score: by which the best checkpoint is chosen; None where nothing was measured.
+      pictures: name -> PNG, for TensorBoard.
+    """
 
     values: dict[str, float]
     lines: list[str]
+    score: float | None = None
+    pictures: Mapping[str, bytes] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +53,8 @@ class Hooks:
         before `meta` at every step that is saved.
       validate: state -> Validation; None where there is no validation.
       validate_every: steps; 0 = only after the last step.
+      best: keeps the checkpoint of the best validation; None where it is not kept.
+      owed: whether the step that the run goes on from was saved and not validated, as where it was told to stop then.
     """
 
     meta: Callable[[int], dict]
@@ -46,6 +63,8 @@ class Hooks:
     row: Callable[[], dict] = dict
     validate: Callable[[Any], Validation] | None = None
     validate_every: int = 0
+    best: Best | None = None
+    owed: bool = False
 
 
 def train(
@@ -59,6 +78,7 @@ def train(
     checkpoints: Checkpoints,
     hooks: Hooks,
     stop: Stop,
+    profile: Profile | None = None,
 ) -> Any:
     """Takes the steps that are left.
 
@@ -68,11 +88,12 @@ def train(
       program: of the run.
       mesh: of the run.
       steps: number of steps of the whole run.
-      config: `batch`, `log_every` and `checkpoint_every` are read.
+      config: `batch`, `log_every`, `checkpoint_every` and `wandb` are read.
       folder: the workdir.
       checkpoints: of the workdir; closed at the end.
       hooks: functions of this kind of training.
       stop: entered by the caller.
+      profile: steps that are traced, inside of the run; None for none.
 
     Returns:
       The state after the last step.
@@ -83,19 +104,27 @@ def train(
       UserError: a checkpoint cannot be written.
     """
     start = int(state.step)
+    tracing = Tracing(profile, folder, start)
     stop.saving(True)
     try:
         with (
-            Monitor(folder, start, steps, config.batch, program.schedule) as monitor,
+            Monitor(folder, start, steps, config.batch, program.schedule, _other_writer(config)) as monitor,
             contextlib.closing(batches),
         ):
+            if hooks.owed:
+                _catch_up(start, state, monitor, hooks, stop, folder)
             for step in range(start + 1, steps + 1):
-                asked = time.perf_counter()
-                batch = next(batches)
-                monitor.waited(time.perf_counter() - asked)
-                hooks.taken(batch)
-                state, metrics = program.step(state, sharding.to_devices(batch, mesh))
-                monitor.record(step, metrics)
+                with tracing.step(step):
+                    asked = time.perf_counter()
+                    with runtime.span(WAIT):
+                        batch = next(batches)
+                    monitor.waited(time.perf_counter() - asked)
+                    hooks.taken(batch)
+                    state, metrics = program.step(state, sharding.to_devices(batch, mesh))
+                    monitor.record(step, metrics)
+                monitor.leave_out(tracing.done(step, state))
+                monitor.say(*tracing.said)
+                tracing.said.clear()
                 last, stopped, complete = step == steps, stop.reached(step), True
                 due = last or (hooks.validate_every and step % hooks.validate_every == 0)
                 validate = hooks.validate if due and (last or not stopped) else None
@@ -104,13 +133,13 @@ def train(
                     monitor.flush(hooks.row(), hooks.warn)
                 if validate:
                     try:
-                        found = validate(state)
-                        monitor.write(step, found.values)
-                        monitor.say(*(f"step {step}: {line}" for line in found.lines))
+                        _validate(step, state, validate, monitor, hooks, prove=not stopped)
                     except StoppedError:
                         save, stopped, complete = True, True, False
                     monitor.pause()
                 if save:  # after the flush: a state that is not finite is never saved
+                    if hooks.best:  # before: a run that goes on from this step does not score earlier ones again
+                        hooks.best.settle(prove=not stopped)
                     checkpoints.save(step, state, hooks.meta(step), prove=not stopped)  # time is short then
                 if stopped and not (last and complete):
                     message = f"told to stop; {folder} goes on after step {step} with the same command"
@@ -118,9 +147,51 @@ def train(
     except BaseException:
         with contextlib.suppress(UserError):  # what ended the run is what is said
             checkpoints.close(prove=False)
+        with contextlib.suppress(UserError):
+            _close_best(hooks, prove=False)
         raise
     else:
         checkpoints.close()
+        _close_best(hooks)
     finally:
         stop.saving(False)
+        tracing.close()  # after the checkpoint, for which time may be short
     return state
+
+
+def _other_writer(config: PretrainConfig | FinetuneConfig) -> Callable[[pathlib.Path], Writer] | None:
+    """What makes the writer besides TensorBoard's, where the config asks for it."""
+    if not config.wandb:
+        return None
+    return functools.partial(WandbWriter, project=config.wandb, config=config_files.to_dict(config))
+
+
+def _validate(
+    step: int, state: Any, validate: Callable[[Any], Validation], monitor: Monitor, hooks: Hooks, prove: bool
+) -> None:
+    """Validates, writes what was found, and keeps the state where it is the best."""
+    found = validate(state)
+    monitor.write(step, found.values)
+    monitor.say(*(f"step {step}: {line}" for line in found.lines))
+    monitor.show(step, found.pictures)
+    if hooks.best:
+        hooks.best.offer(step, state, found.score, hooks.meta(step), prove)
+
+
+def _catch_up(step: int, state: Any, monitor: Monitor, hooks: Hooks, stop: Stop, folder: pathlib.Path) -> None:
+    """Makes the validation that a run left when it was told to stop."""
+    assert hooks.validate is not None  # which owed it
+    hooks.row()
+    try:
+        _validate(step, state, hooks.validate, monitor, hooks, prove=True)
+    except StoppedError:
+        message = f"told to stop; {folder} goes on after step {step} with the same command"
+        raise PreemptedError(message, stop.status) from None
+    if hooks.best:
+        hooks.best.settle()
+    monitor.pause()
+
+
+def _close_best(hooks: Hooks, prove: bool = True) -> None:
+    if hooks.best:
+        hooks.best.close(prove)

@@ -7,14 +7,15 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 import rich.console
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import scalar
 
 from mdp_jax import distributed
@@ -35,6 +36,22 @@ def _json_value(value: Any) -> Any:
         return [_json_value(item) for item in value]
     number = value.item()
     return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+class Writer(Protocol):
+    """What gets the numbers and pictures of a run besides metrics.jsonl."""
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Adds a finite number."""
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """Adds a picture, the bytes of a PNG file."""
+
+    def flush(self) -> None:
+        """Sends or writes what was added; it is all of one step."""
+
+    def close(self) -> None:
+        """Ends the writer."""
 
 
 class Board:
@@ -69,6 +86,21 @@ class Board:
                 event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
                 self._writer.write_event(event)
 
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """Adds a picture to the file.
+
+        Args:
+          name: of the picture.
+          png: the bytes of a PNG file.
+          step: steps taken.
+        """
+        with self._writing():
+            if self._writer is not None:
+                width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))  # of the PNG's header
+                image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+                summary = Summary(value=[Summary.Value(tag=name, image=image)])
+                self._writer.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+
     def flush(self) -> None:
         """Writes what was added to the disk."""
         with self._writing():
@@ -97,7 +129,13 @@ class Monitor:
     """
 
     def __init__(
-        self, workdir: str | os.PathLike, start_step: int, steps: int, batch: int, schedule: Callable[[int], float]
+        self,
+        workdir: str | os.PathLike,
+        start_step: int,
+        steps: int,
+        batch: int,
+        schedule: Callable[[int], float],
+        also: Callable[[pathlib.Path], Writer] | None = None,
     ):
         """Opens the files of a workdir; rows of steps after `start_step` are dropped, since they will come again.
 
@@ -107,13 +145,18 @@ class Monitor:
           steps: length of the whole run.
           batch: images in each step.
           schedule: learning rate by the number of steps taken.
+          also: makes another writer for the workdir, in the process that writes.
+
+        Raises:
+          UserError: a file, or the other writer, cannot be opened.
         """
         self._file = pathlib.Path(workdir) / "metrics.jsonl"
         self._main = distributed.is_main()  # one process writes and shows
         if self._main:
             kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
             write_text(self._file, "".join(json.dumps(row) + "\n" for row in kept))
-            self._board = Board(pathlib.Path(workdir), start_step + 1)
+            self._writers: list[Writer] = [Board(pathlib.Path(workdir), start_step + 1)]
+            self._writers += [also(pathlib.Path(workdir))] if also else []
         console = rich.console.Console(stderr=True, quiet=not self._main)
         self._progress = Progress(steps, start_step, console=console)
         self._batch, self._schedule = batch, schedule
@@ -130,8 +173,8 @@ class Monitor:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if self._main:
-            self._board.close()
+        for writer in self._writers if self._main else ():
+            writer.close()
         self._progress.__exit__(*exception)
 
     def waited(self, seconds: float) -> None:
@@ -221,8 +264,26 @@ class Monitor:
             for i, item in enumerate(np.atleast_1d(np.asarray(value, np.float64))):
                 if not math.isfinite(item):  # nothing measured
                     continue
-                self._board.add(name if np.ndim(value) == 0 else f"{name}/{i}", float(item), step)
-        self._board.flush()
+                for writer in self._writers:
+                    writer.add(name if np.ndim(value) == 0 else f"{name}/{i}", float(item), step)
+        for writer in self._writers:
+            writer.flush()
+
+    def show(self, step: int, pictures: Mapping[str, bytes]) -> None:
+        """Gives pictures to TensorBoard and to the other writer.
+
+        Args:
+          step: number of steps taken.
+          pictures: name -> the bytes of a PNG file.
+        """
+        for writer in self._writers if self._main and pictures else ():
+            for name, png in pictures.items():
+                writer.picture(name, png, step)
+            writer.flush()
+
+    def leave_out(self, seconds: float) -> None:
+        """Leaves time that went into something else than training steps out of the speed."""
+        self._since += seconds
 
     def pause(self) -> None:
         """Restarts the clock of the speed, after time spent on something else than training steps."""

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -18,17 +18,31 @@ from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import health, runs
+from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import loop, programs, sharding, workdir
+from mdp_jax.training import loop, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.ledger import Ledger
+from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import PretrainState
 from mdp_jax.training.transfer import transfer
 
 
-def start_from(init: str, state: PretrainState, program: Program) -> PretrainState:
+class Started(NamedTuple):
+    """A new state with parts of another network.
+
+    Attributes:
+      state: the state.
+      report: what `transfer.json` of the workdir holds.
+    """
+
+    state: PretrainState
+    report: dict
+
+
+def start_from(init: str, state: PretrainState, program: Program) -> Started:
     """Gives both encoders of a new state the backbone and decoder of a workdir or a file (METHOD.md section 1).
 
     Args:
@@ -37,26 +51,32 @@ def start_from(init: str, state: PretrainState, program: Program) -> PretrainSta
       program: of the run.
 
     Returns:
-      The new state.
+      The new state, and where its leaves come from.
 
     Raises:
       UserError: there are no weights, or they have another architecture.
     """
     assert program.init_memory is not None  # it is a pretraining
     found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
+    for line in found.lines():
+        distributed.say(f"--init {init}: {line}")
     params = jax.device_put(found.params, program.shardings.params)
     batch_stats = jax.device_put(found.batch_stats, program.shardings.batch_stats)
     memory = jax.jit(program.init_memory, out_shardings=program.shardings.memory)(params, batch_stats)
-    return dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
+    new = dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
+    return Started(new, found.report())
 
 
-def pretrain(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False) -> None:
+def pretrain(
+    config: ConfigDict, folder: str | os.PathLike, *, exits: bool = False, profile: Profile | None = None
+) -> None:
     """Pretrains, from the beginning or from the newest checkpoint of the workdir.
 
     Args:
       config: as configs.pretrain() makes it.
       folder: workdir; gets config.json, label_space.json, metrics.jsonl, checkpoints/, TensorBoard events, report.html.
       exits: whether a signal may end the process at once, as it does with a command; see training/signals.py.
+      profile: steps that are traced, into the folder profile of the workdir; None for none.
 
     Raises:
       UserError: the config is wrong, data are bad, or the weights have another architecture.
@@ -66,32 +86,39 @@ def pretrain(config: ConfigDict, folder: str | os.PathLike, *, exits: bool = Fal
     runtime.prepare()
     folder = expanded(folder)
     with Stop(exits) as stop, workdir.Held(folder) as hold:
-        _pretrain(config, folder, stop, hold)
+        _pretrain(config, folder, stop, hold, profile)
 
 
-def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held) -> None:
+def _pretrain(
+    untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workdir.Held, profile: Profile | None
+) -> None:
     runtime.set_precision(untyped.model.compute_dtype, untyped.model.param_dtype)
     mesh = sharding.make_mesh(untyped.devices, untyped.fsdp)
     checks.pretraining(untyped, mesh.size)
     config = configs.typed_pretrain(untyped)
+    wandb_writer.require(config.wandb)
     objective = OBJECTIVES[config.objective]
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets, config.label_space)
     workdir.require_free_or_same(folder, untyped, label_space)
     samples = sum(len(dataset) for dataset in datasets)
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
+    profiling.check(profile, steps)
     for dataset in datasets:
         size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)
+    distributed.say(runtime.described(mesh.size))
     program = programs.pretraining(config, mesh, label_space, samples, starts)
-    state = program.make()
+    state, origins = program.make(), None
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
-        state = start_from(config.init, state, program)
+        state, origins = start_from(config.init, state, program)
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
+    if origins is not None and distributed.is_main():
+        write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)
     # One process goes on counting from what all of them counted.
@@ -99,7 +126,6 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
-        print(runtime.described(mesh.size), file=sys.stderr)
         runs.print_datasets(datasets, shares, steps, config.batch, warmup_epochs)
     batches_from = functools.partial(
         pipeline.pretrain_batches,
@@ -107,8 +133,7 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         datasets,
         label_space,
         key_view=objective.two_views,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        places=pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size),
     )
     fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": photos}
     hooks = loop.Hooks(
@@ -118,7 +143,7 @@ def _pretrain(untyped: ConfigDict, folder: pathlib.Path, stop: Stop, hold: workd
         row=lambda: ledger.metrics(ledger.add_up()),
     )
     batches = batches_from(start_batch=int(state.step))
-    state = loop.train(state, batches, program, mesh, steps, config, folder, checkpoints, hooks, stop)
+    state = loop.train(state, batches, program, mesh, steps, config, folder, checkpoints, hooks, stop, profile)
     totals = ledger.add_up()
     if not distributed.is_main():
         return

@@ -54,7 +54,7 @@ def pretraining_schedule(config: PretrainConfig, samples: int, starts: Sequence[
       starts: steps at which the stages begin; of several stages each warms up for a tenth of its steps at most.
     """
     peak = config.optim.lr * config.batch / 256
-    warmup = round(config.optim.warmup_epochs * samples / config.batch)
+    warmup = min(round(config.optim.warmup_epochs * samples / config.batch), stages.MOST_STEPS)
     lengths = [end - start for start, end in itertools.pairwise([*starts, stages.total_steps(config, samples)])]
     warmups = [warmup] if len(lengths) == 1 else [min(warmup, length // 10) for length in lengths]
     of_stages = [optim.cosine_with_warmup(peak, *stage) for stage in zip(warmups, lengths, strict=True)]

@@ -1,13 +1,16 @@
 """The shardings of the state and the batch on the mesh, by a short, strict table."""
 
+import collections
 import re
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import inference
 
 Rules = tuple[tuple[str, PartitionSpec], ...]
 
@@ -42,7 +45,7 @@ def make_mesh(devices: int, fsdp: int = 1) -> Mesh:
       fsdp: number of devices that kernels are split over.
 
     Raises:
-      UserError: `devices` is below 0 or too large, is not 0 with several processes, or `fsdp` does not divide it.
+      UserError: `devices` is below 0 or too large, is not 0 with several processes, or `mesh_of` raises it.
     """
     present = jax.devices()
     if devices < 0:
@@ -54,23 +57,57 @@ def make_mesh(devices: int, fsdp: int = 1) -> Mesh:
     return mesh_of(present[: devices or len(present)], fsdp)
 
 
+def slice_of(device: Any) -> int:
+    """The slice of a TPU, or the node of a GPU, that a device is in; 0 where the platform does not say.
+
+    Args:
+      device: of JAX. It gives an index to every TPU slice, and to every node of GPUs.
+    """
+    return getattr(device, "slice_index", None) or 0
+
+
 def mesh_of(devices: list, fsdp: int) -> Mesh:
     """Makes a mesh with the axes `data` and `fsdp`.
 
     The batch is split over both axes. Kernels of convolutions are split over `fsdp`, so that a device has 1 / fsdp of
-    them.
+    them. Where there are several slices or nodes, `data` goes over them and `fsdp` stays inside one: kernels are
+    gathered several times a step, and the network between slices is slow.
 
     Args:
       devices: of JAX.
       fsdp: size of the axis `fsdp`.
 
     Raises:
-      UserError: `fsdp` does not divide the number of devices.
+      UserError: `fsdp` does not divide the number of devices of a slice, or slices have different numbers of them.
     """
-    if fsdp < 1 or len(devices) % fsdp:
-        raise UserError(f"config.fsdp={fsdp}: expected a divisor of the {len(devices)} device(s)")
-    axis_types = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((len(devices) // fsdp, fsdp), ("data", "fsdp"), axis_types=axis_types, devices=devices)
+    sizes = collections.Counter(map(slice_of, devices))
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{count} in number {index}" for index, count in sorted(sizes.items()))
+        raise UserError(
+            f"the slices or nodes of this run have different numbers of devices: {found}; expected the same"
+        )
+    inside = len(devices) // len(sizes)
+    if fsdp < 1 or inside % fsdp:
+        where = f" of each of the {len(sizes)} slices or nodes" if len(sizes) > 1 else ""
+        raise UserError(f"config.fsdp={fsdp}: expected a divisor of the {inside} device(s){where}")
+    shape, names, axis_types = (inside // fsdp, fsdp), ("data", "fsdp"), (AxisType.Auto, AxisType.Auto)
+    if len(sizes) == 1:
+        return jax.make_mesh(shape, names, axis_types=axis_types, devices=devices)
+    laid_out = mesh_utils.create_hybrid_device_mesh(shape, (len(sizes), 1), devices)
+    return Mesh(laid_out, names, axis_types=axis_types)
+
+
+def places(mesh: Mesh, process: int) -> tuple[int, ...]:
+    """The parts of a global batch, one for each device of the mesh, that the devices of a process take, ascending.
+
+    A mesh follows the wires between devices, so the devices of a process need not stand together in it. A process
+    reads the samples of its own devices, so that sample i of the batch is the same on every layout.
+
+    Args:
+      mesh: of the run.
+      process: number of the process.
+    """
+    return tuple(place for place, device in enumerate(mesh.devices.flat) if device.process_index == process)
 
 
 def _spec(name: str, rules: Rules) -> PartitionSpec:
@@ -118,7 +155,7 @@ def to_devices(batch: dict, mesh: Mesh) -> dict:
     """Makes global arrays on the mesh from a process's share of a batch.
 
     Args:
-      batch: {name: NumPy array}, the share of this process.
+      batch: {name: NumPy array}, the share of this process: the samples of its `places`, in their order.
       mesh: of the run.
     """
     return {
@@ -127,13 +164,28 @@ def to_devices(batch: dict, mesh: Mesh) -> dict:
     }
 
 
+def own_devices(mesh: Mesh) -> list:
+    """The devices of a mesh that belong to this process."""
+    return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+
+
 def own_copy(tree: Any, mesh: Mesh) -> Any:
-    """Copies values to the first device of this process, for work that each process does by itself.
+    """Copies values to all devices of this process, for work that each process does by itself.
 
     Args:
       tree: of arrays on the mesh.
       mesh: of the run.
+
+    Returns:
+      The tree, replicated over the mesh that evaluation.inference makes of `own_devices`.
     """
     if mesh.shape["fsdp"] > 1:
         tree = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
-    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+    own = replicated(inference.mesh_of(own_devices(mesh)))
+
+    def of_leaf(x: jax.Array) -> jax.Array:
+        shards = {shard.device: shard.data for shard in x.addressable_shards}
+        copies = [shards[device] for device in own.mesh.devices.flat]
+        return jax.make_array_from_single_device_arrays(x.shape, own, copies)
+
+    return jax.tree.map(of_leaf, tree)

@@ -75,8 +75,9 @@ def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.Gradi
         own = {name: batch[name] for name in ("image", "mix_kind", "lam", "box")}
         own |= {"label": prepared.label, "aux": prepared.aux}
         found = gradient_in_parts(loss_of, state.params, state.batch_stats, own, setting.accumulate, setting.devices)
-        updates, opt_state = optimizer.update(found.gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(found.gradient, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         memory, more = functions.update(state, params, batch, prepared.carry)
         metrics = {"loss": found.loss, **found.metrics, "gradient_norm": optax.global_norm(found.gradient), **more}
         return PretrainState(state.step + 1, params, found.batch_stats, opt_state, memory), metrics
@@ -84,6 +85,7 @@ def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.Gradi
     return step
 
 
+@jax.named_scope("loss")
 def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.Array, Mean]:
     """Computes the pixel-wise cross entropy (METHOD.md section 6).
 
@@ -149,8 +151,9 @@ def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax
 
         parts = trainable_parts(state.params, setting.trainable)
         found = gradient_in_parts(loss_of, parts, state.batch_stats, batch, setting.accumulate, setting.devices)
-        updates, opt_state = optimizer.update(found.gradient, state.opt_state, parts)
-        params = state.params | optax.apply_updates(parts, updates)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(found.gradient, state.opt_state, parts)
+            params = state.params | optax.apply_updates(parts, updates)
         metrics = {"loss": found.loss, **found.metrics, "gradient_norm": optax.global_norm(found.gradient)}
         return FinetuneState(state.step + 1, params, found.batch_stats, opt_state), metrics
 

@@ -1,27 +1,30 @@
 """Starts a run from another network: a new network gets parts of a workdir or of a file (METHOD.md 1 and 6)."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
+from mdp_jax.reporting.runs import origins_of_parts
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training.state import Variables
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.layouts import require_sound
-from mdp_jax.weights.torch_weights import to_torch
+from mdp_jax.weights.torch_weights import to_torch, torch_key
 
 
-def require_leaves(have: dict, want: dict, where: str) -> None:
+def require_leaves(have: Any, want: Any, where: str) -> None:
     """Checks that a tree of arrays has exactly the leaves and shapes of another one.
 
     Args:
-      have: the tree that is checked.
-      want: a tree with the expected shapes.
+      have: the pytree that is checked.
+      want: a pytree with the expected shapes.
       where: what errors begin with.
 
     Raises:
@@ -43,7 +46,51 @@ def require_leaves(have: dict, want: dict, where: str) -> None:
         raise UserError(f"{where}: another architecture: {'; '.join(wrong[:4])}{more}")
 
 
-def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -> Variables:
+class Transferred(NamedTuple):
+    """A new network with parts of another one.
+
+    Attributes:
+      params: its parameters.
+      batch_stats: its running statistics; {} for a network without batch normalisation.
+      origins: for each leaf of both, where it comes from: {"leaf", "shape", "from"}; "from" is the leaf's name in the
+        workdir or file, or "" where it stays as initialised.
+      source: the workdir or file in words.
+      left: {leaf of the workdir or file that is not taken: why}.
+    """
+
+    params: dict
+    batch_stats: dict
+    origins: list[dict]
+    source: str
+    left: dict[str, str]
+
+    def report(self) -> dict:
+        """What `transfer.json` of a workdir holds."""
+        return {"source": self.source, "leaves": self.origins, "not taken": self.left}
+
+    def lines(self) -> list[str]:
+        """One line for each part of the network: how many of its leaves come from elsewhere."""
+        return [f"{part}: {words}" for part, words in origins_of_parts(self.origins)]
+
+
+def _origins(names: Mapping[str, str], params: dict, batch_stats: dict) -> list[dict]:
+    """A row for each leaf; `names`: leaf -> its name where it comes from."""
+    leaves = leaf_names({"params": params, "batch_stats": batch_stats})
+    return [{"leaf": name, "shape": list(np.shape(leaf)), "from": names.get(name, "")} for name, leaf in leaves.items()]
+
+
+def _names_in_file(names: Mapping[str, str], params: dict, batch_stats: dict) -> dict[str, str]:
+    """Our leaf -> its name in the file; `names`: PyTorch's name of our leaf -> its name in the file."""
+    found = {}
+    for collection, tree in (("params", params), ("batch_stats", batch_stats)):
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree):
+            leaf = jax.tree_util.keystr(path, simple=True, separator="/")
+            if (key := torch_key(path)) in names:
+                found[f"{collection}/{leaf}"] = names[key]
+    return found
+
+
+def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -> Transferred:
     """Replaces parts of a new network by those of a workdir or of a file.
 
     Args:
@@ -53,7 +100,7 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
       batch_stats: of the new network.
 
     Returns:
-      The variables with new parts, in the dtypes of the new network.
+      The variables with new parts, in the dtypes of the new network, and where each leaf comes from.
 
     Raises:
       UserError: there is no checkpoint, or a part has another architecture; the message names its leaves.
@@ -64,8 +111,11 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
         for line in found.report.lines():
             if distributed.is_main():
                 print(f"--init {init}: {line}")
-        return Variables(found.params, found.batch_stats)
-    saved = checkpoints.load(init).state
+        left = {leaf.key: leaf.note for leaf in found.report.leaves if leaf.status == "skipped"}
+        origins = _origins(_names_in_file(found.report.names, params, batch_stats), params, batch_stats)
+        return Transferred(found.params, found.batch_stats, origins, f"the file {init}", left)
+    chosen = checkpoints.choose(init, checkpoints.LAST)
+    saved = chosen.saved.state
     unknown = [part for part in parts if part not in saved["params"] or part not in params]
     if unknown:
         raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(saved['params'])}")
@@ -78,4 +128,8 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
         for key, array in to_torch(taken).items():
             require_sound(f"--init {init}", key, array)
         loaded.append(ours | jax.tree.map(lambda new, old: new.astype(old.dtype), taken, wanted))
-    return Variables(*loaded)
+    there = leaf_names({"params": saved["params"], "batch_stats": saved.get("batch_stats") or {}})
+    names = {name: name for name in there if name.split("/")[1] in parts}
+    left = {name: "not among config.transfer" for name in there if name not in names}
+    source = f"step {chosen.step} of the workdir {os.fspath(init)}"
+    return Transferred(loaded[0], loaded[1], _origins(names, params, batch_stats), source, left)

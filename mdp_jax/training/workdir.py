@@ -16,7 +16,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.storage.checkpoints import Checkpoints, Saved
 from mdp_jax.storage.json_files import PARTIAL, write_json
 from mdp_jax.storage.locks import locked
-from mdp_jax.storage.paths import make_folder, require_plain
+from mdp_jax.storage.paths import make_folder, require_plain, require_possible
 
 _FIRST = "label_space.json"  # of the files of a run: all that there is where it was killed before config.json
 LOCK = "run.lock"
@@ -109,12 +109,11 @@ class Held:
           workdir: of the run.
 
         Raises:
-          UserError: a file, or a path of which checkpoints could not be read again.
+          UserError: a file, a folder that cannot be made, or a path of which checkpoints could not be read again.
         """
         require_plain(workdir, "--workdir")
+        require_possible(workdir, "--workdir")
         self._folder = pathlib.Path(workdir)
-        if self._folder.exists() and not self._folder.is_dir():
-            raise UserError(f"--workdir {self._folder}: a file; expected a folder")
         self._had_lock = (self._folder / LOCK).exists()
         self._kept = contextlib.ExitStack()
         self._keeps = False

@@ -33,9 +33,9 @@ def model_of(found: Found) -> ModelConfig:
             name=found.decoder,
             layout=found.layout,
             channels=_channels(found, f"decoder.{names.sized_by}"),
-            rates=(1,) * names.rates(found.state),
+            rates=(1,) * names.rates(found.state) if names.rates else decoder.rates,
         )
-    return ModelConfig(backbone.backbone, width, BACKBONES[backbone.backbone].output_strides[0], decoder)
+    return ModelConfig(backbone.backbone, width, _output_stride(backbone.backbone, width, decoder.name), decoder)
 
 
 def expected_shapes(found: Found, model: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -58,6 +58,13 @@ def expected_shapes(found: Found, model: ModelConfig) -> dict[str, tuple[int, ..
     variables = jax.eval_shape(lambda x: segmenter.init(jax.random.key(0), x, train=False), images)
     expected = shapes(variables["params"]) | shapes(variables.get("batch_stats", {}))
     return {key: shape for key, shape in expected.items() if key.split(".")[0] in parts}
+
+
+def _output_stride(backbone: str, width: float, decoder: str) -> int:
+    """The first output stride of a backbone at which the decoder finds the features that it reads."""
+    entry, reads = BACKBONES[backbone], DECODERS[decoder].reads
+    strides = entry.output_strides
+    return next((s for s in strides if set(reads(s)) <= entry.channels(width, s).keys()), strides[0])
 
 
 def _channels(found: Found, key: str) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
@@ -110,7 +110,7 @@ def write(path: str | os.PathLike, state: Mapping[str, np.ndarray], meta: Mappin
         partial.replace(path)
     # torch and safetensors wrap what the disk says into errors of their own.
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written ({_first_line(error)})") from None
+        raise of_system(error, f"{path}: cannot be written ({_first_line(error)})") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -137,7 +137,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         # Not safetensors.numpy, which has no bfloat16.
         leaves = safetensors.deserialize(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not a safetensors file ({_first_line(error)})") from None
+        raise of_system(error, f"{path}: not a safetensors file ({_first_line(error)})") from None
     state = {}
     for key, leaf in sorted(leaves, key=lambda item: item[0]):  # they come in any order
         if leaf["dtype"] not in _SAFETENSORS_DTYPES:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax.errors import UserError
-from mdp_jax.weights import files, layouts
+from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.layouts import Found, Leaf
 from mdp_jax.weights.torch_weights import from_torch, shapes
 
@@ -22,10 +22,12 @@ class Report:
     Attributes:
       leaves: all of them.
       notes: lines that say what was cast.
+      names: our key (weights/torch_weights.py) -> its name in the file, for every leaf that was loaded.
     """
 
     leaves: tuple[Leaf, ...]
     notes: tuple[str, ...]
+    names: Mapping[str, str]
 
     def lines(self) -> list[str]:
         """One line for each cast, and one for all leaves of the same status and note."""
@@ -75,6 +77,7 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
     """
     state, notes = files.read(path)
     found = layouts.find(state, f"--init {path}")
+    notes += found.notes
     refused = {part: reason for part in found.parts() if (reason := _refusal(part, found, params, parts))}
     taken = [part for part in found.parts() if part not in refused]
     wanted = {part: shapes({part: params[part]}) for part in parts if part in params}
@@ -82,7 +85,8 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
         wanted[part] |= shapes({part: batch_stats.get(part, {})})
     if not taken:
         raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}")
-    layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, "config.model")
+    expected = "config.model" + (_other_than(found) if "backbone" in taken else "")
+    layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, expected)
 
     leaves = [Leaf(key, array.shape, "loaded", part) for part in taken for key, array in _theirs(found, part).items()]
     for part, reason in refused.items():
@@ -96,7 +100,14 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
     new_params, new_stats = (
         _placed(new, old) for new, old in zip(from_torch(loaded), (params, batch_stats), strict=True)
     )
-    return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes)))
+    names = {ours: found.keys[ours] for ours in found.of_parts(taken)}
+    return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes), names))
+
+
+def _other_than(found: Found) -> str:
+    """Says which backbone a file has, for the message that it is another one than the config's."""
+    model = architecture.model_of(found)
+    return f" (the file has {model.backbone} of width {model.width:g})"
 
 
 def _theirs(found: Found, part: str) -> dict:

@@ -3,6 +3,7 @@
 "Our keys" are those of torch_weights.py: PyTorch's, with the modules named as in this package's trees.
 """
 
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,13 +12,15 @@ import numpy as np
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.registry import BACKBONES, DECODERS
-from mdp_jax.weights import mmseg, torchvision
-from mdp_jax.weights.names import names_of
+from mdp_jax.weights import mmseg, timm, torchvision
+from mdp_jax.weights.names import OURS, names_of
+from mdp_jax.weights.names.foreign import Ours
 
-LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg}
+LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg}  # of whole networks
+OF_BACKBONES = {**LAYOUTS, "timm": timm}
 ALONE = "alone"  # in place of a layout: a backbone and nothing else
 COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation; nothing reads it
-_SKIPPED = {module: why for library in LAYOUTS.values() for module, why in library.SKIPPED.items()}
+_SKIPPED = {module: why for library in OF_BACKBONES.values() for module, why in library.SKIPPED.items()}
 _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _SHOWN = 4  # leaves that an error names
 
@@ -53,6 +56,7 @@ class Found:
       keys: our key -> theirs, for all that is not skipped.
       strangers: their keys that belong to no known module.
       skipped: leaves that the method does not use.
+      notes: lines that say what was changed.
     """
 
     where: str
@@ -64,6 +68,7 @@ class Found:
     keys: Mapping[str, str]
     strangers: tuple[str, ...]
     skipped: tuple[Leaf, ...]
+    notes: tuple[str, ...] = ()
 
     def parts(self) -> list[str]:
         """The top-level parts of our network that have leaves in the state dict."""
@@ -82,7 +87,7 @@ class Found:
 
 
 def rename(key: str, modules: Mapping[str, str]) -> str | None:
-    """Renames the module of a key.
+    """Renames the module of a key, or a leaf that stands in none.
 
     Args:
       key: such as "layer1.0.conv1.weight".
@@ -92,7 +97,7 @@ def rename(key: str, modules: Mapping[str, str]) -> str | None:
       The new key; None where the key is in none of the modules.
     """
     for old, new in modules.items():
-        if key.startswith(f"{old}."):
+        if key == old or key.startswith(f"{old}."):
             return new + key.removeprefix(old)
     return None
 
@@ -102,7 +107,7 @@ def modules_for(model: ModelConfig, layout: str, alone: bool) -> dict[str, str]:
 
     Args:
       model: the network.
-      layout: a key of LAYOUTS.
+      layout: a key of OF_BACKBONES.
       alone: whether only the backbone is written, under the names of a network for whole images.
 
     Returns:
@@ -160,10 +165,14 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     starts = {key.split(".")[0] for key in state}
     whole = [name for name, library in LAYOUTS.items() if {"backbone", library.HEAD} <= starts]
     layout = whole[0] if whole else ALONE
+    known = None if whole else _ours(state, where)
+    if known:
+        state = known.state
     weights = [key for key in state if key.split(".")[0] not in _SKIPPED]
     prefix = "backbone." if "backbone" in starts else ""
-    backbone, modules = _backbone([key for key in weights if key.startswith(prefix)], prefix, whole or LAYOUTS)
-    if not any(key.startswith(f"{module}.") for key in weights for module in modules.values()):
+    layouts = (OURS,) if known else whole or LAYOUTS
+    backbone, modules = _backbone([key for key in weights if key.startswith(prefix)], prefix, layouts)
+    if not any(rename(key, {module: module}) for key in weights for module in modules.values()):
         raise UserError(
             f"{where}: leaves like {min(state)}; expected weights of a backbone ({', '.join(BACKBONES)}), or of a "
             f"network with one, under the names of {' or '.join(LAYOUTS)}"
@@ -186,7 +195,21 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
         else:
             require_sound(where, key, array)
             keys[ours] = key
-    return Found(where, layout, backbone, decoder, state, modules, keys, tuple(strangers), tuple(skipped))
+    if known:
+        skipped += [Leaf(key, None, "skipped", why) for key, why in known.skipped.items()]
+    notes = known.notes if known else ()
+    return Found(where, layout, backbone, decoder, state, modules, keys, tuple(strangers), tuple(skipped), notes)
+
+
+def _ours(state: Mapping[str, np.ndarray], where: str) -> Ours | None:
+    """The state dict under our names, if a family of backbones knows it under those of several libraries."""
+    families = dict.fromkeys(backbone.weight_names for backbone in BACKBONES.values() if backbone.weight_names)
+    for family in families:
+        ours = getattr(importlib.import_module(family), "ours", None)
+        found = ours(state, where) if ours else None
+        if found:
+            return found
+    return None
 
 
 def _backbone(keys: list[str], prefix: str, layouts: Iterable[str]) -> tuple[str, dict[str, str]]:
@@ -204,9 +227,9 @@ def _decoder(keys: list[str], layout: str) -> tuple[str, dict[str, str]]:
     """The decoder whose names explain the keys best, and its modules and those of its classifier."""
     keys = [key for key in keys if not key.startswith("backbone.")]
     candidates = [
-        (name, decoder.layouts[layout].modules(decoder.layouts[layout].rates(keys)))
+        (name, names.modules(names.rates(keys) if names.rates else 0))
         for name, decoder in DECODERS.items()
-        if layout in decoder.layouts
+        if (names := decoder.layouts.get(layout))
     ]
     return min(candidates, key=lambda candidate: _misfit(keys, candidate[1]))
 
@@ -214,7 +237,7 @@ def _decoder(keys: list[str], layout: str) -> tuple[str, dict[str, str]]:
 def _misfit(keys: list[str], modules: Mapping[str, str]) -> int:
     """Leaves of no module, and modules without a leaf."""
     theirs = list(modules.values())
-    of_leaf = [next((module for module in theirs if key.startswith(f"{module}.")), None) for key in keys]
+    of_leaf = [next((module for module in theirs if rename(key, {module: ""}) is not None), None) for key in keys]
     return of_leaf.count(None) + len(set(theirs) - set(of_leaf))
 
 

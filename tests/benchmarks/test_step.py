@@ -9,7 +9,7 @@ import pytest
 
 from mdp_jax import cli
 from mdp_jax import config as configs
-from mdp_jax.benchmarks import measure, step
+from mdp_jax.benchmarks import measure, peak, step
 from mdp_jax.planning import programs
 from tests import tiny
 
@@ -21,6 +21,9 @@ TINY = "from tests import tiny\n\ndef get_config():\n    return tiny.{}_config(d
 def quick(monkeypatch):
     monkeypatch.setattr(measure, "ROUNDS", 1)
     monkeypatch.setattr(measure, "FIRST_ROUNDS", 1)
+    monkeypatch.setitem(peak._SIDE, "cpu", 64)
+    monkeypatch.setattr(peak, "_LEAST", 2**10)
+    monkeypatch.setattr(peak, "_MOST", 2**12)
 
 
 @pytest.fixture
@@ -35,7 +38,8 @@ def _rows(tmp_path, *arguments) -> list[dict]:
     cli.run(["bench", "step", "--seconds", "0.001", "--json", str(tmp_path / "rows.json"), *arguments])
     rows = json.loads((tmp_path / "rows.json").read_text())
     for row in rows:
-        assert list(row) == ["case", "ours", "torch", "ratio"] and row["ours"] > 0
+        assert list(row) == ["case", "ours", "torch", "ratio", "at most", "limited by", "peak (MiB)"]
+        assert row["ours"] > 0 and row["at most"] > 0 and row["limited by"] in ("compute", "memory")
     return rows
 
 

@@ -176,7 +176,7 @@ def test_wrong_use(runs, tmp_path, capsys):
         (tmp_path / name / "config.json").write_bytes(content)
     (tmp_path / "old.safetensors").write_bytes(b"of the user")
     for arguments, message in [
-        (["--from", "mdp", "--to", "timm", run, out], "invalid choice: 'timm'"),
+        (["--from", "mdp", "--to", "caffe", run, out], "invalid choice: 'caffe'"),
         (["--from", "mdp", "--to", "mmseg", run, tmp_path / "old.safetensors"], "exists already"),
         (["--from", "mdp", "--to", "mmseg", run, tmp_path / "out.npz"], "expected a name that ends in one of .pth"),
         (["--from", "mdp", "--to", "mmseg", run, tmp_path / "no" / "out.pth"], "no folder"),

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mdp_jax import cli
+from mdp_jax import cli, configs
+from mdp_jax.data import sources
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import metrics, scoring
+from mdp_jax.evaluation import metrics, scoring, workdirs
 from mdp_jax.evaluation.scores import write_scores
 from tests.evaluation import finetuned
 
@@ -47,8 +48,11 @@ def test_scores_table_and_json(made, capsys):
     assert json.loads((run / "evaluation.json").read_text()) == {"datasets": {"noise": expected}}
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines() if line.strip()]
-    assert ["sky", f"{expected['per_class']['sky']:.2f}"] in rows
-    assert [row[0] for row in rows[-7:-1]] == ["sky", "road", "car", "mIoU", "mAcc", "aAcc"]
+    names = ("per_class", "per_class_accuracy", "per_class_precision", "per_class_dice")
+    assert ["sky", *(f"{expected[name]['sky']:.2f}" for name in names)] in rows
+    first = next(number for number, row in enumerate(rows) if row[0] == "sky")
+    shown = [row[0] for row in rows[first : first + 8]]
+    assert shown == ["sky", "road", "car", "mIoU", "mAcc", "mPrecision", "mDice", "aAcc"]
     assert "3 photos of 2 shape(s)" in printed.out
     assert "photo 3/3" in printed.err
 
@@ -182,3 +186,25 @@ def test_scores_of_nothing_measured_become_null(tmp_path):
     scores = metrics.scores(np.zeros((3, 3), int), ["sky", "road"]) | {"images": 1}
     write_scores(tmp_path, {"noise": scores})
     assert '"mIoU": null' in (tmp_path / "evaluation.json").read_text()
+
+
+def test_scores_of_other_photos_do_not_replace_those_that_the_report_is_of(made, tmp_path, capsys):
+    data, run = shutil.copytree(made[0], tmp_path / "data"), shutil.copytree(made[1], tmp_path / "run")
+    command = ["evaluate", "--checkpoint", str(run), f"--config.data_dir={data}"]
+    config = configs.typed_finetune(made[2])
+    photos = {"noise": sources.photos_of(sources.open_source(config.dataset, config.data, str(data), "val", 0))}
+    before = (run / "evaluation.json", scoring.score(workdirs.load(run)))
+    write_scores(run, before[1], photos=photos)
+    text = before[0].read_text()
+    assert cli.run(command) == 0
+    assert before[0].read_text() == text and "not the photos" not in capsys.readouterr().err
+    mask = data / "noise" / "masks" / "val" / "a.png"
+    cv2.imwrite(str(mask), 2 - cv2.imread(str(mask), cv2.IMREAD_UNCHANGED) // 127)
+    assert cli.run(command) == 0
+    assert before[0].read_text() == text
+    assert "mdp: these are not the photos that evaluation.json and report.html are of" in capsys.readouterr().err
+    changed = json.loads((run / "evaluation_changed.json").read_text())
+    assert changed["datasets"] != before[1] and changed["photos"] != photos
+    before[0].write_text('{"datasets": {}, "photos": 3}')
+    with pytest.raises(UserError, match=r"evaluation\.json: photos is 3; expected an object"):
+        cli.run(command)

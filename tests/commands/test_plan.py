@@ -11,7 +11,6 @@ import pytest
 
 from mdp_jax import cli
 from mdp_jax.errors import UserError
-from mdp_jax.models.backbones import resnet
 from mdp_jax.planning import topologies
 from mdp_jax.planning.collectives import KINDS
 
@@ -32,11 +31,10 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def virtual(monkeypatch):
-    """The chips of a topology are virtual devices of the CPU, and resnet18 is short."""
-    monkeypatch.setattr(topologies, "devices", lambda name: jax.devices()[: topologies.chips(name)])
-    monkeypatch.setattr(topologies, "require_compiler", lambda: None)
-    monkeypatch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+def virtual(monkeypatch, shallow):
+    """The chips of a topology are virtual devices of the CPU."""
+    monkeypatch.setattr(topologies, "devices", lambda name, slices=1: jax.devices()[: topologies.chips(name) * slices])
+    monkeypatch.setattr(topologies, "has_compiler", lambda: True)
 
 
 def test_plan_of_pretraining_on_two_slices(config, virtual, tmp_path, capsys):
@@ -55,8 +53,9 @@ def test_plan_of_pretraining_on_two_slices(config, virtual, tmp_path, capsys):
     assert large["GFLOP"] == small["GFLOP"]
     outside = small["FLOPs outside the query encoder (%)"]
     assert 20 < small["FLOPs of the momentum encoder (%)"] < outside < 50
-    shown = {name for name in small if name not in ("topology", "verdict")}
-    assert {name for name in shown if name not in printed} == {f"{kind} (MiB)" for kind in KINDS[1:]}
+    shown = {name for name, value in small.items() if value is not None and name not in ("topology", "verdict")}
+    of_slices = {"slices", "over ICI (MiB)", "over DCN (MiB)", "network (ms)"}
+    assert {name for name in shown if name not in printed} == {f"{kind} (MiB)" for kind in KINDS[1:]} | of_slices
     assert "v5e:2x4, batch 16, 24 classes: fits" in printed
 
 
@@ -89,6 +88,19 @@ def test_plan_of_the_loss(config, virtual, tmp_path):
         (["--topology", "v5e:2x2", "--classes", "1"], "--classes 1: expected at least one for each of the 2 datasets"),
         (["--topology", "v5e:2x2", "--json", "nowhere/x.json"], "--json nowhere/x.json: expected a file in a folder"),
         (["--topology", "v5e:2x2", "--config.fsdp=3"], "config.fsdp=3: expected a divisor of the 4 chips"),
+        (
+            ["--topology", "v5e:2x2", "--slices", "3", "--batch", "32"],
+            "--topology v5e:2x2 --slices 3: config.batch=32: expected a multiple of 24",
+        ),
+        (["--topology", "v5e:2x2", "--slices", "0"], "argument --slices: 0: expected a whole number from 1"),
+        (["--topology", "v5e:2x2", "--slices", "2", "--batch", "64", "--config.fsdp=8"], "config.fsdp=8: expected a"),
+        (["--topology", "v5e:2x2", "--price", "free"], "argument --price: invalid float value: 'free'"),
+        (["--topology", "v5e:2x2", "--price", "-1"], "--price -1: expected what a chip costs for an hour"),
+        (["--topology", "v5e:2x2", "--price", "1", "--deadline", "-3"], "--deadline -3: expected a number of hours"),
+        (["--topology", "h100:8", "--network", "0"], "--network 0: expected Gbit/s of a node, more than 0"),
+        (["--topology", "h100:8", "--part", "loss"], "--topology h100:8: the memory of the loss is known for TPUs"),
+        (["--topology", "v5e:2x2", "--part", "loss", "--price", "1"], "--price: of the whole step; leave it out with"),
+        (["--topology", "v5e:2x2", "--part", "loss", "--slices", "2"], "--slices 2: the loss of a chip is the same"),
     ],
 )
 def test_bad_input(arguments, message, config, virtual):
@@ -106,9 +118,30 @@ def test_no_prototype_loss(tmp_path, virtual):
 
 
 def test_no_compiler_says_which_extra(config, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(topologies, "has_compiler", lambda: False)
     with pytest.raises(UserError, match="make venv EXTRA=tpu"):
-        cli.run(["plan", "--config", config, "--topology", "v5e:2x2"])
+        cli.run(["plan", "--config", config, "--topology", "v5e:2x2", "--part", "loss"])
+
+
+def test_plan_of_two_nodes_without_their_compiler(config, virtual, monkeypatch, tmp_path, capsys):
+    """The gradients and statistics of a step leave a node once, whatever the number of nodes; a GPU sends its share."""
+    monkeypatch.setattr(topologies, "has_compiler", lambda: False)
+    rows_file = tmp_path / "plan.json"
+    arguments = ["--topology", "h100:8", "--slices", "2", "--batch_per_chip", "4", "--json", str(rows_file)]
+    arguments += ["--price", "2.5", "--deadline", "1", "--efficiency", "0.4", "--config.steps=1000000", "--quick"]
+    assert cli.run(["plan", "--config", config, *arguments]) == 0
+    printed = capsys.readouterr().out
+    (row,) = json.loads(rows_file.read_text())
+    assert (row["topology"], row["slices"], row["chips"], row["batch"]) == ("h100:8", 2, 16, 64)
+    assert row["memory needed (MiB)"] is None and row["memory there (MiB)"] == round(80e9 / 2**20)
+    assert row["over DCN (MiB)"] == pytest.approx(row["over ICI (MiB)"] / 8)
+    assert row["over ICI (MiB)"] == row["all-reduce (MiB)"] > 0
+    assert row["network (ms)"] is None
+    assert row["cost at the efficiency"] == pytest.approx(row["hours at least"] / 0.4 * 16 * 2.5)
+    assert "2 x h100:8, batch 64, 24 classes: compiled for CPUs: whether it fits is not known" in printed
+    assert "real programs reach a share of it" in printed
+    assert "cheapest within 1 h: 2 x h100:8, batch 64" in printed
+    assert "--network says it" in printed
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: make venv EXTRA=tpu")
@@ -120,3 +153,20 @@ def test_plan_with_the_compiler_of_tpus(config, tmp_path):
     subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
     (row,) = json.loads(rows_file.read_text())
     assert row["temporaries (MiB)"] > 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: make venv EXTRA=tpu")
+def test_what_leaves_a_slice_does_not_grow_with_their_number(config, tmp_path):
+    """Compiled for 2 and for 4 slices of TPUs: the bytes over DCN are the same, and less than one copy of the state."""
+    found = []
+    for slices in ("2", "4"):
+        rows_file = tmp_path / "plan.json"
+        command = [sys.executable, "-c", "from mdp_jax.cli import main; main()", "plan", "--config", config, "--quick"]
+        command += ["--topology", "v5e:2x2", "--slices", slices, "--batch_per_chip", "2", "--json", str(rows_file)]
+        subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
+        found += json.loads(rows_file.read_text())
+    two, four = found
+    assert (two["chips"], four["chips"]) == (8, 16)
+    assert two["over DCN (MiB)"] == four["over DCN (MiB)"] > 0
+    assert two["over DCN (MiB)"] < two["state (MiB)"]
+    assert two["memory needed (MiB)"] == pytest.approx(four["memory needed (MiB)"], rel=0.1)

@@ -5,6 +5,7 @@ import errno
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mdp_jax import cli
 from mdp_jax.commands import predict
@@ -142,10 +143,83 @@ def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
     target = tmp_path / "label.png"
     target.write_bytes(b"as it was")
 
-    def full_disk(self, data):
+    def full_disk(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(UserError, match=r"label\.png: No space left on device; expected a file that can be written"):
         predict.write_picture(target, np.zeros((4, 4), np.uint8))
     assert target.read_bytes() == b"as it was"
+
+
+@pytest.fixture
+def tree(made, tmp_path):
+    """A folder with photos at two depths, a hidden one and a text."""
+    photos = made[0]
+    for name in ("day/b.png", "day/two/a.JPG", "night/b.png", ".hidden/b.png"):
+        file = tmp_path / "tree" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((photos / "b.png").read_bytes())
+    (tmp_path / "tree" / "notes.txt").write_text("no photo")
+    return tmp_path / "tree"
+
+
+def written(out):
+    return sorted(str(file.relative_to(out)) for file in out.rglob("*.png"))
+
+
+def test_folders_and_patterns_keep_their_paths(made, tree, tmp_path):
+    run, out = str(made[1]), tmp_path / "out"
+    cli.run(["predict", "--checkpoint", run, "--out", str(out), str(tree)])
+    assert written(out) == ["day/b.png", "day/two/a.png", "night/b.png"]
+    assert (out / "day" / "two" / "a_overlay.jpg").exists()
+    cli.run(["predict", "--checkpoint", run, "--out", str(tmp_path / "p"), f"{tree}/*/b.png", str(made[0] / "a.png")])
+    assert written(tmp_path / "p") == ["a.png", "day/b.png", "night/b.png"]
+    # What was written below the folder is not taken for photos the next time.
+    for _ in range(2):
+        cli.run(["predict", "--checkpoint", run, "--out", str(tree / "out"), f"{tree}/**/*"])
+    assert written(tree / "out") == ["day/b.png", "day/two/a.png", "night/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{tree}/empty"], "empty: no photo in this folder or below it; expected files such as .jpg or .png"),
+        (["{tree}/*.tif"], r"\*\.tif: no photo has such a path; expected a pattern such as"),
+        (["{tree}/day/b.png", "{tree}/night/b.png"], r"night/b\.png: .*day/b\.png has the same name, .*out/b\.png"),
+        (["--step", "best", "{tree}"], "no best checkpoint in it; expected a fine-tuning with config.keep_best"),
+    ],
+)
+def test_nothing_is_written_where_the_photos_are_not_clear(made, tree, tmp_path, words, message):
+    (tree / "empty").mkdir()
+    words = [word.format(tree=tree) for word in words]
+    with pytest.raises(UserError, match=message):
+        cli.run(["predict", "--checkpoint", str(made[1]), "--out", str(tmp_path / "out"), *words])
+    assert not (tmp_path / "out").exists()
+
+
+def test_probabilities_contours_and_palette(made, tmp_path):
+    photos, run, config, variables = made
+    image, out = images.read_photo(photos / "b.png"), tmp_path / "out"
+    common = ["predict", "--checkpoint", str(run), "--out", str(out), "--palette", "--contours"]
+    for kind in ("classes", "max"):
+        cli.run([*common, "--probabilities", kind, str(photos / "b.png")])
+    colours = (image[::8, ::8] - np.array(config.data.mean)) / np.array(config.data.std)
+    logits = colours @ variables["params"]["kernel"] + variables["batch_stats"]["mean"]
+    odds = np.exp(finetuned.interpolated(logits, image.shape[:2]))
+    expected = 255 * odds / odds.sum(axis=-1, keepdims=True)
+    found = np.load(out / "b_probabilities.npz")
+    assert found["classes"].tolist() == list(finetuned.CLASSES) and found["probabilities"].dtype == np.uint8
+    np.testing.assert_allclose(found["probabilities"], expected, atol=0.51)
+    most = cv2.imread(str(out / "b_probability.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(most, found["probabilities"].max(axis=-1))
+    label = Image.open(out / "b.png")
+    assert label.mode == "P"
+    np.testing.assert_array_equal(
+        np.asarray(label), finetuned.expected_labels(config, variables, image, image.shape[:2])
+    )
+    outlined = images.read_photo(out / "b_contours.png")
+    changed = np.any(outlined != image, axis=-1)
+    assert changed.any() and not changed.all()
+    of_classes = np.array(label.getpalette()).reshape(-1, 3)[np.asarray(label)]
+    np.testing.assert_array_equal(outlined[changed], of_classes[changed])

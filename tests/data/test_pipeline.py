@@ -6,7 +6,7 @@ import pytest
 
 from mdp_jax import configs as base
 from mdp_jax.data.batches import mixture
-from mdp_jax.data.batches.pipeline import finetune_batches, pretrain_batches, pretrain_schedule
+from mdp_jax.data.batches.pipeline import Places, finetune_batches, pretrain_batches, pretrain_schedule
 from mdp_jax.data.label_space import LabelSpace, build
 from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError
@@ -198,6 +198,19 @@ def test_batches_of_a_schedule_do_not_depend_on_start_threads_or_processes():
     blocks = [_take(config, sources, 8, process_index=p, process_count=2) for p in range(2)]
     joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*blocks, strict=True)]
     _assert_same(joined, expected)
+
+
+def test_processes_whose_devices_do_not_stand_together_read_their_own_samples():
+    """A mesh gives process 0 the first, fourth and last part of each batch: sample i of the batch stays sample i."""
+    config, sources = _config(batch=24), _noise_sources()
+    expected, own = _take(config, sources, 4), ((0, 3, 5), (1, 2, 4))
+    blocks = [_take(config, sources, 2, start=2, places=Places(places, 6)) for places in own]
+    for number, halves in enumerate(zip(*blocks, strict=True)):
+        for key, whole in expected[2 + number].items():
+            joined = np.empty_like(whole).reshape(6, -1, *whole.shape[1:])
+            for places, half in zip(own, halves, strict=True):
+                joined[list(places)] = half[key].reshape(3, -1, *whole.shape[1:])
+            np.testing.assert_array_equal(joined.reshape(whole.shape), whole, err_msg=key)
 
 
 def test_epochs_are_permutations_across_phases():

@@ -17,6 +17,7 @@ from mdp_jax.storage import checkpoints
 from mdp_jax.training import sharding, workdir
 from mdp_jax.training.adopting import adopt
 from tests import earlier, tiny
+from tests.data.fixtures import write_folder
 
 CONFIG = """
 from mdp_jax import configs
@@ -229,3 +230,28 @@ def test_what_cannot_be(folder, values, message):
     with pytest.raises(UserError, match=message):
         adopt(**arguments)
     assert not (folder / "new" / "config.json").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_bad_photo_of_either_split_is_found_before_anything_is_written(folder, split):
+    root = write_folder(folder / "streets", size=(40, 48))
+    photo = root / "images" / split / "p3.jpg"
+    photo.write_bytes(photo.read_bytes()[:-50])
+    config = tiny.finetune_config(data__check_files=5000)
+    with config.unlocked():
+        config.dataset = configs.folder("streets", root=str(root))
+    with pytest.raises(UserError, match=rf"{split}/p3\.jpg is truncated"):
+        adopt("pretrained", config, "out")
+    assert not (folder / "out").exists()
+
+
+def test_weights_that_are_not_finite_are_named(folder):
+    saved = checkpoints.load(folder / "finetuned")
+    saved.state["params"]["classifier"]["conv"]["bias"] = np.full_like(
+        saved.state["params"]["classifier"]["conv"]["bias"], np.nan
+    )
+    again = checkpoints.Checkpoints(folder / "finetuned")
+    again.save(int(saved.state["step"]) + 1, saved.state, saved.meta)
+    again.close()
+    with pytest.raises(UserError, match=r"checkpoints: params/classifier/conv/bias is not finite"):
+        workdirs.load(folder / "finetuned")

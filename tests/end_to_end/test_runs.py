@@ -1,5 +1,6 @@
 """Whole runs: what they leave behind, going on after being stopped, stopping on values that are not finite."""
 
+import gzip
 import json
 import pathlib
 import signal
@@ -16,12 +17,15 @@ from mdp_jax.data.batches import pipeline
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
-from mdp_jax.training import programs
+from mdp_jax.training import profiling, programs
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
+from mdp_jax.training.profiling import Profile
 from mdp_jax.training.signals import Stop, StoppedError
 from tests import tiny
 from tests.data.fixtures import write_folder
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 class Stopped(Exception):
@@ -56,9 +60,9 @@ def assert_same_state(workdir, expected):
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """The workdir of a pretraining run that was never stopped."""
+    """The workdir of a pretraining run that was never stopped, with a profile of three of its steps."""
     folder = tmp_path_factory.mktemp("pretrained") / "run"
-    pretrain(tiny.pretrain_config(), folder)
+    pretrain(tiny.pretrain_config(), folder, profile=Profile(5, 7))
     return folder
 
 
@@ -95,6 +99,29 @@ def test_what_a_pretraining_run_leaves(pretrained):
     np.testing.assert_allclose(norms[bank["images_seen"] > 0], 1.0, atol=1e-5)
 
 
+def test_a_profile_opens_in_tensorboard_and_perfetto(pretrained):
+    """TensorBoard reads plugins/profile/TIME/*.xplane.pb and *.trace.json.gz, Perfetto perfetto_trace.json.gz."""
+    (folder,) = (pretrained / "profile/steps_5_7/process_0/plugins/profile").iterdir()
+    (file,) = folder.glob("*.xplane.pb")
+    found = profiling.read(file)
+    assert found.busy > 0 and found.seconds > 0
+    assert min(found) >= 0 and sum(found[:3]) == pytest.approx(1)
+    events = [
+        event
+        for plane in jax.profiler.ProfileData.from_file(str(file)).planes
+        for line in plane.lines
+        for event in line.events
+    ]
+    assert sorted(dict(event.stats)["step_num"] for event in events if event.name == "step") == [5, 6, 7]
+    assert {"wait for data", "read photo", "augment", "finish"} <= {event.name for event in events}
+    for name in ("*.trace.json.gz", "perfetto_trace.json.gz"):
+        (file,) = set(folder.glob(name)) - (set(folder.glob("perfetto*")) if name[0] == "*" else set())
+        shown = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+        whole = [event for event in shown if event.get("ph") == "X"]
+        assert len([event for event in whole if event["name"] == "step"]) == 3
+        assert all(event["dur"] >= 0 and {"pid", "tid", "ts"} <= event.keys() for event in whole)
+
+
 def test_what_a_finetuning_run_leaves(finetuned):
     rows = read_metrics(finetuned)
     assert [row["step"] for row in rows] == [4, 8, 8, 12, 12]
@@ -103,8 +130,14 @@ def test_what_a_finetuning_run_leaves(finetuned):
     assert scores["images"] == 3
     assert 0 <= scores["mIoU"] <= 100
     assert scores["mIoU"] == rows[-1]["val_mIoU"]
+    origins = json.loads((finetuned / "transfer.json").read_text())
+    assert origins["source"].startswith("step 12 of the workdir")
+    parts = {row["leaf"].split("/")[1]: row["from"] for row in origins["leaves"]}
+    assert parts["classifier"] == "" and parts["backbone"].startswith("params/backbone/")
+    assert {name.split("/")[1] for name in origins["not taken"]} == {"projection"}
     page = (finetuned / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert "Where the weights come from" in page
+    assert page.count("data:image/png;base64,") == 5  # photos, confusions, worst, best, curves
     for value in (scores["mIoU"], scores["mAcc"], scores["aAcc"], *scores["per_class"].values()):
         assert value is None or f">{value:.2f}<" in page  # the page is made of the scores of the file
 
@@ -185,7 +218,7 @@ def test_weights_come_from_the_query_encoder(pretrained, monkeypatch, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, seen[0], state["params"]["backbone"])
 
 
-@pytest.mark.parametrize(("checkpoint_every", "stopped_after"), [(1, 1), (1, 7), (4, 11)])
+@pytest.mark.parametrize(("checkpoint_every", "stopped_after"), [(1, 1), (4, 11)])
 def test_pretraining_goes_on_bit_for_bit(pretrained, monkeypatch, tmp_path, checkpoint_every, stopped_after):
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_after(patch, "pretrain_batches", stopped_after)

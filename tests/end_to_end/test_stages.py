@@ -9,7 +9,6 @@ import pytest
 
 from mdp_jax import config as configs
 from mdp_jax import configs as base
-from mdp_jax.models.backbones import resnet
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training.pretraining import pretrain
@@ -26,8 +25,7 @@ def assert_goes_on_after_step_7(config, run, again):
     assert read_metrics(again)[-1]["dataset_images"] == read_metrics(run)[-1]["dataset_images"]
 
 
-def test_stages_merged_classes_and_unlabelled_photos(monkeypatch, tmp_path):
-    monkeypatch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+def test_stages_merged_classes_and_unlabelled_photos(shallow, tmp_path):
     config = tiny.pretrain_config(
         devices=1, steps=9, log_every=1, checkpoint_every=7, optim__warmup_epochs=10.0, label_space="merged"
     )

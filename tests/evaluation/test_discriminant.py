@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from mdp_jax.errors import UserError
 from mdp_jax.evaluation import discriminant
 from mdp_jax.evaluation.discriminant import Statistics
 
@@ -188,3 +189,13 @@ def test_a_photo_without_labels_changes_nothing():
     before, after = counted(samples), counted([*samples, (samples[0][0], np.zeros((40, CLASSES)))])
     np.testing.assert_array_equal(before.second, after.second)
     assert before.photos.tolist() == after.photos.tolist()
+
+
+def test_a_classifier_that_is_not_finite_is_refused():
+    statistics = counted(photos())
+    with pytest.raises(UserError, match=r"values that are not finite; .*--shrinkage of about 0\.0001 to 1"):
+        discriminant.linear_discriminant(statistics, np.nan)
+    statistics.first[:] = statistics.second[:] = 1e38  # finite in float64 alone
+    statistics.directions[:] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        discriminant.nearest_prototypes(statistics, 0.1)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, metrics
@@ -135,12 +135,32 @@ def test_a_bad_label_names_the_photo_in_any_process():
         evaluator(matrix())
 
 
-def test_scores_on_a_mesh_of_eight_devices():
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+class WatchedNetwork(PixelNetwork):
+    """Notes on how many devices the images of each compiled program are."""
+
+    def __init__(self):
+        super().__init__()
+        self.shards = []
+
+    def apply(self, variables, images, train):
+        jax.debug.inspect_array_sharding(
+            images, callback=lambda sharding: self.shards.append(sharding.shard_shape(images.shape)[0])
+        )
+        return super().apply(variables, images, train)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_photos_are_split_over_the_devices_of_a_mesh(devices):
+    """The counts are those of one device; the five photos of one shape and the fillers fill each device's share."""
+    mesh, network = inference.mesh_of(jax.devices()[:devices]), WatchedNetwork()
     variables = jax.device_put(matrix(), NamedSharding(mesh, PartitionSpec()))
-    photos = made_up_photos(SIZES)
-    evaluator = inference.Evaluator(PixelNetwork(), photos, NORMALISE, pixels=2 * 6 * 8)
-    assert evaluator(variables) == expected_scores(photos, matrix())
+    photos, done = made_up_photos(SIZES), []
+    evaluator = inference.Evaluator(network, photos, NORMALISE, pixels=2 * 6 * 8, mesh=mesh)
+    assert evaluator(variables, done.append) == expected_scores(photos, matrix())
+    # Of two devices: four photos of 6x8 fill a batch and one is left over; two of 5x7, and one of 7x5 with a filler.
+    assert [shape[0] for shape in network.traced] == ([4, 2, 2] if devices == 2 else [8, 8, 8])
+    assert sorted(network.shards) == ([1, 1, 2] if devices == 2 else [1, 1, 1])
+    assert done[-1] == len(SIZES)
 
 
 def test_a_label_outside_the_classes_names_the_photo():

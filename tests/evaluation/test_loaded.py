@@ -11,6 +11,7 @@ import pytest
 import mdp_jax
 from mdp_jax import configs
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import loaded
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.weights import layouts
@@ -183,3 +184,14 @@ def test_importing_the_package_loads_and_sets_nothing(tmp_path):
         "mdp_jax.configs.pretrain(); assert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_probabilities_that_would_fill_the_memory_are_refused(finetuned, monkeypatch):
+    classes = len(finetuned.classes)
+    monkeypatch.setattr(loaded, "MOST_PROBABILITIES", 50 * 70 * classes)
+    assert finetuned.probabilities(PHOTO).shape == (50, 70, classes)
+    wider = np.concatenate([PHOTO, PHOTO[:, :1]], axis=1)
+    for photos in (wider, [PHOTO, wider], wider[None]):
+        with pytest.raises(UserError, match=rf"50 x 71 pixels .*: {classes} probabilities of each are more than"):
+            finetuned.probabilities(photos)
+    assert finetuned.predict(wider).shape == (50, 71)

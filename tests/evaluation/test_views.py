@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from mdp_jax.data import images
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views
 from mdp_jax.evaluation.views import Views
@@ -136,3 +137,14 @@ def test_arguments(text, expected, described):
 def test_windows_without_slide_mode(text, named):
     with pytest.raises(UserError, match=f"{named}: for --mode slide alone"):
         parsed(text)
+
+
+def test_a_scale_that_would_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(images, "MOST_ENLARGED", 20 * 30)
+    photo = np.zeros((10, 15, 3), np.uint8)
+    assert Views(scales=(1.0, 2.0)).of([photo])[1].shape == (1, 20, 30, 3)
+    with pytest.raises(
+        UserError, match=r"--scales 2.1: a photo of 10 x 15 pixels .* becomes 21 x 32; expected at most 600"
+    ):
+        Views(scales=(1.0, 2.1)).of([photo])
+    assert Views(scales=(0.5,)).of([np.zeros((100, 100, 3), np.uint8)])[0].shape == (1, 50, 50, 3)  # only enlarged ones

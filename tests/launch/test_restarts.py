@@ -48,8 +48,19 @@ def test_single_gpu_goes_on_after_143(repository, stand_ins):
     assert err == "single_gpu.sh: mdp pretrain was stopped after a checkpoint and goes on (restart 1 of 20)\n"
 
 
-@pytest.mark.parametrize(("status", "starts"), [(2, 1), (3, 1), (143, 3)])
+def test_single_gpu_waits_for_a_disk_that_does_not_answer(repository, stand_ins):
+    stand_ins.set("sleep", "exit 0")
+    root = repository("[ $1 != finetune ] || [ -e again ] || { touch again; exit 75; }")
+    status, _, err = single_gpu(root, stand_ins)
+    assert status == 0
+    assert parts(stand_ins) == ["pretrain", "finetune", "finetune", "evaluate"]
+    assert err == "single_gpu.sh: mdp finetune met a disk that did not answer and goes on (restart 1 of 20)\n"
+    assert ["sleep", "30"] in stand_ins.calls()
+
+
+@pytest.mark.parametrize(("status", "starts"), [(2, 1), (3, 1), (75, 3), (143, 3)])
 def test_single_gpu_gives_up(status, starts, repository, stand_ins):
+    stand_ins.set("sleep", "exit 0")
     root = repository(f"exit {status}")
     assert single_gpu(root, stand_ins, "--restarts", "2")[0] == status
     assert parts(stand_ins) == ["pretrain"] * starts
@@ -136,10 +147,13 @@ def slurm(stand_ins, **variables):
     return run(SCRIPTS["slurm/train.sbatch"], TRAIN, stand_ins, **job)
 
 
-@pytest.mark.parametrize(("status", "requeued"), [(0, False), (2, False), (134, False), (143, True)])
-def test_slurm_queues_again_after_143_alone(status, requeued, stand_ins):
+@pytest.mark.parametrize(
+    ("status", "restarts", "requeued"),
+    [(0, 0, False), (2, 0, False), (134, 0, False), (143, 99, True), (75, 0, True), (75, 19, True), (75, 20, False)],
+)
+def test_slurm_queues_again_after_143_and_some_75(status, restarts, requeued, stand_ins):
     stand_ins.set("srun", f"exit {status}")
-    assert slurm(stand_ins)[0] == status
+    assert slurm(stand_ins, SLURM_RESTART_COUNT=str(restarts))[0] == status
     assert (["scontrol", "requeue", "71"] in stand_ins.calls()) == requeued
 
 

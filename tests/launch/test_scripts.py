@@ -53,6 +53,7 @@ def test_help(script, stand_ins):
         ("gpu_smoke.sh", ["--extra"], "--extra: expected a value"),
         ("gpu_smoke.sh", ["--extra", "tpu"], "--extra tpu: expected cuda12, cuda13 or none"),
         ("gpu_smoke.sh", ["--report", "launch"], "--report launch: exists already"),
+        ("gpu_smoke.sh", ["--minutes", "0"], "--minutes 0: expected a whole number from 1 to 999"),
         ("gpu_smoke.sh", ["--steps", "0"], "--steps 0: expected a number"),
         ("gpu_smoke.sh", ["--dry-run", "--tests", "tests/no"], "--tests tests/no: no such file or folder"),
         ("single_gpu.sh", ["--steps", "3"], "unknown argument: --steps"),

@@ -16,7 +16,7 @@ def torch_outputs(request: pytest.FixtureRequest) -> Callable[[str], dict[str, n
         from tests.models import make_golden
 
         def computed(case: str) -> dict[str, np.ndarray]:
-            for library in ("torchvision", "mmseg"):
+            for library in ("torchvision", "mmseg", "timm"):
                 if case.startswith(library):
                     pytest.importorskip(library)
             return make_golden.CASES[case]()

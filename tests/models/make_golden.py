@@ -10,6 +10,7 @@ they are defined here, and renamed where they are another library's.
 
 import functools
 import pathlib
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.models import seeded
-from tests.models.seeded import CHANNELS, CLASSES, NARROW, PLUS, RATES, SIZE, UPSAMPLE_CASES
+from tests.models.seeded import CHANNELS, CLASSES, HEADS, NARROW, PLUS, RATES, SIZE, UPSAMPLE_CASES
 from tests.weights import published
 
 
@@ -220,7 +221,12 @@ def mmseg_deeplabv3plus() -> dict[str, np.ndarray]:
         "dilations": (1, *PLUS["rates"]),
         "dropout_ratio": 0,
     }
-    model = published.mmseg_build(plus).double()
+    return mmseg_pass(plus)
+
+
+def mmseg_pass(config: dict) -> dict[str, np.ndarray]:
+    """What `narrow` says, of a segmentor of MMSegmentation."""
+    model = published.mmseg_build(config).double()
     names = {name: mmseg_name(name) for name, _ in model.named_modules()}
     model = fill(model, names).train()
     logits = model.decode_head(model.backbone(nchw(seeded.image("image", SIZE), torch.float64)))
@@ -228,17 +234,26 @@ def mmseg_deeplabv3plus() -> dict[str, np.ndarray]:
 
 
 def mmseg_name(module: str) -> str:
-    """The name in mdp_jax of a module of MMSegmentation's DeepLabV3+."""
+    """The name in mdp_jax of a module of MMSegmentation's segmentors."""
     for theirs, ours in (
-        ("decode_head.conv_seg", "classifier.conv"),
-        ("decode_head.image_pool.1", "decoder.image_pool"),
-        ("decode_head.aspp_modules.", "decoder.aspp_"),
-        ("decode_head.sep_bottleneck.", "decoder.sep_bottleneck_"),
-        ("decode_head.", "decoder."),
+        (r"decode_head\.conv_seg", "classifier.conv"),
+        (r"decode_head\.image_pool\.1", "decoder.image_pool"),
+        (r"decode_head\.aspp_modules\.", "decoder.aspp_"),
+        (r"decode_head\.sep_bottleneck\.", "decoder.sep_bottleneck_"),
+        (r"decode_head\.psp_modules\.(\d)\.1", r"decoder.pool_\1"),
+        (r"decode_head\.lateral_convs\.", "decoder.lateral_"),
+        (r"decode_head\.fpn_convs\.", "decoder.fpn_"),
+        (r"decode_head\.convs\.", "decoder.convs_"),
+        (r"decode_head\.", "decoder."),
     ):
-        if module.startswith(theirs):
-            return ours + module.removeprefix(theirs)
+        if re.match(theirs, module):
+            return re.sub(f"^{theirs}", ours, module)
     return module
+
+
+def mmseg_head(kind: str) -> dict[str, np.ndarray]:
+    """What `narrow` says, of MMSegmentation's own ResNet-18 at output stride 32 with one of its heads, all narrow."""
+    return mmseg_pass(published.mmseg_narrow(kind, CLASSES, HEADS["stem"], HEADS["channels"]))
 
 
 def batch_norm() -> dict[str, np.ndarray]:
@@ -261,11 +276,37 @@ def upsample() -> dict[str, np.ndarray]:
     return out
 
 
+def backbone(name: str) -> dict[str, np.ndarray]:
+    """timm's backbone in float64 (mdp_jax/parity): its keys and shapes, its features, and our rows of its gradients."""
+    from mdp_jax.parity import backbones, torch_backbones
+
+    stride = seeded.BACKBONES[name]
+    found = [one for one in torch_backbones.REFERENCES[name]() if (one.library, one.output_stride) == ("timm", stride)]
+    module = found[0].make(backbones.WIDTH)
+    state = torch_backbones.drawn(module, found[0])
+    images = np.moveaxis(backbones.images_of(found[0].size), -1, 1)
+    theirs = torch_backbones.compute(found[0], module, state, images, "float64")
+    shapes = np.zeros((len(state), 4), int)
+    for row, array in zip(shapes, state.values(), strict=True):
+        row[: array.ndim] = array.shape
+    gradients = backbones.ours_of_gradients(theirs.gradients, "timm")
+    return {
+        "keys": np.array(list(state)),
+        "shapes": shapes,
+        "size": np.array(found[0].size),
+        "gradients": seeded.rows(gradients),
+        # A part of them, which keeps the file small.
+        **{f"stride {stride}": value[:, ::3, ::3, ::8] for stride, value in theirs.features.items()},
+    }
+
+
 CASES = {
+    **{f"timm_{name}": functools.partial(backbone, name) for name in seeded.BACKBONES},
     "torchvision_resnet50": torchvision_resnet50,
     "torchvision_decoder": torchvision_decoder,
     "mmseg_resnet50_v1c": mmseg_resnet50_v1c,
     "mmseg_deeplabv3plus": mmseg_deeplabv3plus,
+    **{f"mmseg_{decoder}": functools.partial(mmseg_head, kind) for decoder, kind in HEADS["kinds"].items()},
     "batch_norm": batch_norm,
     "upsample": upsample,
     **{name: functools.partial(narrow, name) for name in NARROW},

@@ -5,8 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdp_jax import configs as base
+from mdp_jax.models import network
 from mdp_jax.models.backbones.resnet import ResNet
 from mdp_jax.models.layers import Dtypes
+from mdp_jax.models.resizing import of_image, padded
+from mdp_jax.parity import backbones as parity
 from tests.models import seeded
 
 FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
@@ -31,6 +35,28 @@ def test_resnet50_with_a_deep_stem_equals_mmsegmentations(torch_outputs):
     for stride, step in ((4, 16), (8, 64)):
         expected = torch_outputs("mmseg_resnet50_v1c")[str(stride)]
         np.testing.assert_allclose(y[stride][..., ::step], expected, atol=3e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", seeded.BACKBONES)
+def test_backbones_equal_timms(torch_outputs, name):
+    """Features and gradients of narrow networks of full depth, whose weights come by the way of a file, in float64.
+
+    Golden values by `python -m tests.models.make_golden timm_convnext_tiny timm_vit_small_patch16 ..`.
+    """
+    expected = torch_outputs(f"timm_{name}")
+    shapes = {
+        str(key): tuple(shape[shape > 0]) for key, shape in zip(expected["keys"], expected["shapes"], strict=True)
+    }
+    params = parity.read({key: parity.value_of(key, shape) for key, shape in shapes.items()}, "timm")
+    model = parity.model_of(name, seeded.BACKBONES[name], "float64")
+    found = parity.features_and_gradients(model, params, parity.images_of(tuple(expected["size"])))
+    for stride, features in found["features"].items():
+        scale = np.abs(expected[stride]).max()
+        np.testing.assert_allclose(features[:, ::3, ::3, ::8], expected[stride], rtol=0, atol=1e-10 * scale)
+    rows = seeded.rows(found["gradient"])
+    rows = np.where(expected["gradients"] == 0, 0, rows)  # what timm has no bias for, ours trains
+    scales = np.abs(expected["gradients"]).max(axis=1, keepdims=True)
+    assert (np.abs(rows - expected["gradients"]) <= 1e-9 * np.maximum(scales, 1e-3)).all()
 
 
 @pytest.mark.parametrize(
@@ -114,3 +140,40 @@ def test_computing_again_changes_no_value(remat):
         kept_names = str(jax.make_jaxpr(value_and_gradient)(variables["params"])).count("remat")
         assert (kept_names > 0) == (model is not kept)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "vit_small_patch16_dinov3"])
+def test_bfloat16_has_softmax_and_normalisations_in_float32(name):
+    """Every exponential and every root of the traced network is float32, every matrix product takes bfloat16."""
+    config = base.finetune().model
+    config.backbone, config.width, config.output_stride = name, 1 / 16, 16
+    config.compute_dtype = "bfloat16"
+    backbone = network.segmenter(config, 3).backbone
+    x = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(lambda: backbone.init(jax.random.key(0), x, train=False))
+    traced = jax.make_jaxpr(lambda v: backbone.apply(v, x, train=False))(variables)
+    kinds = {"exp": set(), "rsqrt": set(), "dot_general": set(), "conv_general_dilated": set()}
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name in kinds:
+                kinds[equation.primitive.name].add(equation.invars[0].aval.dtype.name)
+            for inner in equation.params.values():
+                if hasattr(inner, "jaxpr"):
+                    walk(inner.jaxpr)
+
+    walk(traced.jaxpr)
+    assert kinds["rsqrt"] == {"float32"} and kinds["conv_general_dilated"] == {"bfloat16"}
+    assert kinds["exp"] == ({"float32"} if "vit" in name else set())
+    assert kinds["dot_general"] == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(traced.out_avals)} == {"bfloat16"}
+
+
+def test_an_image_of_any_size_is_padded_with_the_mean_colour():
+    """Below and on the right; features of a padded image are those of the image with zeros in it."""
+    x = seeded.image("padded", (1, 33, 40, 3)).astype(np.float32)
+    whole = padded(jnp.asarray(x), 16)
+    assert whole.shape == (1, 48, 48, 3)
+    np.testing.assert_array_equal(whole[:, :33, :40], x)
+    assert not np.any(whole[:, 33:]) and not np.any(whole[:, :, 40:])
+    assert of_image(whole, (33, 40), 16).shape == (1, 3, 3, 3)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.models.layers import BatchNorm, Conv, ConvBlock, Dtypes
+from mdp_jax.models.layers import MLP, BatchNorm, Conv, ConvBlock, Dtypes, LayerNorm, Row
 from tests.models import seeded
 
 FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
@@ -109,3 +109,62 @@ def test_initial_weights_are_kaiming_normal_by_fan_out():
     assert np.abs(kernel).max() > 4 * deviation  # not truncated
     np.testing.assert_array_equal(block["bn"]["scale"], np.ones(128))
     np.testing.assert_array_equal(block["bn"]["bias"], np.zeros(128))
+
+
+class Halved(nn.Module):
+    """x / 2 times a factor of its own."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return 0.5 * x * self.param("factor", nn.initializers.ones, ())
+
+
+def test_blocks_in_a_row_by_hand():
+    """Factors 2, 4, 6 and 8: after two blocks 1 * 2 = 2 times x, after four 2 * 3 * 4 = 24 times."""
+    row = Row(Halved, 4, FLOAT32, levels=2)
+    params = {str(i): {"factor": jnp.float32(2 * (i + 1))} for i in range(4)}
+    assert jax.tree.structure(row.init(jax.random.key(0), jnp.ones(3), True)["params"]) == jax.tree.structure(params)
+    out = row.apply({"params": params}, jnp.arange(3.0), True)
+    np.testing.assert_array_equal(out.last, [0, 24, 48])
+    np.testing.assert_array_equal(out.levels, [[0, 2, 4], [0, 24, 48]])
+
+
+class Perceptron(nn.Module):
+    """A block with a kernel."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return x + MLP(6, FLOAT32, name="mlp")(LayerNorm(FLOAT32, name="norm")(x))
+
+
+@pytest.mark.parametrize("remat", ["none", "elementwise", "blocks"])
+def test_a_row_equals_its_blocks_one_by_one(remat):
+    """Values and gradients; the blocks begin with weights of their own, and the program does not grow with them."""
+    x = jnp.asarray(seeded.image("row", (2, 5, 4)), jnp.float32)
+    row = Row(Perceptron, 3, FLOAT32, remat)
+    params = row.init(jax.random.key(0), x, True)["params"]
+    kernels = [params[str(i)]["mlp"]["fc1"]["kernel"] for i in range(3)]
+    assert kernels[0].shape == (4, 6) and not np.allclose(kernels[0], kernels[1])
+
+    def looped(params):
+        return jnp.sum(jnp.square(row.apply({"params": params}, x, True).last))
+
+    def one_by_one(params):
+        y = x
+        for i in range(3):
+            y = Perceptron().apply({"params": params[str(i)]}, y, True)
+        return jnp.sum(jnp.square(y))
+
+    found, expected = (jax.value_and_grad(f)(params) for f in (looped, one_by_one))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+    text = str(jax.make_jaxpr(jax.grad(looped))(params))
+    assert text.count(" erf ") <= 3 and ("remat" in text or "checkpoint" in text) == (remat != "none")
+
+
+def test_layer_norm_of_bfloat16_is_computed_in_float32():
+    """By hand: a mean of 256, of which bfloat16 has no neighbours, and a spread of 1."""
+    norm = LayerNorm(Dtypes(jnp.dtype("bfloat16"), jnp.dtype("float32")), eps=0.0)
+    x = jnp.asarray([[255.0, 257.0, 255.0, 257.0]], jnp.float32)
+    y = norm.apply({"params": {"scale": jnp.full(4, 2.0), "bias": jnp.ones(4)}}, x)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y.astype(np.float32), [[-1, 3, -1, 3]])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mdp_jax import configs as base
@@ -61,6 +62,20 @@ def plus_training_pass():
     return passed(config)
 
 
+@pytest.mark.parametrize("decoder", seeded.HEADS["kinds"])
+def test_decoders_equal_mmsegmentations_heads(torch_outputs, decoder):
+    """Golden values by `python -m tests.models.make_golden mmseg_upernet mmseg_fcn mmseg_segformer`."""
+    config = narrow(base.finetune(), width=seeded.HEADS["stem"] / 64, output_stride=32)
+    config.decoder.name, config.decoder.channels = decoder, seeded.HEADS["channels"]
+    config.compute_dtype = config.param_dtype = "float64"
+    with jax.enable_x64(True):
+        loss, params = passed(config)
+        gradients, (logits, statistics) = seeded.quick_jit(jax.grad(loss, has_aux=True))(params)
+    expected = torch_outputs(f"mmseg_{decoder}")
+    assert_same_pass(logits, statistics, expected)
+    np.testing.assert_allclose(rows(gradients), expected["gradients"], rtol=1e-8, atol=1e-12)
+
+
 def rows(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return seeded.rows({seeded.torch_key(path): np.asarray(leaf) for path, leaf in leaves})
@@ -97,7 +112,9 @@ def test_deeplabv3plus_equals_mmsegmentations(torch_outputs):
     np.testing.assert_allclose(rows(gradients), expected["gradients"], rtol=1e-8, atol=1e-12)
 
 
-def test_upsample_equals_torch(torch_outputs):
+@pytest.mark.parametrize("most", [resizing.MOST_WEIGHTS, 0], ids=["matrices", "neighbours"])
+def test_upsample_equals_torch(torch_outputs, monkeypatch, most):
+    monkeypatch.setattr(resizing, "MOST_WEIGHTS", most)
     expected = torch_outputs("upsample")
     for i, (shape, size) in enumerate(seeded.UPSAMPLE_CASES):
         y = upsample(jnp.asarray(seeded.image("logits", shape), jnp.float32), size)
@@ -116,6 +133,49 @@ def test_most_likely_class_in_bands_of_rows(monkeypatch, most, bands):
     found = network.most_likely(logits, (25, 13))
     np.testing.assert_array_equal(found, expected.astype(np.int32), strict=True)
     assert looped == ([bands] if bands > 1 else [])
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (1, 5), (5, 1), (3, 7), (7, 3), (200, 1597)])
+def test_the_interpolation_of_a_size_that_is_not_known_yet(n_in, n_out):
+    found = resizing._interpolation_of_any_size(n_in, n_out)
+    np.testing.assert_allclose(found, resizing._interpolation(n_in, n_out), atol=1e-6)
+
+
+def test_upsample_in_a_program_for_any_size():
+    h, w, height, width = export.symbolic_shape("h, w, height, width")
+
+    def enlarged(logits, image):
+        return upsample(logits, image.shape)
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, h, w, 2), (height, width))]
+    program = export.export(jax.jit(enlarged))(*shapes)
+    logits = jnp.asarray(seeded.image("logits", (1, 3, 4, 2)), jnp.float32)
+    np.testing.assert_allclose(program.call(logits, jnp.zeros((7, 5))), upsample(logits, (7, 5)), atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [resizing.MOST_WEIGHTS, 0], ids=["matrices", "neighbours"])
+@pytest.mark.parametrize("most", [2**26, 2 * 25 * 13 * 5 // 3, 1])
+def test_probabilities_in_bands_of_rows(monkeypatch, most, weights):
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3, 5)), jnp.float32)
+    exponentials = np.exp(np.asarray(upsample(logits, (25, 13)), np.float64))
+    monkeypatch.setattr(resizing, "MOST_LOGITS", most)
+    monkeypatch.setattr(resizing, "MOST_WEIGHTS", weights)
+    found = network.probabilities(logits, (25, 13))
+    np.testing.assert_allclose(found, exponentials / exponentials.sum(axis=-1, keepdims=True), atol=1e-6)
+
+
+def test_a_side_of_many_pixels_makes_no_large_matrix():
+    """It had 2.7 GB, or 537 million weights, of which all but 131,000 were 0."""
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 8188, 2)), jnp.float32)
+    program = jax.jit(network.most_likely, static_argnums=1).lower(logits, (3, 65500)).compile()
+    memory = program.memory_analysis()
+    constants = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    assert constants + memory.output_size_in_bytes < 16 << 20
+    few = np.arange(10)  # at the left border, where pixel i lies at (i + 0.5) / 8 - 0.5
+    at = np.maximum((few + 0.5) * 8188 / 65500 - 0.5, 0)
+    first = np.asarray(logits[0, 1])  # the last row is the second one
+    expected = first[0] * (1 - at[:, None]) + first[1] * at[:, None]
+    np.testing.assert_array_equal(program(logits)[0, 2, :10], expected.argmax(axis=-1))
 
 
 def test_upsample_by_hand():
@@ -188,7 +248,7 @@ def test_frozen_body_keeps_statistics_and_takes_no_gradient():
     "key, value, expected",
     [
         ("backbone", "resnet52", "config.model.backbone=resnet52: expected one of resnet18, resnet34, resnet50"),
-        ("output_stride", 32, "config.model.output_stride=32: expected one of 8, 16"),
+        ("output_stride", 12, "config.model.output_stride=12: expected one of 8, 16, 32"),
         ("compute_dtype", "float16", "config.model.compute_dtype=float16: expected one of float32, bfloat16, float64"),
         ("param_dtype", "bfloat16", "config.model.param_dtype=bfloat16: expected one of float32, float64"),
         ("param_dtype", "float64", "JAX_ENABLE_X64=1"),

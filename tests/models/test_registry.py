@@ -53,14 +53,21 @@ def test_backbones_give_the_features_that_they_declare(name):
         model = pretraining(backbone=name, output_stride=output_stride)
         features, variables = shapes(network.segmenter(model, 3).backbone)
         channels = entry.channels(model.width, output_stride)
-        assert {4, output_stride} <= channels.keys()
+        assert output_stride in channels
         assert {s: f.shape for s, f in features.items()} == {s: (2, *size_at(s), c) for s, c in channels.items()}
         assert ("batch_stats" in variables) == (entry.normalisation == "batch")
 
 
+def first_fitting(name):
+    """The first output stride of a ResNet at which a decoder finds the features that it reads."""
+    entry, reads = BACKBONES["resnet18"], DECODERS[name].reads
+    return next(s for s in entry.output_strides if set(reads(s)) <= entry.channels(1.0, s).keys())
+
+
 @pytest.mark.parametrize("name", DECODERS)
-@pytest.mark.parametrize("output_stride", [8, 16])
-def test_decoders_write_where_they_say(name, output_stride):
+@pytest.mark.parametrize("coarser", [1, 2])
+def test_decoders_write_where_they_say(name, coarser):
+    output_stride = min(coarser * first_fitting(name), 32)
     model = with_decoder(name, output_stride=output_stride, backbone="resnet18")
     stride = network.feature_stride(model)
     assert stride == DECODERS[name].writes(output_stride)
@@ -78,7 +85,7 @@ def rules_of(params, model, head):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_each_parameter_of_a_backbone_has_one_rule_of_sharding(name):
-    model = pretraining(backbone=name)
+    model = pretraining(backbone=name, output_stride=BACKBONES[name].output_strides[0])
     params = {"backbone": shapes(network.segmenter(model, 3).backbone)[1]["params"]}
     assert {len(specs) for specs in rules_of(params, model, "classifier").values()} == {1}
 
@@ -86,7 +93,7 @@ def test_each_parameter_of_a_backbone_has_one_rule_of_sharding(name):
 @pytest.mark.parametrize("head", ["projection", "classifier"])
 @pytest.mark.parametrize("name", DECODERS)
 def test_sharding_splits_the_output_channels_of_kernels(name, head):
-    model = with_decoder(name, backbone="resnet18")
+    model = with_decoder(name, backbone="resnet18", output_stride=first_fitting(name))
     module = network.pixel_encoder(model) if head == "projection" else network.segmenter(model, 3)
     params = shapes(module)[1]["params"]
     for leaf, specs in rules_of(params, model, head).items():
@@ -125,3 +132,38 @@ def test_networks_without_batch_normalisation(monkeypatch):
         assert y.shape[:3] == (2, 5, 5) and np.isfinite(y).all()
         variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
         assert module.apply(variables, x, train=False).shape == y.shape
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (
+            {"backbone": "convnext_tiny", "decoder.name": "upernet"},
+            r"upernet: reads features at stride 16; config\.model\.backbone=convnext_tiny has those at 4, 8; "
+            r"expected config\.model\.output_stride=32, where it has them",
+        ),
+        (
+            {"backbone": "vit_small_patch14_dinov2", "decoder.name": "deeplabv3plus", "output_stride": 14},
+            r"reads features at stride 4; config\.model\.backbone=vit_small_patch14_dinov2 has those at 14; "
+            r"expected another backbone, or one of the decoders deeplabv3, fcn, identity, linear$",
+        ),
+        ({"backbone": "vit_base_patch16"}, r"config\.model\.output_stride=8: expected one of 16, 32"),
+        (
+            {"backbone": "vit_small_patch16_dinov3", "output_stride": 16, "width": 1 / 64},
+            r"width=0\.015625: gives 1 channels for an attention head; expected a width of 0\.0625 or a multiple of it",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_made_say_what_can(values, message):
+    with pytest.raises(UserError, match=message):
+        network.segmenter(pretraining(**values), 3)
+
+
+def test_labels_stand_where_a_feature_is_centred():
+    """In the middle of a patch's cell, on the first pixel of a convolution's; a label stride that is given stays."""
+    assert network.label_stride(pretraining(backbone="resnet18"), 0) == 0
+    patches = pretraining(**{"backbone": "vit_small_patch16", "output_stride": 16, "decoder.name": "linear"})
+    assert network.label_stride(patches, 0) == 16
+    assert network.label_stride(patches, 4) == 4
+    fine = pretraining(**{"backbone": "convnext_tiny", "output_stride": 32, "decoder.name": "upernet"})
+    assert network.label_stride(fine, 0) == 4

@@ -12,7 +12,6 @@ from mdp_jax import configs
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
-from mdp_jax.models.backbones import resnet
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.objective import Query, prepare_nothing
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -20,17 +19,10 @@ from mdp_jax.planning import programs
 from mdp_jax.training import sharding
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("shallow")
 SPACE = LabelSpace((("first", ("a", "b", "c")), ("second", ("d", "e"))))
 UNLABELLED = LabelSpace((("first", ("a", "b", "c")), ("photos", ()), ("second", ("d", "e"))))
 UNMIXED = {"mixing__region": 0.0, "mixing__pixel": 0.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    """Makes resnet18 a network of four blocks instead of eight, which compiles in seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
-        yield
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -1,5 +1,7 @@
 """Collectives of HLO text, worked out by hand; those of the real step are in tests/commands/test_plan.py."""
 
+import pytest
+
 from mdp_jax.planning import collectives
 
 TEXT = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[4,8]{1,0})->f32[4,8]{1,0}}
@@ -87,3 +89,51 @@ def test_loop_of_unknown_length():
     found = collectives.count(text)
     assert found.bytes["all-gather"] == 3 * 4 * 8
     assert found.loops_of_unknown_length == 1
+
+
+# Four devices in two slices: all of them reduce 128 bytes, 8 bytes go round inside each slice, 12 between the slices,
+# and libtpu's own form sends 16 to the other slice.
+SLICES = """
+ENTRY %main (p: f32[32], q: f32[2], r: f32[3], s: f32[4]) -> f32[32] {
+  %p = f32[32]{0} parameter(0)
+  %q = f32[2]{0} parameter(1)
+  %r = f32[3]{0} parameter(2)
+  %s = f32[4]{0} parameter(3)
+  %all = f32[32]{0} all-reduce(%p), channel_id=1, replica_groups=ALL, to_apply=%add
+  %inside = f32[2]{0} all-reduce(%q), channel_id=2, replica_groups=INSIDE, to_apply=%add
+  %between = f32[3]{0} all-reduce(%r), channel_id=3, replica_groups=BETWEEN, to_apply=%add
+  %round = f32[2]{0} collective-permute(%q), channel_id=4, source_target_pairs={{0,1},{1,0},{2,3},{3,2}}
+  %after = token[] after-all()
+  ROOT %result = f32[32]{0} copy(%all)
+}
+"""
+MEGASCALE = """  %send = (f32[4]{0}, u32[], token[]) send(%s, %after), channel_id=5, is_host_transfer=true, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done = token[] send-done(%send), channel_id=5, is_host_transfer=true
+  ROOT %result"""
+FORMS = {
+    "listed": ("{{0,1,2,3}}", "{{0,1},{2,3}}", "{{0,2},{1,3}}"),
+    "counted": ("[1,4]<=[4]", "[2,2]<=[4]", "[2,2]<=[2,2]T(1,0)"),
+    "axes of a mesh": (
+        "mesh['a'=2,'b'=2] {'a','b'}",
+        "mesh['a'=2,'b'=2] {'b'}",
+        "mesh['b'=2,'a'=2], device_ids=([2,2]T(1,0)) {'a'}",
+    ),
+    "not written": ("{}", "{{0,1},{2,3}}", "{{0,2},{1,3}}"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bytes_between_slices(form):
+    """Of the reduction over all a chip's half of the slice's 128 bytes; between the slices each chip sends its own."""
+    text = SLICES
+    for name, groups in zip(("ALL", "INSIDE", "BETWEEN"), FORMS[form], strict=True):
+        text = text.replace(f"replica_groups={name}", f"replica_groups={groups}")
+    found = collectives.count(text, inside=2)
+    assert found.to_other_slices == 128 / 2 + 12
+    assert found.bytes["all-reduce"] == 128 + 8 + 12
+    assert collectives.count(text).to_other_slices == 0
+
+
+def test_bytes_between_slices_as_libtpu_writes_them():
+    assert collectives.count(SLICES.replace("  ROOT %result", MEGASCALE)).to_other_slices == 16

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mdp_jax.planning import programs, steps, topologies
+from mdp_jax.planning import costs, programs, steps, topologies
 from mdp_jax.planning.memory import GIB, MIB, Exhausted
 from mdp_jax.training import sharding
 from tests import tiny
@@ -40,16 +40,17 @@ def compiler(monkeypatch):
         return types.SimpleNamespace(memory_analysis=lambda: stats, as_text=lambda: CODE), 61.6
 
     monkeypatch.setattr(steps, "compile_for", compile_for)
-    monkeypatch.setattr(topologies, "devices", lambda name: jax.devices()[: topologies.chips(name)])
+    monkeypatch.setattr(topologies, "devices", lambda name, slices=1: jax.devices()[: topologies.chips(name) * slices])
+    monkeypatch.setattr(topologies, "has_compiler", lambda: True)
     monkeypatch.setattr(programs, "program", program)
     parts = {programs.QUERY: 6 * 10**9, programs.MOMENTUM: 2 * 10**9, programs.REST: 2 * 10**8}
     monkeypatch.setattr(programs, "operations", lambda *case: parts)
     return asked
 
 
-def case(topology, batch):
+def case(topology, batch, slices=1, steps=None):
     config = tiny.pretrain_config()
-    return topology, programs.with_batch(config, batch), programs.label_space(config, 10)
+    return programs.Case(topology, programs.with_batch(config, batch), programs.label_space(config, 10), slices, steps)
 
 
 def test_rows(compiler):
@@ -72,12 +73,29 @@ def test_rows(compiler):
         "collectives": 1,
         "largest batch": None,
         "compiled in (s)": 62,
+        "slices": 1,
+        "over ICI (MiB)": 1.0,
+        "over DCN (MiB)": 0.0,
+        # 8.2 GFLOP at 197 TFLOP/s; 80 MiB in, 70 out, 4000 twice, less what stays on the chip; 1 MiB at 200 GB/s.
+        "compute (ms)": pytest.approx(8.2 / 197),
+        "memory (ms)": pytest.approx(1e3 * (80 + 70 + 2 * 4000 - 2 * 160) * MIB / 819e9),
+        "links (ms)": pytest.approx(1e3 * MIB / 200e9),
+        "network (ms)": 0.0,
+        "a step takes at least (ms)": pytest.approx(10.0248, abs=1e-4),
+        "limited by": "memory",
+        "images/s at most": pytest.approx(32 / 0.0100248, rel=1e-4),
+        "steps": None,
+        "hours at least": None,
+        "cost at least": None,
+        "hours at the efficiency": None,
+        "cost at the efficiency": None,
         "verdict": ["fits"],
     }
     assert too_large["verdict"] == ["does not fit: 19.53 GiB or more, and a chip has 15.75", "  a large array"]
     assert too_large["memory needed (MiB)"] == 20000
     assert too_large["all-reduce (MiB)"] is too_large["collectives"] is None
     assert too_large["GFLOP"] == 8.2
+    assert too_large["limited by"] is too_large["a step takes at least (ms)"] is None
 
 
 def test_largest_batch_is_looked_for_once_for_all_slices_and_on_the_smallest(compiler):
@@ -85,3 +103,15 @@ def test_largest_batch_is_looked_for_once_for_all_slices_and_on_the_smallest(com
     # (16128 - 100) / 500 images, of which pairs are 32; they need more than the 15.5 GiB that the compiler gives.
     assert [row["largest batch"] for row in rows] == [30 * 8, 30 * 4]
     assert compiler == [(8, 32), (4, 16), (4, 8), (4, 128), (4, 120)]
+
+
+def test_hours_and_money(compiler):
+    """1,000 steps on 2 x 4 chips at 2.5 an hour and chip; a quarter of the bound is four times as long."""
+    money = costs.money([1.0, 2.5], None, 0.25, topologies=2)
+    _, row = steps.rows([case("v6e:2x2", 32, 1, 1000), case("v5e:2x2", 64, 2, 1000)], True, money)
+    assert (row["chips"], row["slices"], row["images on a chip"]) == (8, 2, 8)
+    hours = 1000 * row["a step takes at least (ms)"] / 1e3 / 3600
+    assert row["hours at least"] == pytest.approx(hours)
+    assert row["cost at least"] == pytest.approx(hours * 8 * 2.5)
+    assert row["hours at the efficiency"] == pytest.approx(4 * hours)
+    assert row["cost at the efficiency"] == pytest.approx(4 * hours * 8 * 2.5)

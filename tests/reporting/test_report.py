@@ -3,8 +3,11 @@
 import html.parser
 import io
 import re
+import shutil
+import subprocess
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from mdp_jax.reporting import figures, report, tables
@@ -143,3 +146,32 @@ def test_means_stand_under_their_own_names():
     assert tables.means_table({"": scores}).rows == [["", 50.0, 60.0, None]]
     assert tables.means_table({"": scores}).columns == ["", "mIoU (%)", "mAcc (%)", "aAcc (%)"]
     assert tables.classes_table({"IoU (%)": scores}).rows == [["sky", 50.0]]
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
+@pytest.mark.parametrize(
+    ("column", "clicks", "names"),
+    [
+        (1, 1, ["wall", "sky", "car", "road", "tree"]),  # numbers from the largest, a dash below
+        (1, 2, ["car", "sky", "wall", "road", "tree"]),
+        (1, 3, ["road", "sky", "car", "tree", "wall"]),  # as it was
+        (0, 1, ["car", "road", "sky", "tree", "wall"]),
+        (0, 2, ["wall", "tree", "sky", "road", "car"]),
+    ],
+)
+def test_a_click_on_a_heading_sorts(tmp_path, column, clicks, names):
+    rows = [["road", None], ["sky", 9.5], ["car", 1.25], ["tree", None], ["wall", 81.0]]
+    text = report.html("Sorted", [report.Section("Classes", tables=[tables.Table(["class", "IoU"], rows)])])
+    click = f'<script>for (let i = 0; i < {clicks}; i++) document.querySelectorAll("th")[{column}].click();</script>'
+    file = tmp_path / "page.html"
+    file.write_text(text.replace("</body>", f"{click}</body>"))
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/user", "--dump-dom"]
+    found = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+    assert re.findall(r'<td(?: class="")?>([a-z]+)</td>', found) == names
+
+
+def test_small_tables_do_not_sort():
+    assert 'class="sortable"' not in page()

@@ -9,9 +9,11 @@ import argparse
 import collections
 import contextlib
 import copy
+import importlib.util
 import io
 import json
 import pathlib
+import pickle
 import random
 import re
 import shutil
@@ -101,7 +103,7 @@ def attempt(kind: str, what: str, call: Callable[[], Any]) -> Outcome:
         lines = [line for line in said.getvalue().splitlines() if line.startswith("mdp: ") and "warning" not in line]
         detail = "\n".join(lines)
         if stop.code:
-            end = "refused" if stop.code == 2 and len(lines) == 1 else f"status {stop.code}, {len(lines)} lines"
+            end = "refused" if stop.code in (2, 75) and len(lines) == 1 else f"status {stop.code}, {len(lines)} lines"
     except BaseException as error:
         end, detail = f"traceback: {type(error).__name__}", traceback.format_exc()
     finally:
@@ -236,6 +238,9 @@ def _json_text(value: Any, rng: random.Random) -> bytes:
 # What is tried
 
 
+run_part = cli.run  # `attempt` puts another function in its place
+
+
 class _DoneError(Exception):
     """All that comes before the first step was done."""
 
@@ -272,19 +277,20 @@ def get_config():
     config = tiny.{loop}_config()
     with config.unlocked():
         {sources}
-        config.data_dir = {data!r}
+        config.data_dir, config.devices = {data!r}, 1
     return config
 """
 
 
 def _configs(folder: pathlib.Path) -> None:
-    """Config files of both loops on folders of photos."""
+    """Config files of both loops on folders of photos; runs with them begin, or all that is tried would be refused."""
     for name in ("streets", "rooms"):
         write_folder(folder / "data" / name, size=(40, 48))
     one = "config.dataset = configs.folder('streets', root='streets')"
     both = "config.sources = tuple(configs.folder(name, root=name) for name in ('streets', 'rooms'))"
     for loop_, text in (("pretrain", both), ("finetune", one)):
         (folder / f"{loop_}.py").write_text(CONFIG.format(loop=loop_, sources=text, data=str(folder / "data")))
+        _started(loop_, folder, [])
 
 
 def config_values(folder: pathlib.Path, rng: random.Random) -> Iterator[Try]:
@@ -504,6 +510,104 @@ def weights(folder: pathlib.Path, rng: random.Random) -> Iterator[Try]:
         yield f"w.safetensors: {content[8:70]!r}", call
 
 
+class Planted:
+    """What a pickle may hold: it makes a file where it is loaded."""
+
+    def __init__(self, file: str):
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return pathlib.Path.touch, (pathlib.Path(self.file),)
+
+
+def torch_weights(folder: pathlib.Path, rng: random.Random) -> Iterator[Try]:
+    """Files of PyTorch: damaged, of other values, or with a pickle that does something. Nothing where it is missing."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    state = {"conv1.weight": torch.ones(4, 3, 7, 7), "bn1.weight": torch.ones(4)}
+    state |= {f"layer1.0.conv{i}.weight": torch.ones(4, 4, 3, 3) for i in (1, 2)}
+    odd = [torch.ones(4, dtype=torch.complex64), torch.ones(2).to_sparse(), torch.empty(3, device="meta"), 3, None, "x"]
+    odd += [torch.tensor(float("nan")), torch.ones(2**40, 1)[:0], torch.ones(1).expand(2**40), [], {}, torch.ones(0)]
+    evidence = folder / "was run"
+    while True:
+        content, kind = state, rng.randrange(4)
+        if kind == 1:
+            content = state | {rng.choice([*state, "x", 3, ("a",)]): rng.choice(odd)}
+        elif kind == 2:
+            content = rng.choice(
+                [{"state_dict": state}, {"model": state}, {"state_dict": 3}, [state], state["bn1.weight"]]
+            )
+        elif kind == 3:
+            content = rng.choice(
+                [state | {"x": Planted(str(evidence))}, Planted(str(evidence)), {"model": Planted("x")}]
+            )
+        made = io.BytesIO()
+        if kind == 3 and rng.random() < 0.3:  # without the archive around it
+            made.write(pickle.dumps(content))
+        else:
+            torch.save(content, made, _use_new_zipfile_serialization=rng.random() < 0.7)
+        data = damaged(made.getvalue(), rng) if rng.random() < 0.5 else made.getvalue()
+
+        def call(data: bytes = data) -> None:
+            file = folder / "w.pth"
+            file.write_bytes(data)
+            try:
+                found, _ = weight_files.read(file)
+                layouts.find(found, str(file))
+            finally:
+                if evidence.exists():
+                    evidence.unlink()
+                    raise RuntimeError("a pickle was run")
+
+        yield f"w.pth: {kind} {data[-70:-10]!r}", call
+
+
+def adoptions(folder: pathlib.Path, rng: random.Random) -> Iterator[Try]:
+    """`mdp adopt` with odd workdirs, weights, configs and numbers; half of them with damaged photos or masks."""
+    good = _workdir(folder)
+    number = 0
+    values = {
+        "--checkpoint": ("", "/", "nothing", "/dev/null", str(folder / "finetune.py"), str(folder / "data"), "a\0b"),
+        "--workdir": ("", str(good / "finetuned"), str(folder), "/dev/null/x", "a\0b", str(folder / "[a]"), "\udcff"),
+        "--config": ("", "nothing.py", str(folder / "pretrain.py"), str(folder), "/dev/null"),
+        "--shrinkage": ("0", "-1", "nan", "inf", "1e-300", "1e300", "", "x", "1e999"),
+        "--layer": ("", "nothing", "backbone+backbone", "decoder"),
+        "--head": ("", "nothing", "prototypes"),
+        "--config.data.short_side": ("-1", "1", "100000", "x"),
+        "--config.dataset.limit": ("-1", "1", "99", "None"),
+        "--config.dataset.drop_classes": ("('sky',)", "('sky','tree','road')", "3"),
+        "--config.data.std": ("(0.0,0.0,0.0)", "(1e-300,1.0,1.0)", "()"),
+        "--config.data_dir": ("", "/", "/dev/null"),
+    }
+    photos = sorted(path for path in (folder / "data" / "streets").rglob("p*.*"))
+    while True:
+        number += 1
+        words = {
+            "--checkpoint": str(good / rng.choice(("pretrained", "finetuned"))),
+            "--config": str(folder / "finetune.py"),
+            "--workdir": str(folder / f"adopted{number}"),
+            "--config.data.check_files": "5000",
+        }
+        option = rng.choice(list(values))
+        damage = rng.random() < 0.5
+        if not damage:
+            words[option] = rng.choice(values[option])
+        file = rng.choice(photos)
+        content = damaged(file.read_bytes(), rng) if damage else file.read_bytes()
+
+        def call(words: dict[str, str] = words, file: pathlib.Path = file, content: bytes = content) -> None:
+            before = file.read_bytes()
+            try:
+                file.write_bytes(content)
+                run_part(["adopt", *(f"{name}={value}" for name, value in words.items())])
+            finally:
+                file.write_bytes(before)
+
+        yield f"adopt: {file.name if damage else (option, words[option])}", call
+
+
 def archives_of_releases(folder: pathlib.Path, rng: random.Random) -> Iterator[Try]:
     """Archives with odd names, or damaged."""
     names = ("a/b.txt", "../x", "/x", "a\\..\\..\\x", "x" * 300, "é", "\udcff", "a\0b", "", ".", "a/", "con")
@@ -590,6 +694,8 @@ KINDS: dict[str, Callable[[pathlib.Path, random.Random], Iterator[Try]]] = {
         records,
         photos_and_masks,
         weights,
+        torch_weights,
+        adoptions,
         archives_of_releases,
         lists,
         paths,

@@ -16,6 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import jax
+import numpy as np
+
+from mdp_jax.storage import checkpoints
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training.signals import STATUS
 from tests.end_to_end import processes
@@ -129,7 +133,10 @@ def torment(folder: pathlib.Path, steps: int, count: int, seed: int) -> list[Eve
 
 
 def require_same(ours: pathlib.Path, expected: pathlib.Path) -> int:
-    """Checks that two workdirs ended alike: states bit for bit, scores, metrics; returns the number of arrays."""
+    """Checks that two workdirs ended alike: states and best states bit for bit, scores, metrics.
+
+    Returns the number of arrays of the last state.
+    """
     scores = [(folder / "evaluation.json").read_text() for folder in (ours, expected)]
     rows = [
         [{key: value for key, value in row.items() if key not in SPEED} for row in read_metrics(folder)]
@@ -142,6 +149,10 @@ def require_same(ours: pathlib.Path, expected: pathlib.Path) -> int:
         raise AssertionError("other metrics")
     if not (ours / "report.html").exists():
         raise AssertionError("no report")
+    best = [checkpoints.choose(folder, checkpoints.BEST) for folder in (ours, expected)]
+    if best[0].step != best[1].step or best[0].saved.meta != best[1].saved.meta:
+        raise AssertionError("another best checkpoint")
+    jax.tree.map(np.testing.assert_array_equal, *(found.saved.state for found in best))
     return require_equal(ours, expected)
 
 

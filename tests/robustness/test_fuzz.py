@@ -9,8 +9,10 @@ from tests.robustness import fuzz
 
 @pytest.mark.parametrize("kind", fuzz.KINDS)
 def test_every_end_is_a_good_one(kind, tmp_path):
-    count = 6 if kind == "workdir_files" else 12  # which reads checkpoints
+    count = {"workdir_files": 6, "adoptions": 5}.get(kind, 12)  # which read checkpoints, and adopt
     outcomes = fuzz.fuzz(tmp_path, count, seed=1, kinds=(kind,))
+    if not outcomes:
+        pytest.skip("PyTorch is missing")
     assert not [outcome for outcome in outcomes if outcome.end not in ("fine", "refused")]
     assert any(outcome.end == "refused" for outcome in outcomes)
 

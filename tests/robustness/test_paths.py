@@ -46,12 +46,25 @@ NO_PATHS |= {
     "shard_mib",
     "count",
     "shrinkage",
+    "layer",
+    "budgets",
+    "photos",
+    "draws",
+    "answers",
+    "adopt",
+    "tile",
+    "pixels",
+    "drop",
+    "rename",
+    "merge",
+    "order",
+    "order_sets",
 }
 
 
 def parser_of(part):
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"mdp_jax.commands.{part}").add_arguments(parser)
+    importlib.import_module(f"mdp_jax.commands.{part.replace('-', '_')}").add_arguments(parser)
     return parser
 
 
@@ -144,10 +157,16 @@ def test_what_the_system_says_of_a_path_is_one_line(number, monkeypatch, capsys)
         raise OSError(number, os.strerror(number), f"a/{LONG}")
 
     monkeypatch.setattr(cli, "run", explode)
-    assert status([], capsys) == (2, capsys.readouterr().err or f"mdp: a/{LONG}: {os.strerror(number)}{_end(number)}\n")
+    code = 75 if number == errno.ESTALE else 2
+    assert status([], capsys) == (
+        code,
+        capsys.readouterr().err or f"mdp: a/{LONG}: {os.strerror(number)}{_end(number)}\n",
+    )
 
 
 def _end(number):
+    if number == errno.ESTALE:
+        return "; the same command goes on once the disk answers again"
     return "" if number == errno.EACCES else "; expected a path that can be used"
 
 
@@ -178,3 +197,43 @@ def test_nul(tmp_path):
             read(f"{tmp_path}/a\0b")
     with pytest.raises(UserError, match="NUL"):
         configs.folder("x", root="a\0b")
+
+
+EMPTY = [
+    ["pretrain", "--config", "configs/quickstart/pretrain.py", "--workdir", ""],
+    ["finetune", "--config", "configs/quickstart/finetune.py", "--workdir="],
+    ["adopt", "--config", "configs/quickstart/finetune.py", "--checkpoint", "c", "--workdir", ""],
+    ["reproduce", "--suite", "mini-synthetic", "--workdir", ""],
+    ["quickstart", "--workdir", ""],
+    ["evaluate", "--checkpoint", ""],
+    ["predict", "--checkpoint", "c", "--out", "", "a.jpg"],
+    ["predict", "--checkpoint", "c", "--out", "o", ""],
+    ["data", "browse", "streets", "--out", ""],
+]
+
+
+@pytest.mark.parametrize("words", EMPTY, ids=lambda words: " ".join(words[:1]))
+def test_a_variable_that_nobody_has_set_is_not_the_folder_one_is_in(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, err = status(words, capsys)
+    assert code == 2 and "an empty text; expected a path" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_bytes_that_no_checkpoint_can_have_in_its_path(tmp_path, capsys):
+    for part, config in (("pretrain", "pretrain"), ("finetune", "finetune")):
+        words = [part, "--config", f"configs/quickstart/{config}.py", "--workdir", str(tmp_path / "a\udcff")]
+        code, err = status(words, capsys)
+        assert code == 2 and "has bytes that are no UTF-8" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_that_cannot_be_made_is_said_before_any_photo_is_read(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(pretraining, "_pretrain", None)
+    for folder in (tmp_path / "file", tmp_path / "file" / "a" / "b", "/dev/null/x"):
+        with pytest.raises(UserError, match="a file; expected a folder"):
+            pretraining.pretrain(tiny.pretrain_config(), folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=rf"new: Permission denied in {tmp_path}; expected a folder to write to"):
+        pretraining.pretrain(tiny.pretrain_config(), tmp_path / "new")

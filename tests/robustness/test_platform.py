@@ -51,12 +51,27 @@ def test_a_plugin_that_fails_is_that_line(tmp_path, pytestconfig):
     assert "driver too old" in err
 
 
-def test_every_loop_and_command_says_it(capsys):
+def test_every_loop_and_command_says_it(capsys, monkeypatch, tmp_path):
     from mdp_jax import runtime
 
+    monkeypatch.setattr(runtime, "_REASON", {"asked": ""})
+    monkeypatch.delenv("JAX_PLATFORMS")
+    limit = tmp_path / "sys/fs/cgroup/memory.max"
+    limit.parent.mkdir(parents=True)
+    limit.write_text(f"{3 * 2**29}\n")
+    said = "running on cpu (cpu): 2 of 8 devices, 1 process, 1.5 GiB of memory; "
+    assert runtime.described(2, tmp_path) == said + "no GPU or TPU was found"
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    needs = "a GPU is here, but not what JAX needs for it: pip install 'mdp_jax[cuda12]' or 'mdp_jax[cuda13]'"
+    monkeypatch.setattr(runtime, "_CUDA", ("no_such_plugin",))
+    assert runtime.described(2, tmp_path) == said + needs
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert runtime.described(2, tmp_path) == said + "as JAX_PLATFORMS=cpu says"
     runtime.start_devices("cpu")
-    assert runtime.described().startswith("running on cpu (cpu): 8 devices, 1 process")
-    assert runtime.described(2) == "running on cpu (cpu): 2 of 8 devices, 1 process"
+    limit.write_text("max\n")
+    assert runtime.described().startswith("running on cpu (cpu): 8 devices, 1 process, ")
+    assert runtime.described(2, tmp_path).endswith("GiB of memory; as --platform cpu says")
     with pytest.raises(Exception, match="--platform tpu: the devices here are of the platform cpu"):
         runtime.start_devices("tpu")
     assert capsys.readouterr().err == ""

@@ -11,6 +11,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.data.prepared import manifest
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.scores import read_scores
+from mdp_jax.reporting import runs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.storage.json_files import read_json
@@ -23,6 +24,7 @@ READERS = {
     "label_space.json": LabelSpace.load,
     "manifest.json": lambda file: manifest.read(file.parent),
     "evaluation.json": read_scores,
+    "transfer.json": runs.read_origins,
     "scores.json": score_files._rows,
 }
 BAD = {

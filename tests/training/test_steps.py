@@ -18,6 +18,7 @@ from mdp_jax.training.state import on_mesh
 from mdp_jax.training.steps import cross_entropy, traced_once
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("shallow")
 LABEL_SPACE = LabelSpace((("first", ("a", "b", "c")), ("second", ("d", "e"))))
 
 
@@ -64,11 +65,11 @@ def steps(devices, count, **overrides):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    return steps(1, 20)
+    return steps(1, 8)
 
 
 def test_eight_devices_agree_with_one(on_one_device):
-    losses, state = steps(8, 20)
+    losses, state = steps(8, 8)
     expected, expected_state = on_one_device
     assert expected.min() > 1.0, "nothing to compare"
     np.testing.assert_allclose(losses, expected, rtol=1e-5)

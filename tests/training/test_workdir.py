@@ -40,7 +40,7 @@ def test_a_step_that_was_being_written_is_no_checkpoint(tmp_path):
 def test_weights_of_another_precision(tmp_path, saved, wanted):
     kernel = save(tmp_path, saved)
     new = np.zeros((2, 3), wanted)
-    params, stats = transfer(
+    params, stats, *_ = transfer(
         str(tmp_path), ("backbone",), {"backbone": {"kernel": new}}, {"backbone": {"mean": new[0]}}
     )
     found = params["backbone"]["kernel"], stats["backbone"]["mean"]

@@ -1,6 +1,7 @@
-"""The published models of torchvision and MMSegmentation; names and shapes of their weights, stored in keys.json.gz.
+"""The published models of several libraries; names and shapes of their weights, stored in keys.json.gz.
 
-    pip install torch torchvision mmsegmentation==1.2.2 mmengine==0.10.7 mmcv-lite==2.1.0 ftfy regex
+    pip install torch torchvision timm transformers
+    pip install mmsegmentation==1.2.2 mmengine==0.10.7 mmcv-lite==2.1.0 ftfy regex
     python -m tests.weights.published
 
 from the repository's root writes them anew. Tests read the stored names everywhere, and build the models themselves
@@ -24,8 +25,27 @@ MMSEG_BACKBONES = {  # name here: type and depth there
     **{f"resnet{depth}": ("ResNet", depth) for depth in (18, 34, 50, 101)},
     **{f"resnet{depth}_v1c": ("ResNetV1c", depth) for depth in (18, 50, 101)},
 }
-MMSEG_BACKBONE_OF = {"deeplabv3_r50-d8": "resnet50", "deeplabv3plus_r50-d8": "resnet50_v1c"}
+MMSEG_HEADS = {"upernet_r50": "UPerHead", "fcn_r50": "FCNHead", "segformer_r50": "SegformerHead"}
+MMSEG_BACKBONE_OF = {
+    "deeplabv3_r50-d8": "resnet50",
+    "deeplabv3plus_r50-d8": "resnet50_v1c",
+    **dict.fromkeys(MMSEG_HEADS, "resnet50"),
+}
 MMSEG_SEGMENTORS = tuple(MMSEG_BACKBONE_OF)
+TIMM = (
+    "convnext_tiny",
+    "convnext_base",
+    "convnextv2_nano",
+    "deit_small_distilled_patch16_224",
+    "vit_small_patch16_224",
+    "vit_large_patch16_384",
+    "vit_base_patch8_224",
+    "vit_base_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_small_patch16_dinov3",
+    "vit_base_patch16_dinov3_qkvb",
+)
+TORCHVISION_BACKBONES = ("convnext_tiny", "vit_b_16", "vit_b_32")
 MMSEG = (*MMSEG_BACKBONES, *MMSEG_SEGMENTORS)
 
 
@@ -55,6 +75,8 @@ def mmseg_model(name: str):
     """With random weights; segmentors are those of configs/_base_/models, DeepLabV3 with the plain ResNet."""
     if name in MMSEG_BACKBONES:
         return mmseg_build(mmseg_backbone(*MMSEG_BACKBONES[name]))
+    if name in MMSEG_HEADS:
+        return mmseg_build(mmseg_narrow(MMSEG_HEADS[name], classes=19, stem=64, channels=512, depth=50))
     return mmseg_build(mmseg_segmentor(classes=19, plus="plus" in name))
 
 
@@ -123,8 +145,63 @@ def mmseg_segmentor(classes: int, plus: bool = False) -> dict:
     }
 
 
+def mmseg_narrow(kind: str, classes: int, stem: int, channels: int, depth: int = 18) -> dict:
+    """The config of a head of MMSegmentation on a ResNet at output stride 32, as in its configs but for the sizes."""
+    levels = [stem * 2**i * (1 if depth < 50 else 4) for i in range(4)]
+    several = kind != "FCNHead"
+    backbone = mmseg_backbone("ResNet", depth) | {"dilations": (1, 1, 1, 1), "strides": (1, 2, 2, 2)}
+    return {
+        "type": "EncoderDecoder",
+        "backbone": backbone | {"stem_channels": stem, "base_channels": stem},
+        "decode_head": {
+            "type": kind,
+            "in_channels": levels if several else levels[-1],
+            "in_index": [0, 1, 2, 3] if several else 3,
+            "channels": channels,
+            "num_classes": classes,
+            "norm_cfg": {"type": "BN"},
+            "align_corners": False,
+            "dropout_ratio": 0,
+        },
+        "train_cfg": {},
+        "test_cfg": {"mode": "whole"},
+    }
+
+
+def hugging_face_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
+    """Names and shapes of the files that transformers writes."""
+    import tempfile
+
+    import safetensors.numpy
+    import transformers
+
+    small = {"hidden_size": 384, "num_attention_heads": 6}
+    models = {
+        "dinov2_small": transformers.Dinov2Model(transformers.Dinov2Config(**small, image_size=518)),
+        "dinov3_small": transformers.DINOv3ViTModel(
+            transformers.DINOv3ViTConfig(**small, intermediate_size=1536, num_register_tokens=4, patch_size=16)
+        ),
+        "convnext_tiny": transformers.ConvNextForImageClassification(transformers.ConvNextConfig()),
+    }
+    found = {}
+    for name, model in models.items():
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            state = safetensors.numpy.load_file(pathlib.Path(folder) / "model.safetensors")
+        found[f"huggingface/{name}"] = {key: array.shape for key, array in state.items()}
+    return found
+
+
 if __name__ == "__main__":
+    import timm
+    import torchvision
+
     models = {f"torchvision/{name}": torchvision_model(name) for name in TORCHVISION}
     models |= {f"mmseg/{name}": mmseg_model(name) for name in MMSEG}
+    models |= {f"timm/{name}": timm.create_model(name) for name in TIMM}
+    models |= {
+        f"torchvision/{name}": torchvision.models.get_model(name, weights=None) for name in TORCHVISION_BACKBONES
+    }
     found = {name: {k: tuple(t.shape) for k, t in model.state_dict().items()} for name, model in models.items()}
+    found |= hugging_face_shapes()
     FILE.write_bytes(gzip.compress(json.dumps(found).encode(), mtime=0))

@@ -77,7 +77,12 @@ def test_backbone_and_decoder_of_a_file(tmp_path, seeded, new, layout):
 def test_the_backbone_alone(tmp_path, seeded, new, capsys):
     path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"], "torchvision", alone=True))
     before = new["mmseg"]
-    params, batch_stats = transfer(str(path), PARTS, before["params"], before["batch_stats"])
+    params, batch_stats, origins, source, left = transfer(str(path), PARTS, before["params"], before["batch_stats"])
+    names = {row["leaf"]: row["from"] for row in origins}
+    assert names["params/backbone/conv1/kernel"] == "conv1.weight"
+    assert names["batch_stats/backbone/layer1/0/bn1/mean"] == "layer1.0.bn1.running_mean"
+    assert all(bool(name) == leaf.split("/")[1].startswith("backbone") for leaf, name in names.items())
+    assert source == f"the file {path}" and left["fc.weight"] == "classifier of whole images"
     weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
     weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
     weights.assert_same_tree(params["decoder"], before["params"]["decoder"])

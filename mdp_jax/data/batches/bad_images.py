@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mdp_jax.data.kinds.kind import Source
-from mdp_jax.errors import UserError
+from mdp_jax.errors import TransientError, UserError
 
 _SUBSTITUTES = 0x6F74686572  # keeps this seed apart from others; the same in every run
 
@@ -56,6 +56,8 @@ class SkippingSource:
         if index not in self.bad:
             try:
                 return self._source[index]
+            except TransientError:  # of the disk; the photo may be good, and every run has the same substitutes
+                raise
             except UserError as error:
                 self._note(index, error)
         for substitute in np.random.default_rng((_SUBSTITUTES, index)).permutation(len(self)).tolist():
@@ -63,6 +65,8 @@ class SkippingSource:
             if substitute not in self.bad:
                 try:
                     return self._source[substitute]
+                except TransientError:
+                    raise
                 except UserError as error:
                     self._note(substitute, error)
         raise UserError(f"dataset {self._source.name!r}: every photo is bad, as {self.bad[index]}")

@@ -5,12 +5,14 @@ begins at, and whatever the number of threads and processes.
 """
 
 import functools
+import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import grain
 import numpy as np
 
+from mdp_jax import runtime
 from mdp_jax.configs import (
     FinetuneConfig,
     FinetuneDataConfig,
@@ -35,6 +37,52 @@ class Batches(Protocol):
 
     def close(self) -> None:
         """Ends the threads."""
+
+
+class _Shown:
+    """A source whose reading is shown in a profile."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        with runtime.span("read photo"):
+            return self._source[index]
+
+
+class Places(NamedTuple):
+    """The parts of each global batch that a process takes.
+
+    Attributes:
+      own: numbers of the parts, ascending.
+      parts: number of equal parts that a global batch is cut into; pairs are not cut.
+    """
+
+    own: tuple[int, ...]
+    parts: int
+
+
+class _Share:
+    """Selection map for grain: the samples of the run that one process takes, batch after batch."""
+
+    def __init__(self, batch: int, places: Places):
+        self._batch, self._own, self._part = batch, places.own, batch // places.parts
+        self.size = self._part * len(self._own)  # samples of a batch of this process
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return 0, self.sample(index)
+
+    def sample(self, index: int) -> int:
+        """The number in the run of this process's sample `index`."""
+        number, within = divmod(index, self.size)
+        part, at = divmod(within, self._part)
+        return number * self._batch + self._own[part] * self._part + at
 
 
 _SHUFFLE, _VIEWS = 3, 4  # keep these uses of the seed apart from each other and from those of the mixture
@@ -77,11 +125,12 @@ def pretrain_batches(
     key_view: bool = True,
     process_index: int = 0,
     process_count: int = 1,
+    places: Places | None = None,
 ) -> Batches:
     """Makes endless batches of pairs of samples, each with two views (METHOD.md section 4).
 
-    A process gets its contiguous block of each global batch of config.batch samples: B of them, P = B / 2 pairs, whose
-    members are 2j and 2j + 1.
+    A process gets its contiguous block of each global batch of config.batch samples, or the parts of `places`: B of
+    them, P = B / 2 pairs, whose members are 2j and 2j + 1.
 
       image, key_image  uint8 [B, H, W, 3], RGB: the query view and, with `key_view`, the second view, augmented
                         independently; of a photo of an unlabelled dataset with the query view's crop and flip
@@ -99,6 +148,7 @@ def pretrain_batches(
       key_view: whether samples have a second view.
       process_index: of this process.
       process_count: of all.
+      places: of this process, where the devices of the run say which samples it takes.
 
     Returns:
       An iterator of batches; reading raises what the sources raise.
@@ -115,21 +165,26 @@ def pretrain_batches(
     samples = grain.MapDataset.select_from_datasets(streams, schedule)
     views = functools.partial(_views, data=config.data, key_view=key_view)
     samples = samples.random_map(views, seed=_view_seed(config.seed))
-    share = config.batch // process_count
-    batches = samples.batch(share, drop_remainder=True)
+    share = _Share(config.batch, places or Places((process_index,), process_count))
+    batches = _own(samples, share)
     mixed = functools.partial(
-        _add_mixing, schedule=schedule, size=config.data.crop, beta=config.mixing.beta, seed=config.seed
+        _add_mixing, share=share, schedule=schedule, size=config.data.crop, beta=config.mixing.beta, seed=config.seed
     )
-    batches = batches.map_with_index(mixed)
-    return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
+    return _iterate(batches.map_with_index(mixed), config.data.threads, start_batch)
 
 
 def finetune_batches(
-    config: FinetuneConfig, source: Source, *, start_batch: int, process_index: int = 0, process_count: int = 1
+    config: FinetuneConfig,
+    source: Source,
+    *,
+    start_batch: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    places: Places | None = None,
 ) -> Batches:
     """Makes endless batches of one dataset (METHOD.md section 6).
 
-    A process gets its contiguous block of B samples of each global batch of config.batch:
+    A process gets its contiguous block of B samples of each global batch of config.batch, or the parts of `places`:
     "image" uint8 [B, H, W, 3] RGB, "label" int16 [B, H, W], local id, -1 ignore.
 
     Args:
@@ -138,14 +193,15 @@ def finetune_batches(
       start_batch: number of the first batch.
       process_index: of this process.
       process_count: of all.
+      places: of this process, where the devices of the run say which samples it takes.
 
     Returns:
       An iterator of batches; reading raises what the source raises.
     """
     samples = _stream(source, config.seed, 0)
     samples = samples.random_map(functools.partial(_one_view, data=config.data), seed=_view_seed(config.seed))
-    batches = samples.batch(config.batch // process_count, drop_remainder=True)
-    return _iterate(batches, config.data.threads, start_batch, process_index, process_count)
+    share = _Share(config.batch, places or Places((process_index,), process_count))
+    return _iterate(_own(samples, share), config.data.threads, start_batch)
 
 
 def _view_seed(seed: int) -> int:
@@ -156,7 +212,7 @@ def _view_seed(seed: int) -> int:
 def _stream(source: Source, seed: int, dataset: int) -> grain.MapDataset:
     """The source's samples, shuffled anew in each epoch, for ever."""
     order = ShuffledEpochs(len(source), (seed, _SHUFFLE, dataset))
-    return grain.MapDataset.select_from_datasets([grain.MapDataset.source(source)], order)
+    return grain.MapDataset.select_from_datasets([grain.MapDataset.source(_Shown(source))], order)
 
 
 def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
@@ -165,6 +221,11 @@ def _globally(sample: dict, dataset: int, ids: np.ndarray) -> dict:
 
 
 def _views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key_view: bool) -> dict:
+    with runtime.span("augment"):
+        return _both_views(sample, rng, data, key_view)
+
+
+def _both_views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key_view: bool) -> dict:
     photo = sample["image"], sample["label"]
     if key_view and len(sample["ids"]) == 1:
         # The pixels of an unlabelled photo are labelled by their own embeddings in the key view (METHOD.md section 7).
@@ -180,16 +241,23 @@ def _views(sample: dict, rng: np.random.Generator, data: PretrainDataConfig, key
 
 
 def _one_view(sample: dict, rng: np.random.Generator, data: FinetuneDataConfig) -> dict:
-    image, label = augment.finetune_view(sample["image"], sample["label"], rng, data)
+    with runtime.span("augment"):
+        image, label = augment.finetune_view(sample["image"], sample["label"], rng, data)
     return {"image": image, "label": label}
 
 
+def _own(samples: grain.MapDataset, share: _Share) -> grain.MapDataset:
+    """Batches of one process: batch k holds its own samples of the run's batch k."""
+    own = grain.MapDataset.select_from_datasets([samples], share)
+    return own.batch(share.size, drop_remainder=True)
+
+
 def _add_mixing(
-    block: int, batch: dict, schedule: mixture.Schedule, size: tuple[int, int], beta: float, seed: int
+    number: int, batch: dict, share: _Share, schedule: mixture.Schedule, size: tuple[int, int], beta: float, seed: int
 ) -> dict:
-    """Adds kind, lam and box to the run's block number `block`, one process's share of a global batch."""
-    pairs = len(batch["dataset"]) // 2
-    rows = [mixture.pair_mixing(schedule, block * pairs + j, size, beta, seed) for j in range(pairs)]
+    """Adds kind, lam and box to a process's share of the run's batch of this number."""
+    firsts = range(number * share.size, (number + 1) * share.size, 2)
+    rows = [mixture.pair_mixing(schedule, share.sample(first) // 2, size, beta, seed) for first in firsts]
     mixing = {
         "mix_kind": np.array([row.kind for row in rows], np.int32),
         "lam": np.array([row.lam for row in rows], np.float32),
@@ -198,9 +266,9 @@ def _add_mixing(
     return {**batch, **mixing}
 
 
-def _iterate(blocks: grain.MapDataset, threads: int, start: int, index: int, count: int) -> Batches:
-    """A process's block of each global batch, from batch `start` on; every thread makes whole blocks."""
+def _iterate(batches: grain.MapDataset, threads: int, start: int) -> Batches:
+    """The batches from number `start` on; every thread makes whole ones."""
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
-    iterator = iter(blocks[index::count].to_iter_dataset(options))
+    iterator = iter(batches.to_iter_dataset(options))
     iterator.set_state({"next_index": start})
     return cast(Batches, iterator)

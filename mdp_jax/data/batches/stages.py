@@ -8,6 +8,8 @@ from mdp_jax.configs import PretrainConfig
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 
+MOST_STEPS = 2**31 - 1  # a program counts them in 32 bits
+
 
 def total_steps(config: PretrainConfig, samples: int) -> int:
     """The length of the run in steps; an epoch is as many samples as all datasets hold together.
@@ -18,8 +20,16 @@ def total_steps(config: PretrainConfig, samples: int) -> int:
 
     Returns:
       Steps, at least 1.
+
+    Raises:
+      UserError: more steps than a program can count.
     """
-    return config.steps or math.ceil(config.epochs * samples / config.batch)
+    steps = config.steps or math.ceil(config.epochs * samples / config.batch)
+    if steps > MOST_STEPS:
+        raise UserError(
+            f"config.epochs={config.epochs}: {steps:,} steps for {samples:,} samples; expected at most {MOST_STEPS:,}"
+        )
+    return steps
 
 
 def starts(config: PretrainConfig, sources: Sequence[Source]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from mdp_jax.data.imported.splitting import TEST, TRAIN, VAL
 from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import IGNORE
 from mdp_jax.data.prepared.archives import require_space
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.locks import locked
@@ -205,9 +205,8 @@ def write(opened: Opened, out: pathlib.Path, made_of: str, header: Mapping[str, 
             os.replace(work, out)
     except OSError as error:
         name = error.filename or out
-        raise UserError(
-            f"--out {out}: {name}: {error.strerror or error}; expected a folder that can be written"
-        ) from None
+        line = f"--out {out}: {name}: {error.strerror or error}; expected a folder that can be written"
+        raise of_system(error, line) from None
     return result
 
 

@@ -14,7 +14,7 @@ from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import NO_CLASS, ClassTable
 from mdp_jax.data.kinds.files import label_of
 from mdp_jax.data.kinds.kind import NONE_PASSED_OVER, Kind, RootedConfig
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,8 @@ class TfdsSource:
         try:
             return builder.as_data_source(split, decoders=decoders)
         except (ValueError, NotImplementedError, RuntimeError, OSError) as error:
-            raise UserError(f"{self._where}: {builder.data_dir} has no {split!r} to read: {_line(error)}") from None
+            line = f"{self._where}: {builder.data_dir} has no {split!r} to read: {_line(error)}"
+            raise of_system(error, line) from None
 
     def __len__(self) -> int:
         return len(self._records)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from mdp_jax.data.kinds import KINDS
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 from mdp_jax.storage.files import require_regular
 
 _HEADROOM = 64 << 20  # bytes that are left free
@@ -110,7 +110,8 @@ def _open(path: pathlib.Path) -> zipfile.ZipFile | tarfile.TarFile:
             return zipfile.ZipFile(path)
         return tarfile.open(path)
     except OSError as error:
-        raise UserError(f"--archive {path}: {error.strerror or error}; expected a zip or tar file") from None
+        line = f"--archive {path}: {error.strerror or error}; expected a zip or tar file"
+        raise of_system(error, line) from None
     except _DAMAGED:
         raise UserError(f"--archive {path}: neither zip nor tar, or damaged; expected an archive") from None
 
@@ -133,7 +134,7 @@ def _members(path: pathlib.Path, archive: zipfile.ZipFile | tarfile.TarFile, fol
         while archive.fileobj and archive.fileobj.read(1 << 20):
             pass
     except _DAMAGED as error:
-        raise UserError(f"--archive {path} is damaged ({error}); download it again") from None
+        raise of_system(error, f"--archive {path} is damaged ({error}); download it again") from None
 
 
 def _target(path: pathlib.Path, name: str, folder: pathlib.Path) -> pathlib.Path:
@@ -149,7 +150,8 @@ def _is_there(path: pathlib.Path, member: _Member) -> bool:
         return member.path.is_file() and member.path.stat().st_size == member.size
     except (OSError, ValueError) as error:  # a name that is too long, or in which other bytes than those of UTF-8 are
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--archive {path}: entry {str(member.path)!r:.300} cannot be a file here ({reason})") from None
+        line = f"--archive {path}: entry {str(member.path)!r:.300} cannot be a file here ({reason})"
+        raise of_system(error, line) from None
 
 
 def _write(path: pathlib.Path, member: _Member) -> None:
@@ -163,7 +165,7 @@ def _write(path: pathlib.Path, member: _Member) -> None:
             shutil.copyfileobj(source, target, 1 << 20)
         partial.replace(member.path)
     except _DAMAGED as error:
-        raise UserError(f"--archive {path}: {member.path} cannot be unpacked ({error})") from None
+        raise of_system(error, f"--archive {path}: {member.path} cannot be unpacked ({error})") from None
     finally:
         with contextlib.suppress(OSError, ValueError):  # as where its own path is none
             partial.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import archives, manifest, shards
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import PARTIAL, write_json
 from mdp_jax.storage.locks import locked
@@ -65,7 +65,8 @@ def prepare(
             builder.write_metadata(folder, shards.manifest_of(identity, planned, done, complete=True)["splits"])
             return record(complete=True)
     except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); what is whole is kept") from None
+        line = f"--out {folder}: cannot be written ({error.strerror}); what is whole is kept"
+        raise of_system(error, line) from None
 
 
 def _classes(source: Source) -> dict:

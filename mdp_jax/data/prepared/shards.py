@@ -16,7 +16,7 @@ from array_record.python import array_record_module
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import builder as segmentation
 from mdp_jax.data.prepared import manifest
-from mdp_jax.errors import UserError
+from mdp_jax.errors import of_system
 
 # One record to a chunk, for random access. Not compressed, since photos and masks are already.
 _OPTIONS = "group_size:1,uncompressed"
@@ -93,7 +93,7 @@ def _stat(source: Source, index: int) -> tuple:
         try:
             found = path.stat()
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); expected a file") from None
+            raise of_system(error, f"{path} cannot be read ({error.strerror}); expected a file") from None
         row += [path.name, found.st_size, found.st_mtime_ns]
     return tuple(row)
 
@@ -184,7 +184,7 @@ def _write_one(
         }
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError, whatever is wrong with the file
-        raise UserError(f"{path} cannot be written: {' '.join(str(error).split())}") from None
+        raise of_system(error, f"{path} cannot be written: {' '.join(str(error).split())}") from None
     finally:
         partial.unlink(missing_ok=True)
     return entry

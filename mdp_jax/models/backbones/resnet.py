@@ -1,4 +1,4 @@
-"""ResNets at output stride 8 or 16 (METHOD.md section 2): torchvision's and MMSegmentation's plain ResNet, and its V1c.
+"""ResNets at output stride 8, 16 or 32 (METHOD.md section 2): torchvision's and MMSegmentation's, and its V1c.
 
 Parameters are named as there ("layer1"/"0"/"conv1"), so that a path joined by dots is the PyTorch key of a module.
 """
@@ -18,6 +18,7 @@ from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes
 LAYERS = {
     8: ((1, 1), (2, 1), (1, 2), (1, 4)),
     16: ((1, 1), (2, 1), (2, 1), (1, 2)),
+    32: ((1, 1), (2, 1), (2, 1), (2, 1)),
 }
 
 
@@ -127,7 +128,7 @@ class DeepStem(nn.Module):
 class ResNet(nn.Module):
     """Maps images [B,H,W,3] to {stride: features [B,ceil(H/stride),ceil(W/stride),C]} in `dtypes.compute`.
 
-    The strides are 4, 8 and, where it is the output stride, 16. `depth` is a key of DEPTHS, `remat` a key of
+    The strides are 4, 8, 16 and 32, up to the output stride. `depth` is a key of DEPTHS, `remat` a key of
     REMATERIALISATIONS. `channels` is the number of channels of the stem, 64 in the published networks (see
     `feature_channels`). Feature i is centred on pixel stride * i.
     """

@@ -1,6 +1,9 @@
 """The names of published weights: one file for each family of backbones. The registry entry of a backbone names it.
 
 Such a file has what `BackboneNames` lists. The names of a decoder are in the decoder's file (models/entries.py).
+
+A family whose files come under the names of several libraries also has `ours(state, where)`. It brings a state dict to
+our names (foreign.py), or gives None where the state dict is of another family.
 """
 
 import importlib
@@ -8,6 +11,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, cast
 
 from mdp_jax.models.registry import BACKBONES
+
+OURS = "ours"  # in place of a layout: our own names
 
 
 class Recognised(NamedTuple):

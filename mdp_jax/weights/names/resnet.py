@@ -9,13 +9,15 @@ from mdp_jax.errors import UserError
 from mdp_jax.models.backbones.resnet import DEPTHS, V1C, Bottleneck
 from mdp_jax.weights.names import Recognised
 
-ONLY_THEIRS = {"torchvision": ("fc.weight", "fc.bias")}  # MMSegmentation's ResNet is a backbone and nothing else
+ONLY_THEIRS = {
+    layout: ("fc.weight", "fc.bias") for layout in ("torchvision", "timm")
+}  # MMSegmentation's ResNet is a backbone and nothing else
 
 _LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
 def modules(backbone: str, layout: str) -> dict[str, str]:
-    """The names of a library's modules, which are the same as ours; torchvision has no deep stem.
+    """The names of a library's modules, which are the same as ours; MMSegmentation alone has this deep stem.
 
     Args:
       backbone: name in the registry.
@@ -25,7 +27,7 @@ def modules(backbone: str, layout: str) -> dict[str, str]:
       {our module below the backbone: theirs}; {} where the library does not have this backbone.
     """
     deep_stem = backbone.endswith(V1C)
-    if deep_stem and layout == "torchvision":
+    if deep_stem and layout != "mmseg":
         return {}
     return {name: name for name in ("stem", *_LAYERS)} if deep_stem else {n: n for n in ("conv1", "bn1", *_LAYERS)}
 

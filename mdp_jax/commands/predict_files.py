@@ -1,0 +1,122 @@
+"""Which photos `mdp predict` labels, and which files it writes for each of them."""
+
+import glob
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from mdp_jax.errors import UserError
+
+# Ends of names that are taken for photos in folders; a file that is named itself may have any.
+_OF_JPEG, _OF_NETPBM = (".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"), (".pbm", ".pgm", ".pnm", ".ppm")
+_PHOTOS = (".avif", ".bmp", ".gif", ".png", ".tif", ".tiff", ".webp", *_OF_JPEG, *_OF_NETPBM)
+_PATTERN = "*?["
+
+
+class Photo(NamedTuple):
+    """A photo to label.
+
+    Attributes:
+      path: of its file.
+      stem: its path without the suffix, from the folder or pattern that was named on; under the folder of the outputs
+        its files have this path.
+    """
+
+    path: str
+    stem: pathlib.Path
+
+
+def find(named: Sequence[str], out: str) -> list[Photo]:
+    """Finds the photos that a command names: files, folders with all that is below them, and patterns.
+
+    Args:
+      named: paths; a pattern has *, ? or [], and ** stands for folders of any depth. A file of such a name is a file.
+      out: folder of the outputs, which are never taken for photos.
+
+    Returns:
+      The photos, those of a folder or pattern in order of their paths.
+
+    Raises:
+      UserError: a folder without photos, or a pattern that nothing has.
+    """
+    found: list[Photo] = []
+    for text in named:
+        path = pathlib.Path(text)
+        if path.is_dir():
+            inside = _inside(path, out)
+            if not inside:
+                raise UserError(f"{text}: no photo in this folder or below it; expected files such as .jpg or .png")
+            found += inside
+        elif any(sign in text for sign in _PATTERN) and not os.path.lexists(text):
+            found += _of_pattern(text, out)
+        else:
+            found.append(Photo(text, pathlib.Path(path.stem)))
+    return found
+
+
+def _inside(folder: pathlib.Path, out: str, top: pathlib.Path | None = None) -> list[Photo]:
+    """The photos in a folder and below it, by their paths from `top` on; hidden files and folders are left out."""
+    outputs, found = pathlib.Path(out).resolve(), []
+    for place, inside, names in os.walk(folder):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        if outputs == pathlib.Path(place).resolve() and outputs != folder.resolve():
+            inside.clear()
+            continue
+        for name in sorted(names):
+            if not name.startswith(".") and name.lower().endswith(_PHOTOS):
+                path = pathlib.Path(place, name)
+                found.append(Photo(os.fspath(path), path.relative_to(top or folder).with_suffix("")))
+    return found
+
+
+def _of_pattern(pattern: str, out: str) -> list[Photo]:
+    parts = pathlib.Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if any(sign in part for sign in _PATTERN))
+    top, outputs = pathlib.Path(*parts[:fixed]), pathlib.Path(out).resolve()
+    found: list[Photo] = []
+    for text in sorted(glob.glob(pattern, recursive=True)):
+        path = pathlib.Path(text)
+        if outputs in path.resolve().parents:
+            continue
+        if path.is_file():
+            found.append(Photo(text, path.relative_to(top).with_suffix("")))
+        elif path.is_dir() and "**" not in pattern:  # which names what is in its folders too
+            found += _inside(path, out, top)
+    if "**" in pattern:
+        found = [photo for photo in found if photo.path.lower().endswith(_PHOTOS)]
+    if not found:
+        raise UserError(f"{pattern}: no photo has such a path; expected a pattern such as {parts[0]}/**/*.jpg")
+    return found
+
+
+def plan(photos: Sequence[Photo], out: str, endings: Iterable[str]) -> list[list[pathlib.Path]]:
+    """Names the outputs of every photo.
+
+    Args:
+      photos: what `find` gives.
+      out: folder of the outputs.
+      endings: of the names of each photo's outputs, behind its stem.
+
+    Returns:
+      For each photo its files, in the order of the endings.
+
+    Raises:
+      UserError: two photos have an output of the same name, or an output would replace a photo.
+    """
+    endings, given = list(endings), {pathlib.Path(photo.path).resolve() for photo in photos}
+    taken: dict[pathlib.Path, str] = {}
+    outputs = []
+    for photo in photos:
+        files = [pathlib.Path(out, photo.stem.parent, photo.stem.name + ending) for ending in endings]
+        for file in files:
+            if file in taken:
+                raise UserError(
+                    f"{photo.path}: {taken[file]} has the same name, {file} would be of both; expected photos whose "
+                    "outputs have different names"
+                )
+            if file.resolve() in given:
+                raise UserError(f"--out {out}: {file} would replace a photo; expected another folder")
+            taken[file] = photo.path
+        outputs.append(files)
+    return outputs

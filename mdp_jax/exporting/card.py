@@ -1,0 +1,227 @@
+"""The model card: what an exported network is, in Markdown."""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from ml_collections import ConfigDict
+
+from mdp_jax import config as config_files
+from mdp_jax import configs
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.evaluation import scores, workdirs
+from mdp_jax.exporting.program import Form
+from mdp_jax.storage.paths import expanded
+
+NOT_STATED = "not stated"
+STABLEHLO, ONNX = "stablehlo", "onnx"
+SCRATCH = "scratch"
+
+# What every snippet begins with; {prepare} makes the input of a photo.
+_READ = """photo = cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)
+{prepare}"""
+_ANY = "image = photo[None]"
+_SHORT_SIDE = """scale = {short_side} / min(photo.shape[:2])
+how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+image = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=how)[None]"""
+_FIXED = "image = cv2.resize(photo, ({width}, {height}), interpolation=cv2.INTER_AREA)[None]"
+_REPEATED = "image = image.repeat({batch}, axis=0)  # as many photos at one time"
+
+_JAX = """import pathlib
+
+import cv2
+from jax import export
+
+{read}
+network = export.deserialize(bytearray(pathlib.Path("{file}").read_bytes()))
+{output} = network.call(image)[0]
+"""
+_ONNX = """import cv2
+import onnxruntime
+
+{read}
+network = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+{output} = network.run(["{output}"], {{"image": image}})[0][0]
+"""
+_TORCH = """import cv2
+import onnxruntime
+import torch
+
+{read}
+network = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+{output} = torch.from_numpy(network.run(["{output}"], {{"image": image}})[0][0])
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What stands beside the card.
+
+    Attributes:
+      name: of the network.
+      form: input and output.
+      files: format -> name of its file.
+      platforms: of the StableHLO file.
+      checked: format -> how it agreed with the network, or why that was not looked at.
+      license: of the network; "" where it is not stated.
+    """
+
+    name: str
+    form: Form
+    files: Mapping[str, str]
+    platforms: tuple[str, ...]
+    checked: Mapping[str, str]
+    license: str = ""
+
+
+def text_of(run: workdirs.Workdir, written: Written) -> str:
+    """Writes the card.
+
+    Args:
+      run: the workdir of a fine-tuned or adopted network.
+      written: what stands beside it.
+
+    Raises:
+      UserError: evaluation.json, or config.json or label_space.json of the run that it began from, cannot be read.
+    """
+    parts = [
+        f"# {written.name}",
+        f"A network for semantic segmentation: it gives each pixel one of {len(run.classes)} classes.",
+        _table(("", ""), _facts(run, written)),
+        "## Input and output",
+        _input(run, written),
+        "## Data",
+        _data(run),
+        "## Scores",
+        _scores(run),
+        "## Use",
+        _use(run, written),
+        "## Classes",
+        f"The ids of the labels. `classes.json` holds the same names.\n\n{_classes(run.classes)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _facts(run: workdirs.Workdir, written: Written) -> list[tuple[str, object]]:
+    model = configs.typed_finetune(run.config).model
+    reads = "" if model.reads == ("decoder",) else f", classifier on {' and '.join(model.reads)}"
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("mdp_jax", "jax"))
+    rows: list[tuple[str, object]] = [
+        ("network", f"{model.backbone} of width {model.width:g}, output stride {model.output_stride}"),
+        ("decoder", f"{model.decoder.name}, {model.decoder.channels} channels{reads}"),
+        ("steps of training", run.step),
+        ("license", written.license or NOT_STATED),
+        ("written by", versions),
+    ]
+    rows += [(f"`{file}`", written.checked[kind]) for kind, file in written.files.items()]
+    return rows
+
+
+def _input(run: workdirs.Workdir, written: Written) -> str:
+    form, data = written.form, run.config.data
+    batch = "any number of photos" if form.batch is None else f"{form.batch} photo{'s' * (form.batch > 1)}"
+    size = "of any height and width" if form.size is None else "of {} x {} pixels (height x width)".format(*form.size)
+    out = {
+        "labels": "`labels`: int32 [B, H, W], the id of the most likely class in each pixel.",
+        "logits": f"`logits`: float [B, H, W, {len(run.classes)}]. The largest one is the class; softmax over the last "
+        "axis gives probabilities.",
+    }[form.output]
+    lines = [
+        f"- Input `image`: uint8 [B, H, W, 3], RGB from 0 to 255; {batch} {size}.",
+        "- The network normalises the photo itself. Do not do it before.",
+        f"- Output {out}",
+    ]
+    if data.short_side:
+        lines.append(
+            f"- The network was made for photos whose short side has {data.short_side} pixels. Resize photos to it "
+            "first. The output has the size of the resized photo."
+        )
+    return "\n".join(lines)
+
+
+def _data(run: workdirs.Workdir) -> str:
+    rows = [_dataset(run.config.dataset, "this network", len(run.classes))]
+    before = str(run.config.init)
+    if before == SCRATCH:
+        note = "Training began with random weights."
+    else:
+        began = _began_from(before)
+        note = f"Training began with the weights of `{pathlib.Path(before).name}`."
+        note += "" if began else " What these were trained on is not known here."
+        rows += began
+    return f"{_table(('dataset', 'trained', 'classes', 'license'), rows)}\n\n{note}"
+
+
+def _dataset(config: ConfigDict, of_what: str, classes: int) -> tuple:
+    return config.name, of_what, classes, config.license or NOT_STATED
+
+
+def _began_from(place: str) -> list[tuple]:
+    """The datasets of the run that a network began from; [] for a file, or where the folder is not there any more."""
+    folder = expanded(place)
+    if not (folder / "config.json").is_file() or not (folder / "label_space.json").is_file():
+        return []
+    config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
+    classes = {name: len(of_set) for name, of_set in LabelSpace.load(folder / "label_space.json").datasets}
+    sources = config.sources if "sources" in config else [config.dataset]
+    return [_dataset(source, "what it began from", classes.get(source.name, 0)) for source in sources]
+
+
+def _scores(run: workdirs.Workdir) -> str:
+    file = run.folder / "evaluation.json"
+    if not file.exists():
+        return "None: the network was not scored (`mdp evaluate`)."
+    rows = []
+    for name, found in scores.read_scores(file)["datasets"].items():
+        percents = [found.get(key) for key in ("mIoU", "mAcc", "aAcc")]
+        shown = ["none" if value is None else f"{value:.1f}" for value in percents]
+        rows.append((name, *shown, found.get("images", NOT_STATED)))
+    table = _table(("dataset", "mIoU (%)", "mAcc (%)", "aAcc (%)", "validation photos"), rows)
+    return f"{table}\n\nOf the whole photo at once, by `mdp evaluate`."
+
+
+def _use(run: workdirs.Workdir, written: Written) -> str:
+    form, short_side = written.form, run.config.data.short_side
+    if form.size:
+        prepare = _FIXED.format(height=form.size[0], width=form.size[1])
+    else:
+        prepare = _SHORT_SIDE.format(short_side=short_side) if short_side else _ANY
+    if form.batch and form.batch > 1:
+        prepare += "\n" + _REPEATED.format(batch=form.batch)
+    read = _READ.format(prepare=prepare)
+
+    def snippet(template: str, kind: str) -> str:
+        text = template.format(read=read, file=written.files[kind], output=form.output)
+        return f"```python\n{text}```"
+
+    parts = []
+    if STABLEHLO in written.files:
+        parts += [
+            "### JAX",
+            f"The file needs JAX alone, and runs on {', '.join(written.platforms)}. JAX reads such files for at least "
+            "six months after it wrote them.",
+            snippet(_JAX, STABLEHLO),
+        ]
+    if ONNX in written.files:
+        parts += ["### ONNX", snippet(_ONNX, ONNX)]
+        parts += [
+            "### PyTorch",
+            "ONNX Runtime computes here, and gives a tensor. To train in PyTorch, take the weights: `mdp convert` "
+            "writes them under the names of torchvision or MMSegmentation, if these have such a network.",
+            snippet(_TORCH, ONNX),
+        ]
+    return "\n\n".join(parts)
+
+
+def _classes(classes: Sequence[str]) -> str:
+    return _table(("id", "class"), list(enumerate(classes)))

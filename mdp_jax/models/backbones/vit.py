@@ -1,0 +1,312 @@
+"""Plain vision transformers (arXiv 2010.11929), also those of DINOv2 (2304.07193, 2309.16588) and DINOv3 (2508.10104).
+
+Parameters are named as in timm ("blocks"/"0"/"attn"/"qkv"), so that a path joined by dots is timm's key of a module.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from mdp_jax.configs import ModelConfig
+from mdp_jax.errors import UserError
+from mdp_jax.models.entries import Backbone, Rules
+from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, normal, vector
+from mdp_jax.models.resizing import of_image, padded, upsample
+
+HEAD = 64  # channels of an attention head at width 1
+LEVELS = 4  # blocks whose outputs become the features of the pyramid
+ROTATION_BASE = 100.0  # of the periods of rotary positions
+
+
+class Form(NamedTuple):
+    """What distinguishes the published networks of one size.
+
+    Attributes:
+      patch: pixels of a patch's side.
+      grid: patches of a side of the learned positions; 0: the attention turns queries and keys by their positions.
+      registers: number of register tokens.
+      layer_scale: where the factors of the residual branches begin; 0: there are none.
+      eps: of the normalisations.
+    """
+
+    patch: int
+    grid: int
+    registers: int = 0
+    layer_scale: float = 0.0
+    eps: float = 1e-6
+
+
+class Size(NamedTuple):
+    """Number of blocks, and heads of the attention."""
+
+    blocks: int
+    heads: int
+
+
+SIZES = {"small": Size(12, 6), "base": Size(12, 12), "large": Size(24, 16)}
+FORMS = {
+    "patch16": Form(16, grid=14),
+    "patch14_dinov2": Form(14, grid=37, layer_scale=1e-5),
+    "patch14_reg4_dinov2": Form(14, grid=37, registers=4, layer_scale=1e-5),
+    "patch16_dinov3": Form(16, grid=0, registers=4, layer_scale=1e-5, eps=1e-5),
+}
+
+
+def rotations(grid: tuple[int, int], channels: int) -> np.ndarray:
+    """The angles by which queries and keys are turned, as in DINOv3.
+
+    The middles of the patches lie in [-1, 1] on each axis. Angles are 2 pi position / period, with periods in geometric
+    steps from 1 to ROTATION_BASE; those of the rows come first, then those of the columns.
+
+    Args:
+      grid: rows and columns of patches.
+      channels: of a head; divisible by 4.
+
+    Returns:
+      float64 [rows * columns, channels / 2].
+    """
+    periods = ROTATION_BASE ** (2 * np.arange(channels // 4) / (channels // 2))
+    rows, columns = (2 * (np.arange(n) + 0.5) / n - 1 for n in grid)
+    positions = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2, 1)
+    return (2 * math.pi * positions / periods).reshape(len(positions), -1)
+
+
+def turned(x: jax.Array, angles: np.ndarray, tokens: int) -> jax.Array:
+    """Turns the patches' queries or keys; tokens that stand in front of them have no position.
+
+    Args:
+      x: [B,N,heads,channels].
+      angles: [N - tokens, channels / 2].
+      tokens: number of tokens in front of the patches.
+
+    Returns:
+      [B,N,heads,channels], computed in float32 or wider.
+    """
+    wide = jnp.promote_types(jnp.float32, x.dtype)
+    first, second = jnp.split(x[:, tokens:].astype(wide), 2, axis=-1)
+    cos, sin = (jnp.asarray(f(angles), wide)[None, :, None, :] for f in (np.cos, np.sin))
+    patches = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return jnp.concatenate([x[:, :tokens], patches.astype(x.dtype)], axis=1)
+
+
+def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention of all tokens to all tokens, [B,N,heads,channels] each; the softmax is in float32, or in float64.
+
+    JAX's own function computes the softmax in float32 whatever it is given. Comparisons in float64 need more.
+    """
+    if q.dtype != jnp.float64:
+        return jax.nn.dot_product_attention(q, k, v)
+    weights = jax.nn.softmax(jnp.einsum("bnhc,bmhc->bhnm", q, k) / math.sqrt(q.shape[-1]), axis=-1)
+    return jnp.einsum("bhnm,bmhc->bnhc", weights, v)
+
+
+class Attention(nn.Module):
+    """Attention of all tokens to all tokens, in several heads: [B,N,C] to the same."""
+
+    heads: int
+    dtypes: Dtypes
+    tokens: int
+    grid: tuple[int, int] | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1] // self.heads
+        qkv = Dense(3 * x.shape[-1], self.dtypes, name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, channels), 2, 0)
+        if self.grid is not None:
+            angles = rotations(self.grid, channels)
+            q, k = (turned(one, angles, self.tokens) for one in (q, k))
+        return Dense(x.shape[-1], self.dtypes, name="proj")(attended(q, k, v).reshape(x.shape))
+
+
+class LayerScale(nn.Module):
+    """A factor for each channel, which begins at `first`."""
+
+    first: float
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gamma = self.param("gamma", nn.initializers.constant(self.first), x.shape[-1:], self.dtypes.param)
+        return x * vector(gamma.astype(self.dtypes.compute), x.ndim)
+
+
+class Block(nn.Module):
+    """Attention, then two matrix products; each after a normalisation and added to what it is given. [B,N,C].
+
+    `tokens` stand in front of the patches. `grid` is that of rotary positions, None without them.
+    """
+
+    heads: int
+    form: Form
+    dtypes: Dtypes
+    tokens: int
+    grid: tuple[int, int] | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        del train
+        eps, scale = self.form.eps, self.form.layer_scale
+        y = LayerNorm(self.dtypes, eps, name="norm1")(x)
+        y = Attention(self.heads, self.dtypes, self.tokens, self.grid, name="attn")(y)
+        x = x + (LayerScale(scale, self.dtypes, name="ls1")(y) if scale else y)
+        y = LayerNorm(self.dtypes, eps, name="norm2")(x)
+        y = MLP(4 * x.shape[-1], self.dtypes, name="mlp")(y)
+        return x + (LayerScale(scale, self.dtypes, name="ls2")(y) if scale else y)
+
+
+class PatchEmbed(nn.Module):
+    """A convolution ("proj") whose kernel and stride are the patch: [B,H,W,3] to [B,H/patch,W/patch,features]."""
+
+    features: int
+    patch: int
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        conv = Conv(self.features, self.patch, self.dtypes, self.patch, 1, 1, True, normal(0.02), (0, 0), name="proj")
+        return conv(x)
+
+
+def resized_positions(positions: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Interpolates a square grid of learned positions bicubically, with antialiasing where it becomes smaller, as timm.
+
+    Args:
+      positions: [1,grid * grid,C].
+      size: rows and columns.
+
+    Returns:
+      [1,rows,columns,C] in float32 or wider.
+    """
+    grid, channels = math.isqrt(positions.shape[1]), positions.shape[-1]
+    square = positions.reshape(1, grid, grid, channels).astype(jnp.promote_types(jnp.float32, positions.dtype))
+    return square if size == (grid, grid) else jax.image.resize(square, (1, *size, channels), "cubic")
+
+
+class ViT(nn.Module):
+    """Maps images [B,H,W,3] to {stride: features [B,ceil(H/stride),ceil(W/stride),C]} in `dtypes.compute`.
+
+    With the patch as output stride there are the features of the last block alone. With twice the patch there is a
+    pyramid at the strides patch / 4, patch / 2, patch and 2 patch: the outputs of four blocks, the last ones of four
+    equal shares of the depth, interpolated bilinearly. It has no parameters: the convolutions that decoders begin with
+    do what those of a neck would do. All features are normalised by the last normalisation ("norm").
+
+    Feature i is centred in the cell of the pixels stride * i to stride * (i + 1). Images are padded to a multiple of
+    the patch. The learned positions are interpolated.
+    """
+
+    size: Size
+    head: int
+    form: Form
+    output_stride: int
+    dtypes: Dtypes
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
+        form, size, channels = self.form, x.shape[1:3], self.size.heads * self.head
+        tokens = 1 + form.registers
+        x = PatchEmbed(channels, form.patch, self.dtypes, name="patch_embed")(padded(x, form.patch))
+        batch, rows, columns, _ = x.shape
+        first = [self.param("cls_token", normal(1e-6), (1, 1, channels), self.dtypes.param)]
+        if form.grid:
+            shape = (1, 1 + form.grid**2, channels)
+            positions = self.param("pos_embed", normal(0.02), shape, self.dtypes.param)
+            first = [first[0] + positions[:, :1]]
+            x = x + resized_positions(positions[:, 1:], (rows, columns)).astype(x.dtype)
+        if form.registers:
+            shape = (1, form.registers, channels)
+            first.append(self.param("reg_token", normal(0.02), shape, self.dtypes.param))
+        x = x.reshape(batch, rows * columns, channels)
+        repeated = [jnp.broadcast_to(one, (batch, *one.shape[1:])).astype(x.dtype) for one in first]
+        x = jnp.concatenate([*repeated, x], axis=1)
+
+        turned_by = None if form.grid else (rows, columns)
+        make = functools.partial(Block, self.size.heads, form, self.dtypes, tokens, turned_by)
+        levels = LEVELS if self.output_stride > form.patch else 1
+        out = Row(make, self.size.blocks, self.dtypes, self.remat, levels, name="blocks")(x, train)
+        norm = LayerNorm(self.dtypes, form.eps, name="norm")
+        maps = [norm(x[:, tokens:]).reshape(batch, rows, columns, channels) for x in out.levels]
+        if levels == 1:
+            return {form.patch: of_image(maps[0], size, form.patch)}
+        features = {}
+        for i, x in enumerate(maps):
+            stride = form.patch * 2**i // 4
+            height, width = (-(-side * form.patch // stride) for side in (rows, columns))
+            features[stride] = of_image(upsample(x, (height, width)).astype(self.dtypes.compute), size, stride)
+        return features
+
+
+def head_channels(form: Form, width: float) -> int:
+    """The channels of an attention head; the number of heads stays.
+
+    Args:
+      form: of the network.
+      width: the config's `model.width`.
+
+    Raises:
+      UserError: there are none, or rotary positions cannot divide them.
+    """
+    channels, each = round(HEAD * width), 1 if form.grid else 4
+    if channels < 1 or channels % each:
+        raise UserError(
+            f"config.model.width={width}: gives {channels} channels for an attention head; expected a width of "
+            f"{each / HEAD:g} or a multiple of it"
+        )
+    return channels
+
+
+def strides(form: Form) -> dict[int, tuple[int, ...]]:
+    """Output stride -> strides of the features; the pyramid where the patch can be divided by 4."""
+    pyramid = {2 * form.patch: tuple(form.patch * 2**i // 4 for i in range(LEVELS))} if form.patch % 4 == 0 else {}
+    return {form.patch: (form.patch,), **pyramid}
+
+
+def feature_channels(size: Size, form: Form, width: float, output_stride: int) -> dict[int, int]:
+    """The channels of the features.
+
+    Args:
+      size: of the network.
+      form: of the network.
+      width: the config's `model.width`.
+      output_stride: a key of `strides`.
+
+    Returns:
+      {stride: channels}.
+
+    Raises:
+      UserError: as `head_channels`.
+    """
+    return dict.fromkeys(strides(form)[output_stride], size.heads * head_channels(form, width))
+
+
+def _make(size: Size, form: Form, model: ModelConfig, dtypes: Dtypes) -> ViT:
+    return ViT(size, head_channels(form, model.width), form, model.output_stride, dtypes, model.remat)
+
+
+# Matrices are split by output channels; for queries, keys and values these are all heads of all three.
+SHARDING: Rules = (
+    (r"patch_embed/proj/kernel", PartitionSpec(None, None, None, "fsdp")),
+    (r"blocks/.*/kernel", PartitionSpec(None, "fsdp")),
+    (r".*/(bias|scale|gamma)|cls_token|reg_token|pos_embed", PartitionSpec()),
+)
+
+KINDS = {f"vit_{size}_{form}": (SIZES[size], FORMS[form]) for form in FORMS for size in SIZES}
+BACKBONES = {
+    name: Backbone(
+        make=functools.partial(_make, size, form),
+        channels=functools.partial(feature_channels, size, form),
+        output_strides=tuple(strides(form)),
+        normalisation="none",
+        sharding=SHARDING,
+        centre="cell",
+        weight_names="mdp_jax.weights.names.vit",
+    )
+    for name, (size, form) in KINDS.items()
+}

@@ -1,0 +1,68 @@
+"""A new run that goes on from the whole state of a finished one: more steps, or another learning rate."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
+from mdp_jax.storage import checkpoints
+from mdp_jax.storage.leaves import leaf_names
+from mdp_jax.storage.paths import expanded
+from mdp_jax.training.state import FinetuneState
+from mdp_jax.training.transfer import require_leaves
+
+
+class Continued(NamedTuple):
+    """A state to go on from.
+
+    Attributes:
+      state: on the host, its step that of the other run.
+      report: what `transfer.json` of the new workdir holds.
+    """
+
+    state: FinetuneState
+    report: dict
+
+
+def continue_from(workdir: str, which: str, steps: int, state: FinetuneState, label_space: LabelSpace) -> Continued:
+    """Reads the whole state of a fine-tuning: weights, running statistics, momenta and the number of steps.
+
+    Args:
+      workdir: of the finished run.
+      which: "last", "best" or a step.
+      steps: of the new run as a whole; the learning rate falls over these.
+      state: of step 0 of the new run.
+      label_space: of the new run.
+
+    Raises:
+      UserError: no such checkpoint; other classes or another network; or it has taken as many steps already.
+    """
+    where = f"--continue_from {workdir}"
+    chosen = checkpoints.choose(expanded(workdir), which)
+    LabelSpace.from_rows(chosen.saved.meta["label_space"]).require_same(label_space, where)
+    saved = chosen.saved.state
+    if "opt_state" not in saved and jax.tree.leaves(state.opt_state):
+        raise UserError(
+            f"{where}: no momenta in it, as after mdp adopt; expected the workdir of mdp finetune, or --init"
+        )
+    require_leaves(saved, state, where)
+    if chosen.step >= steps:
+        raise UserError(
+            f"config.steps={steps}: {where} has taken {chosen.step} steps already; expected more, as in "
+            f"--config.steps={2 * chosen.step}"
+        )
+    have = leaf_names(saved)
+    leaves = [
+        np.asarray(jax.device_get(have[name])).astype(leaf.dtype, copy=False)
+        for name, leaf in leaf_names(state).items()
+    ]
+    source = f"step {chosen.step} of the workdir {workdir}, with its momenta"
+    taken = [
+        {"leaf": name, "shape": list(np.shape(leaf)), "from": name}
+        for name, leaf in have.items()
+        if name.split("/")[0] in ("params", "batch_stats")
+    ]
+    report = {"source": source, "leaves": taken, "not taken": {}}
+    return Continued(jax.tree.unflatten(jax.tree.structure(state), leaves), report)

@@ -1,0 +1,78 @@
+"""mdp_jax/exporting/agreement.py and program.py: what is compared, and what is refused."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdp_jax.configs import ModelConfig
+from mdp_jax.errors import UserError
+from mdp_jax.exporting import agreement, program
+from mdp_jax.exporting.program import Form
+
+# One photo of 1 x 3 pixels, 2 classes; the second pixel is a tie but for 1e-4 of the largest logit, 4.
+LOGITS = np.array([[[[4.0, 1.0], [2.0, 2.0004], [-1.0, 3.0]]]])
+
+
+@pytest.mark.parametrize(("labels", "differing"), [([0, 1, 1], 0), ([0, 0, 1], 1)])
+def test_labels_may_differ_at_a_tie(labels, differing):
+    found = agreement.compare(np.array([[labels]], np.int32), LOGITS, "labels", "it")
+    assert found == agreement.Agreement(3, differing, None)
+    assert ("at a tie" in found.described()) == bool(differing)
+
+
+def test_another_label_is_an_error():
+    with pytest.raises(UserError, match=r"it: its answer differs from the network's by 0.75 of the largest logit"):
+        agreement.compare(np.array([[[1, 1, 1]]], np.int32), LOGITS, "labels", "it")
+
+
+def test_an_id_of_no_class_is_an_error():
+    with pytest.raises(UserError, match="by inf of"):
+        agreement.compare(np.array([[[0, 1, 2]]], np.int32), LOGITS, "labels", "it")
+
+
+def test_logits_are_compared_with_the_largest():
+    found = agreement.compare(LOGITS + 0.002, LOGITS, "logits", "it")
+    assert found.differing == 0 and found.largest == pytest.approx(0.0005)
+    with pytest.raises(UserError, match=r"by 0\.25 of"):
+        agreement.compare(LOGITS - 1, LOGITS, "logits", "it")
+    with pytest.raises(UserError, match="by nan of"):
+        agreement.compare(LOGITS * np.nan, LOGITS, "logits", "it")
+
+
+def test_drawn_photos_have_the_form():
+    assert agreement.photos(Form(batch=3, size=(5, 40))).shape == (3, 5, 40, 3)
+    drawn = agreement.photos(Form())
+    assert drawn.dtype == np.uint8 and drawn.std() > 30 and (drawn[0] != drawn[1]).any()
+
+
+def test_forms():
+    assert Form(batch=2, size=(8, 9)).image().shape == (2, 8, 9, 3)
+    assert str(Form(size=(8, 9)).image().shape) == "(batch, 8, 9, 3)"
+    assert str(Form(batch=2).image().shape) == "(2, height, width, 3)"
+    for wrong, message in (
+        ({"output": "mask"}, "labels, logits"),
+        ({"batch": 0}, "--batch 0"),
+        ({"size": (0, 8)}, "0 8"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Form(**wrong)
+
+
+def test_a_network_that_cannot_have_a_size():
+    def at_least_eight(image):
+        if image.shape[1] < 8:
+            raise ValueError("too low")
+        return image
+
+    program.require_possible(at_least_eight, Form(batch=1, size=(8, 8)))
+    with pytest.raises(UserError, match=r"--size 4 8: the network cannot have it \(too low\); expected another size"):
+        program.require_possible(at_least_eight, Form(batch=1, size=(4, 8)))
+    with pytest.raises(UserError, match="expected --size HEIGHT WIDTH and --batch NUMBER"):
+        program.require_possible(at_least_eight, Form())
+
+
+def test_float32_of_all_weights():
+    variables = {"params": {"a": jnp.ones(2, jnp.bfloat16)}, "batch_stats": {}, "memory": 3}
+    model, found = program.in_float32(ModelConfig(compute_dtype="bfloat16"), variables)
+    assert (model.compute_dtype, model.param_dtype) == ("float32", "float32")
+    assert found["params"]["a"].dtype == np.float32 and set(found) == {"params", "batch_stats"}

@@ -1,0 +1,160 @@
+"""Files of ConvNeXt and vision transformers under the names of timm, torchvision, Hugging Face and the authors."""
+
+import numpy as np
+import pytest
+
+from mdp_jax.commands import convert
+from mdp_jax.errors import UserError
+from mdp_jax.weights import architecture, files, layouts
+from mdp_jax.weights.init import load_init
+from mdp_jax.weights.torch_weights import from_torch
+from tests.weights import published
+from tests.weights.test_torchvision import empty
+
+# Where a leaf of each kind stands in the other library's network, from its code.
+BY_HAND = {
+    "torchvision/convnext_tiny": {
+        "stem.1.bias": "features.0.1.bias",
+        "stages.0.blocks.2.conv_dw.weight": "features.1.2.block.0.weight",
+        "stages.2.blocks.8.norm.weight": "features.5.8.block.2.weight",
+        "stages.3.blocks.0.mlp.fc1.weight": "features.7.0.block.3.weight",
+        "stages.3.blocks.0.mlp.fc2.bias": "features.7.0.block.5.bias",
+        "stages.1.downsample.0.weight": "features.2.0.weight",
+        "stages.3.downsample.1.weight": "features.6.1.weight",
+        "stages.1.blocks.1.gamma": "features.3.1.layer_scale",
+    },
+    "torchvision/vit_b_16": {
+        "cls_token": "class_token",
+        "pos_embed": "encoder.pos_embedding",
+        "patch_embed.proj.weight": "conv_proj.weight",
+        "blocks.11.attn.qkv.bias": "encoder.layers.encoder_layer_11.self_attention.in_proj_bias",
+        "blocks.0.mlp.fc2.weight": "encoder.layers.encoder_layer_0.mlp.3.weight",
+        "norm.weight": "encoder.ln.weight",
+    },
+    "huggingface/convnext_tiny": {
+        "stem.1.weight": "convnext.embeddings.layernorm.weight",
+        "stages.2.blocks.3.gamma": "convnext.encoder.stages.2.layers.3.layer_scale_parameter",
+        "stages.1.downsample.1.bias": "convnext.encoder.stages.1.downsampling_layer.1.bias",
+    },
+    "huggingface/dinov2_small": {
+        "pos_embed": "embeddings.position_embeddings",
+        "blocks.3.ls2.gamma": "encoder.layer.3.layer_scale2.lambda1",
+        "blocks.0.attn.proj.weight": "encoder.layer.0.attention.output.dense.weight",
+        "norm.bias": "layernorm.bias",
+    },
+}
+# File -> the backbone that it has, and the reasons for leaves that are left out.
+KNOWN = {
+    "timm/convnext_tiny": ("convnext_tiny", {"head"}),
+    "timm/convnext_base": ("convnext_base", {"head"}),
+    "timm/vit_small_patch16_224": ("vit_small_patch16", {"head"}),
+    "timm/vit_large_patch16_384": ("vit_large_patch16", {"head"}),
+    "timm/vit_base_patch14_dinov2": ("vit_base_patch14_dinov2", set()),
+    "timm/vit_small_patch14_reg4_dinov2": ("vit_small_patch14_reg4_dinov2", set()),
+    "timm/vit_small_patch16_dinov3": ("vit_small_patch16_dinov3", set()),
+    "timm/vit_base_patch16_dinov3_qkvb": ("vit_base_patch16_dinov3", set()),
+    "torchvision/convnext_tiny": ("convnext_tiny", {"classifier"}),
+    "torchvision/vit_b_16": ("vit_base_patch16", {"heads"}),
+    "huggingface/convnext_tiny": ("convnext_tiny", {"convnext", "classifier"}),
+    "huggingface/dinov2_small": ("vit_small_patch14_dinov2", {"embeddings"}),
+    "huggingface/dinov3_small": ("vit_small_patch16_dinov3", {"embeddings"}),
+}
+# What cannot be used, and the line that says why.
+REFUSED = {
+    "timm/vit_base_patch8_224": r"x: patches of 8 x 8 pixels; expected 14 or 16",
+    "timm/deit_small_distilled_patch16_224": r"x: has a token of distillation \(dist_token\), .* as vit_small_patch16",
+    "timm/convnextv2_nano": r"x: the weights of ConvNeXt V2; expected those of ConvNeXt \(convnext_tiny, ",
+    "torchvision/vit_b_32": r"x: patches of 32 x 32 pixels; expected 14 or 16",
+}
+
+
+def found_of(name):
+    found = layouts.find(empty(published.keys(name)), "x")
+    return found, architecture.model_of(found)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_leaf_of_a_published_file_has_its_place(name):
+    backbone, left_out = KNOWN[name]
+    found, model = found_of(name)
+    assert (model.backbone, model.width) == (backbone, 1.0)
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), name)
+    assert {leaf.key.split(".")[0] for leaf in found.skipped} == left_out
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_names_by_hand(name):
+    """Each leaf holds its own number: the number of its key."""
+    keys = published.keys(name)
+    numbers = {key: np.full(shape, i, np.float32) for i, (key, shape) in enumerate(keys.items())}
+    state = layouts.find(numbers, "x").state
+    assert {ours: list(keys)[int(state[ours].flat[0])] for ours in BY_HAND[name]} == BY_HAND[name]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_files_of_other_networks_are_refused(name):
+    with pytest.raises(UserError, match=REFUSED[name]):
+        found_of(name)
+
+
+def test_queries_keys_and_values_are_joined_in_this_order():
+    state = empty(published.keys("huggingface/dinov2_small"))
+    before = "encoder.layer.5.attention.attention"
+    for number, name in enumerate(("query", "key", "value"), start=1):
+        state[f"{before}.{name}.weight"] = np.full((384, 384), number, np.float32)
+    joined = layouts.find(state, "x").state["blocks.5.attn.qkv.weight"]
+    np.testing.assert_array_equal(joined[:, 0], np.repeat([1, 2, 3], 384))
+
+
+def test_missing_biases_are_0_and_those_of_keys_too():
+    """timm's DINOv3 without biases; with those of queries and values; the authors' with a mask over those of keys."""
+    state = empty(published.keys("timm/vit_small_patch16_dinov3"))
+    np.testing.assert_array_equal(layouts.find(state, "x").state["blocks.0.attn.qkv.bias"], np.zeros(1152))
+    state |= {"blocks.0.attn.q_bias": np.ones(384, np.float32), "blocks.0.attn.v_bias": np.full(384, 2, np.float32)}
+    expected = np.repeat([1, 0, 2], 384)
+    np.testing.assert_array_equal(layouts.find(state, "x").state["blocks.0.attn.qkv.bias"], expected)
+    for name in "qv":
+        del state[f"blocks.0.attn.{name}_bias"]
+    state["blocks.0.attn.qkv.bias"] = np.repeat(np.float32([1, 9, 2]), 384)
+    state["blocks.0.attn.qkv.bias_mask"] = np.full(1152, np.nan, np.float32)
+    np.testing.assert_array_equal(layouts.find(state, "x").state["blocks.0.attn.qkv.bias"], expected)
+
+
+def test_positions_of_another_grid_are_interpolated_and_a_line_says_so():
+    state = empty(published.keys("timm/vit_large_patch16_384"))
+    state["pos_embed"] = np.full((1, 577, 1024), 3, np.float32)
+    state["pos_embed"][:, 0] = 7
+    found = layouts.find(state, "x")
+    assert found.notes == ("positions of 24x24 patches, interpolated to 14x14",)
+    np.testing.assert_allclose(found.state["pos_embed"][0, :, 0], [7, *[3] * 196], rtol=1e-6)
+
+
+def test_a_class_token_without_a_position_gets_the_position_0():
+    state = empty(published.keys("timm/vit_small_patch14_reg4_dinov2"))
+    state["pos_embed"] = np.ones((1, 1369, 384), np.float32)
+    np.testing.assert_array_equal(layouts.find(state, "x").state["pos_embed"][0, :, 0], [0, *[1] * 1369])
+
+
+@pytest.mark.parametrize("name", ["timm/convnext_tiny", "timm/vit_small_patch16_224"])
+def test_what_is_written_for_timm_has_its_names_and_shapes(name):
+    found, model = found_of(name)
+    source = convert.Weights(model, found.of_parts(convert.PARTS), found.keys, (), ())
+    state, leaves = convert.to_layout(source, "timm")
+    expected = published.keys(name)
+    heads = {key for key in expected if key.startswith("head.")}
+    assert {key: array.shape for key, array in state.items()} == {k: s for k, s in expected.items() if k not in heads}
+    assert {leaf.key for leaf in leaves if leaf.status == "missing"} == heads
+
+
+def test_a_file_of_another_patch_names_what_it_holds(tmp_path):
+    """A run with 16 pixels is given a file with 14."""
+    keys = published.keys("timm/vit_small_patch14_reg4_dinov2")
+    state = {key: np.zeros(shape, np.float32) for key, shape in keys.items()}
+    files.write(tmp_path / "dinov2.safetensors", state)
+    sixteen = layouts.find(empty(published.keys("timm/vit_small_patch16_224")), "x")
+    params = from_torch(sixteen.of_parts(["backbone"]))[0]
+    expected = (
+        r"than config\.model \(the file has vit_small_patch14_reg4_dinov2 of width 1\): patch_embed\.proj\.weight"
+    )
+    with pytest.raises(UserError, match=expected):
+        load_init(tmp_path / "dinov2.safetensors", params, {}, ("backbone",))
