@@ -1,8 +1,10 @@
 """The routes: what they answer, and whom."""
 
+import argparse
 import contextlib
 import json
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from mdp_jax import cli
 from mdp_jax.commands import serve
 from mdp_jax.errors import UserError
 from mdp_jax.serving import app, uploads
+from mdp_jax.serving import session as sessions
 
 HOME = "http://127.0.0.1:8765"
 STROKE = {"name": "boat", "points": [[14, 20], [26, 30]], "radius": 4}
@@ -193,6 +196,18 @@ def test_a_port_in_use_is_one_line_before_weights_are_read(tmp_path, capsys):
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert said == f"mdp: --host 127.0.0.1 --port {port}: in use; expected a free port, or --port 0 for any\n"
+
+
+def test_the_document_says_what_holds(pytestconfig):
+    text = (pytestconfig.rootpath / "docs" / "serve.md").read_text()
+    commands = re.findall(r"^mdp serve (.*)$", text, flags=re.MULTILINE)
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    assert commands and all(parser.parse_args(shlex.split(words)) for words in commands)
+    assert set(re.findall(r"`(--[a-z]+)", text)) <= set(parser._option_string_actions)
+    assert f"{uploads.MOST_BYTES >> 20} MB" in text and f"{uploads.MOST_PIXELS // 10**6} million" in text
+    assert f"more than {app.WAITING} wait" in text and f":{parser.get_default('port')}/" in text
+    assert f"{sessions.MOST_SEEN / 2**20:.0f} million" in text and sessions.PHOTOS == 3 and "three newest" in text
 
 
 def test_it_ends_at_ctrl_c(folder):
