@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         config = web.server.Config(
             web.app.app(session, args.host),
             log_level="warning",
-            limit_concurrency=64,
+            limit_concurrency=32,
             timeout_graceful_shutdown=_SECONDS,
             server_header=False,
             ws="none",

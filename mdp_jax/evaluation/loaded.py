@@ -45,6 +45,7 @@ class Network:
       model: the network under the head.
       data: how its photos are read.
       variables: {"params", "batch_stats"}, and "memory" of a pretraining; nested dicts of arrays.
+      answers: what `as_` may be: the labelled sets of a pretrained network, and "all"; () where there is one set alone.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Network:
         datasets: Sequence[str] = (),
         prototypes: np.ndarray | None = None,
         in_classes_of: Callable[[str], "Network"] | None = None,
+        answers: Sequence[str] = (),
     ):
         """Puts a network together; `mdp_jax.load` is the usual way.
 
@@ -72,9 +74,10 @@ class Network:
           prototypes: float [C, D], rows in the order of the classes, NaN where a class was never seen; or None.
           in_classes_of: name of a set, or "all" -> this network with its answers in those classes; None where it has
             no others.
+          answers: names that `in_classes_of` takes.
         """
         self.model, self.data, self.variables = model, data, variables
-        self.classes, self.datasets = tuple(classes), tuple(datasets)
+        self.classes, self.datasets, self.answers = tuple(classes), tuple(datasets), tuple(answers)
         self._module, self._prototypes = module, prototypes
         self._in_classes_of, self._others = in_classes_of, dict[str, Network]()
         normalise = Normalise.of(data, model.compute_dtype)
@@ -247,11 +250,6 @@ class Network:
             raise UserError("this network has no prototypes; expected a pretrained one whose objective has them")
         return self._prototypes
 
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """What `as_` may be: the sets of a pretrained network, and "all"; () where the classes are those of one set."""
-        return () if self._in_classes_of is None else tuple(dict.fromkeys((*self.datasets, ALL)))
-
     def logits_as_they_are(self, photo: np.ndarray) -> np.ndarray:
         """The logits of one photo that has its size already, at the stride of the network.
 
@@ -399,7 +397,9 @@ def _pretrained(run: workdirs.Workdir, config: PretrainConfig, name: str, option
     if objective.scorer is not None:
         scorer = ClassScorer(objective.scorer(config.model, config.method, count, ids))
     others = functools.partial(_pretrained, run, config, option="as_")
-    return Network(config.model, config.data, module, scorer, run.variables, labels, names, prototypes, others)
+    labelled = (known for known, classes in run.label_space.datasets if classes)
+    answers = tuple(dict.fromkeys((*labelled, ALL)))
+    return Network(config.model, config.data, module, scorer, run.variables, labels, names, prototypes, others, answers)
 
 
 def _of_file(file: pathlib.Path, model: ModelConfig | None, data: DataConfig | None, classes: Sequence[str]) -> Network:

@@ -78,10 +78,10 @@ def _policy(html: str) -> str:
 
 
 class _OwnPageAlone:
-    """Refuses requests that another site's page makes, and adds headers that keep its hands off.
+    """Refuses requests that another site's page makes, and adds headers by which a browser guards the page.
 
-    A name that somebody else's DNS leads here (DNS rebinding) comes in the Host header: an address, localhost and the
-    name that the user gave are no such names.
+    With DNS rebinding another site's name leads to this machine, and its name is in the Host header. So the header must
+    have an address, localhost or the name that the user gave.
     """
 
     def __init__(self, app: ASGIApp, host: str, policy: str):
@@ -100,7 +100,7 @@ class _OwnPageAlone:
             wrong = f"Host {host!r:.100}: expected the address or name that mdp serve printed"
         elif origin is not None and origin.casefold() != f"http://{host.casefold()}":
             wrong = f"Origin {origin!r:.100}: another site's page; expected this one"
-        elif headers.get(b"sec-fetch-site", "none") not in ("same-origin", "none"):
+        elif scope["path"] != "/" and headers.get(b"sec-fetch-site", "none") not in ("same-origin", "none"):
             wrong = "a request of another site's page; expected this one"
 
         async def with_headers(message: Message) -> None:

@@ -111,8 +111,10 @@ class Session:
         net.require_classes()
         self.first = answers or self.sets[-1]
         self.network_of(self.first)  # UserError where there is no such set
+        self._known_names = {known.casefold() for known in (*self._plain_names(), *net.classes)}
         self._photos: dict[str, _Photo] = {}
         self._vectors: dict[str, np.ndarray] = {}
+        self._newest: dict[tuple[str, str], np.ndarray] = {}  # the last logits with new classes
 
     def network_of(self, name: str) -> Network:
         """The network with its answers in the classes of a set.
@@ -169,9 +171,8 @@ class Session:
         if max(seen.shape) > self._tile:
             seen = closed_form.at_whole_strides(seen, self._net.model.output_stride)
         while len(self._photos) >= PHOTOS:
-            oldest = self._photos.pop(next(iter(self._photos)))
-            if oldest.strokes:
-                self._vectors.clear()
+            del self._photos[next(iter(self._photos))]
+            self._change()
         key = secrets.token_urlsafe(12)
         self._photos[key] = _Photo(shown, seen)
         return key
@@ -203,7 +204,7 @@ class Session:
           UserError: the photo is not there any more, or there is no such set.
         """
         photo = self._photo(key)
-        return closed_form.label_map([self._logits(photo, name)], photo.shown.shape[:2])
+        return closed_form.label_map([self._logits(key, name)], photo.shown.shape[:2])
 
     def pixel(self, key: str, name: str, x: int, y: int) -> Pixel:
         """What is known of a pixel.
@@ -222,7 +223,7 @@ class Session:
         if not (0 <= x < width and 0 <= y < height):
             raise UserError(f"pixel ({x}, {y}): expected one of the photo, which is {width} x {height}")
         at = functools.partial(_interpolated, x=(x + 0.5) / width, y=(y + 0.5) / height)
-        probabilities = np.exp(_log_softmax(at(self._logits(photo, name)).astype(np.float64)))
+        probabilities = np.exp(_log_softmax(at(self._logits(key, name)).astype(np.float64)))
         nearest = None
         if self._net.has_prototypes and _COSINE in self._net.layers:
             feature = at(self._cells(photo, _COSINE, lambda part: self._net.features_as_they_are(part, (_COSINE,))))
@@ -257,7 +258,7 @@ class Session:
         if not all(0 <= x < width and 0 <= y < height for x, y in stroke.points):
             raise UserError(f"a stroke that leaves the photo, which is {width} x {height}; expected one inside")
         photo.strokes.append(stroke._replace(name=name))
-        self._vectors.clear()
+        self._change()
 
     def undo(self, key: str) -> None:
         """Forgets the last stroke on a photo, if there is one.
@@ -266,24 +267,29 @@ class Session:
           key: of the photo.
         """
         del self._photo(key).strokes[-1:]
-        self._vectors.clear()
+        self._change()
 
     def forget(self) -> None:
         """Forgets all strokes and so all classes that were adopted."""
         for photo in self._photos.values():
             photo.strokes.clear()
-        self._vectors.clear()
+        self._change()
 
     def _painted(self) -> list[str]:
         return list(dict.fromkeys(stroke.name for photo in self._photos.values() for stroke in photo.strokes))
 
     def _is_known(self, name: str) -> bool:
-        return name.casefold() in {known.casefold() for known in (*self._plain_names(), *self._net.classes)}
+        return name.casefold() in self._known_names
 
     def _plain_names(self) -> tuple[str, ...]:
         """The names of all classes, without those of their sets."""
         names = self._net.classes
         return tuple(name.split("/", 1)[1] for name in names) if self._net.answers else names
+
+    def _change(self) -> None:
+        """Forgets what depends on the strokes."""
+        self._vectors.clear()
+        self._newest.clear()
 
     def _photo(self, key: str) -> _Photo:
         if key not in self._photos:
@@ -304,15 +310,21 @@ class Session:
         layers = self._layers
         return self._cells(photo, "+".join(layers), lambda part: _unit(self._net.features_as_they_are(part, layers)))
 
-    def _logits(self, photo: _Photo, name: str) -> np.ndarray:
+    def _logits(self, key: str, name: str) -> np.ndarray:
         """Log-odds of the classes of a set and of the new ones, float32 [h, w, C + N].
 
         Prototypes of this page's photos say how likely each new class is. The classes of the network share the rest,
         in the proportions that the network gives them.
         """
+        photo = self._photo(key)
         known = self._known(photo, name)
         if not self.new_classes():
             return known
+        if (key, name) not in self._newest:
+            self._newest = {(key, name): self._with_new(photo, name, known)}
+        return self._newest[key, name]
+
+    def _with_new(self, photo: _Photo, name: str, known: np.ndarray) -> np.ndarray:
         if name not in self._vectors:
             self._vectors[name] = self._prototypes(name)
         count, vectors = known.shape[-1], self._vectors[name].astype(np.float32)

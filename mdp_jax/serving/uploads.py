@@ -15,7 +15,7 @@ MOST_PIXELS = 50_000_000  # as the header says: 150 MB decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _EXPECTED = "expected a photo as JPEG, PNG, WebP, TIFF or BMP"
 _NAME = "the photo"  # in errors: the name of a user's file is not sent
-_GREY = ("1", "L", "I", "I;16", "I;16B", "LA", "F")
+_GREY = ("1", "L", "I", "I;16", "I;16B", "LA")
 # What Pillow raises for a header that is none, or a damaged one.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error)
 
@@ -81,7 +81,7 @@ def _notes(data: bytes) -> list[str]:
         notes.append("CMYK was converted to RGB without its colour profile, so colours may be off.")
     if mode in _GREY:
         notes.append("The photo is grey; it was given three equal channels.")
-    if mode.startswith(("I", "F")):
+    if mode.startswith("I") or (kind == "PNG" and data[24] == 16):  # Pillow's mode of deep colours is RGB
         notes.append("16 bits were scaled to 8.")
     if mode in ("RGBA", "LA", "PA") or transparent:
         notes.append("The photo has an alpha channel; all of it is opaque, so it was left out.")

@@ -110,6 +110,8 @@ def test_addresses_and_localhost_are_not(client, host):
 def test_another_sites_page_is_refused(client, session, headers):
     answer = client.delete("/api/strokes", headers=headers)
     assert answer.status_code == 403 and "expected this one" in answer.json()["error"]
+    link = client.get("/", headers={"sec-fetch-site": "cross-site"})
+    assert link.status_code == 200  # somebody who follows a link; it shows no photo
     assert client.delete("/api/strokes", headers={"origin": HOME, "sec-fetch-site": "same-origin"}).status_code == 200
 
 

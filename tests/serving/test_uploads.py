@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,6 +48,8 @@ def test_grey_cmyk_and_opaque_alpha_are_converted_and_said():
     np.testing.assert_array_equal(alpha.image, COLOURS)
     deep = uploads.read(encoded(Image.fromarray(np.full((12, 16), 65535, np.uint16))))
     assert "16 bits were scaled to 8." in deep.notes and (deep.image == 255).all()
+    colours = cv2.imencode(".png", np.full((12, 16, 3), 65535, np.uint16))[1].tobytes()
+    assert uploads.read(colours).notes == ["16 bits were scaled to 8."]
 
 
 def test_a_photo_is_turned_as_its_orientation_says():
