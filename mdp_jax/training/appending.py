@@ -20,7 +20,7 @@ from mdp_jax.evaluation.scoring import score
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints as stored
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import workdir
+from mdp_jax.training import ledger, workdir
 from mdp_jax.training.adopting import Adopted, opened
 
 LAYER = "projection"  # whose features are compared with prototypes
@@ -81,6 +81,7 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
             "config": config_files.to_dict(grown),
             "label_space": label_space.rows(),
             "photos": photos,
+            "ledger": ledger.grown(saved.meta["ledger"], label_space).tolist(),
             "adopted": {"dataset": name, "head": "prototypes", "layer": LAYER},
         }
         try:

@@ -32,7 +32,7 @@ from mdp_jax.storage import checkpoints
 from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import programs, sharding, workdir
+from mdp_jax.training import ledger, programs, sharding, workdir
 
 _CONFIG = "config.py"
 _CONFIG_TEXT = '''"""The config of the run in this folder, for mdp pretrain --config; mdp edit-bank wrote it."""
@@ -418,7 +418,9 @@ def _ledger(
     before: list[list[int]], old: PretrainConfig, old_space: LabelSpace, space: LabelSpace, classes: dict[str, _Classes]
 ) -> list[list[int]]:
     """What the run has used of each set (training/ledger.py), for the sets that stay."""
-    rows = {source.name: row for source, row in zip(old.sources, before, strict=True)}
+    # Workdirs of mdp adopt --append had no row for the set that they added.
+    totals = ledger.grown(before, old_space).tolist()
+    rows = {source.name: row for source, row in zip(old.sources, totals, strict=True)}
     number = {name: {label: i for i, label in enumerate(labels)} for name, labels in old_space.datasets}
     length = 1 + max(len(labels) for _, labels in space.datasets)
     found = []
