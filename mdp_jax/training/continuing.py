@@ -7,6 +7,7 @@ import numpy as np
 
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import workdirs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
@@ -40,6 +41,8 @@ def continue_from(workdir: str, which: str, steps: int, state: FinetuneState, la
       UserError: no such checkpoint; other classes or another network; or it has taken as many steps already.
     """
     where = f"--continue_from {workdir}"
+    if (expanded(workdir) / "config.json").is_file() and workdirs.is_pretraining(workdir):
+        raise UserError(f"{where}: the workdir of mdp pretrain; expected one of mdp finetune, or --init {workdir}")
     chosen = checkpoints.choose(expanded(workdir), which)
     LabelSpace.from_rows(chosen.saved.meta["label_space"]).require_same(label_space, where)
     saved = chosen.saved.state
