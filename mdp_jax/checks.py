@@ -72,6 +72,13 @@ _MOST = (
 
 
 def _common(config: ConfigDict) -> None:
+    if config.continue_from and config.init != "scratch":
+        raise UserError(
+            f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
+            "run that goes on has its weights from the other run, and --init scratch says so"
+        )
+    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
+        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
     for key in (
         "batch",
         "accumulate",
@@ -362,13 +369,6 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     for key in ("optim.lr_min", "optim.power", "evaluate_every", "pictures"):
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
-    if config.continue_from and config.init != "scratch":
-        raise UserError(
-            f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
-            "run that goes on has its weights from the other run, and --init scratch says so"
-        )
-    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
-        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
     _divisible(config, devices, 1, "samples")
     if config.trainable == "all" and config.batch == config.accumulate:
         raise UserError(

@@ -211,6 +211,10 @@ class RunConfig:
     seed: int = 0  # of the weights, the order of the photos and all that is drawn by chance
     data_dir: str = key("", free=True)  # folder that the roots of the datasets are below
     init: str = "scratch"  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
+    # Workdir of the same loop from whose whole state this run goes on (--continue_from), and which checkpoint of it:
+    # last, best or a step; "" = none.
+    continue_from: str = key("", before="")
+    continue_step: str = key("last", before="last")  # last, best or a number
     log_every: int = key(50, free=True)  # steps
     checkpoint_every: int = key(1000, free=True)  # steps
     keep_checkpoints: int = key(2, free=True)  # so many of the newest ones stay
@@ -260,10 +264,6 @@ class FinetuneConfig(RunConfig):
     evaluate_every: int = key(2000, free=True)  # steps; 0 = at the end only
     keep_best: bool = key(True, before=False, free=True)  # keep the checkpoint of the best validation too, by its mIoU
     pictures: int = key(4, before=0, free=True)  # validation photos that TensorBoard shows at each validation; 0 = none
-    # Workdir of a fine-tuning from whose whole state this run goes on (--continue_from), and which checkpoint of it:
-    # last, best or a step; "" = none.
-    continue_from: str = key("", before="")
-    continue_step: str = key("last", before="last")  # last, best or a number
 
 
 def pretrain() -> ConfigDict:

@@ -83,13 +83,18 @@ def _photos(config: PretrainConfig | FinetuneConfig) -> str:
     )
 
 
+def start_of(config: PretrainConfig | FinetuneConfig) -> str:
+    """What a run starts from, in words."""
+    return f"the whole state of {config.continue_from}" if config.continue_from else config.init
+
+
 def pretrain_settings(config: PretrainConfig, steps: int) -> list[tuple[str, str]]:
     """The settings of a pretraining in words, as `about` takes them; `steps` is its length."""
     return [
         ("sets", ", ".join(f"{source.name} ({source.kind})" for source in config.sources)),
         ("objective", config.objective),
         ("network", _network(config.model)),
-        ("starts from", config.init),
+        ("starts from", start_of(config)),
         ("photos", _photos(config)),
         ("steps", f"{steps} of {config.batch} samples"),
         ("learning rate", f"{config.optim.lr:g} at a batch of 256: {config.optim.lr * config.batch / 256:g}"),
@@ -105,7 +110,7 @@ def finetune_settings(config: FinetuneConfig) -> list[tuple[str, str]]:
     return [
         ("set", f"{dataset.name} ({dataset.kind}){limit}"),
         ("network", _network(config.model)),
-        ("starts from", config.init),
+        ("starts from", start_of(config)),
         ("photos", _photos(config)),
         ("steps", f"{config.steps} of {config.batch} samples"),
         ("learning rate", f"{config.optim.lr:g}"),

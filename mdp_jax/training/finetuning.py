@@ -233,5 +233,4 @@ def _report(
     sections = runs.finetune_sections(
         folder, config, photos, predict, measured.scores, shown.step, findings.sections(measured, photos, predict)
     )
-    start = f"going on from {config.continue_from}" if config.continue_from else f"from {config.init}"
-    runs.write_page(folder, f"Fine-tuning on {photos.name} {start}", sections)
+    runs.write_page(folder, f"Fine-tuning on {photos.name} from {runs.start_of(config)}", sections)
