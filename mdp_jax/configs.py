@@ -11,7 +11,7 @@ workdir, a config file or a score, stays what it is.
 import dataclasses
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -183,18 +183,36 @@ class MethodConfig:
     loss_chunk: int = 8192  # pixels of a device's share of the batch whose logits exist at one time
 
 
+# Name -> factor of the learning rate by that of the batch: in proportion (arXiv 1706.02677), or its square root, by
+# which LAMB's authors go (1904.00962).
+LR_RULES: dict[str, Callable[[float], float]] = {"linear": lambda times: times, "sqrt": lambda times: times**0.5}
+
+
 @dataclasses.dataclass(frozen=True)
-class PretrainOptimConfig:
+class OptimConfig:
+    """What the optimisation of both loops has."""
+
+    # sgd, adamw, lars or lamb. All but sgd spare biases, normalisations, positions and tokens from weight decay.
+    name: str = key("sgd", before="sgd")
+    betas: tuple[float, float] = key((0.9, 0.999), before=(0.9, 0.999))  # of the moments of adamw and lamb
+    clip_norm: tuple[float, ...] = key((), before=())  # (1.0,): the gradient's global norm is at most 1; () = any
+    # The learning rate of each layer of the backbone is this times that of the layer above it; 1 = all alike.
+    layer_decay: float = key(1.0, before=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainOptimConfig(OptimConfig):
     """The optimisation of pretraining (METHOD.md section 5)."""
 
-    lr: float = 0.1  # at a batch of 256; scaled by batch / 256
+    lr: float = 0.1  # at a batch of 256; scaled to other batches by `lr_rule`
+    lr_rule: str = key("linear", before="linear")  # linear: times batch / 256; sqrt: times the square root of it
     momentum: float = 0.9
     weight_decay: float = 1e-4  # none on batch normalisation and biases
     warmup_epochs: float = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneOptimConfig:
+class FinetuneOptimConfig(OptimConfig):
     """The optimisation of fine-tuning (METHOD.md section 6)."""
 
     lr: float = 0.01
@@ -202,6 +220,29 @@ class FinetuneOptimConfig:
     weight_decay: float = 5e-4  # on every parameter
     power: float = 0.9  # of the polynomial decay
     lr_min: float = 1e-4
+    schedule: str = key("poly", before="poly")  # poly or cosine, after the warm-up
+    warmup_steps: int = key(0, before=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneLossConfig:
+    """The loss of fine-tuning; `loss_mean` says what it is divided by (METHOD.md section 6)."""
+
+    name: str = "cross_entropy"  # cross_entropy of a softmax, or focal: of a sigmoid for each class
+    # A weight of at least 0 for each class, in the order of their ids; () = all 1. ("inverse",): by the frequency of
+    # the pixels of the training masks; ("effective",): by the effective number of photos that hold the class.
+    class_weights: tuple = ()
+    effective_beta: float = 0.999  # of ("effective",), from 0 to below 1
+    label_smoothing: float = 0.0  # of cross_entropy: share of the target that all classes have alike
+    # Of cross_entropy: only pixels count whose own class is less probable than this; 0 = all pixels count.
+    ohem_threshold: float = 0.0
+    ohem_kept: int = 100000  # but at least so many pixels of each photo
+    focal_gamma: float = 2.0  # of focal: exponent, at least 1
+    focal_alpha: float = 0.5  # of focal: weight of a pixel's own class; the others weigh 1 - alpha
+    dice_weight: float = 0.0  # of the Dice loss that is added; 0 = none
+
+
+_LOSS = FinetuneLossConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +295,7 @@ class FinetuneConfig(RunConfig):
     model: FinetuneModelConfig = FinetuneModelConfig()
     trainable: str = "all"  # all, or head: everything under the classifier is frozen
     loss_mean: str = "all"  # all: divide by all pixels, ignored ones included; valid: by the labelled ones
+    loss: FinetuneLossConfig = dataclasses.field(default=_LOSS, metadata={"before": _LOSS})
     optim: FinetuneOptimConfig = FinetuneOptimConfig()
     batch: int = 16
     steps: int = 20000
@@ -264,6 +306,16 @@ class FinetuneConfig(RunConfig):
     # last, best or a step; "" = none.
     continue_from: str = key("", before="")
     continue_step: str = key("last", before="last")
+
+
+def peak_learning_rate(optim: PretrainOptimConfig, batch: int) -> float:
+    """The largest learning rate of a pretraining (METHOD.md section 5).
+
+    Args:
+      optim: the config's `optim`.
+      batch: number of samples.
+    """
+    return optim.lr * LR_RULES[optim.lr_rule](batch / 256)
 
 
 def pretrain() -> ConfigDict:

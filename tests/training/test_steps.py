@@ -15,7 +15,7 @@ from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.training import sharding
 from mdp_jax.training.state import on_mesh
-from mdp_jax.training.steps import cross_entropy, traced_once
+from mdp_jax.training.steps import traced_once
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -146,23 +146,6 @@ def test_normalise_by_hand():
     config = tiny.pretrain_config(data__mean="(10.,20.,30.)", data__std="(2.,4.,5.)")
     image = jnp.array([[[[12, 12, 40]]]], jnp.uint8)
     assert Normalise.of(config.data, "float32")(image).ravel().tolist() == [1.0, -2.0, 2.0]
-
-
-def test_cross_entropy_by_hand():
-    logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]]]))
-    label = jnp.array([[[0, 1, -1]]])
-    valid = -(np.log(0.5) + np.log(0.75))
-    loss, right = cross_entropy(logits, label, "valid")
-    np.testing.assert_allclose([loss, right.value()], [valid / 2, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(cross_entropy(logits, label, "all")[0], valid / 3, rtol=1e-6)
-
-
-@pytest.mark.parametrize("mean", ["all", "valid"])
-def test_cross_entropy_without_labels(mean):
-    label = jnp.full((1, 1, 2), -1)
-    loss, gradient = jax.value_and_grad(lambda x: cross_entropy(x, label, mean)[0])(jnp.ones((1, 1, 2, 3)))
-    assert float(loss) == 0.0
-    assert not gradient.any()
 
 
 def finetuning(devices, **overrides):
