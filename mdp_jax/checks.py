@@ -380,8 +380,8 @@ def _loss(config: ConfigDict) -> None:
         _share(config, key)
     _at_least(config, "loss.ohem_kept", 1)
     _at_most(config, "loss.ohem_kept", MOST_STEPS // config.batch)  # times the batch it must be an int32
-    _at_least(config, "loss.focal_gamma", 1)  # below 1 the gradient at a certain pixel is not finite
-    _at_least(config, "loss.dice_weight", 0)
+    for key in ("loss.focal_gamma", "loss.dice_weight"):
+        _at_least(config, key, 0)
     if config.loss.name != segmentation_losses.LOSSES[0]:
         for key in ("loss.label_smoothing", "loss.ohem_threshold"):
             if _value(config, key):

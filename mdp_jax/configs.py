@@ -237,7 +237,7 @@ class FinetuneLossConfig:
     # Of cross_entropy: only pixels count whose own class is less probable than this; 0 = all pixels count.
     ohem_threshold: float = 0.0
     ohem_kept: int = 100000  # but at least so many pixels of each photo
-    focal_gamma: float = 2.0  # of focal: exponent, at least 1
+    focal_gamma: float = 2.0  # of focal: exponent, at least 0
     focal_alpha: float = 0.5  # of focal: weight of a pixel's own class; the others weigh 1 - alpha
     dice_weight: float = 0.0  # of the Dice loss that is added; 0 = none
 

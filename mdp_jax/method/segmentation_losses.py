@@ -26,7 +26,7 @@ class SegmentationLoss(NamedTuple):
       label_smoothing: of the cross entropy: share of the target that all classes have alike, in [0, 1).
       ohem_threshold: of the cross entropy: pixels count whose own class is less probable; 0 = all pixels count.
       ohem_kept: so many pixels of each image count at least, if that many are labelled.
-      focal_gamma: exponent of the focal loss, at least 1.
+      focal_gamma: exponent of the focal loss, at least 0.
       focal_alpha: weight of a pixel's own class in the focal loss, in [0, 1]; others weigh 1 - alpha.
       dice_weight: of the Dice loss that is added; 0 = none.
     """
@@ -126,14 +126,14 @@ def _cross_entropy(logits: jax.Array, label: jax.Array, options: SegmentationLos
     valid, smoothing = label >= 0, options.label_smoothing
     own = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label, 0))
     each, weight = own, _count(label, options.mean)
-    of_class = jnp.asarray(options.class_weights or 1.0, own.dtype)
+    of_class = jnp.asarray(options.class_weights or (1.0,), own.dtype)
     if options.class_weights:
         of_pixel = of_class[jnp.maximum(label, 0)]
         each = own * of_pixel
         weight = jnp.sum(jnp.where(valid, of_pixel, float(options.mean == "all")))
     if smoothing:
         # As softmax_cross_entropy of smooth_labels, without an array of targets of the size of the logits.
-        others = -jnp.mean(of_class * jax.nn.log_softmax(logits), axis=-1)
+        others = -jnp.mean(of_class[None, None, None, :] * jax.nn.log_softmax(logits), axis=-1)
         each = (1 - smoothing) * each + smoothing * others
     chosen = valid
     if options.ohem_threshold:
@@ -143,9 +143,9 @@ def _cross_entropy(logits: jax.Array, label: jax.Array, options: SegmentationLos
 
 def _focal(logits: jax.Array, label: jax.Array, options: SegmentationLoss) -> Weighted:
     own = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)  # all 0 where a pixel is ignored
-    each = optax.sigmoid_focal_loss(logits, own, options.focal_alpha, options.focal_gamma)
+    each = optax.sigmoid_focal_loss(logits, own, alpha=options.focal_alpha, gamma=options.focal_gamma)
     if options.class_weights:
-        each = each * jnp.asarray(options.class_weights, each.dtype)
+        each = each * jnp.asarray(options.class_weights, each.dtype)[None, None, None, :]
     total = jnp.sum(jnp.where(label >= 0, jnp.mean(each, axis=-1), 0.0))
     return _divided(total, jnp.asarray(_count(label, options.mean), each.dtype))
 
