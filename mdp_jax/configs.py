@@ -196,7 +196,7 @@ class OptimConfig:
     name: str = key("sgd", before="sgd")
     betas: tuple[float, float] = key((0.9, 0.999), before=(0.9, 0.999))  # of the moments of adamw and lamb
     clip_norm: tuple[float, ...] = key((), before=())  # (1.0,): the gradient's global norm is at most 1; () = any
-    # The learning rate of each layer of the backbone is this times that of the layer above it; 1 = all alike.
+    # The learning rate of each layer of the backbone is this times that of the next layer; 1 = all alike.
     layer_decay: float = key(1.0, before=1.0)
 
 
