@@ -88,11 +88,6 @@ def effective_frequencies(photos: np.ndarray, beta: float) -> tuple[float, ...]:
     return tuple((weights * occurs.sum() / max(weights.sum(), np.finfo(float).tiny)).tolist())
 
 
-def _own(values: jax.Array, label: jax.Array) -> jax.Array:
-    """values [..., C] of each pixel's own class [...]; of class 0 where a pixel is ignored."""
-    return jnp.take_along_axis(values, jnp.maximum(label, 0)[..., None], axis=-1)[..., 0]
-
-
 def hard_pixels(own: jax.Array, valid: jax.Array, threshold: float, kept: int) -> jax.Array:
     """Chooses the pixels of online hard example mining, as MMSegmentation's OHEMPixelSampler.
 
@@ -182,8 +177,8 @@ def segmentation_loss(logits: jax.Array, label: jax.Array, options: Segmentation
     Cross entropy with class weights is divided by the sum of the weights of the labelled pixels' classes, as PyTorch
     and MMSegmentation do; with "all" the number of ignored pixels is added to it. With label smoothing each class has
     its own weight in the smoothed target, as in PyTorch. Pixels that hard example mining leaves out stay in the
-    divisor, as in MMSegmentation. The focal loss is MMSegmentation's: that of a sigmoid for each class
-    against the others, its mean over the classes, and over the pixels.
+    divisor, as in MMSegmentation. The focal loss is MMSegmentation's: that of a sigmoid for each class against the
+    others, its mean over the classes, and over the pixels.
 
     Args:
       logits: float [B, H, W, C].

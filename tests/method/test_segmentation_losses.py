@@ -88,6 +88,32 @@ def test_against_a_loop(options):
             np.testing.assert_allclose(found, naive(logits, label, own), rtol=1e-12)
 
 
+SMOOTH = SegmentationLoss(mean="valid", label_smoothing=0.1)
+HARD = SegmentationLoss(ohem_threshold=0.01, ohem_kept=5)
+# What other libraries give for `batch`, in float64: MMSegmentation 1.2.2's CrossEntropyLoss (with avg_non_ignore for
+# "valid"), OHEMPixelSampler and FocalLoss; PyTorch 2.13's cross_entropy for label smoothing.
+GOLDEN = [
+    (SegmentationLoss(), 2.9084989),
+    (SegmentationLoss(mean="valid"), 3.6738933),
+    (SegmentationLoss(mean="valid", class_weights=WEIGHTS), 3.4404039),
+    (SMOOTH, 3.6418493651578454),
+    (SMOOTH._replace(class_weights=WEIGHTS), 3.378275973809692),
+    (HARD, 2.32403365),
+    (HARD._replace(mean="valid"), 2.93562146),
+    (HARD._replace(ohem_threshold=0.3, ohem_kept=2), 2.87275643),
+    (SegmentationLoss("focal"), 0.4780851259683246),
+    (SegmentationLoss("focal", class_weights=WEIGHTS, focal_gamma=0.5, focal_alpha=0.25), 0.6678825100896644),
+]
+
+
+@pytest.mark.parametrize(("options", "value"), GOLDEN)
+def test_values_of_other_libraries(options, value):
+    logits, label = batch()
+    with jax.enable_x64(True):
+        found = segmentation_loss(jnp.asarray(logits), jnp.asarray(label), options).loss
+    np.testing.assert_allclose(found, value, rtol=2e-8)
+
+
 def test_options_cover_every_loss():
     assert {options.name for options in OPTIONS} == set(LOSSES)
 
