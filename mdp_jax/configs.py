@@ -25,8 +25,8 @@ from mdp_jax.schema import as_config_dict, key
 class SourceConfig:
     """What the datasets of all kinds have. A kind adds its own keys in its own file (data/kinds)."""
 
-    name: str
-    kind: str
+    name: str  # of the dataset, in label spaces and reports
+    kind: str  # how its files lie on the disk
     labels: str = "masks"  # masks, or none: pretraining labels the pixels by their nearest prototypes
     drop_classes: tuple[str, ...] = ()  # class names whose pixels become ignored
     # Rows (name, classes of the set ...): these classes first, in this order, under these names; several become one.
@@ -50,10 +50,10 @@ class SourceConfig:
 class PhotometricConfig:
     """Strengths of the photometric distortion, on the 0..255 scale (hue: OpenCV's 0..179)."""
 
-    brightness: float = 32.0
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: float = 18.0
+    brightness: float = 32.0  # at most added or subtracted
+    contrast: float = 0.5  # values are multiplied by 1 - this to 1 + this
+    saturation: float = 0.5  # likewise the saturation
+    hue: float = 18.0  # at most added or subtracted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class DataConfig:
     flip: float = 0.5  # probability of a horizontal flip
     photometric: PhotometricConfig = PhotometricConfig()
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of the channels R, G, B, on the 0..255 scale
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # of the same channels
     cache: bool = key(False, free=True)  # keep decoded photos in memory
     threads: int = key(2, free=True)  # that read and augment
     check_files: int = key(5000, free=True)  # photos of each dataset opened and checked before the run starts
@@ -99,9 +99,9 @@ class DecoderConfig:
     # deeplabv3plus, which joins them with those of stride 4; upernet or segformer on those of strides 4, 8, 16 and 32.
     name: str = key("deeplabv3", before="deeplabv3")
     layout: str = "mmseg"  # of deeplabv3: mmseg or torchvision, its two published shapes; of the others: mmseg
-    channels: int = 512
-    rates: tuple[int, ...] = (12, 24, 36)
-    dropout: float = 0.0
+    channels: int = 512  # of its convolutions
+    rates: tuple[int, ...] = (12, 24, 36)  # of its dilated convolutions
+    dropout: float = 0.0  # in front of the classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +126,8 @@ class ModelConfig:
 class ProjectionConfig:
     """The head of pretraining (METHOD.md section 2)."""
 
-    channels: int = 512
-    dim: int = 256
+    channels: int = 512  # of its convolutions
+    dim: int = 256  # of the embeddings
     final_norm: bool = key(False, before=False)  # batch normalisation behind the last convolution
 
 
@@ -156,7 +156,7 @@ class MixingConfig:
     """Cross-dataset mixing (METHOD.md section 4)."""
 
     region: float = 0.25  # share of the pairs
-    pixel: float = 0.25
+    pixel: float = 0.25  # likewise
     beta: float = 1.0  # lam ~ Beta(beta, beta)
     start: int = 0  # steps whose pairs are all plain, before the mixing sets in
 
@@ -166,8 +166,8 @@ class MethodConfig:
     """The values of the objectives (METHOD.md sections 2 to 4 and 7)."""
 
     temperature: float = 0.1  # tau
-    prototype_momentum: float = 0.99
-    encoder_momentum: float = 0.999
+    prototype_momentum: float = 0.99  # share of a prototype that stays at an update
+    encoder_momentum: float = 0.999  # share of the momentum encoder's weights that stays at a step
     momentum_view: str = "clean"  # what the momentum encoder makes prototypes of: clean or mixed photos
     sparse_coding: str = "pull"  # pull, no_push or off
     sparse_classes: int = 5  # K
@@ -206,22 +206,22 @@ class PretrainOptimConfig(OptimConfig):
 
     lr: float = 0.1  # at a batch of 256; scaled to other batches by `lr_rule`
     lr_rule: str = key("linear", before="linear")  # linear: times batch / 256; sqrt: times the square root of it
-    momentum: float = 0.9
+    momentum: float = 0.9  # of sgd and lars
     weight_decay: float = 1e-4  # none on batch normalisation and biases
-    warmup_epochs: float = 5.0
+    warmup_epochs: float = 5.0  # in which the learning rate rises to lr
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneOptimConfig(OptimConfig):
     """The optimisation of fine-tuning (METHOD.md section 6)."""
 
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4  # on every parameter
+    lr: float = 0.01  # at the first step, or the last one of the warm-up
+    momentum: float = 0.9  # of sgd and lars
+    weight_decay: float = 5e-4  # of sgd on every parameter, of the others on kernels
     power: float = 0.9  # of the polynomial decay
-    lr_min: float = 1e-4
+    lr_min: float = 1e-4  # at the last step
     schedule: str = key("poly", before="poly")  # poly or cosine, after the warm-up
-    warmup_steps: int = key(0, before=0)
+    warmup_steps: int = key(0, before=0)  # in which the learning rate rises to lr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,12 +249,12 @@ _LOSS = FinetuneLossConfig()
 class RunConfig:
     """What both loops have: where data lie, how often things happen, and the machine."""
 
-    seed: int = 0
-    data_dir: str = key("", free=True)
+    seed: int = 0  # of the weights, the order of the photos and all that is drawn by chance
+    data_dir: str = key("", free=True)  # folder that the roots of the datasets are below
     init: str = "scratch"  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
     log_every: int = key(50, free=True)  # steps
     checkpoint_every: int = key(1000, free=True)  # steps
-    keep_checkpoints: int = key(2, free=True)
+    keep_checkpoints: int = key(2, free=True)  # so many of the newest ones stay
     keep_every: int = key(0, free=True)  # checkpoints of steps divisible by it stay for good; 0 = the newest ones alone
     accumulate: int = 1  # parts that the gradient of a batch is computed in, one after the other, to save memory
     # Name of a project of Weights & Biases that gets the metrics and pictures too; "" = none (docs/after_training.md).
@@ -268,7 +268,7 @@ class PretrainConfig(RunConfig):
     """Pretraining on several datasets (METHOD.md sections 2 to 5)."""
 
     objective: str = "mdp"  # mdp, or a baseline: prototype, pixel_to_pixel, multi_head, cross_entropy
-    sources: tuple[SourceConfig, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()  # the datasets
     label_space: str = "concatenated"  # concatenated, or merged: classes of equal name in several datasets are one
     # Sequential pretraining: tuples of dataset names, trained on one after the other; () = all jointly.
     stages: tuple[tuple[str, ...], ...] = ()
@@ -280,7 +280,7 @@ class PretrainConfig(RunConfig):
     model: PretrainModelConfig = PretrainModelConfig()
     method: MethodConfig = MethodConfig()
     optim: PretrainOptimConfig = PretrainOptimConfig()
-    batch: int = 256
+    batch: int = 256  # photos of a step, on all devices together
     epochs: float = 100.0  # an epoch is as many samples as all datasets hold together
     steps: int = 0  # overrides epochs where it is not 0
 
@@ -290,22 +290,22 @@ class FinetuneConfig(RunConfig):
     """Fine-tuning on one dataset with MMSegmentation's settings (METHOD.md section 6)."""
 
     transfer: tuple[str, ...] = ("backbone", "decoder")  # parts of the pretrained network that are taken
-    dataset: SourceConfig | None = None
+    dataset: SourceConfig | None = None  # what is trained on and validated on
     data: FinetuneDataConfig = FinetuneDataConfig()
     model: FinetuneModelConfig = FinetuneModelConfig()
     trainable: str = "all"  # all, or head: everything under the classifier is frozen
     loss_mean: str = "all"  # all: divide by all pixels, ignored ones included; valid: by the labelled ones
     loss: FinetuneLossConfig = dataclasses.field(default=_LOSS, metadata={"before": _LOSS})
     optim: FinetuneOptimConfig = FinetuneOptimConfig()
-    batch: int = 16
-    steps: int = 20000
+    batch: int = 16  # photos of a step, on all devices together
+    steps: int = 20000  # of the run
     evaluate_every: int = key(2000, free=True)  # steps; 0 = at the end only
     keep_best: bool = key(True, before=False, free=True)  # keep the checkpoint of the best validation too, by its mIoU
     pictures: int = key(4, before=0, free=True)  # validation photos that TensorBoard shows at each validation; 0 = none
     # Workdir of a fine-tuning from whose whole state this run goes on (--continue_from), and which checkpoint of it:
     # last, best or a step; "" = none.
     continue_from: str = key("", before="")
-    continue_step: str = key("last", before="last")
+    continue_step: str = key("last", before="last")  # last, best or a number
 
 
 def peak_learning_rate(optim: PretrainOptimConfig, batch: int) -> float:

@@ -173,7 +173,8 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
     if not file.exists() or _last_step(run, folder) is None:
         return None
     evaluation = read_scores(file)
-    if len(evaluation["datasets"]) != 1 or len(evaluation) > 1:  # of other views, or of changed values
+    others = evaluation.keys() - {"datasets", "photos"}  # of other views, changed values or another checkpoint
+    if len(evaluation["datasets"]) != 1 or others:
         raise UserError(
             f"{file}: not the scores of one dataset, seen whole and as in the training; expected those that the run "
             "itself writes: remove the file, and the run writes them again"

@@ -91,9 +91,11 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
     return Adopted(tuple(at.source.classes), statistics.photos, statistics.weight, seconds)
 
 
-def _appended(bank: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The bank with more rows at its end."""
-    return {name: np.concatenate([old, rows[name].astype(old.dtype)]) for name, old in bank.items()}
+def _appended(bank: dict[str, np.ndarray | None], rows: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The bank with more rows at its end; what it does not keep, such as pixels of classes, stays None."""
+    return {
+        name: None if old is None else np.concatenate([old, rows[name].astype(old.dtype)]) for name, old in bank.items()
+    }
 
 
 def _config_of(before: ConfigDict, config: ConfigDict) -> ConfigDict:

@@ -14,7 +14,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import discriminant, workdirs
 from mdp_jax.evaluation.discriminant import Statistics
 from mdp_jax.storage import checkpoints
-from mdp_jax.training import sharding, workdir
+from mdp_jax.training import appending, sharding, workdir
 from mdp_jax.training.adopting import adopt
 from tests import earlier, tiny
 from tests.data.fixtures import write_folder
@@ -141,6 +141,15 @@ def test_a_set_in_the_bank(folder, capsys):
     kept.close()
     assert int(restored.state.step) == 4
     np.testing.assert_array_equal(tiny.bank(restored.state).vectors, new["vectors"])
+
+
+def test_a_bank_that_counts_no_pixels():
+    """As without `class_frequencies`."""
+    old = {"vectors": np.eye(2, 3, dtype=np.float32), "images_seen": np.array([1, 2], np.int32), "pixels": None}
+    rows = {"vectors": np.ones((1, 3)), "images_seen": np.array([3.0]), "pixels": np.array([4.0])}
+    bank = appending._appended(old, rows)
+    assert bank["pixels"] is None and bank["images_seen"].tolist() == [1, 2, 3]
+    assert bank["vectors"].dtype == np.float32 and bank["vectors"].tolist() == [[1, 0, 0], [0, 1, 0], [1, 1, 1]]
 
 
 def test_a_single_photo(folder, capsys):

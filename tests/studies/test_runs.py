@@ -74,6 +74,10 @@ def test_states(tmp_path):
     assert runs.state(few, tmp_path) == "begun" and runs.score(few, tmp_path) is None  # scored before its end, by hand
     (tmp_path / few.name / "metrics.jsonl").write_text(json.dumps({"step": steps}))
     assert runs.state(few, tmp_path) == "finished" and runs.score(few, tmp_path) == 12.5
+    scored.write_text(
+        '{"datasets": {"valley": {"mIoU": 12.5}}, "photos": {"valley": {"count": 2}}}'
+    )  # as a run writes it
+    assert runs.score(few, tmp_path) == 12.5
     changed = ('"views": {"flip": true}', '"config": {"data.short_side": "48"}')
     others = (f'{{"datasets": {{"valley": {{"mIoU": 12.5}}}}, {more}}}' for more in changed)
     for wrong in ('{"datasets": {}}', *others):
