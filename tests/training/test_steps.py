@@ -197,13 +197,13 @@ def test_every_option_in_one_run_that_goes_on(tmp_path):
     of_optim = {"name": "adamw", "lr": 0.001, "clip_norm": "1.0", "layer_decay": 0.9, "warmup_steps": 2}
     values = {f"loss__{key}": value for key, value in of_loss.items()}
     values |= {f"optim__{key}": value for key, value in of_optim.items()}
-    config = tiny.finetune_config(batch=16, devices=2, fsdp=2, **values)
+    config = tiny.finetune_config(batch=4, devices=2, fsdp=2, **values)
     mesh = sharding.make_mesh(2, 2)
     program = programs.finetuning(typed(config), mesh, 4, (1.0, 2.0, 0.5, 1.0))
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8),
-        "label": rng.integers(-1, 4, (16, 32, 32), dtype=np.int16),
+        "image": rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8),
+        "label": rng.integers(-1, 4, (4, 32, 32), dtype=np.int16),
     }
     batch = sharding.to_devices(batch, mesh)
     state, losses = program.make(), []
