@@ -22,6 +22,7 @@ PURPOSES = {
     "reproduction": "an earlier name of studies",
     "studies": "runs of many seeds and settings, compared with intervals",
     "benchmarks": "speed, beside PyTorch's",
+    "serving": "a page to try a network",
     "planning": "memory, FLOPs and collectives",
     "parity": "the same in PyTorch, compared",
     "training": "the one loop, the step, state, optimizer, shardings",

@@ -25,6 +25,7 @@ PARTS = {
     "report": "curves and tables of several runs on one page",
     "predict": "label maps, overlays and probabilities for photos",
     "export": "a trained network as StableHLO or ONNX, with a model card",
+    "serve": "a page to try a network: photos, classes under the pointer, new classes from a stroke",
     "convert": "weights from and to the layouts of torchvision and MMSegmentation",
     "compare": "numerics against PyTorch, layer by layer and step by step",
     "plan": "memory, FLOPs, traffic, hours and money on TPU slices or GPU nodes that are not here",

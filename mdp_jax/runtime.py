@@ -28,7 +28,7 @@ _REASON = {"asked": ""}  # the flag that required the devices of this process
 # when a process starts.
 _TUNABLES = "GLIBC_TUNABLES"
 _ALLOCATOR = "MDP_MALLOC"  # "system" leaves it as it is
-_COMPUTING = ("pretrain", "finetune", "adopt", "evaluate", "predict", "bench", "reproduce", "quickstart")
+_COMPUTING = ("pretrain", "finetune", "adopt", "evaluate", "predict", "serve", "bench", "reproduce", "quickstart")
 _MALLOC = {
     "hugetlb": 1,  # large pages where Linux gives them on request
     "mmap_threshold": 1 << 30,  # bytes; smaller arrays come from the heap, which is kept

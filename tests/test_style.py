@@ -41,6 +41,7 @@ FLOORS = (
     ("reproduction",),
     ("studies",),
     ("benchmarks",),
+    ("serving",),
     ("planning", "parity"),
     ("training",),
     ("exporting",),

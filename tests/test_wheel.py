@@ -20,6 +20,7 @@ def test_shipped_configs_are_found_from_any_folder(tmp_path, pytestconfig):
     install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     assert (site / "mdp_jax" / "py.typed").is_file()
+    assert (site / "mdp_jax" / "serving" / "page.html").is_file()
     work.mkdir()
     text = "from configs import base\nfrom configs.mini import pretrain\n\n\ndef get_config():\n"
     (work / "mine.py").write_text(f"{text}    assert base.pretrain().batch == 256\n    return pretrain.get_config()\n")

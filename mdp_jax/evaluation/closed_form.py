@@ -1,7 +1,7 @@
 """Heads in closed form on the features of a network, and how good they are (METHOD.md section 8)."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -243,17 +243,30 @@ def scores_of_budgets(
 
 
 def _label_map(features: np.ndarray, linear: Linear, size: tuple[int, ...]) -> np.ndarray:
-    """The class of each pixel, int16 [H, W], by logits interpolated as in evaluation; nothing is compiled."""
-    height, width = size
+    """The class of each pixel, int16 [H, W], by a classifier of features [h, w, D]."""
     kernel, bias = linear.kernel.astype(np.float32), linear.bias.astype(np.float32)
+    chunks = (slice(start, start + _CLASSES) for start in range(0, len(bias), _CLASSES))
+    return label_map((features @ kernel[:, some] + bias[some] for some in chunks), size)
+
+
+def label_map(logits: Iterable[np.ndarray], size: tuple[int, ...]) -> np.ndarray:
+    """The class of each pixel by logits interpolated as in evaluation; nothing is compiled.
+
+    Args:
+      logits: float32 [h, w, C_i], those of some classes after those of others.
+      size: H and W.
+
+    Returns:
+      int16 [H, W].
+    """
+    height, width = size
     best = np.full((height, width), -np.inf, np.float32)
     found = np.zeros((height, width), np.int16)
-    for start in range(0, len(bias), _CLASSES):
-        some = slice(start, start + _CLASSES)
-        for label, plane in enumerate(np.moveaxis(features @ kernel[:, some] + bias[some], -1, 0), start):
-            of_pixels = cv2.resize(np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_LINEAR)
-            found[of_pixels > best] = label
-            np.maximum(best, of_pixels, out=best)
+    planes = (plane for some in logits for plane in np.moveaxis(some, -1, 0))
+    for label, plane in enumerate(planes):
+        of_pixels = cv2.resize(np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_LINEAR)
+        found[of_pixels > best] = label
+        np.maximum(best, of_pixels, out=best)
     return found
 
 

@@ -16,7 +16,7 @@ from mdp_jax.configs import DataConfig, FinetuneDataConfig, ModelConfig, Pretrai
 from mdp_jax.data import images as photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
-from mdp_jax.evaluation.pretrained import ClassScorer, answers_in
+from mdp_jax.evaluation.pretrained import ALL, ClassScorer, answers_in
 from mdp_jax.evaluation.tiles import labels_by_tiles, require_tile
 from mdp_jax.evaluation.views import WHOLE
 from mdp_jax.models import network
@@ -45,6 +45,7 @@ class Network:
       model: the network under the head.
       data: how its photos are read.
       variables: {"params", "batch_stats"}, and "memory" of a pretraining; nested dicts of arrays.
+      answers: what `as_` may be: the labelled sets of a pretrained network, and "all"; () where there is one set alone.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Network:
         datasets: Sequence[str] = (),
         prototypes: np.ndarray | None = None,
         in_classes_of: Callable[[str], "Network"] | None = None,
+        answers: Sequence[str] = (),
     ):
         """Puts a network together; `mdp_jax.load` is the usual way.
 
@@ -72,14 +74,20 @@ class Network:
           prototypes: float [C, D], rows in the order of the classes, NaN where a class was never seen; or None.
           in_classes_of: name of a set, or "all" -> this network with its answers in those classes; None where it has
             no others.
+          answers: names that `in_classes_of` takes.
         """
         self.model, self.data, self.variables = model, data, variables
-        self.classes, self.datasets = tuple(classes), tuple(datasets)
+        self.classes, self.datasets, self.answers = tuple(classes), tuple(datasets), tuple(answers)
         self._module, self._prototypes = module, prototypes
         self._in_classes_of, self._others = in_classes_of, dict[str, Network]()
         normalise = Normalise.of(data, model.compute_dtype)
-        self._labels = self._scores = None
+        self._labels = self._scores = self._logits = None
         if scorer is not None:
+
+            def logits(variables: dict, images: jax.Array) -> jax.Array:
+                return cast(jax.Array, scorer.apply(variables, normalise(images), train=False)).astype(jnp.float32)
+
+            self._logits = jax.jit(logits)
             self._labels = jax.jit(functools.partial(inference.label_maps, scorer, normalise, WHOLE), static_argnums=2)
 
             def scores(variables: dict, seen: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
@@ -242,6 +250,33 @@ class Network:
             raise UserError("this network has no prototypes; expected a pretrained one whose objective has them")
         return self._prototypes
 
+    def logits_as_they_are(self, photo: np.ndarray) -> np.ndarray:
+        """The logits of one photo that has its size already, at the stride of the network.
+
+        Args:
+          photo: uint8 [H, W, 3].
+
+        Returns:
+          float32 [h, w, C].
+
+        Raises:
+          UserError: a network without classes.
+        """
+        return np.asarray(self._of_classes(self._logits)(self.variables, _one(photo, "the photo")[None]))[0]
+
+    def require_classes(self) -> None:
+        """Checks that the network can label photos.
+
+        Raises:
+          UserError: it has neither prototypes nor a classifier.
+        """
+        self._of_classes(self._logits)
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether there are `prototypes`."""
+        return self._prototypes is not None
+
     def _of_classes(self, function: Callable | None) -> Callable:
         if function is None:
             raise UserError("this network has neither prototypes nor a classifier; expected a fine-tuned one")
@@ -315,7 +350,7 @@ def load(
     if place.is_dir():
         if model is not None or data is not None or classes:
             raise UserError(f"{place}: a workdir, which says what its network is; expected no model, data or classes")
-        return _of_workdir(place, dataset, step)
+        return of_workdir(workdirs.load(place, step=step), dataset)
     if place.is_file() or place.suffix in files.SUFFIXES:
         if dataset:
             raise UserError(f"dataset={dataset!r}: {place} is a file of weights, which has no datasets; expected none")
@@ -325,10 +360,18 @@ def load(
     raise UserError(f"{place}: no such file or folder; expected the workdir of a run, or a file of weights")
 
 
-def _of_workdir(folder: pathlib.Path, dataset: str, step: str | int) -> Network:
-    run = workdirs.load(folder, step=step)
+def of_workdir(run: workdirs.Workdir, dataset: str = "") -> Network:
+    """The network of a workdir that was loaded.
+
+    Args:
+      run: of either loop.
+      dataset: as for `load`.
+
+    Raises:
+      UserError: an unknown dataset.
+    """
     config = typed(run.config)
-    answers_in(run.label_space, dataset, f"dataset={dataset!r}: {folder}")
+    answers_in(run.label_space, dataset, f"dataset={dataset!r}: {run.folder}")
     if isinstance(config, PretrainConfig):
         return _pretrained(run, config, dataset, "dataset")
     names = [name for name, _ in run.label_space.datasets]
@@ -354,7 +397,9 @@ def _pretrained(run: workdirs.Workdir, config: PretrainConfig, name: str, option
     if objective.scorer is not None:
         scorer = ClassScorer(objective.scorer(config.model, config.method, count, ids))
     others = functools.partial(_pretrained, run, config, option="as_")
-    return Network(config.model, config.data, module, scorer, run.variables, labels, names, prototypes, others)
+    labelled = (known for known, classes in run.label_space.datasets if classes)
+    answers = tuple(dict.fromkeys((*labelled, ALL)))
+    return Network(config.model, config.data, module, scorer, run.variables, labels, names, prototypes, others, answers)
 
 
 def _of_file(file: pathlib.Path, model: ModelConfig | None, data: DataConfig | None, classes: Sequence[str]) -> Network:

@@ -109,3 +109,35 @@ def labels_by_tiles(label: Callable[[np.ndarray], np.ndarray], image: np.ndarray
             ]
             found[row.first : row.end, column.first : column.end] = kept
     return found[:height, :width]
+
+
+def cells_by_tiles(cells_of: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int) -> np.ndarray:
+    """Features or logits of a photo at the stride of a network, tile by tile, as `labels_by_tiles` cuts it.
+
+    Args:
+      cells_of: uint8 [h,w,3] -> float [h / s, w / s, D], with s a stride that divides GRID.
+      image: uint8 [H,W,3]; a side that is longer than a tile is a multiple of s.
+      tile: side of the tiles in pixels, at most; an axis that is not longer stays whole.
+
+    Returns:
+      float [H / s, W / s, D].
+    """
+    cuts = [spans(side, tile) if side > tile else [Span(0, 0, side)] for side in image.shape[:2]]
+    sizes = [fitting(side, tile) if side > tile else side for side in image.shape[:2]]
+    rows = []
+    for row in cuts[0]:
+        parts = []
+        for column in cuts[1]:
+            part = cells_of(image[row.start : row.start + sizes[0], column.start : column.start + sizes[1]])
+            kept = (
+                slice(*(_cell(at - span.start, size, count) for at in (span.first, span.end)))
+                for span, size, count in zip((row, column), sizes, part.shape, strict=False)
+            )
+            parts.append(part[tuple(kept)])
+        rows.append(np.concatenate(parts, axis=1))
+    return np.concatenate(rows)
+
+
+def _cell(at: int, size: int, count: int) -> int:
+    """The cell that begins nearest to a pixel of a tile."""
+    return (2 * at * count + size) // (2 * size)

@@ -10,7 +10,7 @@ from mdp_jax.reporting.tables import Table, text_of
 
 _LEAST = 640  # pixels of a page below which, and below 7 tenths of its own, no picture is shrunk: it scrolls in a box
 _LONG = 60  # characters of a cell that goes on in further lines
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --page: #ffffff; --line: #d5d8dc; --soft: #f4f5f7; --note: #5b6168; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #e6e8ea; --page: #16181b; --line: #3a3f45; --soft: #202327; --note: #a2a9b1; }
@@ -105,7 +105,7 @@ def html(title: str, sections: Sequence[Section]) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{contents}\n{body}\n{script}</body>\n</html>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{contents}\n{body}\n{script}</body>\n</html>\n"
     )
 
 

@@ -89,13 +89,13 @@ def _finetune(
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
     workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
-    distributed.say(runtime.described(mesh.size))
     weights = class_weights.of_classes(config, dataset)
     if weights:
         named = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(dataset.classes, weights, strict=True))
         distributed.say(f"class weights: {named}")
     program = programs.finetuning(config, mesh, label_space.num_classes, weights)
     state, origins = _first_state(config, folder, program, label_space)
+    distributed.say(runtime.described(mesh.size))
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)

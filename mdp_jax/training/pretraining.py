@@ -109,11 +109,11 @@ def _pretrain(
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos)
-    distributed.say(runtime.described(mesh.size))
     program = programs.pretraining(config, mesh, label_space, samples, starts)
     state, origins = program.make(), None
     if config.init != "scratch" and not workdir.has_checkpoints(folder):
         state, origins = start_from(config.init, state, program)
+    distributed.say(runtime.described(mesh.size))
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)

@@ -129,7 +129,7 @@ def test_what_a_finetuning_run_leaves(finetuned):
     scores = json.loads((finetuned / "evaluation.json").read_text())["datasets"]["valley"]
     assert scores["images"] == 3
     assert 0 <= scores["mIoU"] <= 100
-    assert scores["mIoU"] == rows[-1]["val_mIoU"]
+    assert scores["mIoU"] == max(row.get("val_mIoU", 0) for row in rows)  # of the best checkpoint
     origins = json.loads((finetuned / "transfer.json").read_text())
     assert origins["source"].startswith("step 12 of the workdir")
     parts = {row["leaf"].split("/")[1]: row["from"] for row in origins["leaves"]}
@@ -304,7 +304,8 @@ def test_evaluate_agrees_with_the_run(finetuned, capsys):
     (finetuned / "evaluation.json").unlink()
     mdp(["evaluate", "--checkpoint", str(finetuned)])
     assert "mIoU" in capsys.readouterr().out
-    assert json.loads((finetuned / "evaluation.json").read_text()) == before
+    now = json.loads((finetuned / "evaluation.json").read_text())
+    assert now == {key: value for key, value in before.items() if key != "photos"}  # which only the run knows
 
 
 def test_a_pretrained_network_is_scored_on_its_own_sets(pretrained, capsys):

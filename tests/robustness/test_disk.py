@@ -20,6 +20,8 @@ from tests.data.fixtures import write_jpeg
 from tests.evaluation import finetuned
 from tests.robustness import disk
 
+EMPTY = '{"datasets": {}}'  # scores of a run that scored nothing
+
 
 @contextlib.contextmanager
 def small_disk(folder, kib):
@@ -92,7 +94,7 @@ def test_results_on_a_full_disk(part, tmp_path, monkeypatch, capfd):
     finetuned.write_dataset(tmp_path / "noise")
     with small_disk(tmp_path / "disk", 1024) as folder:
         finetuned.write_workdir(folder / "run", tmp_path)
-        (folder / "run" / "evaluation.json").write_text("{}")
+        (folder / "run" / "evaluation.json").write_text(EMPTY)
         fill(folder)
         before = sorted(path for path in folder.rglob("*") if "checkpoints" not in path.parts)
         write_jpeg(tmp_path / "p.jpg", np.zeros((32, 40, 3)))
@@ -103,7 +105,7 @@ def test_results_on_a_full_disk(part, tmp_path, monkeypatch, capfd):
         said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mdp:")]
         assert len(said) == 1 and "No space left on device" in said[0]
         assert sorted(path for path in folder.rglob("*") if "checkpoints" not in path.parts) == before
-        assert (folder / "run" / "evaluation.json").read_text() == "{}"
+        assert (folder / "run" / "evaluation.json").read_text() == EMPTY
 
 
 def test_what_is_no_failure_of_the_library_is_still_said(monkeypatch):

@@ -58,9 +58,9 @@ def test_bench_writes_first(tmp_path, monkeypatch):
 
 
 def test_plan_writes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan.topologies, "require_compiler", lambda: None)
-    monkeypatch.setattr(plan, "PARTS", {"step": lambda cases, quick: [{"topology": "v5e:2x2", "verdict": ["fits"]}]})
-    monkeypatch.setattr(plan.jax, "config", types.SimpleNamespace(update=lambda *_: None, jax_enable_x64=False))
+    monkeypatch.setattr(plan.steps, "prepare", lambda cases: None)
+    monkeypatch.setattr(plan.steps, "rows", lambda *_: [{"topology": "v5e:2x2", "verdict": ["fits"]}])
+    monkeypatch.setattr(plan.jax.config, "update", lambda *_: None)
     monkeypatch.setattr(plan, "console", refuse)
     words = ["--config", "configs/quickstart/pretrain.py", "--topology", "v5e:2x2", "--json", str(tmp_path / "p.json")]
     with pytest.raises(NoTerminalError):

@@ -59,6 +59,18 @@ NO_PATHS |= {
     "merge",
     "order",
     "order_sets",
+    "profile",
+    "step",
+    "slices",
+    "price",
+    "deadline",
+    "efficiency",
+    "network",
+    "backbone",
+    "format",
+    "size",
+    "platforms",
+    "license",
 }
 
 

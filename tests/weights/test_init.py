@@ -242,7 +242,7 @@ def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new)
         jnp.zeros((), jnp.int32), f["params"], f["batch_stats"], (), init(f["params"], f["batch_stats"])
     )
     shardings = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
-    state = start_from(str(path), state, Program(None, None, shardings, None, None, init))
+    state = start_from(str(path), state, Program(None, None, shardings, None, None, init)).state
     momentum_params, momentum_batch_stats = tiny.momentum(state)
     for params in (state.params, momentum_params):
         weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
