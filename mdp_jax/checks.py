@@ -5,10 +5,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mdp_jax import schema
+from mdp_jax.configs import LR_RULES
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.batches.stages import MOST_STEPS
 from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
+from mdp_jax.method import segmentation_losses
 from mdp_jax.method.losses import SPARSE_CODING
 from mdp_jax.method.weights import PIXEL_WEIGHTS
 from mdp_jax.models import network
@@ -17,8 +20,8 @@ from mdp_jax.objectives.registry import OBJECTIVES
 
 MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
+OPTIMIZERS, SCHEDULES = ("sgd", "adamw", "lars", "lamb"), ("poly", "cosine")  # those of training/optim.py
 TRANSFERABLE = ("backbone", "decoder", "classifier")
-LOSS_MEANS = ("all", "valid")
 MOST_CHANNELS, MOST_THREADS, MOST_WIDTH, MOST_BATCH = 2**20, 1024, 100, 2**20  # no machine has the memory for more
 MOST_PHOTOMETRIC, MOST_EPOCHS = 1000, 1e9
 MOST_PIXELS = 2**38  # of the crops of a batch, likewise
@@ -72,6 +75,13 @@ _MOST = (
 
 
 def _common(config: ConfigDict) -> None:
+    if config.continue_from and config.init != "scratch":
+        raise UserError(
+            f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
+            "run that goes on has its weights from the other run, and --init scratch says so"
+        )
+    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
+        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
     for key in (
         "batch",
         "accumulate",
@@ -110,6 +120,7 @@ def _common(config: ConfigDict) -> None:
     _share(config, "data.bad_image_share")
     _share(config, "data.flip")
     _share(config, "optim.momentum")
+    _optimizer(config)
     _range(config, "data.scale")
     stride = config.model.output_stride
     if len(config.data.crop) != 2 or min(config.data.crop) < 1 or any(side % stride for side in config.data.crop):
@@ -281,6 +292,7 @@ def pretraining(config: ConfigDict, devices: int) -> None:
     _common(config)
     _one_of(config, "objective", tuple(OBJECTIVES))
     _one_of(config, "label_space", KINDS)
+    _one_of(config, "optim.lr_rule", tuple(LR_RULES))
     _one_of(config, "method.sparse_coding", SPARSE_CODING)
     _one_of(config, "method.momentum_view", MOMENTUM_VIEWS)
     _one_of(config, "method.pixel_weights", PIXEL_WEIGHTS)
@@ -335,6 +347,57 @@ def pretraining(config: ConfigDict, devices: int) -> None:
         raise UserError("config.steps=0 and config.epochs=0: expected one of them to be positive")
 
 
+def _optimizer(config: ConfigDict) -> None:
+    """Checks what the optimisation of both loops has."""
+    _one_of(config, "optim.name", OPTIMIZERS)
+    betas, clip, decay = config.optim.betas, config.optim.clip_norm, config.optim.layer_decay
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"config.optim.betas={betas}: expected two numbers from 0 to below 1, as (0.9, 0.999)")
+    if len(clip) > 1 or any(norm <= 0 for norm in clip):
+        raise UserError(
+            f"config.optim.clip_norm={clip}: expected one number above 0, the largest norm of the gradient, as (1.0,); "
+            "() for no clipping"
+        )
+    if not 0 < decay <= 1:
+        raise UserError(f"config.optim.layer_decay={decay}: expected a number above 0 and at most 1, 1 for no decay")
+    if decay != 1 and network.layers(config.model) is None:
+        raise UserError(
+            f"config.optim.layer_decay={decay}: expected 1.0 with config.model.backbone={config.model.backbone}, which "
+            "declares no layers"
+        )
+
+
+def _loss(config: ConfigDict) -> None:
+    """Checks the loss of fine-tuning, but for the number of class weights, which the dataset's classes say."""
+    _one_of(config, "loss.name", segmentation_losses.LOSSES)
+    weights = tuple(config.loss.class_weights)
+    names = (segmentation_losses.INVERSE, segmentation_losses.EFFECTIVE)
+    counted = len(weights) == 1 and weights[0] in names
+    numbers = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights)
+    if weights and not counted and not (numbers and sum(weights) > 0):
+        raise UserError(
+            f"config.loss.class_weights={schema.shown(weights)}: expected a number of at least 0 for each class, one "
+            f"of them more than 0; or {names[:1]} or {names[1:]}; or () for none"
+        )
+    for key in ("loss.effective_beta", "loss.label_smoothing"):
+        _share(config, key)
+        if _value(config, key) == 1:
+            raise UserError(f"config.{key}=1.0: expected less than 1")
+    for key in ("loss.ohem_threshold", "loss.focal_alpha"):
+        _share(config, key)
+    _at_least(config, "loss.ohem_kept", 1)
+    _at_most(config, "loss.ohem_kept", MOST_STEPS // config.batch)  # times the batch it must be an int32
+    for key in ("loss.focal_gamma", "loss.dice_weight"):
+        _at_least(config, key, 0)
+    if config.loss.name != segmentation_losses.LOSSES[0]:
+        for key in ("loss.label_smoothing", "loss.ohem_threshold"):
+            if _value(config, key):
+                raise UserError(
+                    f"config.{key}={_value(config, key)}: expected 0.0 with config.loss.name={config.loss.name!r}; it "
+                    f"belongs to {segmentation_losses.LOSSES[0]!r}"
+                )
+
+
 def finetuning(config: ConfigDict, devices: int) -> None:
     """Checks the config of `mdp finetune`.
 
@@ -356,19 +419,19 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     _one_of(config, "trainable", TRAINABLE)
     if not config.transfer or not set(config.transfer) <= set(TRANSFERABLE):
         raise UserError(f"config.transfer={config.transfer}: expected some of {', '.join(TRANSFERABLE)}")
-    _one_of(config, "loss_mean", LOSS_MEANS)
+    _one_of(config, "loss_mean", segmentation_losses.MEANS)
+    _loss(config)
     _share(config, "data.category_ratio")
     _at_least(config, "data.category_ratio", 0, strictly=True)
-    for key in ("optim.lr_min", "optim.power", "evaluate_every", "pictures"):
+    for key in ("optim.lr_min", "optim.power", "optim.warmup_steps", "evaluate_every", "pictures"):
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
-    if config.continue_from and config.init != "scratch":
+    _one_of(config, "optim.schedule", SCHEDULES)
+    if config.optim.warmup_steps >= config.steps:
         raise UserError(
-            f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
-            "run that goes on has its weights from the other run, and --init scratch says so"
+            f"config.optim.warmup_steps={config.optim.warmup_steps}: expected fewer than config.steps={config.steps}; "
+            "a short trial can do with --config.optim.warmup_steps=0"
         )
-    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
-        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
     _divisible(config, devices, 1, "samples")
     if config.trainable == "all" and config.batch == config.accumulate:
         raise UserError(

@@ -11,7 +11,7 @@ workdir, a config file or a score, stays what it is.
 import dataclasses
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -183,25 +183,66 @@ class MethodConfig:
     loss_chunk: int = 8192  # pixels of a device's share of the batch whose logits exist at one time
 
 
+# Name -> factor of the learning rate by that of the batch: in proportion (arXiv 1706.02677), or its square root, by
+# which LAMB's authors go (1904.00962).
+LR_RULES: dict[str, Callable[[float], float]] = {"linear": lambda times: times, "sqrt": lambda times: times**0.5}
+
+
 @dataclasses.dataclass(frozen=True)
-class PretrainOptimConfig:
+class OptimConfig:
+    """What the optimisation of both loops has."""
+
+    # sgd, adamw, lars or lamb. All but sgd spare biases, normalisations, positions and tokens from weight decay.
+    name: str = key("sgd", before="sgd")
+    betas: tuple[float, float] = key((0.9, 0.999), before=(0.9, 0.999))  # of the moments of adamw and lamb
+    clip_norm: tuple[float, ...] = key((), before=())  # (1.0,): the gradient's global norm is at most 1; () = any
+    # The learning rate of each layer of the backbone is this times that of the next layer; 1 = all alike.
+    layer_decay: float = key(1.0, before=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainOptimConfig(OptimConfig):
     """The optimisation of pretraining (METHOD.md section 5)."""
 
-    lr: float = 0.1  # at a batch of 256; scaled by batch / 256
-    momentum: float = 0.9  # of SGD
+    lr: float = 0.1  # at a batch of 256; scaled to other batches by `lr_rule`
+    lr_rule: str = key("linear", before="linear")  # linear: times batch / 256; sqrt: times the square root of it
+    momentum: float = 0.9  # of sgd and lars
     weight_decay: float = 1e-4  # none on batch normalisation and biases
     warmup_epochs: float = 5.0  # in which the learning rate rises to lr
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneOptimConfig:
+class FinetuneOptimConfig(OptimConfig):
     """The optimisation of fine-tuning (METHOD.md section 6)."""
 
-    lr: float = 0.01  # at the first step
-    momentum: float = 0.9  # of SGD
-    weight_decay: float = 5e-4  # on every parameter
+    lr: float = 0.01  # at the first step, or the last one of the warm-up
+    momentum: float = 0.9  # of sgd and lars
+    weight_decay: float = 5e-4  # of sgd on every parameter, of the others on kernels
     power: float = 0.9  # of the polynomial decay
     lr_min: float = 1e-4  # at the last step
+    schedule: str = key("poly", before="poly")  # poly or cosine, after the warm-up
+    warmup_steps: int = key(0, before=0)  # in which the learning rate rises to lr
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneLossConfig:
+    """The loss of fine-tuning; `loss_mean` says what it is divided by (METHOD.md section 6)."""
+
+    name: str = "cross_entropy"  # cross_entropy of a softmax, or focal: of a sigmoid for each class
+    # A weight of at least 0 for each class, in the order of their ids; () = all 1. ("inverse",): by the frequency of
+    # the pixels of the training masks; ("effective",): by the effective number of photos that hold the class.
+    class_weights: tuple = ()
+    effective_beta: float = 0.999  # of ("effective",), from 0 to below 1
+    label_smoothing: float = 0.0  # of cross_entropy: share of the target that all classes have alike
+    # Of cross_entropy: only pixels count whose own class is less probable than this; 0 = all pixels count.
+    ohem_threshold: float = 0.0
+    ohem_kept: int = 100000  # but at least so many pixels of each photo
+    focal_gamma: float = 2.0  # of focal: exponent, at least 0
+    focal_alpha: float = 0.5  # of focal: weight of a pixel's own class; the others weigh 1 - alpha
+    dice_weight: float = 0.0  # of the Dice loss that is added; 0 = none
+
+
+_LOSS = FinetuneLossConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +252,10 @@ class RunConfig:
     seed: int = 0  # of the weights, the order of the photos and all that is drawn by chance
     data_dir: str = key("", free=True)  # folder that the roots of the datasets are below
     init: str = "scratch"  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
+    # Workdir of the same loop from whose whole state this run goes on (--continue_from), and which checkpoint of it:
+    # last, best or a step; "" = none.
+    continue_from: str = key("", before="")
+    continue_step: str = key("last", before="last")  # last, best or a number
     log_every: int = key(50, free=True)  # steps
     checkpoint_every: int = key(1000, free=True)  # steps
     keep_checkpoints: int = key(2, free=True)  # so many of the newest ones stay
@@ -254,16 +299,23 @@ class FinetuneConfig(RunConfig):
     model: FinetuneModelConfig = FinetuneModelConfig()
     trainable: str = "all"  # all, or head: everything under the classifier is frozen
     loss_mean: str = "all"  # all: divide by all pixels, ignored ones included; valid: by the labelled ones
+    loss: FinetuneLossConfig = dataclasses.field(default=_LOSS, metadata={"before": _LOSS})
     optim: FinetuneOptimConfig = FinetuneOptimConfig()
     batch: int = 16  # photos of a step, on all devices together
     steps: int = 20000  # of the run
     evaluate_every: int = key(2000, free=True)  # steps; 0 = at the end only
     keep_best: bool = key(True, before=False, free=True)  # keep the checkpoint of the best validation too, by its mIoU
     pictures: int = key(4, before=0, free=True)  # validation photos that TensorBoard shows at each validation; 0 = none
-    # Workdir of a fine-tuning from whose whole state this run goes on (--continue_from), and which checkpoint of it:
-    # last, best or a step; "" = none.
-    continue_from: str = key("", before="")
-    continue_step: str = key("last", before="last")  # last, best or a number
+
+
+def peak_learning_rate(optim: PretrainOptimConfig, batch: int) -> float:
+    """The largest learning rate of a pretraining (METHOD.md section 5).
+
+    Args:
+      optim: the config's `optim`.
+      batch: number of samples.
+    """
+    return optim.lr * LR_RULES[optim.lr_rule](batch / 256)
 
 
 def pretrain() -> ConfigDict:

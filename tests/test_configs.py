@@ -5,6 +5,7 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
+from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
@@ -120,6 +121,38 @@ def test_finetuning(name):
     assert {key: config[key] for key in OWN_VALUES[name]} == OWN_VALUES[name]
     plain = flat(base.finetune())
     assert {key for key in config if config[key] != plain[key]} <= OWN_VALUES[name].keys()
+
+
+# Of MMSegmentation 1.2.2: configs/convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py, and
+# configs/mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py with the bases of both.
+RECIPE = {
+    "optim.name": "adamw",
+    "optim.lr": 1e-4,
+    "optim.betas": (0.9, 0.999),
+    "optim.weight_decay": 0.05,
+    "optim.clip_norm": (),
+    "optim.schedule": "poly",
+    "optim.power": 1.0,
+    "optim.lr_min": 0.0,
+    "optim.warmup_steps": 1500,
+    "steps": 160_000,
+    "batch": 16,
+    "data.crop": (512, 512),
+    "model.decoder.name": "upernet",
+    "model.decoder.dropout": 0.1,
+}
+RECIPES = {
+    "ade20k_convnext": {"model.decoder.channels": 512, "optim.layer_decay": 0.9},
+    "ade20k_vit": {"model.decoder.channels": 768, "optim.layer_decay": 0.65},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_published_recipes(name):
+    config = configs.load(f"configs/finetune/{name}.py")
+    checks.finetuning(config, devices=8)
+    values, expected = flat(config), RECIPE | RECIPES[name]
+    assert {key: values[key] for key in expected} == expected
 
 
 def test_the_official_layouts_from_pretraining_to_evaluation(tmp_path):

@@ -31,6 +31,7 @@ OTHER_MEANINGS = {
     ("commands/reproduce.py", "mdp"): "the command",
     ("runtime.py", "mdp"): "the command",
     ("studies/experiments.py", "mdp"): "what a suite calls the config as it is",
+    ("method/segmentation_losses.py", "cross_entropy"): "a loss of fine-tuning",
     ("data/prepared/builder.py", "array_record"): "the file format of TensorFlow Datasets",
 }
 

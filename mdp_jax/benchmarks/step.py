@@ -228,7 +228,9 @@ def comparable(config: ConfigDict, devices: int) -> bool:
         same = same and config.method.momentum_view == "clean"
     else:
         same = config.trainable == "all" and config.loss_mean == "all"
-    same = same and config.accumulate == 1 and config.model.remat == "none"
+        same = same and config.loss.to_dict() == configs.as_config_dict(configs.FinetuneLossConfig()).to_dict()
+    same = same and config.optim.name == configs.OptimConfig.name and not config.optim.clip_norm
+    same = same and config.optim.layer_decay == 1 and config.accumulate == 1 and config.model.remat == "none"
     same = same and torch_speed.torch_network.offers(config.model) and config.model.compute_dtype != "float64"
     return bool(same and torch_speed.device_beside(jax.default_backend()))
 

@@ -117,6 +117,19 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", required=True, type=named, help="folder of the run; started again on it, the run goes on"
     )
+    parser.add_argument(
+        "--continue_from",
+        type=path,
+        metavar="WORKDIR",
+        help="workdir of the same part from whose whole state this run goes on, with momenta and step, in a --workdir "
+        "of its own: more --config.steps, or another --config.optim.lr",
+    )
+    parser.add_argument(
+        "--step",
+        type=checkpoint_step,
+        metavar="best|last|N",
+        help="checkpoint of --continue_from (default: last)",
+    )
     add_platform(parser)
     parser.add_argument(
         "--profile",
@@ -145,13 +158,17 @@ def profile_of_run(args: argparse.Namespace) -> Profile | None:
 
 
 def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
-    """The config of a run: the file, then the overrides, then --init where it is given. Joins the other processes.
+    """The config of a run: the file, the overrides, then --init or --continue_from. Joins the other processes.
 
     Raises:
-      UserError: processes or devices that are not there, or a config that cannot be.
+      UserError: processes or devices that are not there, --step without --continue_from, or a config that cannot be.
     """
+    if args.step and not args.continue_from:
+        raise UserError(f"--step {args.step}: which checkpoint of --continue_from; expected that too, or neither")
     distributed.start(args)
     require_plain(args.workdir, "--workdir")
     if args.init is not None:
         overrides = [*overrides, ("init", args.init)]
+    if args.continue_from:
+        overrides = [*overrides, ("continue_from", args.continue_from), ("continue_step", args.step or "last")]
     return configs.apply_overrides(configs.load(args.config), overrides)

@@ -1,4 +1,4 @@
-"""`mdp pretrain`: one network on several datasets."""
+"""`mdp pretrain`: one network on several datasets, from the beginning or further than a finished run."""
 
 import argparse
 

@@ -138,11 +138,8 @@ def runs_table(found: Sequence[Run]) -> Table:
     for run in found:
         config = run.config
         sets = config.sources if isinstance(config, PretrainConfig) else [config.dataset]
-        start = config.init
-        if isinstance(config, FinetuneConfig) and config.continue_from:
-            start = f"the whole state of {config.continue_from}"
         planned = f"{run.steps} of {config.steps}" if config.steps else str(run.steps)
-        rows.append([run.name, run.loop, ", ".join(one.name for one in sets if one), start, planned])
+        rows.append([run.name, run.loop, ", ".join(one.name for one in sets if one), runs.start_of(config), planned])
     return Table(["run", "", "sets", "starts from", "steps"], rows)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 from jax.sharding import PartitionSpec
@@ -22,6 +22,18 @@ CONVOLUTIONS_SPLIT: Rules = (
 )
 
 
+class Layers(NamedTuple):
+    """The layers of a backbone, for learning rates that fall from layer to layer (training/optim.py).
+
+    Attributes:
+      of: path of a parameter, such as "blocks/3/mlp/fc1/kernel" -> its layer, from 0 (next to the image) on.
+      number: of layers, with one that stands for what follows the backbone: `of` is at most number - 1.
+    """
+
+    of: Callable[[str], int]
+    number: int
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A backbone.
@@ -36,6 +48,7 @@ class Backbone:
       centre: where feature i is centred. "pixel": on pixel stride * i, as with symmetric padding; "cell": in the middle
         of the pixels stride * i to stride * (i + 1), as with patches.
       weight_names: the module with the names of its published weights (see weights/names); empty where there are none.
+      layers: of its parameters; None where they have no order, so that there is no layer-wise decay.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]
@@ -45,6 +58,7 @@ class Backbone:
     sharding: Rules = CONVOLUTIONS_SPLIT
     weight_names: str = ""
     centre: Literal["pixel", "cell"] = "pixel"
+    layers: Layers | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from mdp_jax.configs import FinetuneModelConfig, ModelConfig, PretrainModelConfig, ProjectionConfig
 from mdp_jax.errors import UserError
 from mdp_jax.method.prototypes import normalise
-from mdp_jax.models.entries import Backbone, Decoder, Rules
+from mdp_jax.models.entries import Backbone, Decoder, Layers, Rules
 from mdp_jax.models.heads import SHARDING, Classifier, Projection
 from mdp_jax.models.layers import REMATERIALISATIONS, Dtypes
 from mdp_jax.models.registry import BACKBONES, DECODERS
@@ -171,6 +171,19 @@ def label_stride(model: ModelConfig, wanted: int) -> int:
     """
     backbone = _choice("backbone", model.backbone, BACKBONES)
     return wanted or (feature_stride(model) if backbone.centre == "cell" else 0)
+
+
+def layers(model: ModelConfig) -> Layers | None:
+    """The layers of a network's backbone, for layer-wise decay; None where it declares none.
+
+    Args:
+      model: the network under the head.
+
+    Raises:
+      UserError: there is no such backbone.
+    """
+    backbone: Backbone = _choice("backbone", model.backbone, BACKBONES)
+    return backbone.layers
 
 
 def sharding_rules(model: ModelConfig, head: Literal["projection", "classifier"]) -> Rules:

@@ -85,7 +85,7 @@ def scorer(model: ModelConfig, method: MethodConfig, num_classes: int, ids: np.n
 
 
 def _merge(rows: Rows) -> Rows:
-    """The mean of the weights, and of their momenta: both logits count alike."""
+    """The mean of the weights, and of the optimizer's buffers of them: both logits count alike."""
     return {path: row.mean(axis=0, dtype=np.float64).astype(row.dtype) for path, row in rows.items()}
 
 
@@ -102,7 +102,7 @@ CROSS_ENTROPY = Objective(
     unlabelled=False,
     scorer=scorer,
     class_rows=ClassRows(
-        ((r"(params|opt_state/.*trace)/classifier/conv/(kernel|bias)", -1),), _merge, _directions, "decoder"
+        ((r"(params|opt_state/.*(trace|mu|nu))/classifier/conv/(kernel|bias)", -1),), _merge, _directions, "decoder"
     ),
     weighs=True,
 )

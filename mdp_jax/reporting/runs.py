@@ -1,5 +1,6 @@
 """What a run tells at its beginning, and the report.html in its workdir at its end."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -12,7 +13,8 @@ import jax
 import numpy as np
 import rich.console
 
-from mdp_jax.configs import FinetuneConfig, ModelConfig, PretrainConfig
+from mdp_jax import schema
+from mdp_jax.configs import FinetuneConfig, FinetuneLossConfig, ModelConfig, PretrainConfig, peak_learning_rate
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.reporting.figures import Panel, Predicted
@@ -83,18 +85,32 @@ def _photos(config: PretrainConfig | FinetuneConfig) -> str:
     )
 
 
+def start_of(config: PretrainConfig | FinetuneConfig) -> str:
+    """What a run starts from, in words."""
+    return f"the whole state of {config.continue_from}" if config.continue_from else config.init
+
+
 def pretrain_settings(config: PretrainConfig, steps: int) -> list[tuple[str, str]]:
     """The settings of a pretraining in words, as `about` takes them; `steps` is its length."""
     return [
         ("sets", ", ".join(f"{source.name} ({source.kind})" for source in config.sources)),
         ("objective", config.objective),
         ("network", _network(config.model)),
-        ("starts from", config.init),
+        ("starts from", start_of(config)),
         ("photos", _photos(config)),
         ("steps", f"{steps} of {config.batch} samples"),
-        ("learning rate", f"{config.optim.lr:g} at a batch of 256: {config.optim.lr * config.batch / 256:g}"),
+        ("learning rate", f"{config.optim.lr:g} at a batch of 256: {peak_learning_rate(config.optim, config.batch):g}"),
+        ("optimizer", config.optim.name),
         ("seed", str(config.seed)),
     ]
+
+
+def _loss(loss: FinetuneLossConfig) -> str:
+    """The name of a loss, and the values of it that are not the default ones."""
+    plain = FinetuneLossConfig(name=loss.name)
+    names = [field.name for field in dataclasses.fields(loss)]
+    changed = [name for name in names if getattr(loss, name) != getattr(plain, name)]
+    return ", ".join([loss.name, *(f"{name} {schema.shown(getattr(loss, name))}" for name in changed)])
 
 
 def finetune_settings(config: FinetuneConfig) -> list[tuple[str, str]]:
@@ -105,10 +121,12 @@ def finetune_settings(config: FinetuneConfig) -> list[tuple[str, str]]:
     return [
         ("set", f"{dataset.name} ({dataset.kind}){limit}"),
         ("network", _network(config.model)),
-        ("starts from", config.init),
+        ("starts from", start_of(config)),
         ("photos", _photos(config)),
         ("steps", f"{config.steps} of {config.batch} samples"),
         ("learning rate", f"{config.optim.lr:g}"),
+        ("optimizer", config.optim.name),
+        ("loss", _loss(config.loss)),
         ("seed", str(config.seed)),
     ]
 

@@ -1,6 +1,6 @@
 """A new run that goes on from the whole state of a finished one: more steps, or another learning rate."""
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -11,24 +11,28 @@ from mdp_jax.evaluation import workdirs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training.state import FinetuneState
+from mdp_jax.training.state import FinetuneState, PretrainState
 from mdp_jax.training.transfer import require_leaves
 
+State = TypeVar("State", FinetuneState, PretrainState)
 
-class Continued(NamedTuple):
+
+class Continued(NamedTuple, Generic[State]):
     """A state to go on from.
 
     Attributes:
       state: on the host, its step that of the other run.
       report: what `transfer.json` of the new workdir holds.
+      meta: what the checkpoint has beside its state (storage/checkpoints.py).
     """
 
-    state: FinetuneState
+    state: State
     report: dict
+    meta: dict[str, Any]
 
 
-def continue_from(workdir: str, which: str, steps: int, state: FinetuneState, label_space: LabelSpace) -> Continued:
-    """Reads the whole state of a fine-tuning: weights, running statistics, momenta and the number of steps.
+def continue_from(workdir: str, which: str, steps: int, state: State, label_space: LabelSpace) -> Continued[State]:
+    """Reads the whole state of a run: weights, running statistics, momenta, an objective's memory, and the steps taken.
 
     Args:
       workdir: of the finished run.
@@ -38,22 +42,23 @@ def continue_from(workdir: str, which: str, steps: int, state: FinetuneState, la
       label_space: of the new run.
 
     Raises:
-      UserError: no such checkpoint; other classes or another network; or it has taken as many steps already.
+      UserError: no such checkpoint, or one of the other loop; other classes or another network; or it has taken as many
+        steps already.
     """
     where = f"--continue_from {workdir}"
-    if (expanded(workdir) / "config.json").is_file() and workdirs.is_pretraining(workdir):
-        raise UserError(f"{where}: the workdir of mdp pretrain; expected one of mdp finetune, or --init {workdir}")
+    loops = {True: "mdp pretrain", False: "mdp finetune"}
+    own = isinstance(state, PretrainState)
+    if (expanded(workdir) / "config.json").is_file() and workdirs.is_pretraining(workdir) != own:
+        raise UserError(f"{where}: the workdir of {loops[not own]}; expected one of {loops[own]}, or --init {workdir}")
     chosen = checkpoints.choose(expanded(workdir), which)
     LabelSpace.from_rows(chosen.saved.meta["label_space"]).require_same(label_space, where)
     saved = chosen.saved.state
     if "opt_state" not in saved and jax.tree.leaves(state.opt_state):
-        raise UserError(
-            f"{where}: no momenta in it, as after mdp adopt; expected the workdir of mdp finetune, or --init"
-        )
+        raise UserError(f"{where}: no momenta in it, as after mdp adopt; expected the workdir of a training, or --init")
     require_leaves(saved, state, where)
     if chosen.step >= steps:
         raise UserError(
-            f"config.steps={steps}: {where} has taken {chosen.step} steps already; expected more, as in "
+            f"config.steps={steps}: {where} has taken {chosen.step} steps already; expected more than that, as in "
             f"--config.steps={2 * chosen.step}"
         )
     have = leaf_names(saved)
@@ -68,4 +73,4 @@ def continue_from(workdir: str, which: str, steps: int, state: FinetuneState, la
         if name.split("/")[0] in ("params", "batch_stats")
     ]
     report = {"source": source, "leaves": taken, "not taken": {}}
-    return Continued(jax.tree.unflatten(jax.tree.structure(state), leaves), report)
+    return Continued(jax.tree.unflatten(jax.tree.structure(state), leaves), report, chosen.saved.meta)

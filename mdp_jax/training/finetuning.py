@@ -26,7 +26,7 @@ from mdp_jax.storage import checkpoints as stored
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import loop, profiling, programs, sharding, wandb_writer, workdir
+from mdp_jax.training import class_weights, loop, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.best import Best
 from mdp_jax.training.continuing import continue_from
 from mdp_jax.training.profiling import Profile
@@ -82,13 +82,18 @@ def _finetune(
         for split in ("train", "val")
     )
     label_space = label_spaces.build([dataset])
+    class_weights.require_number(config, dataset)
     workdir.require_free_or_same(folder, untyped, label_space)
     size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
     for source, of_source in ((dataset, size), (photos, {})):
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
     workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
-    program = programs.finetuning(config, mesh, label_space.num_classes)
+    weights = class_weights.of_classes(config, dataset)
+    if weights:
+        named = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(dataset.classes, weights, strict=True))
+        distributed.say(f"class weights: {named}")
+    program = programs.finetuning(config, mesh, label_space.num_classes, weights)
     state, origins = _first_state(config, folder, program, label_space)
     distributed.say(runtime.described(mesh.size))
     hold.keep()
@@ -233,5 +238,4 @@ def _report(
     sections = runs.finetune_sections(
         folder, config, photos, predict, measured.scores, shown.step, findings.sections(measured, photos, predict)
     )
-    start = f"going on from {config.continue_from}" if config.continue_from else f"from {config.init}"
-    runs.write_page(folder, f"Fine-tuning on {photos.name} {start}", sections)
+    runs.write_page(folder, f"Fine-tuning on {photos.name} from {runs.start_of(config)}", sections)

@@ -22,6 +22,7 @@ from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, profiling, programs, sharding, wandb_writer, workdir
+from mdp_jax.training.continuing import continue_from
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
@@ -111,7 +112,12 @@ def _pretrain(
     workdir.require_agreement(untyped, label_space, photos)
     program = programs.pretraining(config, mesh, label_space, samples, starts)
     state, origins = program.make(), None
-    if config.init != "scratch" and not workdir.has_checkpoints(folder):
+    earlier: dict = {}  # what the checkpoint that is gone on from has beside its state
+    if config.continue_from and not workdir.has_checkpoints(folder):
+        found = continue_from(config.continue_from, config.continue_step, steps, state, label_space)
+        distributed.say(f"going on from {found.report['source']}")
+        state, origins, earlier = jax.device_put(found.state, program.shardings), found.report, found.meta
+    elif config.init != "scratch" and not workdir.has_checkpoints(folder):
         state, origins = start_from(config.init, state, program)
     distributed.say(runtime.described(mesh.size))
     hold.keep()
@@ -121,8 +127,9 @@ def _pretrain(
         write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)
+    meta = meta or earlier
     # One process goes on counting from what all of them counted.
-    ledger = Ledger(label_space, datasets, meta["ledger"] if meta and distributed.is_main() else None)
+    ledger = Ledger(label_space, datasets, meta.get("ledger") if distributed.is_main() else None)
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs

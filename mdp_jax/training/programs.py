@@ -12,9 +12,10 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from mdp_jax.configs import FinetuneConfig, PretrainConfig
+from mdp_jax.configs import FinetuneConfig, PretrainConfig, peak_learning_rate
 from mdp_jax.data.batches import stages
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.method.segmentation_losses import SegmentationLoss
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network
 from mdp_jax.models.normalisation import Normalise
@@ -53,7 +54,7 @@ def pretraining_schedule(config: PretrainConfig, samples: int, starts: Sequence[
       samples: number of samples that all datasets hold together.
       starts: steps at which the stages begin; of several stages each warms up for a tenth of its steps at most.
     """
-    peak = config.optim.lr * config.batch / 256
+    peak = peak_learning_rate(config.optim, config.batch)
     warmup = min(round(config.optim.warmup_epochs * samples / config.batch), stages.MOST_STEPS)
     lengths = [end - start for start, end in itertools.pairwise([*starts, stages.total_steps(config, samples)])]
     warmups = [warmup] if len(lengths) == 1 else [min(warmup, length // 10) for length in lengths]
@@ -74,7 +75,7 @@ def pretraining(
       starts: steps at which the stages begin (data/batches/stages.py); one for joint pretraining.
     """
     schedule = pretraining_schedule(config, samples, starts)
-    optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=False)
+    optimizer = optim.optimizer(config.optim, schedule, network.layers(config.model), decay_all=False)
     objective, setting = OBJECTIVES[config.objective], Setting.of(config, label_space, mesh.size)
     functions = objective.functions(setting)
     make = functools.partial(pretrain_state, functions, optimizer, config.data.crop, config.seed)
@@ -84,20 +85,59 @@ def pretraining(
     return Program(functions.network, *laid_out, step, schedule, functions.init)
 
 
-def finetuning(config: FinetuneConfig, mesh: Mesh, num_classes: int) -> Program:
+def finetuning_schedule(config: FinetuneConfig) -> optax.Schedule:
+    """Makes the schedule of the learning rate: a linear warm-up, then the decay that the config names (METHOD.md 6).
+
+    Args:
+      config: of the run; `optim` and `steps` are read.
+    """
+    warmup = config.optim.warmup_steps
+    decay = optim.SCHEDULES[config.optim.schedule](config.optim, config.steps - warmup)
+    return optim.warmed_up(decay, config.optim.lr, warmup)
+
+
+def loss_of(config: FinetuneConfig, class_weights: tuple[float, ...]) -> SegmentationLoss:
+    """Says what the loss of fine-tuning is.
+
+    Args:
+      config: of the run; `loss` and `loss_mean` are read.
+      class_weights: one for each class; () = all 1.
+    """
+    loss = config.loss
+    return SegmentationLoss(
+        name=loss.name,
+        mean=config.loss_mean,
+        class_weights=class_weights,
+        label_smoothing=loss.label_smoothing,
+        ohem_threshold=loss.ohem_threshold,
+        ohem_kept=loss.ohem_kept,
+        focal_gamma=loss.focal_gamma,
+        focal_alpha=loss.focal_alpha,
+        dice_weight=loss.dice_weight,
+    )
+
+
+def finetuning(
+    config: FinetuneConfig, mesh: Mesh, num_classes: int, class_weights: tuple[float, ...] | None = None
+) -> Program:
     """Makes the program of `mdp finetune`.
 
     Args:
       config: of the run.
       mesh: what sharding.mesh_of makes.
       num_classes: of the dataset.
+      class_weights: of the loss (training/class_weights.py); () = all 1. None: the masks are not counted, as in a plan,
+        and weights that need it are 1.
     """
-    schedule = optim.polynomial(config.optim.lr, config.optim.lr_min, config.optim.power, config.steps)
-    optimizer = optim.sgd(schedule, config.optim.momentum, config.optim.weight_decay, decay_all=True)
+    if class_weights is None:
+        class_weights = (1.0,) * num_classes if config.loss.class_weights else ()
+    schedule = finetuning_schedule(config)
+    optimizer = optim.optimizer(config.optim, schedule, network.layers(config.model), decay_all=True)
     segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
     make = functools.partial(finetune_state, segmenter, optimizer, config.data.crop, config.seed, config.trainable)
     laid_out = on_mesh(make, mesh, sharding.state_rules(network.sharding_rules(config.model, "classifier")))
     normalise = Normalise.of(config.data, config.model.compute_dtype)
-    setting = FinetuneSetting(normalise, config.trainable, config.loss_mean, config.seed, config.accumulate, mesh.size)
+    loss = loss_of(config, class_weights)
+    setting = FinetuneSetting(normalise, config.trainable, loss, config.seed, config.accumulate, mesh.size)
     step = jitted(finetune_step(setting, segmenter, optimizer), laid_out.shardings, mesh)
     return Program(segmenter, *laid_out, step, schedule)

@@ -15,7 +15,7 @@ from mdp_jax.evaluation import inference
 Rules = tuple[tuple[str, PartitionSpec], ...]
 
 # A network's parameters, the optimizer's buffers of them, and an objective's average of them.
-_PARAMS = r"((memory/momentum_)?params|opt_state/.*trace)"
+_PARAMS = r"((memory/momentum_)?params|opt_state/.*(trace|mu|nu))"
 
 
 def state_rules(network: Rules, memory: Rules = ()) -> Rules:

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from mdp_jax.method import mixing
+from mdp_jax.method.segmentation_losses import SegmentationLoss, accuracy, segmentation_loss
 from mdp_jax.models.apply import Network, apply_training
 from mdp_jax.models.network import upsample
 from mdp_jax.models.normalisation import Normalise
@@ -85,33 +86,13 @@ def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.Gradi
     return step
 
 
-@jax.named_scope("loss")
-def cross_entropy(logits: jax.Array, label: jax.Array, mean: str) -> tuple[jax.Array, Mean]:
-    """Computes the pixel-wise cross entropy (METHOD.md section 6).
-
-    Args:
-      logits: float [B, H, W, C].
-      label: int [B, H, W], -1 = ignore.
-      mean: "all" divides by the number of all pixels, "valid" by that of the labelled pixels.
-
-    Returns:
-      The loss, 0 where no pixel is labelled; and the share of the labelled pixels that are right. Both are scalars.
-    """
-    valid = label >= 0
-    per_pixel = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label, 0))
-    labelled = jnp.sum(valid)
-    loss = jnp.sum(jnp.where(valid, per_pixel, 0.0)) / (label.size if mean == "all" else jnp.maximum(labelled, 1))
-    right = jnp.sum(valid & (jnp.argmax(logits, axis=-1) == label))
-    return loss, Mean(right.astype(loss.dtype), labelled)
-
-
 class FinetuneSetting(NamedTuple):
     """What the step of fine-tuning is made for.
 
     Attributes:
       normalise: makes the network's inputs from uint8 photos.
       trainable: "all" or "head".
-      loss_mean: see `cross_entropy`.
+      loss: of the labelled pixels.
       seed: of the dropout.
       accumulate: number of parts that the gradient of a batch is computed in.
       devices: number of devices that the batch is split over.
@@ -119,14 +100,14 @@ class FinetuneSetting(NamedTuple):
 
     normalise: Normalise
     trainable: str
-    loss_mean: str
+    loss: SegmentationLoss
     seed: int
     accumulate: int
     devices: int
 
 
 def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax.GradientTransformation) -> Callable:
-    """Makes the step of METHOD.md section 6: cross entropy of the logits at the labels' size.
+    """Makes the step of METHOD.md section 6: a loss of the logits at the labels' size.
 
     Args:
       setting: of the run.
@@ -145,9 +126,10 @@ def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax
             image = setting.normalise(batch["image"])
             logits, batch_stats = apply_training(segmenter, state.params | parts, batch_stats, image, dropout)
             _, height, width = label.shape
-            loss, accuracy = cross_entropy(upsample(logits, (height, width)), label, setting.loss_mean)
-            weight = jnp.asarray(label.size if setting.loss_mean == "all" else jnp.sum(label >= 0), loss.dtype)
-            return loss, Aux(weight, batch_stats, {"accuracy": accuracy})
+            logits = upsample(logits, (height, width))
+            loss, weight = segmentation_loss(logits, label, setting.loss)
+            right, labelled = accuracy(logits, label)
+            return loss, Aux(weight, batch_stats, {"accuracy": Mean(right.astype(loss.dtype), labelled)})
 
         parts = trainable_parts(state.params, setting.trainable)
         found = gradient_in_parts(loss_of, parts, state.batch_stats, batch, setting.accumulate, setting.devices)

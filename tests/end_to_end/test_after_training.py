@@ -21,6 +21,7 @@ from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training.adopting import adopt
 from mdp_jax.training.best import Best
 from mdp_jax.training.finetuning import finetune
+from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.signals import Stop
 from tests import tiny
 
@@ -186,7 +187,7 @@ def test_going_on_from_a_run_is_as_if_it_had_not_ended(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"steps": 12}, r"config\.steps=12: --continue_from .* has taken 12 steps already; expected more"),
+        ({"steps": 12}, r"config\.steps=12: --continue_from .* has taken 12 steps already; expected more than that"),
         ({"steps": 16, "init": "w"}, r"config\.continue_from='.*' and config\.init='w': expected one of them"),
         ({"steps": 16, "trainable": "head"}, r"--continue_from .*: another architecture: opt_state/"),
         (
@@ -202,10 +203,26 @@ def test_what_cannot_be_gone_on_from(run, tmp_path, overrides, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_pretraining_is_not_gone_on_from(tmp_path):
-    (tmp_path / "config.json").write_text('{"sources": []}')
+def test_a_pretraining_goes_on_as_if_it_had_not_ended(shallow, tmp_path, capsys):
+    def of(**values):
+        return tiny.pretrain_config(steps=4, checkpoint_every=2, keep_every=2, log_every=2, **values)
+
+    pretrain(of(), tmp_path / "whole")
+    pretrain(of(continue_from=str(tmp_path / "whole"), continue_step="2"), tmp_path / "longer")
+    whole, longer = (checkpoints.choose(tmp_path / name, "last").saved for name in ("whole", "longer"))
+    assert set(longer.state) >= {"params", "opt_state", "memory"}
+    jax.tree.map(np.testing.assert_array_equal, longer.state, whole.state)
+    assert longer.meta["ledger"] == whole.meta["ledger"]  # the photos that both runs took
+    assert "going on from step 2 of the workdir" in capsys.readouterr().err
+    with pytest.raises(UserError, match="has taken 4 steps already"):
+        pretrain(of(continue_from=str(tmp_path / "whole")), tmp_path / "new")
     with pytest.raises(UserError, match="the workdir of mdp pretrain; expected one of mdp finetune, or --init"):
-        finetune(config(continue_from=tmp_path), tmp_path / "new")
+        finetune(config(continue_from=tmp_path / "whole"), tmp_path / "new")
+
+
+def test_a_finetuning_is_no_pretraining_to_go_on_from(run, tmp_path):
+    with pytest.raises(UserError, match="the workdir of mdp finetune; expected one of mdp pretrain, or --init"):
+        pretrain(tiny.pretrain_config(continue_from=str(run[0])), tmp_path / "new")
 
 
 def test_step_belongs_to_continue_from(tmp_path):

@@ -126,3 +126,20 @@ def test_the_method_adds_little_to_its_encoders():
     assert 0 < parts[programs.REST] < 0.03 * (parts[programs.QUERY] + parts[programs.MOMENTUM])
     # A product of 8 x 64 x 64 pixels and 256 dimensions by all classes for the value, and one for the gradient.
     assert parts[programs.REST] > 2 * 2 * 8 * 64 * 64 * 256 * 342
+
+
+def test_another_optimizer_and_loss_of_finetuning():
+    """The network costs the same; the state has two buffers of the parameters in place of one."""
+    values = {"optim__name": "adamw", "optim__clip_norm": "1.0", "optim__layer_decay": 0.9, "loss__dice_weight": 1.0}
+    values |= {"loss__class_weights": "inverse", "loss__ohem_threshold": 0.7}
+    found, buffers = [], []
+    for config in (tiny.finetune_config(devices=1), tiny.finetune_config(devices=1, **values)):
+        space, devices = programs.label_space(config, 7), jax.devices()[:1]
+        found.append(programs.operations(config, devices, space))
+        program = programs.program(config, devices, space)
+        counts = [leaf for leaf in jax.tree.leaves(program.state.opt_state) if not leaf.shape]
+        buffers.append(programs.share(program.state.opt_state) - programs.share(counts))
+        parameters = programs.share(program.state.params)
+    assert buffers == [parameters, 2 * parameters]
+    assert found[0][programs.QUERY] == found[1][programs.QUERY]
+    assert found[0][programs.REST] < found[1][programs.REST]

@@ -1,11 +1,14 @@
 """Config values that cannot work: one line each that names key and value, before anything starts."""
 
+import dataclasses
+
 import pytest
 
 from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.errors import UserError
+from mdp_jax.models.registry import BACKBONES
 
 PRETRAINING = [
     ("model.backbone=resnet51", "config.model.backbone=resnet51: expected one of resnet18"),
@@ -76,6 +79,9 @@ PRETRAINING = [
     ("method.sparse_classes=0", "config.method.sparse_classes=0: expected at least 1"),
     ("batch=10", r"config.batch=10: expected a multiple of 8 \(pairs of samples on each of 4 device\(s\)\)"),
     ("optim.lr=0.0", "config.optim.lr=0.0: expected more than 0"),
+    ("optim.name=adagrad", "config.optim.name='adagrad': expected one of sgd"),
+    ("optim.lr_rule=cubic", "config.optim.lr_rule='cubic': expected one of linear, sqrt"),
+    ("optim.clip_norm=0", r"config.optim.clip_norm=\(0,\): expected one number above 0"),
     ("epochs=0.0", "config.steps=0 and config.epochs=0: expected one of them"),
     ("seed=-1", "config.seed=-1: expected at least 0"),
     ("seed=4294967296", "config.seed=4294967296: expected at most 4294967295"),
@@ -94,6 +100,27 @@ FINETUNING = [
     ("transfer=()", r"config.transfer=\(\): expected some of backbone, decoder, classifier"),
     ("batch=6", "config.batch=6: expected a multiple of 4 .samples on each of 4 device.s."),
     ("steps=0", "config.steps=0: expected at least 1"),
+    ("loss.name=dice", "config.loss.name='dice': expected one of cross_entropy, focal"),
+    (
+        "loss.class_weights=inverted",
+        r"config.loss.class_weights=\('inverted',\): expected a number .* or \('inverse',\)",
+    ),
+    ("loss.class_weights=1,-2", r"config.loss.class_weights=\(1, -2\): expected a number of at least 0 for each class"),
+    ("loss.class_weights=0,0", r"config.loss.class_weights=\(0, 0\): expected .* one of them more than 0"),
+    ("loss.label_smoothing=1.0", "config.loss.label_smoothing=1.0: expected less than 1"),
+    ("loss.effective_beta=1.5", "config.loss.effective_beta=1.5: expected a number from 0 to 1"),
+    ("loss.ohem_threshold=-0.1", "config.loss.ohem_threshold=-0.1: expected a number from 0 to 1"),
+    ("loss.ohem_kept=0", "config.loss.ohem_kept=0: expected at least 1"),
+    ("loss.ohem_kept=2000000000", "config.loss.ohem_kept=2000000000: expected at most"),
+    ("loss.focal_gamma=-1.0", "config.loss.focal_gamma=-1.0: expected at least 0"),
+    ("loss.dice_weight=-1.0", "config.loss.dice_weight=-1.0: expected at least 0"),
+    ("optim.name=adam", "config.optim.name='adam': expected one of sgd, adamw"),
+    ("optim.betas=0.9,1.0", r"config.optim.betas=\(0.9, 1.0\): expected two numbers from 0 to below 1"),
+    ("optim.clip_norm=0", r"config.optim.clip_norm=\(0,\): expected one number above 0"),
+    ("optim.clip_norm=-1.0", r"config.optim.clip_norm=\(-1.0,\): expected one number above 0"),
+    ("optim.layer_decay=1.5", "config.optim.layer_decay=1.5: expected a number above 0 and at most 1"),
+    ("optim.schedule=step", "config.optim.schedule='step': expected one of poly, cosine"),
+    ("optim.warmup_steps=20000", "config.optim.warmup_steps=20000: expected fewer than config.steps=20000"),
 ]
 
 
@@ -119,6 +146,19 @@ def check(function, config, assignment):
 def test_defaults_pass():
     checks.pretraining(pretraining(), devices=4)
     checks.finetuning(finetuning(), devices=4)
+
+
+def test_belongs_to_another_loss():
+    config = configs.apply_overrides(finetuning(), [("loss.name", "focal")])
+    for key in ("label_smoothing", "ohem_threshold"):
+        with pytest.raises(UserError, match=f"config.loss.{key}=0.5: expected 0.0 with config.loss.name='focal'"):
+            check(checks.finetuning, config.copy_and_resolve_references().lock(), f"loss.{key}=0.5")
+
+
+def test_layer_decay_of_a_backbone_without_layers(monkeypatch):
+    monkeypatch.setitem(BACKBONES, "resnet50", dataclasses.replace(BACKBONES["resnet50"], layers=None))
+    with pytest.raises(UserError, match=r"layer_decay=0.9: expected 1.0 with .*=resnet50, which declares no layers"):
+        check(checks.finetuning, finetuning(), "optim.layer_decay=0.9")
 
 
 @pytest.mark.parametrize(("assignment", "message"), PRETRAINING)

@@ -1,11 +1,21 @@
-"""Schedules and SGD: values worked out by hand."""
+"""Schedules and optimizers: values worked out by hand; layers and buffers of everything in the registries."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec
 
-from mdp_jax.training.optim import cosine_with_warmup, kernels, polynomial, sgd
+from mdp_jax import checks, configs
+from mdp_jax.models import network
+from mdp_jax.models.entries import Layers
+from mdp_jax.models.registry import BACKBONES
+from mdp_jax.training import optim, programs, sharding
+from mdp_jax.training.optim import cosine, cosine_with_warmup, kernels, layer_factors, polynomial, sgd
+from tests import tiny
 
 
 def test_warmup_and_cosine_by_hand():
@@ -54,3 +64,135 @@ def test_kernels():
         "a": {"kernel": True, "bias": False},
         "bn": {"scale": False},
     }
+
+
+def config_of(**values):
+    return dataclasses.replace(configs.FinetuneOptimConfig(), **values)
+
+
+def moved(optimizer, params, gradients):
+    """The parameters after a step with each of the gradients."""
+    state = optimizer.init(params)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def test_checks_know_what_there_is():
+    assert tuple(optim.OPTIMIZERS) == checks.OPTIMIZERS
+    assert tuple(optim.SCHEDULES) == checks.SCHEDULES
+
+
+def test_cosine_by_hand():
+    schedule = cosine(lr=1.0, lr_min=0.2, steps=5)
+    np.testing.assert_allclose([schedule(i) for i in (0, 2, 4, 9)], [1.0, 0.6, 0.2, 0.2], rtol=1e-6)
+
+
+def test_warmup_of_finetuning_by_hand():
+    """Three steps up from a millionth, then PolyLR of power 1 over the seven others, its last one 0."""
+    config = configs.finetune()
+    config.optim.update({"lr": 0.6, "lr_min": 0.0, "power": 1.0, "warmup_steps": 3})
+    config.steps = 10
+    schedule = programs.finetuning_schedule(configs.typed(config))
+    expected = [6e-7, 0.3 + 3e-7, 0.6, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
+    np.testing.assert_allclose([schedule(i) for i in range(10)], expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("rule", "peak"), [("linear", 0.4), ("sqrt", 0.2)])
+def test_learning_rate_of_a_large_batch(rule, peak):
+    own = configs.PretrainOptimConfig(lr=0.1, lr_rule=rule)
+    assert configs.peak_learning_rate(own, 1024) == pytest.approx(peak)
+
+
+def test_adamw_by_hand():
+    """Two steps of torch's AdamW in plain Python, with the layer's factor, and no decay on the bias."""
+    params = {"backbone": {"conv": {"kernel": jnp.array(2.0), "bias": jnp.array(1.0)}}}
+    config = config_of(name="adamw", betas=(0.8, 0.9), weight_decay=0.25, layer_decay=0.5)
+    made = optim.optimizer(config, lambda step: 0.1, Layers(lambda path: 1, 3), decay_all=True)
+    gradients = [jax.tree.map(lambda p, g=g: jnp.full_like(p, g), params) for g in (1.0, -3.0)]
+    found = moved(made, params, gradients)["backbone"]["conv"]
+    # torch.optim.AdamW, 2.13, in float64 with a learning rate of 0.05.
+    np.testing.assert_allclose([found["kernel"], found["bias"]], [1.927709412033505, 0.9767719120397549], rtol=1e-6)
+    for name, start, decay in (("kernel", 2.0, 0.25), ("bias", 1.0, 0.0)):
+        p, m, v, lr = start, 0.0, 0.0, 0.1 * 0.5
+        for step, g in enumerate((1.0, -3.0), start=1):
+            p -= lr * decay * p
+            m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
+            p -= lr * (m / (1 - 0.8**step)) / ((v / (1 - 0.9**step)) ** 0.5 + 1e-8)
+        assert float(found[name]) == pytest.approx(p, rel=1e-5)
+
+
+def test_lars_and_lamb_by_hand():
+    """One step of a kernel of norm 5, gradient (0, 2); without decay."""
+    params, gradient = {"kernel": jnp.array([3.0, 4.0])}, {"kernel": jnp.array([0.0, 2.0])}
+    for name, step in (("lars", [0.0, 0.1 * 0.001 * 5]), ("lamb", [0.0, 0.1 * 5])):
+        made = optim.optimizer(config_of(name=name, weight_decay=0.0), lambda step: 0.1, None, decay_all=False)
+        np.testing.assert_allclose(moved(made, params, [gradient])["kernel"], [3 - step[0], 4 - step[1]], rtol=1e-5)
+
+
+def test_clipping_by_hand():
+    """A gradient of norm 5, at most 1; one of norm 0.5 stays."""
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    made = optim.optimizer(config_of(momentum=0.0, clip_norm=(1.0,)), lambda step: 1.0, None, decay_all=False)
+    for gradient, step in (((3.0, 4.0), (-0.6, -0.8)), ((0.3, 0.4), (-0.3, -0.4))):
+        found = moved(made, params, [dict(zip("ab", (jnp.full(1, g) for g in gradient), strict=True))])
+        np.testing.assert_allclose([*found["a"], *found["b"]], step, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", sorted({backbone.weight_names for backbone in BACKBONES.values()}))
+def test_layers_of_a_family(family):
+    """Every parameter has a layer, all layers up to the last block occur, and only kernels decay."""
+    name = next(name for name, backbone in BACKBONES.items() if backbone.weight_names == family)
+    model = dataclasses.replace(
+        configs.FinetuneModelConfig(),
+        backbone=name,
+        width=0.125,
+        output_stride=max(BACKBONES[name].output_strides),
+        decoder=configs.DecoderConfig(name="identity"),
+    )
+    layers, images = network.layers(model), jnp.zeros((2, 64, 64, 3))
+    params = jax.eval_shape(lambda: network.segmenter(model, 3).init(jax.random.key(0), images, train=False))["params"]
+    paths = jax.tree_util.tree_leaves_with_path(params["backbone"])
+    found = {layers.of(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in paths}
+    assert found == set(range(max(found) + 1)) and max(found) < layers.number
+    factors = layer_factors(params, 0.5, layers)
+    assert min(jax.tree.leaves(factors["backbone"])) == 0.5 ** (layers.number - 1)
+    assert set(jax.tree.leaves(factors["classifier"])) == {1.0}
+    shapes = jax.tree.leaves(jax.tree.map(lambda leaf, decays: not decays or leaf.ndim > 1, params, kernels(params)))
+    assert all(shapes)
+
+
+def test_published_layers():
+    """MMSegmentation's numbers of ConvNeXt-T, stage-wise, num_layers = 6, and of ViT-B, layer-wise, num_layers = 12."""
+    tiny_, base = BACKBONES["convnext_tiny"].layers, BACKBONES["vit_base_patch16"].layers
+    assert tiny_.number == 8 and base.number == 14
+    names = [
+        "stem/0/kernel",
+        "stages/1/downsample/1/kernel",
+        "stages/0/blocks/2/gamma",
+        "stages/3/blocks/0/mlp/fc1/bias",
+    ]
+    assert [tiny_.of(name) for name in names] == [0, 0, 1, 4]
+    names = ["pos_embed", "cls_token", "patch_embed/proj/kernel", "blocks/0/norm1/scale", "blocks/11/attn/qkv/kernel"]
+    assert [base.of(name) for name in names] == [0, 0, 0, 1, 12]
+    assert base.of("norm/scale") == 13
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_buffers_lie_as_their_parameters(name):
+    """Under fsdp, in both loops, every buffer of a kernel is split as the kernel is."""
+    shardings = tiny.finetuning(
+        tiny.finetune_config(optim__name=name, fsdp=2, optim__clip_norm="1.0", optim__layer_decay=0.5),
+        sharding.make_mesh(2, 2),
+        4,
+    ).shardings
+    leaves = jax.tree_util.tree_leaves_with_path(shardings.opt_state)
+    specs = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.spec for path, leaf in leaves}
+    kernels_ = {path: spec for path, spec in specs.items() if path.endswith("conv1/kernel")}
+    assert kernels_ and set(kernels_.values()) == {PartitionSpec(None, None, None, "fsdp")}
+    buffers = len(kernels_) // sum(
+        jax.tree_util.keystr(path, simple=True, separator="/").endswith("conv1/kernel")
+        for path, _ in jax.tree_util.tree_leaves_with_path(shardings.params)
+    )
+    assert buffers == (2 if name in ("adamw", "lamb") else 1)

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdp_jax.configs import typed
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.models.normalisation import Normalise
-from mdp_jax.training import sharding
+from mdp_jax.storage.checkpoints import Checkpoints
+from mdp_jax.training import programs, sharding, workdir
 from mdp_jax.training.state import on_mesh
-from mdp_jax.training.steps import cross_entropy, traced_once
+from mdp_jax.training.steps import traced_once
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -148,23 +150,6 @@ def test_normalise_by_hand():
     assert Normalise.of(config.data, "float32")(image).ravel().tolist() == [1.0, -2.0, 2.0]
 
 
-def test_cross_entropy_by_hand():
-    logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]]]))
-    label = jnp.array([[[0, 1, -1]]])
-    valid = -(np.log(0.5) + np.log(0.75))
-    loss, right = cross_entropy(logits, label, "valid")
-    np.testing.assert_allclose([loss, right.value()], [valid / 2, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(cross_entropy(logits, label, "all")[0], valid / 3, rtol=1e-6)
-
-
-@pytest.mark.parametrize("mean", ["all", "valid"])
-def test_cross_entropy_without_labels(mean):
-    label = jnp.full((1, 1, 2), -1)
-    loss, gradient = jax.value_and_grad(lambda x: cross_entropy(x, label, mean)[0])(jnp.ones((1, 1, 2, 3)))
-    assert float(loss) == 0.0
-    assert not gradient.any()
-
-
 def finetuning(devices, **overrides):
     config = tiny.finetune_config(batch=16, devices=devices, **overrides)
     mesh = sharding.make_mesh(devices)
@@ -204,6 +189,37 @@ def test_parts_of_a_batch_move_the_head_as_the_whole_batch_does():
     np.testing.assert_allclose(losses_in_parts, losses, rtol=1e-5)
     for ours, theirs in zip(*(jax.tree.leaves(s.params["classifier"]) for s in (in_parts, whole)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_every_option_in_one_run_that_goes_on(tmp_path):
+    """AdamW with all that belongs to it and the cross entropy with all that does, under fsdp, stopped and restored."""
+    of_loss = {"label_smoothing": 0.1, "ohem_threshold": 0.7, "dice_weight": 1.0}
+    of_optim = {"name": "adamw", "lr": 0.001, "clip_norm": "1.0", "layer_decay": 0.9, "warmup_steps": 2}
+    values = {f"loss__{key}": value for key, value in of_loss.items()}
+    values |= {f"optim__{key}": value for key, value in of_optim.items()}
+    config = tiny.finetune_config(batch=4, devices=2, fsdp=2, **values)
+    mesh = sharding.make_mesh(2, 2)
+    program = programs.finetuning(typed(config), mesh, 4, (1.0, 2.0, 0.5, 1.0))
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8),
+        "label": rng.integers(-1, 4, (4, 32, 32), dtype=np.int16),
+    }
+    batch = sharding.to_devices(batch, mesh)
+    state, losses = program.make(), []
+    checkpoints = Checkpoints(tmp_path)
+    for number in range(1, 6):
+        state, metrics = program.step(state, batch)
+        losses.append(float(metrics["loss"]))
+        if number == 2:
+            checkpoints.save(2, state, {"label_space": LABEL_SPACE.rows(), "photos": {}})
+    checkpoints.close()
+    assert losses[-1] < losses[1]  # the first two steps have the same weights but for a millionth
+    again, _ = workdir.restore(Checkpoints(tmp_path), program.make(), program.shardings, LABEL_SPACE, {})
+    assert int(again.step) == 2
+    for _ in range(3):
+        again, _ = program.step(again, batch)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(state))
 
 
 def test_dropout_is_drawn_anew_in_each_step_and_part():

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
-from mdp_jax.models.entries import Backbone, Rules
+from mdp_jax.models.entries import Backbone, Layers, Rules
 from mdp_jax.models.layers import MLP, Conv, Dtypes, LayerNorm, Row, normal, vector
 from mdp_jax.models.resizing import of_image, padded
 
@@ -197,6 +197,24 @@ SHARDING: Rules = (
     (r".*/(conv_dw/kernel|bias|scale|gamma)", PartitionSpec()),
 )
 
+# Number of layers in the published recipes: two more than their num_layers. It is more than `layer_of` tells apart, so
+# that the last stage has the decay of some layers below the decoder.
+DECAY_LAYERS = {"convnext_tiny": 8, "convnext_small": 14, "convnext_base": 14}
+
+
+def layer_of(path: str) -> int:
+    """The layer of a parameter, as in the stage-wise decay of ConvNeXt's authors and of MMSegmentation.
+
+    Args:
+      path: of the parameter.
+
+    Returns:
+      0 for the stem and the changes of resolution, i + 1 for the blocks of stage i.
+    """
+    parts = path.split("/")
+    return int(parts[1]) + 1 if parts[0] == "stages" and parts[2] == "blocks" else 0
+
+
 BACKBONES = {
     name: Backbone(
         make=functools.partial(_make, name),
@@ -206,6 +224,7 @@ BACKBONES = {
         sharding=SHARDING,
         centre="cell",
         weight_names="mdp_jax.weights.names.convnext",
+        layers=Layers(layer_of, DECAY_LAYERS[name]),
     )
     for name in SIZES
 }

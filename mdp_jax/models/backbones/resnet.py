@@ -10,7 +10,7 @@ import jax
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
-from mdp_jax.models.entries import Backbone
+from mdp_jax.models.entries import Backbone, Layers
 from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes
 
 # (stride, dilation) of layer1 to layer4. Where dilation replaces a stride, the first block of the layer still has the
@@ -200,6 +200,16 @@ def _make(depth: str, deep_stem: bool, model: ModelConfig, dtypes: Dtypes) -> Re
     return ResNet(depth, stem_channels(model.width), model.output_stride, dtypes, model.remat, deep_stem)
 
 
+def layer_of(path: str) -> int:
+    """The layer of a parameter in layer-wise decay: 0 for the stem, i for the blocks of "layeri" (METHOD.md section 6).
+
+    Args:
+      path: of the parameter.
+    """
+    part = path.split("/")[0]
+    return int(part.removeprefix("layer")) if part.startswith("layer") else 0
+
+
 def _entry(depth: str, deep_stem: bool = False) -> Backbone:
     return Backbone(
         make=functools.partial(_make, depth, deep_stem),
@@ -207,6 +217,7 @@ def _entry(depth: str, deep_stem: bool = False) -> Backbone:
         output_strides=tuple(LAYERS),
         normalisation="batch",
         weight_names="mdp_jax.weights.names.resnet",
+        layers=Layers(layer_of, 6),
     )
 
 

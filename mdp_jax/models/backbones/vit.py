@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
-from mdp_jax.models.entries import Backbone, Rules
+from mdp_jax.models.entries import Backbone, Layers, Rules
 from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, normal, vector
 from mdp_jax.models.resizing import of_image, padded, upsample
 
@@ -297,6 +297,23 @@ SHARDING: Rules = (
     (r".*/(bias|scale|gamma)|cls_token|reg_token|pos_embed", PartitionSpec()),
 )
 
+
+def layer_of(blocks: int, path: str) -> int:
+    """The layer of a parameter, as in MMSegmentation's layer-wise decay of BEiT and MAE.
+
+    Args:
+      blocks: number of blocks.
+      path: of the parameter.
+
+    Returns:
+      0 for the embedding, positions and tokens, i + 1 for block i, blocks + 1 for the last normalisation.
+    """
+    part, *rest = path.split("/")
+    if part == "blocks":
+        return int(rest[0]) + 1
+    return blocks + 1 if part == "norm" else 0
+
+
 KINDS = {f"vit_{size}_{form}": (SIZES[size], FORMS[form]) for form in FORMS for size in SIZES}
 BACKBONES = {
     name: Backbone(
@@ -307,6 +324,7 @@ BACKBONES = {
         sharding=SHARDING,
         centre="cell",
         weight_names="mdp_jax.weights.names.vit",
+        layers=Layers(functools.partial(layer_of, size.blocks), size.blocks + 2),
     )
     for name, (size, form) in KINDS.items()
 }

@@ -1,0 +1,28 @@
+"""Fine-tuning ConvNeXt-T with UPerNet on ADE20K, by the published recipe.
+
+The values are those of MMSegmentation 1.2.2's configs/convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py,
+which are those of ConvNeXt's authors (arXiv 2201.03545). Two parts of it are not here: drop path (0.4) and the
+auxiliary head (weight 0.4). So the published mIoU need not be reached. Weights come with --init, a file of timm or
+torchvision.
+"""
+
+from mdp_jax.config import load
+
+
+def get_config():
+    config = load("configs/finetune/ade20k.py")
+    config.model.backbone = "convnext_tiny"
+    config.model.output_stride = 32
+    config.model.decoder.name = "upernet"
+    config.model.compute_dtype = "bfloat16"
+    config.optim.name = "adamw"
+    config.optim.lr = 1e-4
+    config.optim.betas = (0.9, 0.999)
+    config.optim.weight_decay = 0.05
+    config.optim.layer_decay = 0.9
+    config.optim.warmup_steps = 1500
+    config.optim.power = 1.0
+    config.optim.lr_min = 0.0
+    config.steps = 160_000
+    config.evaluate_every = 16_000
+    return config
