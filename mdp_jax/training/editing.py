@@ -303,6 +303,11 @@ def _require_same_network(old: PretrainConfig, now: PretrainConfig, where: pathl
     if old.objective != now.objective or models[0] != models[1]:
         differs = "config.model" if old.objective == now.objective else f"config.objective={old.objective!r}"
         raise UserError(f"--config: {where} was trained with another {differs}; expected the same, as its weights stay")
+    if (counts := old.method.class_frequencies) != now.method.class_frequencies:
+        raise UserError(
+            f"config.method.class_frequencies={not counts}: {where} was trained with {counts}; expected the same, as "
+            f"its bank {'counts the' if counts else 'has not counted'} pixels of its classes"
+        )
 
 
 def _require_adoptable(adopt: Sequence[str], space: LabelSpace, rows: ClassRows | None, objective: str) -> None:
@@ -380,7 +385,9 @@ def _state_of(
     have, want = leaf_names(saved), leaf_names(shapes)
     if have.keys() != want.keys():
         name = min(have.keys() ^ want.keys())
-        raise UserError(f"{where}: of another network or objective: {name} is {'new' if name in want else 'unknown'}")
+        raise UserError(
+            f"{where}: of another network, objective or optimizer: {name} is {'new' if name in want else 'unknown'}"
+        )
     axes = {}
     for name, leaf in want.items():
         found = [axis for pattern, axis in (rows.leaves if rows else ()) if re.fullmatch(pattern, name)]
