@@ -203,8 +203,7 @@ def _edit(
     old_config = configs.complete(config_files.load_json(file), str(file))
     old = configs.typed_pretrain(old_config, f"{file}: ")
     labelled = LabelSpace.load(checkpoint / "label_space.json")
-    of_sets = dict(labelled.datasets)  # without those that have no labels
-    old_space = LabelSpace(tuple((s.name, of_sets.get(s.name, ())) for s in old.sources), old.label_space)
+    old_space = dataclasses.replace(labelled, kind=old.label_space).of_sources([s.name for s in old.sources])
     old_space.require_same(labelled, str(checkpoint / "label_space.json"))
     classes = edited_classes(old_space, edits)
     opened: list[sources.Source] = []

@@ -64,6 +64,11 @@ def test_a_set_that_nothing_was_counted_of():
     ledger = Ledger(space, [*SOURCES, numbered_source("c", 4, 2)], before)
     np.testing.assert_array_equal(ledger.totals(), expected)
     np.testing.assert_array_equal(grown(expected, space), expected)
+    # label_space.json has no set without labels, and its row of the ledger stays where it is.
+    every = space.of_sources(["a", "none", "b", "c"])
+    assert every.rows() == space.rows()
+    rows = [[2, 2, 0, 1], [7, 0, 0, 0], [1, 0, 4, 0]]
+    assert grown(rows, every).tolist() == [[2, 2, 0, 1, 0], [7, 0, 0, 0, 0], [1, 0, 4, 0, 0], [0] * 5]
 
 
 def test_counts_stay_exact_beyond_float32_and_go_on_from_lists():

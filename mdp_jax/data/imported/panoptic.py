@@ -67,9 +67,7 @@ def _described(
         for segment in entry(annotation, "segments_info", list, at):
             category = entry(segment, "category_id", (int, str), at)
             if category not in of_category:
-                raise UserError(
-                    f"{at}: category_id is {category}, an id that is not in the file; expected one that is"
-                )
+                raise UserError(f"{at}: category_id is {category}, an id that is not in the file; expected one that is")
             segments[entry(segment, "id", int, at)] = of_category[category]
         found.append(
             Described(
