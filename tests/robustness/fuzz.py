@@ -529,7 +529,7 @@ def torch_weights(folder: pathlib.Path, rng: random.Random) -> Iterator[Try]:
     state = {"conv1.weight": torch.ones(4, 3, 7, 7), "bn1.weight": torch.ones(4)}
     state |= {f"layer1.0.conv{i}.weight": torch.ones(4, 4, 3, 3) for i in (1, 2)}
     odd = [torch.ones(4, dtype=torch.complex64), torch.ones(2).to_sparse(), torch.empty(3, device="meta"), 3, None, "x"]
-    odd += [torch.tensor(float("nan")), torch.ones(2**40, 1)[:0], torch.ones(1).expand(2**40), [], {}, torch.ones(0)]
+    odd += [torch.tensor(float("nan")), torch.empty(0, 2**40), torch.ones(1).expand(2**40), [], {}, torch.ones(0)]
     evidence = folder / "was run"
     while True:
         content, kind = state, rng.randrange(4)
