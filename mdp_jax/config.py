@@ -49,6 +49,8 @@ def load(path: str) -> ConfigDict:
         own = [found for found in every if "def get_config(" in found.read_text(encoding="utf-8")]
         known = sorted(found.relative_to(configs_parent()).as_posix() for found in own)
         near = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
+        if expanded(path).is_file():
+            raise UserError(f"{where}: expected a Python file with get_config(), as {(near or known)[0]}")
         raise UserError(f"{where}: no such Python file{python_files.nearest(near)}")
     config = python_files.call(file, "get_config", where)
     if not isinstance(config, ConfigDict):

@@ -396,7 +396,7 @@ _Loop = TypeVar("_Loop", PretrainConfig, FinetuneConfig)
 def _typed_as(loop: type[_Loop], config: ConfigDict | _Loop, part: str, where: str) -> _Loop:
     made = typed(config, where)
     if not isinstance(made, loop):
-        raise UserError(f"{where.rstrip('.')}: the config of another part of mdp; expected the config of {part}")
+        raise UserError(f"{where.rstrip('.: ')}: the config of another part of mdp; expected the config of {part}")
     return made
 
 

@@ -148,6 +148,9 @@ def test_missing_config_names_the_nearest(tmp_path):
         configs.load("configs/mini/pretrian.py")
     with pytest.raises(UserError, match=r"no such Python file; the nearest is configs/(?!.*__init__)"):
         configs.load("configs/init.py")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config\.json: expected a Python file with get_config\(\), as configs/"):
+        configs.load(str(tmp_path / "config.json"))
     empty = tmp_path / "empty.py"
     empty.write_text("")
     with pytest.raises(UserError, match=r"expected a function get_config"):

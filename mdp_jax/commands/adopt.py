@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import add_platform, path, whole_number, workdir
+from mdp_jax.commands.arguments import add_platform, add_step, path, whole_number, workdir
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.closed_form import AUTO, HEADS, Head
 from mdp_jax.models.network import LAYERS
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         help="workdir of a run, a file of weights, or scratch: the config's network with its initial weights",
     )
+    add_step(parser, "a workdir")
     parser.add_argument("--config", required=True, type=path, help="fine-tuning config; its dataset and data are read")
     parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp finetune")
     parser.add_argument(
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"{wrong}: expected --photos too; several layers under one classifier are --layer A+B")
     if args.append and (args.head != "prototypes" or args.photos or args.layer not in ([LAYERS[0]], [LAYER])):
         raise UserError(f"--append: expected --head prototypes, no --photos, and --layer {LAYER} or none")
+    if args.append and args.step:
+        raise UserError(f"--append: takes the newest checkpoint; expected no --step {args.step}")
     config = configs.apply_overrides(configs.load(args.config), overrides)
     runtime.start_devices(args.platform)
     if args.photos:
@@ -84,7 +87,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         found = append_to_bank(args.checkpoint, config, args.workdir)
     else:
         (layer,), frequencies = args.layer, not args.no_frequencies
-        found = adopt(args.checkpoint, config, args.workdir, layer, args.head, args.shrinkage, frequencies)
+        found = adopt(
+            args.checkpoint, config, args.workdir, layer, args.head, args.shrinkage, frequencies, args.step or ""
+        )
     _say(found, args.workdir)
 
 
@@ -109,7 +114,9 @@ def _say(found: Adopted, folder: str) -> None:
 def _budgets(args: argparse.Namespace, config: ConfigDict) -> None:
     head = Head(args.head, args.shrinkage, not args.no_frequencies)
     photos = list(dict.fromkeys(args.photos))
-    found = adopt_budgets(args.checkpoint, config, args.workdir, args.layer, photos, args.draws or 10, head)
+    found = adopt_budgets(
+        args.checkpoint, config, args.workdir, args.layer, photos, args.draws or 10, head, args.step or ""
+    )
     rows: list[list[str | int | float | None]] = []
     for name, cell in found["cells"].items():
         layers, number = name.split("/")

@@ -195,9 +195,10 @@ def _recognised(place: Place) -> str:
         if found and not (last and place.given.is_file()):
             return found[0]
     others = place.annotations(".json") + place.annotations(".xml")
-    what = (
-        f"{place.path(others[0])} is of another form" if others else "no annotations and no masks were recognised in it"
-    )
+    what = "no annotations and no masks were recognised in it"
+    if others:
+        other = place.path(others[0])
+        what = "a file of another form" if other == place.given else f"{other} is of another form"
     known = "; ".join(f"{name}: {form.signs}" for name, form in FORMS.items())
     raise UserError(f"{place.given}: {what}; expected one of these: {known}")
 

@@ -79,6 +79,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     ):
         if names:
             print(f"{what}: {len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})")
-    print(f"step {found.step} of {found.steps}; mdp pretrain --config {found.config} --workdir {args.workdir} goes on")
-    if found.step >= found.steps:
-        print("no step is left; with a larger --config.steps mdp edit-bank makes a run that goes on")
+    at = f"step {found.step} of {found.steps}"
+    if found.step < found.steps:
+        print(f"{at}; mdp pretrain --config {found.config} --workdir {args.workdir} goes on")
+    else:
+        print(f"{at}: no step is left; with a larger --config.steps mdp edit-bank makes a run that goes on")

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=arguments.path, help="new folder for the files, the class names and the model card"
     )
+    arguments.add_step(parser)
     parser.add_argument(
         "--format",
         nargs="+",
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
-    """Exports a workdir's newest checkpoint.
+    """Exports a checkpoint of a workdir.
 
     Args:
       args: what `add_arguments` declares.
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         args.license,
         not args.no_check,
         overrides,
+        args.step or "",
     )
     for kind, file in found.files.items():
         print(f"{file}: {file.stat().st_size:,} bytes; {found.checked[kind]}".replace("`", ""))

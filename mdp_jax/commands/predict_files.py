@@ -6,11 +6,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from mdp_jax.data.kinds.listing import PHOTOS
 from mdp_jax.errors import UserError
 
-# Ends of names that are taken for photos in folders; a file that is named itself may have any.
-_OF_JPEG, _OF_NETPBM = (".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"), (".pbm", ".pgm", ".pnm", ".ppm")
-_PHOTOS = (".avif", ".bmp", ".gif", ".png", ".tif", ".tiff", ".webp", *_OF_JPEG, *_OF_NETPBM)
 _PATTERN = "*?["
 
 
@@ -63,8 +61,8 @@ def _inside(folder: pathlib.Path, out: str, top: pathlib.Path | None = None) -> 
         if outputs == pathlib.Path(place).resolve() and outputs != folder.resolve():
             inside.clear()
             continue
-        for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(_PHOTOS):
+        for name in sorted(names):  # a file that is named itself may have any suffix
+            if not name.startswith(".") and name.lower().endswith(PHOTOS):
                 path = pathlib.Path(place, name)
                 found.append(Photo(os.fspath(path), path.relative_to(top or folder).with_suffix("")))
     return found
@@ -84,7 +82,7 @@ def _of_pattern(pattern: str, out: str) -> list[Photo]:
         elif path.is_dir() and "**" not in pattern:  # which names what is in its folders too
             found += _inside(path, out, top)
     if "**" in pattern:
-        found = [photo for photo in found if photo.path.lower().endswith(_PHOTOS)]
+        found = [photo for photo in found if photo.path.lower().endswith(PHOTOS)]
     if not found:
         raise UserError(f"{pattern}: no photo has such a path; expected a pattern such as {parts[0]}/**/*.jpg")
     return found

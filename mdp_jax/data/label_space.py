@@ -4,7 +4,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +149,15 @@ class LabelSpace:
         # The kind that the rows follow furthest says what was expected.
         wrong, expected = max(_first_difference(space.rows(), rows) for space in spaces)
         raise UserError(f"label space row {wrong} is {rows[wrong]!r}, expected global_id {expected}")
+
+    def of_sources(self, names: Sequence[str]) -> "LabelSpace":
+        """The same with the sets that have no labels, which label_space.json leaves out.
+
+        Args:
+          names: of all sets of a run, in their order.
+        """
+        classes = dict(self.datasets)
+        return LabelSpace(tuple((name, classes.get(name, ())) for name in names), self.kind)
 
     def require_same(self, other: "LabelSpace", where: str) -> None:
         """Checks that another label space is this one. Unlabelled datasets are not compared: `rows` has none of them.

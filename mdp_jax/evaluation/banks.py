@@ -11,7 +11,7 @@ from mdp_jax import configs, runtime
 from mdp_jax.configs import PretrainConfig
 from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
-from mdp_jax.errors import UserError
+from mdp_jax.errors import TransientError, UserError
 from mdp_jax.evaluation import loaded
 from mdp_jax.evaluation.closed_form import at_whole_strides, labelled
 from mdp_jax.evaluation.discriminant import shares_of_cells
@@ -128,6 +128,8 @@ def sample_pixels(
             source = sources.open_source(of_name[name], config.data, folder, "train", config.seed, scored=True)
             taken = np.unique(np.linspace(0, len(source) - 1, _PHOTOS).round().astype(int)).tolist()
             samples = [_of_photo(net, labelled(source, index), found.rows.layer, len(labels)) for index in taken]
+        except TransientError:
+            raise
         except UserError as error:
             say(f"no pixels of {name}: {error}")
             continue

@@ -59,7 +59,7 @@ def write_scores(
     """
     words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
     name = "_".join(words + ["changed"] * (split == "val" and (bool(changed) or others)))
-    name += f"_step{chosen.step}" if chosen and not chosen.default else ""
+    name += _ending(chosen)
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
     how |= {"photos": dict(photos)} if photos else {}
@@ -68,6 +68,20 @@ def write_scores(
     file = folder / f"{name}.json"
     write_json(file, {"datasets": scores} | how)
     return file
+
+
+def _ending(chosen: Choice | None) -> str:
+    return f"_step{chosen.step}" if chosen and not chosen.default else ""
+
+
+def of_checkpoint(folder: pathlib.Path, chosen: Choice) -> pathlib.Path:
+    """The file of a checkpoint's scores on the validation photos as a whole; it need not be there.
+
+    Args:
+      folder: the workdir.
+      chosen: the checkpoint.
+    """
+    return folder / f"evaluation{_ending(chosen)}.json"
 
 
 def confusions_beside(file: pathlib.Path, dataset: str = "") -> pathlib.Path:

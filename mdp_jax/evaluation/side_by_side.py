@@ -86,7 +86,8 @@ def _read(folder: pathlib.Path, name: str) -> Run:
     rows, scores = read_metrics(folder), folder / SCORES
     found = read_scores(scores) if scores.exists() else {}
     chosen = found.get("checkpoint")
-    words = f"last, step {max((row['step'] for row in rows), default=0)}"
+    # A workdir of mdp adopt or mdp edit-bank has no rows yet, whatever the steps of its checkpoint.
+    words = f"last, step {max(row['step'] for row in rows)}" if rows else "last"
     if isinstance(chosen, dict) and "step" in chosen:  # of another step than the last
         words = f"{'best, ' if chosen.get('best') else ''}step {chosen['step']}"
     return Run(name, config, rows, found.get("datasets", {}), words)

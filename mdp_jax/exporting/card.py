@@ -83,7 +83,7 @@ def text_of(run: workdirs.Workdir, written: Written) -> str:
       written: what stands beside it.
 
     Raises:
-      UserError: evaluation.json, or config.json or label_space.json of the run that it began from, cannot be read.
+      UserError: its scores, or config.json or label_space.json of the run that it began from, cannot be read.
     """
     parts = [
         f"# {written.name}",
@@ -178,9 +178,9 @@ def _began_from(place: str) -> list[tuple]:
 
 
 def _scores(run: workdirs.Workdir) -> str:
-    file = run.folder / "evaluation.json"
+    file = scores.of_checkpoint(run.folder, run.chosen)
     if not file.exists():
-        return "None: the network was not scored (`mdp evaluate`)."
+        return "None: this checkpoint was not scored (`mdp evaluate`)."
     rows = []
     for name, found in scores.read_scores(file)["datasets"].items():
         percents = [found.get(key) for key in ("mIoU", "mAcc", "aAcc")]

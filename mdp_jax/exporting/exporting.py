@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from mdp_jax import configs, runtime
-from mdp_jax.errors import UserError
+from mdp_jax.errors import UserError, of_system
 from mdp_jax.evaluation import workdirs
 from mdp_jax.exporting import agreement, card, program, stablehlo
 from mdp_jax.exporting.card import ONNX, STABLEHLO
@@ -50,8 +50,9 @@ def export(
     license: str = "",
     check: bool = True,
     overrides: workdirs.Overrides = (),
+    step: str | int = "",
 ) -> Exported:
-    """Exports the newest checkpoint of a workdir, and compares each file with the network before that.
+    """Exports a checkpoint of a workdir, and compares each file with the network before that.
 
     Args:
       workdir: of `mdp finetune` or `mdp adopt`.
@@ -62,6 +63,7 @@ def export(
       license: of the network, for its card.
       check: whether each file is run and compared with the network, on drawn noise.
       overrides: pairs of a dotted key and a text; only keys that say how photos are read.
+      step: "best", "last" or a step; "" = the best checkpoint where there is one, else the newest.
 
     Returns:
       What was written.
@@ -83,7 +85,7 @@ def export(
     if ONNX in formats and not importlib.util.find_spec("onnx"):
         raise UserError("--format onnx: the package onnx is not installed; pip install 'mdp_jax[export]'")
     with _new_folder(folder) as partial:
-        network, chosen = _opened(workdir, overrides), tuple(dict.fromkeys(platforms))
+        network, chosen = _opened(workdir, overrides, step), tuple(dict.fromkeys(platforms))
         program.require_possible(network.program(form.output), form)
         files = {kind: FILES[kind] for kind in dict.fromkeys(formats)}
         written = card.Written(folder.name, form, files, chosen, dict.fromkeys(files, ""), license)
@@ -122,14 +124,14 @@ class _Network:
         return f"compared with `mdp predict` on drawn noise: {found.described()}"
 
 
-def _opened(workdir: str | os.PathLike, overrides: workdirs.Overrides) -> _Network:
+def _opened(workdir: str | os.PathLike, overrides: workdirs.Overrides, step: str | int) -> _Network:
     folder = expanded(workdir)
     if (folder / "config.json").is_file() and workdirs.is_pretraining(folder):
         raise UserError(
             f"{folder}: the workdir of a pretraining, whose network has no classifier; expected one of mdp finetune or "
             "mdp adopt, which make one from it"
         )
-    run = workdirs.load(folder, overrides, pretraining=False)
+    run = workdirs.load(folder, overrides, pretraining=False, step=step)
     variables = jax.tree.map(np.asarray, {name: run.variables[name] for name in ("params", "batch_stats")})
     return _Network(run, configs.typed_finetune(run.config).model, variables)
 
@@ -180,14 +182,14 @@ def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         beside = folder.absolute().parent
         partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=beside))
     except OSError as error:
-        raise UserError(f"--out {folder}: {error.strerror}; {expected}") from None
+        raise of_system(error, f"--out {folder}: {error.strerror}; {expected}") from None
     try:
         yield partial
         try:
             partial.chmod(0o777 & ~_umask())  # mkdtemp makes folders for their owner alone
             partial.rename(folder)
         except OSError as error:
-            raise UserError(f"--out {folder}: {error.strerror}; {expected}") from None
+            raise of_system(error, f"--out {folder}: {error.strerror}; {expected}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from mdp_jax.reporting import fonts
 from mdp_jax.reporting.colors import of_sets, pixels
-from mdp_jax.reporting.figures import DENSITY, encode_png
+from mdp_jax.reporting.figures import DENSITY, DPI, encode_png
 
-_DPI = 100
 _ROW = 0.19  # inches of a bar
 _MOST_TOGETHER = 40  # classes of the picture of classes that come together
 _BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -62,7 +61,7 @@ def bars(classes: Sequence[str], parts: Mapping[str, Amounts]) -> bytes:
     """
     order = np.argsort(-next(iter(parts.values())).percent, kind="stable")
     height = 0.9 + _ROW * len(classes) * len(parts) * 1.25
-    figure = Figure(figsize=(9.5, height), dpi=_DPI * DENSITY, layout="constrained")
+    figure = Figure(figsize=(9.5, height), dpi=DPI * DENSITY, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     positive = [share for part in parts.values() for share in part.percent.tolist() if share > 0]
     least = 10 ** np.floor(np.log10(min(positive, default=1.0)))
@@ -116,7 +115,7 @@ def together(classes: Sequence[str], counts: np.ndarray) -> bytes:
     of_row = np.diagonal(counts)[shown]
     values = 100 * counts[np.ix_(shown, shown)] / of_row[:, None]
     side = max(2.6, 0.26 * len(shown))
-    figure = Figure(figsize=(side + 2.8, side + 1.4), dpi=_DPI * DENSITY, layout="constrained")
+    figure = Figure(figsize=(side + 2.8, side + 1.4), dpi=DPI * DENSITY, layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
     names = [fonts.drawable(classes[index]) for index in shown]
@@ -139,7 +138,7 @@ def sizes(parts: Mapping[str, Sequence[tuple[int, int]]]) -> bytes:
     Returns:
         PNG bytes.
     """
-    figure = Figure(figsize=(4.6, 4.2), dpi=_DPI * DENSITY, layout="constrained")
+    figure = Figure(figsize=(4.6, 4.2), dpi=DPI * DENSITY, layout="constrained")
     axes = figure.subplots()
     most = 1
     for number, (name, colour) in enumerate(zip(parts, of_sets(len(parts)) / 255, strict=True)):

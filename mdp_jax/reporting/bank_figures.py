@@ -15,10 +15,9 @@ from mdp_jax.errors import UserError
 from mdp_jax.reporting import fonts
 from mdp_jax.reporting.bank import Vectors, drifts, mean_cosine
 from mdp_jax.reporting.colors import of_sets, text_width
-from mdp_jax.reporting.figures import Panel, clustered, curves, png, scale_of, set_colours
+from mdp_jax.reporting.figures import DPI, Panel, clustered, curves, png, scale_of, set_colours
 
 METHODS = ("pca", "tsne")
-_DPI = 100
 _WIDE, _NARROW, _LEAST = 0.19, 0.13, 0.065  # inches of a class in a heat map: of few, of names on one side, of many
 _SIDE = 8.5  # inches that a heat map keeps to where it can
 _STRIP = 0.09  # inches of the strip that marks the sets
@@ -44,7 +43,7 @@ def clustered_heatmap(found: Vectors) -> bytes:
     cell = max(_LEAST, min(_WIDE, _SIDE / count))
     side = max(cell * count, 2.5)
     cell = side / count
-    figure = Figure(figsize=(side, side), dpi=_DPI)
+    figure = Figure(figsize=(side, side), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.85")
     picture = axes.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
@@ -155,7 +154,7 @@ def map_picture(found: Vectors, pixels: np.ndarray, of: np.ndarray, method: str)
     vectors = np.concatenate([found.vectors[shown], pixels.reshape(-1, found.vectors.shape[1])]).astype(np.float64)
     places, words = flat_map(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), method)
     own, others = places[: len(shown)], places[len(shown) :]
-    figure = Figure(figsize=_MAP, dpi=_DPI)
+    figure = Figure(figsize=_MAP, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     colours = of_sets(len(found.set_names)) / 255
     axes.scatter(others[:, 0], others[:, 1], s=7, c=colours[found.sets[of]], alpha=0.35, linewidths=0, rasterized=True)
@@ -180,7 +179,7 @@ def map_picture(found: Vectors, pixels: np.ndarray, of: np.ndarray, method: str)
 
 def _name_where_there_is_room(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
     """Writes the names beside their places, each on one of four sides, or not at all where others would be covered."""
-    at = axes.transData.transform(places) * 72 / _DPI
+    at = axes.transData.transform(places) * 72 / DPI
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
     size = np.array(_MAP) * 72
     for (x, y), place, name in zip(at, places, names, strict=True):

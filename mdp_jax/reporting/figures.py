@@ -36,7 +36,7 @@ from mdp_jax.reporting.colors import (
 )
 
 DENSITY = 2  # pixels of a figure for each pixel of a page, one way
-_DPI = 100
+DPI = 100  # pixels of a page for each inch of a figure
 _PAGE = 1050 * DENSITY  # width that a grid keeps to where it can, in pixels
 _LEAST = 256 * DENSITY  # short side of a picture in a grid, in pixels
 _MOST = 384 * DENSITY  # its width, unless the short side needs more
@@ -54,7 +54,7 @@ def png(figure: Figure) -> bytes:
     """A figure of matplotlib as the bytes of a PNG file, with what stands beyond its edges."""
     buffer = io.BytesIO()
     figure.savefig(
-        buffer, format="png", dpi=_DPI * DENSITY, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None}
+        buffer, format="png", dpi=DPI * DENSITY, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None}
     )
     return buffer.getvalue()
 
@@ -99,7 +99,7 @@ def curves(*panels: Panel, x_label: str = "step", last: float | None = None) -> 
     Returns:
         PNG bytes.
     """
-    figure = Figure(figsize=(7.5, 0.6 + 2.6 * len(panels)), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(7.5, 0.6 + 2.6 * len(panels)), dpi=DPI, layout="constrained")
     for axes, panel in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True):
         _draw_panel(axes, panel)
     axes.set_xlabel(x_label)
@@ -397,7 +397,7 @@ def similarity_heatmap(vectors: np.ndarray, seen: np.ndarray, datasets: Sequence
     low, high = scale_of(values)
     side = min(_SIDE, max(3.2, 0.21 * count))
     every = math.ceil(count * _LABEL / side)
-    figure = Figure(figsize=(side, side), dpi=_DPI)
+    figure = Figure(figsize=(side, side), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.8")
     picture = axes.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
@@ -422,7 +422,7 @@ def _mark_datasets(axes: Axes, datasets: Sequence[tuple[str, Sequence[str]]], ce
     """The sets above and to the right, as a bar in their colour and their name; the longest name's width in inches."""
     edges = np.cumsum([0] + [len(names) for _, names in datasets]) - 0.5
     shown = [fonts.drawable(name) for name, _ in datasets]
-    widths = [text_width(name, 13) / _DPI for name in shown]
+    widths = [text_width(name, 13) / DPI for name in shown]
     narrow = any(width > cell * len(names) for width, (_, names) in zip(widths, datasets, strict=True))
     for edge in edges[1:-1]:
         axes.axhline(edge, color="white", linewidth=2)
@@ -461,7 +461,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> bytes:
     shares = np.where(pixels_of > 0, 100 * np.asarray(counts, np.float64) / np.maximum(pixels_of, 1), np.nan)
     numbered = count <= _NUMBERED
     side = max(2.2, (0.36 if numbered else _LABEL) * count)
-    figure = Figure(figsize=(side, side), dpi=_DPI)
+    figure = Figure(figsize=(side, side), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
     scale = matplotlib.colors.PowerNorm(0.5, 0, 100)

@@ -8,13 +8,12 @@ from matplotlib.figure import Figure
 
 from mdp_jax.reporting import fonts
 from mdp_jax.reporting.colors import palette, pixels
-from mdp_jax.reporting.figures import DENSITY, encode_png
+from mdp_jax.reporting.figures import DENSITY, DPI, encode_png
 from mdp_jax.studies.experiments import EQUIVALENT, Suite
 from mdp_jax.studies.results import Outcome
 from mdp_jax.studies.score_files import Scores
 from mdp_jax.studies.statistics import CONTRADICTED, HOLDS, MARGIN, UNDECIDED
 
-_DPI = 100 * DENSITY
 _BLUE, _GREEN, _RED = palette(4)[[0, 2, 3]] / 255
 _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
@@ -23,7 +22,7 @@ _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for tho
 def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple[Figure, np.ndarray]:
     """A figure with a row for each name, read from top to bottom, and axes of `width` inches that share the names."""
     longest = max(len(line) for name in names for line in name.split("\n"))
-    figure = Figure(figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=DPI * DENSITY, layout="constrained")
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     shown = [fonts.drawable(name) for name in names]
     all_axes[0].set_yticks(range(len(names)), shown, fontsize=8, fontfamily=fonts.families())

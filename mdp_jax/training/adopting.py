@@ -111,6 +111,7 @@ def opened(
     folder: str | os.PathLike,
     layers: Sequence[tuple[str, ...]],
     result: str = "config.json",
+    step: str | int = "",
 ) -> Iterator[Opened]:
     """Opens a network and the labelled photos, and keeps the workdir, in which nothing is written yet.
 
@@ -120,6 +121,7 @@ def opened(
       folder: the workdir.
       layers: that the network must have.
       result: the file which says that the folder is in use.
+      step: as for `adopt`.
 
     Raises:
       UserError: as for `adopt`.
@@ -133,7 +135,9 @@ def opened(
         if own.dataset is None:
             raise UserError("config.dataset: empty; expected a dataset")
         checks.reading(config)
-        net = _untrained(own) if str(checkpoint) == SCRATCH else loaded.load(checkpoint)
+        if str(checkpoint) == SCRATCH and step != "":
+            raise UserError(f"--step {step}: {SCRATCH} has no steps; expected the workdir of a run")
+        net = _untrained(own) if str(checkpoint) == SCRATCH else loaded.load(checkpoint, step=step)
         for some in layers:
             closed_form.require_layers(net, some)
         own = dataclasses.replace(own, data=dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std))
@@ -159,6 +163,7 @@ def adopt(
     head: str = "lda",
     shrinkage: float | str = AUTO,
     frequencies: bool = True,
+    step: str | int = "",
 ) -> Adopted:
     """Makes a segmenter of a new set, in a workdir like one of `mdp finetune`, and scores it.
 
@@ -171,6 +176,7 @@ def adopt(
       head: "lda" or "prototypes".
       shrinkage: a number, see discriminant.linear_discriminant; or "auto", see discriminant.chosen_shrinkage.
       frequencies: see discriminant.linear_discriminant.
+      step: of a workdir, the checkpoint, as for mdp_jax.load.
 
     Returns:
       What it was made from.
@@ -179,7 +185,7 @@ def adopt(
       UserError: nothing at `checkpoint`, a folder that is in use, bad data, or values that cannot be.
     """
     layers, wanted = layers_of(layer), Head(head, shrinkage, frequencies)
-    with opened(checkpoint, config, folder, [layers]) as at:
+    with opened(checkpoint, config, folder, [layers], step=step) as at:
         return _adopt(at, layers, wanted)
 
 
@@ -240,6 +246,7 @@ def adopt_budgets(
     photos: Sequence[int],
     draws: int,
     head: Head | None = None,
+    step: str | int = "",
 ) -> dict:
     """Scores segmenters of a new set that are made from few labelled photos and from many; keeps no network.
 
@@ -252,6 +259,7 @@ def adopt_budgets(
       photos: numbers of labelled photos; 0 = all.
       draws: of the photos, of each number.
       head: of each classifier; None = the default one.
+      step: as for `adopt`.
 
     Returns:
       What budgets.json holds: {"mIoU": the mean of all cells, "cells": {"LAYERS/PHOTOS": {"mIoU": the mean, "draws":
@@ -261,7 +269,7 @@ def adopt_budgets(
       UserError: as for `adopt`.
     """
     wanted, cells = [layers_of(layer) for layer in layers], {}
-    with opened(checkpoint, config, folder, wanted, BUDGETS) as at:
+    with opened(checkpoint, config, folder, wanted, BUDGETS, step) as at:
         settled = config.copy_and_resolve_references()
         with settled.unlocked():
             settled.init = at.checkpoint

@@ -20,7 +20,7 @@ from mdp_jax.evaluation.scoring import score
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints as stored
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import workdir
+from mdp_jax.training import ledger, workdir
 from mdp_jax.training.adopting import Adopted, opened
 
 LAYER = "projection"  # whose features are compared with prototypes
@@ -76,11 +76,13 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
         at.hold.keep()
         workdir.start(at.folder, grown, label_space)
         checkpoints = workdir.checkpoints(at.folder, configs.typed_pretrain(grown))
+        names = [*(source.name for source in own.sources), name]
         photos = saved.meta["photos"] | {name: sources.photos_of(at.source)}
         meta = saved.meta | {
             "config": config_files.to_dict(grown),
             "label_space": label_space.rows(),
             "photos": photos,
+            "ledger": ledger.grown(saved.meta["ledger"], label_space.of_sources(names)).tolist(),
             "adopted": {"dataset": name, "head": "prototypes", "layer": LAYER},
         }
         try:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import workdirs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
@@ -41,9 +42,14 @@ def continue_from(workdir: str, which: str, steps: int, state: State, label_spac
       label_space: of the new run.
 
     Raises:
-      UserError: no such checkpoint; other classes or another network; or it has taken as many steps already.
+      UserError: no such checkpoint, or one of the other loop; other classes or another network; or it has taken as many
+        steps already.
     """
     where = f"--continue_from {workdir}"
+    loops = {True: "mdp pretrain", False: "mdp finetune"}
+    own = isinstance(state, PretrainState)
+    if (expanded(workdir) / "config.json").is_file() and workdirs.is_pretraining(workdir) != own:
+        raise UserError(f"{where}: the workdir of {loops[not own]}; expected one of {loops[own]}, or --init {workdir}")
     chosen = checkpoints.choose(expanded(workdir), which)
     LabelSpace.from_rows(chosen.saved.meta["label_space"]).require_same(label_space, where)
     saved = chosen.saved.state

@@ -32,7 +32,7 @@ from mdp_jax.storage import checkpoints
 from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import programs, sharding, workdir
+from mdp_jax.training import ledger, programs, sharding, workdir
 
 _CONFIG = "config.py"
 _CONFIG_TEXT = '''"""The config of the run in this folder, for mdp pretrain --config; mdp edit-bank wrote it."""
@@ -203,8 +203,7 @@ def _edit(
     old_config = configs.complete(config_files.load_json(file), str(file))
     old = configs.typed_pretrain(old_config, f"{file}: ")
     labelled = LabelSpace.load(checkpoint / "label_space.json")
-    of_sets = dict(labelled.datasets)  # without those that have no labels
-    old_space = LabelSpace(tuple((s.name, of_sets.get(s.name, ())) for s in old.sources), old.label_space)
+    old_space = dataclasses.replace(labelled, kind=old.label_space).of_sources([s.name for s in old.sources])
     old_space.require_same(labelled, str(checkpoint / "label_space.json"))
     classes = edited_classes(old_space, edits)
     opened: list[sources.Source] = []
@@ -303,6 +302,11 @@ def _require_same_network(old: PretrainConfig, now: PretrainConfig, where: pathl
     if old.objective != now.objective or models[0] != models[1]:
         differs = "config.model" if old.objective == now.objective else f"config.objective={old.objective!r}"
         raise UserError(f"--config: {where} was trained with another {differs}; expected the same, as its weights stay")
+    if (counts := old.method.class_frequencies) != now.method.class_frequencies:
+        raise UserError(
+            f"config.method.class_frequencies={not counts}: {where} was trained with {counts}; expected the same, as "
+            f"its bank {'counts the' if counts else 'has not counted'} pixels of its classes"
+        )
 
 
 def _require_adoptable(adopt: Sequence[str], space: LabelSpace, rows: ClassRows | None, objective: str) -> None:
@@ -380,7 +384,9 @@ def _state_of(
     have, want = leaf_names(saved), leaf_names(shapes)
     if have.keys() != want.keys():
         name = min(have.keys() ^ want.keys())
-        raise UserError(f"{where}: of another network or objective: {name} is {'new' if name in want else 'unknown'}")
+        raise UserError(
+            f"{where}: of another network, objective or optimizer: {name} is {'new' if name in want else 'unknown'}"
+        )
     axes = {}
     for name, leaf in want.items():
         found = [axis for pattern, axis in (rows.leaves if rows else ()) if re.fullmatch(pattern, name)]
@@ -418,7 +424,9 @@ def _ledger(
     before: list[list[int]], old: PretrainConfig, old_space: LabelSpace, space: LabelSpace, classes: dict[str, _Classes]
 ) -> list[list[int]]:
     """What the run has used of each set (training/ledger.py), for the sets that stay."""
-    rows = {source.name: row for source, row in zip(old.sources, before, strict=True)}
+    # Workdirs of mdp adopt --append had no row for the set that they added.
+    totals = ledger.grown(before, old_space).tolist()
+    rows = {source.name: row for source, row in zip(old.sources, totals, strict=True)}
     number = {name: {label: i for i, label in enumerate(labels)} for name, labels in old_space.datasets}
     length = 1 + max(len(labels) for _, labels in space.datasets)
     found = []

@@ -231,7 +231,7 @@ def _report(
         print(line)
     if shown.best:
         print(
-            f"mdp evaluate, predict, convert and mdp_jax.load take the best checkpoint, of step {shown.step}; "
+            f"mdp evaluate, predict, convert, adopt, export and serve take the best checkpoint, of step {shown.step}; "
             f"--step last takes that of step {config.steps}"
         )
     predict = functools.partial(evaluator.predict, shown.variables)

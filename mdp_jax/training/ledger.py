@@ -13,6 +13,22 @@ from mdp_jax.reporting.tables import Table
 _NAMES_SHOWN = 10  # of the classes of a dataset that were never seen
 
 
+def grown(totals: Sequence[Sequence[int]], label_space: LabelSpace) -> np.ndarray:
+    """Totals with zeros for sets at the end that nothing was counted of, as after `mdp adopt --append`.
+
+    Args:
+      totals: [S', 1 + largest C_d of the first S' sets].
+      label_space: of all S sets.
+
+    Returns:
+      int64 [S, 1 + largest C_d].
+    """
+    sizes = [len(classes) for _, classes in label_space.datasets]
+    before, found = np.asarray(totals, np.int64), np.zeros((len(sizes), 1 + max(sizes)), np.int64)
+    found[: before.shape[0], : before.shape[1]] = before
+    return found
+
+
 class Ledger:
     """Counts the batches of the loop, on the host.
 
@@ -31,6 +47,7 @@ class Ledger:
           label_space: of the datasets.
           datasets: the sources, in its order.
           before: totals of the run up to the step that it goes on from, as an array or as lists; None for a new run.
+            Sets may be missing at its end (see `grown`).
             With several processes, only one of them gets the totals.
         """
         self._label_space = label_space
@@ -40,7 +57,7 @@ class Ledger:
         # Where the counts of ignored pixels, and then of every global class, are those of a dataset's classes.
         self._counts_of = [1 + np.array(ids, np.int64) for ids in label_space.global_ids]
         if before is not None:
-            self._totals += np.asarray(before, np.int64)
+            self._totals += grown(before, label_space)
         self._of_run = self._totals
 
     def add(self, batch: dict[str, np.ndarray]) -> None:

@@ -65,6 +65,13 @@ def test_one_table_over_all_sets(runs):
     assert "Classes" not in page
 
 
+def test_a_workdir_that_has_not_trained(runs):
+    """As after `mdp adopt --append`, with the steps of another workdir's checkpoint."""
+    (runs / "harbor" / "metrics.jsonl").unlink()
+    _, rows = report(runs, "harbor")
+    assert rows[1][:3] == ["harbor", "harbor", "last"]
+
+
 def test_a_run_without_scores_is_said(runs):
     (runs / "harbor" / "evaluation.json").unlink()
     page, rows = report(runs, "one/valley", "harbor")

@@ -158,8 +158,11 @@ def _changed(change, name="annotations/instances.json"):
     ("spoil", "said"),
     [
         (_changed(lambda v: v["annotations"][0].pop("image_id")), r"annotations\[0\] has no 'image_id'"),
-        (_changed(lambda v: v["annotations"][0].update(image_id=99)), r"image_id is 99, which is the id of none"),
-        (_changed(lambda v: v["annotations"][2].update(category_id=5)), r"category_id is 5, which is the id of none"),
+        (_changed(lambda v: v["annotations"][0].update(image_id=99)), r"image_id is 99, an id that is not in the file"),
+        (
+            _changed(lambda v: v["annotations"][2].update(category_id=5)),
+            r"category_id is 5, an id that is not in the file",
+        ),
         (_changed(lambda v: v["images"][1].update(id=7)), r"images\[1\] has the id 7, which another has"),
         (_changed(lambda v: v["images"][0].update(height="24")), r"image 7: height is '24'"),
         (_changed(lambda v: v["annotations"][0].update(segmentation=[[1, 2, "x", 4, 5, 6]])), r"corners \[1, 2, 'x'"),

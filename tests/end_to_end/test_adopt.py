@@ -16,6 +16,7 @@ from mdp_jax.evaluation.discriminant import Statistics
 from mdp_jax.storage import checkpoints
 from mdp_jax.training import appending, sharding, workdir
 from mdp_jax.training.adopting import adopt
+from mdp_jax.training.editing import Edits, edit
 from tests import earlier, tiny
 from tests.data.fixtures import write_folder
 
@@ -122,7 +123,13 @@ def test_a_set_in_the_bank(folder, capsys):
     """The new rows are the prototypes of the set; all else is what it was, bit for bit, and training can go on."""
     words = ["--checkpoint", "pretrained", "--config", "valley.py", "--workdir", "grown", "--head", "prototypes"]
     assert cli.run(["adopt", *words, "--append"]) == 0
-    before, after = (checkpoints.load(folder / name).state for name in ("pretrained", "grown"))
+    saved = checkpoints.load(folder / "grown")
+    assert saved.meta["ledger"][-1] == [0] * len(saved.meta["ledger"][0]) and len(saved.meta["ledger"]) == 3
+    edited = edit("grown", "without", Edits(drop=[("town",)]))
+    assert edited.step == 4 and {name.split("/")[0] for name in edited.gone} == {"town"}
+    without = checkpoints.load(folder / "without").meta["ledger"]
+    assert [row[0] for row in without] == [saved.meta["ledger"][0][0], 0]
+    before, after = checkpoints.load(folder / "pretrained").state, saved.state
     old, new = before["memory"].pop("bank"), after["memory"].pop("bank")
     jax.tree.map(np.testing.assert_array_equal, before, after)
     for name in old:

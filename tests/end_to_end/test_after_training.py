@@ -14,9 +14,11 @@ from mdp_jax.cli import run as mdp
 from mdp_jax.data import sources
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.evaluation import workdirs
+from mdp_jax.exporting import card, exporting
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.training.adopting import adopt
 from mdp_jax.training.best import Best
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
@@ -121,6 +123,15 @@ def test_everything_takes_the_best_unless_told_otherwise(run, tmp_path, capsys):
     assert "weights of step 8, the best" in capsys.readouterr().out
     mdp(["convert", "--from", "mdp", "--to", "mmseg", "--step", "4", str(folder), str(tmp_path / "x.safetensors")])
     assert "weights of step 4\n" in capsys.readouterr().out
+    chosen = exporting._opened(folder, (), "4").run
+    assert chosen.step == 4 and "this checkpoint was not scored" in card._scores(chosen)
+    assert "| valley | " in card._scores(exporting._opened(folder, (), "").run)
+    net = tiny.finetune_config(dataset__limit=2)
+    adopt(folder, net, tmp_path / "adopted", layer="decoder", step="last")
+    kept = checkpoints.load(tmp_path / "adopted").state["params"]["decoder"]
+    jax.tree.map(np.testing.assert_array_equal, kept, jax.device_get(taken["last"].variables["params"]["decoder"]))
+    with pytest.raises(UserError, match="--step 4: scratch has no steps"):
+        adopt("scratch", net, tmp_path / "new", step=4)
     with pytest.raises(UserError, match="--step 5: no checkpoint of this step"):
         mdp(["evaluate", "--checkpoint", str(folder), "--step", "5"])
     with pytest.raises(UserError, match="newest: expected best, last or the number of a step"):
@@ -205,6 +216,13 @@ def test_a_pretraining_goes_on_as_if_it_had_not_ended(shallow, tmp_path, capsys)
     assert "going on from step 2 of the workdir" in capsys.readouterr().err
     with pytest.raises(UserError, match="has taken 4 steps already"):
         pretrain(of(continue_from=str(tmp_path / "whole")), tmp_path / "new")
+    with pytest.raises(UserError, match="the workdir of mdp pretrain; expected one of mdp finetune, or --init"):
+        finetune(config(continue_from=tmp_path / "whole"), tmp_path / "new")
+
+
+def test_a_finetuning_is_no_pretraining_to_go_on_from(run, tmp_path):
+    with pytest.raises(UserError, match="the workdir of mdp finetune; expected one of mdp pretrain, or --init"):
+        pretrain(tiny.pretrain_config(continue_from=str(run[0])), tmp_path / "new")
 
 
 def test_step_belongs_to_continue_from(tmp_path):

@@ -186,6 +186,8 @@ def test_a_new_set_gets_prototypes_from_photos(folder):
         ({"config": tiny.pretrain_config()}, r"was trained with another config\.model; expected the same"),
         ({"overrides": [("objective", "prototype"), ("mixing.region", "0.0"), ("mixing.pixel", "0.0")]},
          r"was trained with another config\.objective='mdp'"),
+        ({"overrides": [("method.class_frequencies", "True")]},
+         r"method\.class_frequencies=True: pretrained was trained with False; expected the same"),
         ({"config": earlier.config_of("pretrained"), "adopt": ["city"]}, "--adopt city: no such set with labels"),
         ({"config": earlier.config_of("pretrained"), "adopt": ["town"]}, "--adopt town: no class of it is new"),
         ({"config": earlier.config_of("multi_head"), "checkpoint": "multi_head", "adopt": ["town"]},

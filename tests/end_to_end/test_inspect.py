@@ -13,7 +13,8 @@ import pytest
 
 import mdp_jax
 from mdp_jax import cli, config
-from mdp_jax.errors import UserError
+from mdp_jax.data import sources
+from mdp_jax.errors import TransientError, UserError
 from mdp_jax.evaluation import banks
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints
@@ -66,7 +67,7 @@ def test_the_heads_of_a_classifier(folder, tmp_path):
     assert not (tmp_path / "map.png").exists()
 
 
-def test_pixels_of_each_class_and_photos_that_are_not_there(folder):
+def test_pixels_of_each_class_and_photos_that_are_not_there(folder, monkeypatch):
     found = banks.history(folder / "pretrained")
     broken = [dataclasses.replace(s, images=6 if s.name == "town" else 0) for s in found.config.sources]
     found = found._replace(config=dataclasses.replace(found.config, sources=tuple(broken)))
@@ -75,13 +76,23 @@ def test_pixels_of_each_class_and_photos_that_are_not_there(folder):
     assert len(said) == 1 and said[0].startswith("no pixels of harbor: ")
     assert pixels.vectors.shape == (len(pixels.ids), 8) and np.bincount(pixels.ids).max() == 4
     harbor = found.label_space.global_ids[0]
+
+    def no_answer(*args, **kwargs):
+        raise TransientError("the disk does not answer")
+
+    monkeypatch.setattr(sources, "open_source", no_answer)
+    with pytest.raises(TransientError):
+        banks.sample_pixels(folder / "pretrained", found, 4, None, said.append)
     assert len(np.unique(pixels.ids)) > 5 and not set(pixels.ids.tolist()) & set(harbor)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--checkpoint", "finetuned"], "the config of another part of mdp; expected the config of mdp pretrain"),
+        (
+            ["--checkpoint", "finetuned"],
+            r"finetuned/config\.json: the config of another part of mdp; expected the config of mdp pretrain",
+        ),
         (["--checkpoint", "nowhere"], r"nowhere/config\.json: missing; expected a workdir"),
         (["--checkpoint", "pretrained", "--pixels", "-1"], "--pixels -1: expected 0 for none, or a number"),
         (["--checkpoint", "pretrained", "--config.seed=1"], r"--config\.seed: mdp inspect changes no config"),

@@ -1,12 +1,15 @@
 """`mdp export`: files that answer as `mdp predict` does, snippets of the card that run, and what is refused."""
 
 import contextlib
+import errno
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import shlex
 import shutil
+import tempfile
 
 import cv2
 import jax
@@ -16,7 +19,7 @@ import pytest
 
 import mdp_jax
 from mdp_jax import cli
-from mdp_jax.errors import UserError
+from mdp_jax.errors import TransientError, UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.exporting import card, exporting, onnx_file, program, stablehlo
 from mdp_jax.exporting.exporting import FILES, FORMATS
@@ -221,6 +224,15 @@ def test_a_fault_leaves_nothing(folder, fault, monkeypatch):
         form, checks = Form(batch=1, size=(16, 16)), fault == "answer"
         exporting.export(folder / "finetuned", folder / "new", form, ["onnx"], check=checks)
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_disk_that_fails_for_a_moment_is_said_as_such(tmp_path, monkeypatch):
+    def no_answer(*args, **kwargs):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", no_answer)
+    with pytest.raises(TransientError, match=r"--out .*new: Input/output error"):
+        exporting.export(tmp_path, tmp_path / "new")
 
 
 def test_a_file_for_other_platforms_is_written_and_said_to_be_not_compared(folder, tmp_path):

@@ -10,7 +10,7 @@ from mdp_jax.data.batches.bad_images import SkippingSource
 from mdp_jax.data.batches.pipeline import pretrain_batches
 from mdp_jax.data.label_space import LabelSpace, build
 from mdp_jax.reporting.tables import text_of
-from mdp_jax.training.ledger import Ledger
+from mdp_jax.training.ledger import Ledger, grown
 from tests.data.fixtures import MemorySource, numbered_source
 
 SPACE = LabelSpace((("a", ("sky", "road", "tree")), ("b", ("sky", "cow"))))
@@ -54,6 +54,21 @@ def test_merged_classes_count_for_the_dataset_of_the_photo():
     np.testing.assert_array_equal(ledger.totals(), [[1, 2, 0, 1], [1, 1, 3, 0], [1, 0, 0, 0]])
     assert ledger.unseen(ledger.totals()) == [["road"], [], []]
     assert ledger.metrics(ledger.totals())["dataset_valid_pixels"].tolist() == [3, 4, 0]
+
+
+def test_a_set_that_nothing_was_counted_of():
+    space = LabelSpace((*SPACE.datasets, ("c", ("a", "b", "c", "d"))))
+    before = [[2, 2, 0, 1], [1, 0, 4, 0]]
+    expected = [[2, 2, 0, 1, 0], [1, 0, 4, 0, 0], [0, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(grown(before, space), expected)
+    ledger = Ledger(space, [*SOURCES, numbered_source("c", 4, 2)], before)
+    np.testing.assert_array_equal(ledger.totals(), expected)
+    np.testing.assert_array_equal(grown(expected, space), expected)
+    # label_space.json has no set without labels, and its row of the ledger stays where it is.
+    every = space.of_sources(["a", "none", "b", "c"])
+    assert every.rows() == space.rows()
+    rows = [[2, 2, 0, 1], [7, 0, 0, 0], [1, 0, 4, 0]]
+    assert grown(rows, every).tolist() == [[2, 2, 0, 1, 0], [7, 0, 0, 0, 0], [1, 0, 4, 0, 0], [0] * 5]
 
 
 def test_counts_stay_exact_beyond_float32_and_go_on_from_lists():

@@ -142,7 +142,9 @@ def _described(
         image, category = (entry(annotation, key, (int, str), place) for key in ("image_id", "category_id"))
         for key, known, what in ((image, images, "image_id"), (category, of_category, "category_id")):
             if key not in known:
-                raise UserError(f"{place}: {what} is {key}, which is the id of none; expected one that the file has")
+                raise UserError(
+                    f"{place}: {what} is {key}, an id that is not in the file; expected one of those that are"
+                )
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list) and segmentation:
             outlines = _outlines(segmentation, place)

@@ -124,7 +124,7 @@ def read(words: Sequence[str]) -> Naming:
         where = f"--classes {word}"
         if "=" not in word:
             raise UserError(
-                f"{where}: no such file, and not KEY=NAME; expected a file of classes, or such as '#ff0000=car'"
+                f"{where}: no such file, and not KEY=NAME; expected a file of classes, or pairs such as '#ff0000=car'"
             )
         key, _, name = (part.strip() for part in word.partition("="))
         if not key or not name:
