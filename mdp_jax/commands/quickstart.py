@@ -8,6 +8,7 @@ import time
 from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands.arguments import add_platform, workdir
+from mdp_jax.configs import typed_finetune
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
@@ -108,7 +109,11 @@ def _sections(folder: pathlib.Path, results: dict, best: dict, summary: dict) ->
     pretraining = figures.curves(runs.loss_panel(read_metrics(folder / "pretrain")))
     finetuning = figures.curves(Panel(losses, "training loss"), Panel(mean_iou, "validation mIoU (%)"))
     of_pretraining = ("pretraining", ", ".join(name for name, _ in label_space.datasets))
-    of_both = [item for item in runs.finetune_settings(config) if item[0] not in ("starts from", "learning rate")]
+    of_both = [
+        item
+        for item in runs.finetune_settings(typed_finetune(config))
+        if item[0] not in ("starts from", "learning rate")
+    ]
     return [
         Section(
             "Result",

@@ -19,7 +19,7 @@ Photos = Mapping[str, Mapping[str, int | str]]
 
 _FILE = "photos.json"
 # Keys that do not change which photos there are.
-_CHOICE = {"name", "kind", "root", "labels", "drop_classes", "class_groups", "limit", "holdout"}
+_CHOICE = {"name", "kind", "root", "labels", "drop_classes", "class_groups", "limit", "holdout", "license"}
 
 
 def require_ready(runs: Iterable[Run]) -> Photos:

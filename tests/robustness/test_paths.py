@@ -59,6 +59,8 @@ NO_PATHS |= {
     "merge",
     "order",
     "order_sets",
+    "host",
+    "port",
     "profile",
     "step",
     "slices",
