@@ -21,7 +21,7 @@ from tests.end_to_end import processes
 CONFIG = "tests/end_to_end/faults_config.py"
 STARTING = 0.15  # share of the kills that come while a process starts
 START_SECONDS = 6.0  # within which those come
-STEPS_BETWEEN = 12  # at most, from where a process goes on to where it is killed
+STEPS_BETWEEN = 12  # at most, in the long form, from where a process goes on to where it is killed
 
 
 def pretrain(folder: pathlib.Path, steps: int, devices: int = 2):
@@ -41,13 +41,13 @@ def unfinished(folder: pathlib.Path) -> set[str]:
     return {path.name for path in (folder / "checkpoints").glob("*tmp*")}
 
 
-def disturb(run, folder: pathlib.Path, kind: signal.Signals, rng: random.Random) -> dict:
+def disturb(run, folder: pathlib.Path, kind: signal.Signals, rng: random.Random, between: int) -> dict:
     """Sends one signal at a random moment, waits for the end, and says what was hit; a run may end before."""
     before = unfinished(folder)
     if kind == signal.SIGKILL and rng.random() < STARTING:
         time.sleep(rng.uniform(0, START_SECONDS))
     else:
-        target = last_step(folder) + rng.randint(1, STEPS_BETWEEN)
+        target = last_step(folder) + rng.randint(1, between)
         while run.poll() is None and last_step(folder) < target:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.1))
@@ -58,14 +58,16 @@ def disturb(run, folder: pathlib.Path, kind: signal.Signals, rng: random.Random)
     return {"signal": kind.name, "status": status, "step": last_step(folder), "writing": writing, "skipped": skipped}
 
 
-def torment(folder: pathlib.Path, steps: int, kills: int, terms: int, seed: int) -> list[dict]:
+def torment(
+    folder: pathlib.Path, steps: int, kills: int, terms: int, seed: int, between: int = STEPS_BETWEEN
+) -> list[dict]:
     """Runs to the end through so many signals, in a random order; returns what each of them hit."""
     rng = random.Random(seed)
     kinds = [signal.SIGKILL] * kills + [signal.SIGTERM] * terms
     rng.shuffle(kinds)
     events = []
     for kind in kinds:
-        events.append(disturb(pretrain(folder, steps), folder, kind, rng))
+        events.append(disturb(pretrain(folder, steps), folder, kind, rng, between))
         print(json.dumps(events[-1]), flush=True)
         expected = {signal.SIGKILL: (-9, 0), signal.SIGTERM: (143, 0)}[kind]
         if events[-1]["status"] not in expected:

@@ -24,17 +24,18 @@ from tests import tiny
 from tests.end_to_end import processes
 
 CONFIG = "tests/end_to_end/processes_config.py"
+STEPS = 21  # of the run, the first of which is taken when it goes on
 LAYOUTS = ((2, 4), (4, 2))  # processes and devices of each, beside one process with all devices
 
 
-def words_of(dtype: str) -> list[str]:
-    """Overrides that compute in "float32" or "float64"."""
-    return [f"--config.model.compute_dtype={dtype}", f"--config.model.param_dtype={dtype}"]
+def words_of(dtype: str, steps: int) -> list[str]:
+    """Overrides that compute in "float32" or "float64", with so many steps."""
+    return [f"--config.model.{key}_dtype={dtype}" for key in ("compute", "param")] + [f"--config.steps={steps}"]
 
 
-def fill(folder: pathlib.Path, dtype: str = "float32") -> pathlib.Path:
+def fill(folder: pathlib.Path, dtype: str = "float32", steps: int = STEPS) -> pathlib.Path:
     """Makes a workdir whose run has taken one step and has a filled bank, at the peak learning rate: no warm-up."""
-    overrides = [tuple(word.removeprefix("--config.").split("=")) for word in words_of(dtype)]
+    overrides = [tuple(word.removeprefix("--config.").split("=")) for word in words_of(dtype, steps)]
     config = configs.apply_overrides(configs.load(CONFIG), overrides)
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
@@ -57,11 +58,13 @@ def fill(folder: pathlib.Path, dtype: str = "float32") -> pathlib.Path:
     return folder
 
 
-def go_on(filled: pathlib.Path, folder: pathlib.Path, count: int, devices: int, dtype: str = "float32") -> list:
+def go_on(
+    filled: pathlib.Path, folder: pathlib.Path, count: int, devices: int, dtype: str = "float32", steps: int = STEPS
+) -> list:
     """Copies a workdir and starts its run in so many processes with so many devices each."""
     if not folder.exists():
         shutil.copytree(filled, folder)
-    words = ["pretrain", "--config", CONFIG, "--workdir", str(folder), *words_of(dtype)]
+    words = ["pretrain", "--config", CONFIG, "--workdir", str(folder), *words_of(dtype, steps)]
     return processes.start(words, count, devices)
 
 

@@ -5,7 +5,7 @@ from tests import tiny
 
 def get_config():
     config = tiny.pretrain_config(
-        model__width=0.25, model__decoder__channels=32, data__crop="(64, 64)", batch=16, devices=0, steps=21
+        model__width=0.25, model__decoder__channels=32, data__crop="(64, 64)", batch=16, devices=0
     )
     config.unlock()
     config.log_every = 1

@@ -10,16 +10,23 @@ import pytest
 from mdp_jax.storage.metrics_file import read_metrics
 from tests.end_to_end import process_study, processes
 
+STEPS = 11  # of each run; the first is there when it goes on
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+def go_on(filled, folder, count, devices):
+    return process_study.go_on(filled, folder, count, devices, steps=STEPS)
+
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory):
-    return process_study.fill(tmp_path_factory.mktemp("filled") / "run")
+def filled(tmp_path_factory, shallow):
+    return process_study.fill(tmp_path_factory.mktemp("filled") / "run", steps=STEPS)
 
 
 @pytest.fixture(scope="module")
 def on_one(filled):
     folder = filled.parent / "one"
-    ((status, output),) = processes.finish(process_study.go_on(filled, folder, 1, 2))
+    ((status, output),) = processes.finish(go_on(filled, folder, 1, 2))
     assert status == 0, output
     assert "going on after step 1" in output
     return folder
@@ -27,10 +34,10 @@ def on_one(filled):
 
 def test_two_processes_agree_with_one(filled, on_one, tmp_path):
     folder = tmp_path / "run"
-    done = processes.finish(process_study.go_on(filled, folder, 2, 1))
+    done = processes.finish(go_on(filled, folder, 2, 1))
     assert [status for status, _ in done] == [0, 0], done
     expected = process_study.losses(on_one)
-    assert len(expected) == 20
+    assert len(expected) == STEPS - 1
     assert expected.min() > 1.0, "nothing to compare"
     np.testing.assert_allclose(process_study.losses(folder), expected, rtol=1e-5)
     assert (folder / "report.html").exists()
@@ -49,15 +56,15 @@ def wait_for_step(folder, step, runs):
 
 def test_sigterm_to_one_of_two_stops_both_and_one_goes_on(filled, on_one, tmp_path):
     folder = tmp_path / "run"
-    runs = process_study.go_on(filled, folder, 2, 1)
-    wait_for_step(folder, 4, runs)
+    runs = go_on(filled, folder, 2, 1)
+    wait_for_step(folder, 3, runs)
     runs[1].send_signal(signal.SIGTERM)
     done = processes.finish(runs)
     assert [status for status, _ in done] == [143, 143], done
     stopped_after = read_metrics(folder)[-1]["step"]
-    assert 4 <= stopped_after < 21
-    assert json.loads((folder / "config.json").read_text())["steps"] == 21
-    ((status, output),) = processes.finish(process_study.go_on(filled, folder, 1, 2))
+    assert 3 <= stopped_after < STEPS
+    assert json.loads((folder / "config.json").read_text())["steps"] == STEPS
+    ((status, output),) = processes.finish(go_on(filled, folder, 1, 2))
     assert status == 0, output
     assert f"going on after step {stopped_after}" in output
     np.testing.assert_allclose(process_study.losses(folder), process_study.losses(on_one), rtol=1e-5)
