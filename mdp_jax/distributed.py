@@ -43,16 +43,6 @@ class Address(NamedTuple):
     process: int
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that say how the processes of a run find each other to a parser."""
-    group = parser.add_argument_group(
-        "several processes", "Found by itself on TPU VMs, GKE and Slurm; said by these flags, or variables, elsewhere."
-    )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 (MDP_COORDINATOR)")
-    group.add_argument("--processes", metavar="N", help="how many processes there are (MDP_PROCESSES)")
-    group.add_argument("--process", metavar="I", help="which of them this one is, from 0 (MDP_PROCESS)")
-
-
 def _number(name: str, text: str, low: int) -> int:
     if not text.isdigit() or int(text) < low:
         raise UserError(f"--{name} {text}: expected a whole number of at least {low}")
@@ -63,7 +53,7 @@ def given(args: argparse.Namespace, environment: Mapping[str, str]) -> Address |
     """Reads the address from the flags, or else from the variables.
 
     Args:
-      args: what `add_arguments` declares.
+      args: what commands/arguments.py declares in `add_processes`.
       environment: the environment variables.
 
     Returns:
@@ -106,7 +96,7 @@ def start(args: argparse.Namespace) -> None:
     """Joins the other processes of the run, and starts the devices. Call it before JAX is used.
 
     Args:
-      args: what `add_arguments` declares.
+      args: what commands/arguments.py declares in `add_processes`.
 
     Raises:
       UserError: the flags are wrong, or there are no devices of the platform that is required.

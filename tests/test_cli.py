@@ -88,7 +88,7 @@ def test_as_a_module(module, tmp_path, pytestconfig):
     assert found.stdout.startswith("usage: mdp ") and not found.returncode
 
 
-def test_the_import_sets_nothing_and_a_machine_without_a_home_has_help(tmp_path, pytestconfig):
+def test_the_import_sets_nothing_and_help_waits_for_nothing_on_a_machine_without_a_home(tmp_path, pytestconfig):
     code = """
 import os, pwd, sys
 os.environ.pop("HOME", None)
@@ -100,10 +100,20 @@ import mdp_jax, mdp_jax.configs, mdp_jax.config
 assert os.environ == before and "jax" not in sys.modules
 from mdp_jax import cli, runtime
 runtime.prepare()
-cli.main(["--help"])
+for words in ([], ["pretrain"], ["finetune"]):
+    try:
+        cli.main([*words, "--help"])
+    except SystemExit as end:
+        assert not end.code
+assert not {"jax", "numpy", "cv2"} & set(sys.modules)
+import mdp_jax.reporting.contact_sheet, mdp_jax.reporting.bank_figures
+assert not {"jax", "matplotlib", "scipy"} & set(sys.modules)
 """
     found = ran("-c", code, cwd=tmp_path, PYTHONPATH=str(pytestconfig.rootpath), JAX_PLATFORMS="")
-    assert found.stdout.startswith("usage: mdp "), found.stderr
+    assert found.returncode == 0, found.stderr
+    assert [part in found.stdout for part in ("usage: mdp [-h]", "usage: mdp pretrain", "usage: mdp finetune")] == [
+        True
+    ] * 3
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

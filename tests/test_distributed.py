@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from mdp_jax import distributed
+from mdp_jax.commands import arguments
 from mdp_jax.errors import UserError
 
 
 def given(words, environment=()):
     parser = argparse.ArgumentParser()
-    distributed.add_arguments(parser)
+    arguments.add_processes(parser)
     return distributed.given(parser.parse_args(words), dict(environment))
 
 

@@ -1,16 +1,21 @@
-"""Arguments that several commands take, and what is done with them before anything else."""
+"""Arguments that several commands take, and what is done with them before anything else.
+
+What needs JAX is imported where it is used: `mdp pretrain --help` does not wait for it.
+"""
 
 import argparse
 import pathlib
+import typing
 
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
-from mdp_jax import distributed, runtime
+from mdp_jax import runtime
 from mdp_jax.errors import UserError
 from mdp_jax.storage.paths import expanded, require_plain
-from mdp_jax.training import profiling
-from mdp_jax.training.profiling import Profile
+
+if typing.TYPE_CHECKING:
+    from mdp_jax.training.profiling import Profile
 
 
 def whole_number(text: str) -> int:
@@ -106,6 +111,16 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say how the processes of a run find each other to a parser."""
+    group = parser.add_argument_group(
+        "several processes", "Found by itself on TPU VMs, GKE and Slurm; said by these flags, or variables, elsewhere."
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 (MDP_COORDINATOR)")
+    group.add_argument("--processes", metavar="N", help="how many processes there are (MDP_PROCESSES)")
+    group.add_argument("--process", metavar="I", help="which of them this one is, from 0 (MDP_PROCESS)")
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The arguments that every part which trains has."""
     parser.add_argument(
@@ -137,11 +152,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="trace these steps for TensorBoard and Perfetto, into WORKDIR/profile, and say where their time went",
     )
     parser.add_argument("--profile_all", action="store_true", help="a trace of every process, not of process 0 alone")
-    distributed.add_arguments(parser)
+    add_processes(parser)
     parser.epilog = "Every config value can be set by --config.key=value, e.g. --config.optim.lr=0.05."
 
 
-def profile_of_run(args: argparse.Namespace) -> Profile | None:
+def profile_of_run(args: argparse.Namespace) -> "Profile | None":
     """The steps that --profile names; None where it is not given.
 
     Args:
@@ -154,6 +169,8 @@ def profile_of_run(args: argparse.Namespace) -> Profile | None:
         if args.profile_all:
             raise UserError("--profile_all: says whose steps are traced; give --profile FIRST:LAST too")
         return None
+    from mdp_jax.training import profiling
+
     return profiling.parse(args.profile, args.profile_all)
 
 
@@ -165,6 +182,8 @@ def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) ->
     """
     if args.step and not args.continue_from:
         raise UserError(f"--step {args.step}: which checkpoint of --continue_from; expected that too, or neither")
+    from mdp_jax import distributed
+
     distributed.start(args)
     require_plain(args.workdir, "--workdir")
     if args.init is not None:

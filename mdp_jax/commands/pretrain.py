@@ -3,7 +3,6 @@
 import argparse
 
 from mdp_jax.commands import arguments
-from mdp_jax.training.pretraining import pretrain
 
 add_arguments = arguments.add_run
 
@@ -15,5 +14,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       args: what `add_arguments` declares.
       overrides: pairs of a dotted key and a text.
     """
+    from mdp_jax.training.pretraining import pretrain  # takes seconds; --help does without
+
     profile = arguments.profile_of_run(args)
     pretrain(arguments.config_of_run(args, overrides), args.workdir, exits=True, profile=profile)

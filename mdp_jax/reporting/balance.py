@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from mdp_jax.reporting import fonts
+from mdp_jax.reporting import drawing, fonts
 from mdp_jax.reporting.colors import of_sets, pixels
 from mdp_jax.reporting.figures import DENSITY, DPI, encode_png
 
@@ -61,7 +58,7 @@ def bars(classes: Sequence[str], parts: Mapping[str, Amounts]) -> bytes:
     """
     order = np.argsort(-next(iter(parts.values())).percent, kind="stable")
     height = 0.9 + _ROW * len(classes) * len(parts) * 1.25
-    figure = Figure(figsize=(9.5, height), dpi=DPI * DENSITY, layout="constrained")
+    figure = drawing.Figure(figsize=(9.5, height), dpi=DPI * DENSITY, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     positive = [share for part in parts.values() for share in part.percent.tolist() if share > 0]
     least = 10 ** np.floor(np.log10(min(positive, default=1.0)))
@@ -94,8 +91,8 @@ def _percent(share: float) -> str:
     return "none" if share == 0 else f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
-def _label_rows(axes: Axes, names: Sequence[str]) -> None:
-    with matplotlib.rc_context({"text.parse_math": False}):
+def _label_rows(axes: "drawing.Axes", names: Sequence[str]) -> None:
+    with drawing.rc_context({"text.parse_math": False}):
         shown = [fonts.drawable(name) for name in names]
         axes.set_yticks(range(len(names)), shown, fontfamily=fonts.families(), fontsize=9)
 
@@ -115,11 +112,11 @@ def together(classes: Sequence[str], counts: np.ndarray) -> bytes:
     of_row = np.diagonal(counts)[shown]
     values = 100 * counts[np.ix_(shown, shown)] / of_row[:, None]
     side = max(2.6, 0.26 * len(shown))
-    figure = Figure(figsize=(side + 2.8, side + 1.4), dpi=DPI * DENSITY, layout="constrained")
+    figure = drawing.Figure(figsize=(side + 2.8, side + 1.4), dpi=DPI * DENSITY, layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
     names = [fonts.drawable(classes[index]) for index in shown]
-    with matplotlib.rc_context({"text.parse_math": False}):
+    with drawing.rc_context({"text.parse_math": False}):
         style: dict[str, Any] = {"fontfamily": fonts.families(), "fontsize": 8}
         axes.set_xticks(range(len(shown)), names, rotation=90, **style)
         rows = [f"{name} ({count})" for name, count in zip(names, of_row.tolist(), strict=True)]
@@ -138,7 +135,7 @@ def sizes(parts: Mapping[str, Sequence[tuple[int, int]]]) -> bytes:
     Returns:
         PNG bytes.
     """
-    figure = Figure(figsize=(4.6, 4.2), dpi=DPI * DENSITY, layout="constrained")
+    figure = drawing.Figure(figsize=(4.6, 4.2), dpi=DPI * DENSITY, layout="constrained")
     axes = figure.subplots()
     most = 1
     for number, (name, colour) in enumerate(zip(parts, of_sets(len(parts)) / 255, strict=True)):

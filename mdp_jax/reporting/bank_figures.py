@@ -4,15 +4,10 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 
 from mdp_jax.errors import UserError
-from mdp_jax.reporting import fonts
+from mdp_jax.reporting import drawing, fonts
 from mdp_jax.reporting.bank import Vectors, drifts, mean_cosine
 from mdp_jax.reporting.colors import of_sets, text_width
 from mdp_jax.reporting.figures import DPI, Panel, clustered, curves, png, scale_of, set_colours
@@ -43,12 +38,12 @@ def clustered_heatmap(found: Vectors) -> bytes:
     cell = max(_LEAST, min(_WIDE, _SIDE / count))
     side = max(cell * count, 2.5)
     cell = side / count
-    figure = Figure(figsize=(side, side), dpi=DPI)
+    figure = drawing.Figure(figsize=(side, side), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.85")
+    colours = drawing.colormaps["viridis"].with_extremes(bad="0.85")
     picture = axes.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
     for place in np.flatnonzero(np.isfinite(np.diagonal(values))).tolist():  # 1 whatever the vectors are
-        axes.add_patch(Rectangle((place - 0.5, place - 0.5), 1, 1, color="white", linewidth=0))
+        axes.add_patch(drawing.Rectangle((place - 0.5, place - 0.5), 1, 1, color="white", linewidth=0))
     axes.set(xticks=[], yticks=[])
     sets, shown = found.sets[order], [fonts.drawable(found.names[index]) for index in order]
     strips, thick, away = of_sets(len(found.set_names)) / 255, _STRIP / cell, 0.05 / cell
@@ -59,8 +54,8 @@ def clustered_heatmap(found: Vectors) -> bytes:
     for place, (name, own) in enumerate(zip(shown, sets.tolist(), strict=True)):
         bar: dict[str, Any] = {"color": strips[own], "linewidth": 0, "clip_on": False}
         for edge in (low_edge, high_edge)[:sides]:
-            axes.add_patch(Rectangle((edge, place - 0.5), thick, 1, **bar))
-            axes.add_patch(Rectangle((place - 0.5, edge), 1, thick, **bar))
+            axes.add_patch(drawing.Rectangle((edge, place - 0.5), thick, 1, **bar))
+            axes.add_patch(drawing.Rectangle((place - 0.5, edge), 1, thick, **bar))
         if place % sides == 0:
             axes.text(low_edge - away, place, name, ha="right", va="center", **text)
             axes.text(place, low_edge - away, name, ha="center", va="bottom", rotation=90, **text)
@@ -80,12 +75,12 @@ def clustered_heatmap(found: Vectors) -> bytes:
     return png(figure)
 
 
-def _legend(axes: Axes, found: Vectors, strips: np.ndarray, below: float, side: float) -> None:
+def _legend(axes: "drawing.Axes", found: Vectors, strips: np.ndarray, below: float, side: float) -> None:
     """The sets and their colours, below the names under a heat map."""
-    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in strips]
+    handles = [drawing.Rectangle((0, 0), 1, 1, color=colour) for colour in strips]
     columns = max(1, min(len(handles), int(side / 1.6)))
     cells = axes.get_xlim()[1] - axes.get_xlim()[0]
-    with matplotlib.rc_context({"text.parse_math": False}):
+    with drawing.rc_context({"text.parse_math": False}):
         axes.legend(
             handles,
             [fonts.drawable(name) for name in found.set_names],
@@ -154,7 +149,7 @@ def map_picture(found: Vectors, pixels: np.ndarray, of: np.ndarray, method: str)
     vectors = np.concatenate([found.vectors[shown], pixels.reshape(-1, found.vectors.shape[1])]).astype(np.float64)
     places, words = flat_map(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), method)
     own, others = places[: len(shown)], places[len(shown) :]
-    figure = Figure(figsize=_MAP, dpi=DPI)
+    figure = drawing.Figure(figsize=_MAP, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     colours = of_sets(len(found.set_names)) / 255
     axes.scatter(others[:, 0], others[:, 1], s=7, c=colours[found.sets[of]], alpha=0.35, linewidths=0, rasterized=True)
@@ -167,17 +162,17 @@ def map_picture(found: Vectors, pixels: np.ndarray, of: np.ndarray, method: str)
     axes.set(xticks=[], yticks=[])
     _name_where_there_is_room(axes, own, [found.names[int(i)] for i in shown])
     handles = [
-        Line2D([], [], color=colour, marker=marks[number % len(marks)], linestyle="", markersize=7)
+        drawing.Line2D([], [], color=colour, marker=marks[number % len(marks)], linestyle="", markersize=7)
         for number, colour in enumerate(colours)
     ]
-    with matplotlib.rc_context({"text.parse_math": False}):
+    with drawing.rc_context({"text.parse_math": False}):
         names = [fonts.drawable(name) for name in found.set_names]
         font = {"family": fonts.families(), "size": 9}
         axes.legend(handles, names, prop=font, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     return png(figure), words
 
 
-def _name_where_there_is_room(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
+def _name_where_there_is_room(axes: "drawing.Axes", places: np.ndarray, names: Sequence[str]) -> None:
     """Writes the names beside their places, each on one of four sides, or not at all where others would be covered."""
     at = axes.transData.transform(places) * 72 / DPI
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]

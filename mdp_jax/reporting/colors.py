@@ -5,13 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Rectangle
-from matplotlib.textpath import TextToPath
 
-from mdp_jax.reporting import fonts
+from mdp_jax.reporting import drawing, fonts
 
 # Colours of Okabe and Ito and of Tol that stay apart under the common colour vision deficiencies.
 _FIRST = ("0072B2", "E69F00", "009E73", "D55E00", "CC79A7", "56B4E9", "F0E442", "882255", "332288", "6B4C1E")
@@ -151,8 +146,8 @@ def colorize(label: np.ndarray, num_classes: int, colours: np.ndarray | None = N
 def text_width(text: str, font: float) -> float:
     """Width in pixels of one line of text of `font` pixels height."""
     text = fonts.drawable(text)
-    properties = FontProperties(size=font, family=fonts.families())
-    width, _, _ = TextToPath().get_text_width_height_descent(text, properties, ismath=False)
+    properties = drawing.FontProperties(size=font, family=fonts.families())
+    width, _, _ = drawing.TextToPath().get_text_width_height_descent(text, properties, ismath=False)
     return width
 
 
@@ -161,10 +156,10 @@ def text_style(font: float) -> dict:
     return {"fontsize": font * 72 / _DPI, "parse_math": False, "fontfamily": fonts.families()}
 
 
-def sheet(height: int, width: int) -> Figure:
+def sheet(height: int, width: int) -> "drawing.Figure":
     """An empty figure that `pixels` turns into exactly height x width pixels."""
     # Matplotlib cuts the fraction off: 29 pixels as 0.29 inches would come back as 28.
-    return Figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
+    return drawing.Figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
 
 
 def legend(entries: Sequence[tuple[str, np.ndarray]], width: int, font: float = 15) -> np.ndarray:
@@ -191,7 +186,9 @@ def legend(entries: Sequence[tuple[str, np.ndarray]], width: int, font: float = 
         x, y = (place % columns) * column + 0.4 * font, (place // columns + 0.5) * row_height + 0.3 * font
         box = (x, x + 1.5 * font, y + 0.5 * font, y - 0.5 * font)
         axes.imshow(swatch, extent=box, aspect="auto", interpolation="nearest", origin="upper")
-        axes.add_patch(Rectangle((box[0], box[3]), 1.5 * font, font, fill=False, edgecolor="0.3", linewidth=0.6))
+        axes.add_patch(
+            drawing.Rectangle((box[0], box[3]), 1.5 * font, font, fill=False, edgecolor="0.3", linewidth=0.6)
+        )
         axes.text(x + 2 * font, y, name, va="center_baseline", ha="left", **text_style(font))
     axes.set(xlim=(0, width), ylim=(height, 0))
     return pixels(figure)
@@ -226,9 +223,9 @@ def percent(share: float) -> str:
     return "under 0.1 %" if 0 < found < 0.1 else f"{found:.1f} %" if found < 1 else f"{found:.0f} %"
 
 
-def pixels(figure: Figure) -> np.ndarray:
+def pixels(figure: "drawing.Figure") -> np.ndarray:
     """A figure as uint8 RGB [H,W,3]."""
-    canvas = FigureCanvasAgg(figure)
+    canvas = drawing.FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

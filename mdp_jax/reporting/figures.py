@@ -11,16 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
-import matplotlib
-import matplotlib.colors
-import matplotlib.patches
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from scipy.cluster import hierarchy
 
-from mdp_jax.reporting import fonts
+from mdp_jax.reporting import drawing, fonts
 from mdp_jax.reporting.colors import (
     RIGHT,
     WRONG,
@@ -50,7 +43,7 @@ _SIDE = 9.0  # inches of a heat map at most
 _NUMBERED = 30  # classes up to which a confusion matrix has its values written into it
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: "drawing.Figure") -> bytes:
     """A figure of matplotlib as the bytes of a PNG file, with what stands beyond its edges."""
     buffer = io.BytesIO()
     figure.savefig(
@@ -99,7 +92,7 @@ def curves(*panels: Panel, x_label: str = "step", last: float | None = None) -> 
     Returns:
         PNG bytes.
     """
-    figure = Figure(figsize=(7.5, 0.6 + 2.6 * len(panels)), dpi=DPI, layout="constrained")
+    figure = drawing.Figure(figsize=(7.5, 0.6 + 2.6 * len(panels)), dpi=DPI, layout="constrained")
     for axes, panel in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True):
         _draw_panel(axes, panel)
     axes.set_xlabel(x_label)
@@ -110,8 +103,8 @@ def curves(*panels: Panel, x_label: str = "step", last: float | None = None) -> 
     return png(figure)
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
-    lines: list[Line2D] = []
+def _draw_panel(axes: "drawing.Axes", panel: Panel) -> None:
+    lines: list[drawing.Line2D] = []
     values = [0.0]
     means = [float(np.mean([value for _, value in points])) if points else 0.0 for points in panel.series.values()]
     for number, points in enumerate(panel.series.values()):
@@ -140,7 +133,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:  # a single one is what the axis says
         names = [fonts.drawable(name) for name in panel.series]
-        with matplotlib.rc_context({"text.parse_math": False}):
+        with drawing.rc_context({"text.parse_math": False}):
             font = {"family": fonts.families(), "size": 9}
             axes.legend(lines, names, frameon=False, prop=font, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
@@ -359,6 +352,8 @@ def clustered(cosines: np.ndarray) -> np.ndarray:
     Returns:
         int64 [n], the seen ones first.
     """
+    from scipy.cluster import hierarchy  # half a second, and few pages have this figure
+
     seen = np.flatnonzero(~np.isnan(np.diagonal(cosines)))
     unseen = np.setdiff1d(np.arange(len(cosines)), seen)
     if len(seen) > 2:
@@ -397,14 +392,14 @@ def similarity_heatmap(vectors: np.ndarray, seen: np.ndarray, datasets: Sequence
     low, high = scale_of(values)
     side = min(_SIDE, max(3.2, 0.21 * count))
     every = math.ceil(count * _LABEL / side)
-    figure = Figure(figsize=(side, side), dpi=DPI)
+    figure = drawing.Figure(figsize=(side, side), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.8")
+    colours = drawing.colormaps["viridis"].with_extremes(bad="0.8")
     picture = axes.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
     for place in np.flatnonzero(np.isfinite(np.diagonal(values))):  # 1 whatever the prototypes are
-        axes.add_patch(matplotlib.patches.Rectangle((place - 0.5, place - 0.5), 1, 1, color="white", linewidth=0))
+        axes.add_patch(drawing.Rectangle((place - 0.5, place - 0.5), 1, 1, color="white", linewidth=0))
     shown = [fonts.drawable(names[index]) for index in order[::every]]
-    with matplotlib.rc_context({"text.parse_math": False}):
+    with drawing.rc_context({"text.parse_math": False}):
         style: dict[str, Any] = {"fontfamily": fonts.families(), "fontsize": 8}
         axes.set_xticks(range(0, count, every), shown, rotation=90, **style)
         axes.set_yticks(range(0, count, every), shown, **style)
@@ -418,7 +413,7 @@ def similarity_heatmap(vectors: np.ndarray, seen: np.ndarray, datasets: Sequence
     return png(figure)
 
 
-def _mark_datasets(axes: Axes, datasets: Sequence[tuple[str, Sequence[str]]], cell: float) -> float:
+def _mark_datasets(axes: "drawing.Axes", datasets: Sequence[tuple[str, Sequence[str]]], cell: float) -> float:
     """The sets above and to the right, as a bar in their colour and their name; the longest name's width in inches."""
     edges = np.cumsum([0] + [len(names) for _, names in datasets]) - 0.5
     shown = [fonts.drawable(name) for name, _ in datasets]
@@ -436,8 +431,8 @@ def _mark_datasets(axes: Axes, datasets: Sequence[tuple[str, Sequence[str]]], ce
             {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if narrow else {"ha": "center"}
         )
         bar: dict[str, Any] = {"color": colour, "clip_on": False, "linewidth": 0}
-        axes.add_patch(matplotlib.patches.Rectangle((low, -0.5 - away - thick), high - low, thick, **bar))
-        axes.add_patch(matplotlib.patches.Rectangle((edges[-1] + away, low), thick, high - low, **bar))
+        axes.add_patch(drawing.Rectangle((low, -0.5 - away - thick), high - low, thick, **bar))
+        axes.add_patch(drawing.Rectangle((edges[-1] + away, low), thick, high - low, **bar))
         axes.text(middle, -0.5 - 2 * away - thick, name, va="bottom", **slant, **style)
         axes.text(edges[-1] + 2 * away + thick, middle, name, ha="left", va="center", **style)
     return max(widths)
@@ -461,13 +456,13 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> bytes:
     shares = np.where(pixels_of > 0, 100 * np.asarray(counts, np.float64) / np.maximum(pixels_of, 1), np.nan)
     numbered = count <= _NUMBERED
     side = max(2.2, (0.36 if numbered else _LABEL) * count)
-    figure = Figure(figsize=(side, side), dpi=DPI)
+    figure = drawing.Figure(figsize=(side, side), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
-    scale = matplotlib.colors.PowerNorm(0.5, 0, 100)
+    colours = drawing.colormaps["Blues"].with_extremes(bad="0.85")
+    scale = drawing.PowerNorm(0.5, 0, 100)
     picture = axes.imshow(shares, cmap=colours, norm=scale, interpolation="nearest", aspect="auto")
     shown = [fonts.drawable(name) for name in classes]
-    with matplotlib.rc_context({"text.parse_math": False}):
+    with drawing.rc_context({"text.parse_math": False}):
         style: dict[str, Any] = {"fontfamily": fonts.families(), "fontsize": 8}
         axes.set_xticks(range(count), shown, rotation=90, **style)
         axes.set_yticks(range(count), shown, **style)

@@ -10,8 +10,7 @@ import pathlib
 import sys
 from collections.abc import Iterable
 
-from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font
+from mdp_jax.reporting import drawing
 
 _FIRST = "DejaVu Sans"  # matplotlib brings it
 _PACKAGES = ("noto_cjk_sans_otc",)  # beside those that name themselves as fontpkg does
@@ -63,7 +62,7 @@ def _escape(char: str) -> str:
 @functools.cache
 def _has_font(char: str) -> bool:
     """Whether some font has a character; its family is then among `families`."""
-    if ord(char) in _characters(font_manager.findfont(_FIRST), 0):
+    if ord(char) in _characters(drawing.font_manager.findfont(_FIRST), 0):
         return True
     for name, file, face in _others():
         if ord(char) in _characters(file, face):
@@ -77,7 +76,7 @@ def _has_font(char: str) -> bool:
 def _characters(file: str, face: int) -> frozenset[int]:
     """The characters that a font has; none where the file cannot be read."""
     try:
-        return frozenset(FT2Font(file, face_index=face).get_charmap())
+        return frozenset(drawing.FT2Font(file, face_index=face).get_charmap())
     except (OSError, RuntimeError, ValueError):
         return frozenset()
 
@@ -86,8 +85,8 @@ def _characters(file: str, face: int) -> frozenset[int]:
 def _others() -> list[tuple[str, str, int]]:
     """(family, file, face) of all fonts but the first: upright ones of normal weight without serifs before others."""
     for file in _of_packages():
-        font_manager.fontManager.addfont(file)
-    entries = [entry for entry in font_manager.fontManager.ttflist if "LastResort" not in entry.fname]
+        drawing.font_manager.fontManager.addfont(file)
+    entries = [entry for entry in drawing.font_manager.fontManager.ttflist if "LastResort" not in entry.fname]
     plain = sorted(
         entries,
         key=lambda entry: (

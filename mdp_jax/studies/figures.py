@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from mdp_jax.reporting import fonts
+from mdp_jax.reporting import drawing, fonts
 from mdp_jax.reporting.colors import palette, pixels
 from mdp_jax.reporting.figures import DENSITY, DPI, encode_png
 from mdp_jax.studies.experiments import EQUIVALENT, Suite
@@ -19,10 +18,12 @@ _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
 
 
-def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple[Figure, np.ndarray]:
+def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple["drawing.Figure", np.ndarray]:
     """A figure with a row for each name, read from top to bottom, and axes of `width` inches that share the names."""
     longest = max(len(line) for name in names for line in name.split("\n"))
-    figure = Figure(figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=DPI * DENSITY, layout="constrained")
+    figure = drawing.Figure(
+        figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=DPI * DENSITY, layout="constrained"
+    )
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     shown = [fonts.drawable(name) for name in names]
     all_axes[0].set_yticks(range(len(names)), shown, fontsize=8, fontfamily=fonts.families())

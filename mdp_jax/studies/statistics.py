@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED
 
@@ -35,6 +34,8 @@ def interval(differences: Sequence[float]) -> Interval:
     mean = float(np.mean(differences))
     if count == 1:
         return Interval(mean, None, None)
+    from scipy.special import stdtrit  # a quarter of a second, and `mdp reproduce --list` needs none of it
+
     half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * np.std(differences, ddof=1)) / math.sqrt(count)
     return Interval(mean, mean - half, mean + half)
 

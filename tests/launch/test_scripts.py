@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from mdp_jax import distributed
+from mdp_jax.commands import arguments
 from tests.launch.scripts import LAUNCH, ROOT, SCRIPTS, commands, mdp_arguments, run
 
 TRAIN = ["pretrain", "--config", "configs/quickstart/pretrain.py", "--workdir", "/mnt/mdp/runs/q"]
@@ -132,6 +133,6 @@ def test_flags_and_variables_for_other_launchers():
     text = (LAUNCH / "README.md").read_text().split("## Elsewhere")[1]
     flags, *variables = re.findall("`([^`]*(?:MDP_|--coord)[^`]*)`", text)
     parser = argparse.ArgumentParser()
-    distributed.add_arguments(parser)
+    arguments.add_processes(parser)
     assert vars(parser.parse_args(flags.split())) == {"coordinator": "HOST:PORT", "processes": "N", "process": "I"}
     assert variables == list(distributed.VARIABLES.values())
