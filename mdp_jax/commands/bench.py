@@ -3,14 +3,18 @@
 import argparse
 import importlib
 import os
+import pathlib
 import sys
 
 from mdp_jax import runtime
+from mdp_jax.benchmarks import against
 from mdp_jax.commands.arguments import add_platform, json_file, path, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
 
+# Six ratios to PyTorch on a busy machine lay within a tenth of their middle (docs/performance.md).
+MARGIN = 0.15
 CASES = {
     "step": "images/s of the whole step of pretraining and of fine-tuning",
     "loss": "thousand pixels/s of the prototype loss with its gradient, and of class means and bank",
@@ -22,6 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp bench` to a parser; a case is the module of mdp_jax/benchmarks with its name."""
     parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
     parser.add_argument("--json", type=path, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
+    parser.add_argument(
+        "--against",
+        type=path,
+        metavar="FILE",
+        help="what --json wrote before: exit status 1, with a line for each row that is missing or slower by more than "
+        "--margin. The speed of the machine is divided out",
+    )
+    parser.add_argument(
+        "--margin", type=float, default=MARGIN, metavar="M", help=f"of --against; 0.1 is a tenth (default {MARGIN:g})"
+    )
     parser.add_argument("--config", type=path, metavar="FILE", help="of a run of your own, for one case")
     parser.add_argument("--data_dir", type=path, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
@@ -34,12 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"{cases}. Every config value can be set by --config.key=value."
 
 
-def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
+def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     """Measures the cases, prints a table of each and writes all rows as JSON.
 
     Args:
       args: what `add_arguments` declares.
       overrides: pairs of a dotted key and a text.
+
+    Returns:
+      Exit status: 1 where a row is missing or slower than --against allows.
 
     Raises:
       UserError: an argument is wrong, data are bad, or a file cannot be written.
@@ -50,12 +67,16 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if not args.case and (args.config or overrides):
         given = f"--config {args.config}" if args.config else f"--config.{overrides[0][0]}"
         raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
+    if not 0 < args.margin < 1:
+        raise UserError(f"--margin {args.margin}: expected a number between 0 and 1, such as 0.1 for a tenth")
+    cases = [args.case] if args.case else list(CASES)
+    stored = against.read(pathlib.Path(args.against), cases) if args.against else []
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     runtime.start_devices(args.platform)
     print(runtime.described(), file=sys.stderr)
     screen, rows = console(), []
-    for name in [args.case] if args.case else CASES:
+    for name in cases:
         case = importlib.import_module(f"mdp_jax.benchmarks.{name}")
         found, remark = case.measure(args, overrides)
         found = [row.columns() for row in found]
@@ -64,3 +85,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             write_json(file, rows)
         screen.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
         screen.print(remark, markup=False, highlight=False)
+    failed = [found for found in against.compare(stored, rows) if found.fails(args.margin)]
+    for found in failed:
+        print(f"mdp: {args.against}: {found.line}", file=sys.stderr)
+    if stored and not failed:
+        said = "1 row is" if len(stored) == 1 else f"{len(stored)} rows are"
+        print(f"{said} as fast as in {args.against}, within {100 * args.margin:.0f} %", file=sys.stderr)
+    return 1 if failed else 0

@@ -35,6 +35,9 @@ from mdp_jax.errors import UserError
         ),
         (["--config.batch=4"], "--config.batch: belongs to one case; expected one of step, loss, data before it"),
         (["data", "--config.data.crp=1"], "--config.data.crp: no such key; the nearest is data.crop"),
+        (["--margin", "1"], r"--margin 1\.0: expected a number between 0 and 1"),
+        (["--against", "nowhere.json"], r"nowhere\.json cannot be read .*; expected what mdp bench --json wrote"),
+        (["--against", "README.md"], r"README\.md: not valid JSON .*; expected what mdp bench --json wrote"),
         (["data", "--config", "nowhere.py"], "--config nowhere.py: no such Python file"),
     ],
 )
@@ -54,7 +57,8 @@ def test_all_cases_one_after_the_other(tmp_path, monkeypatch):
             return [Row(f"case {len(asked)}", 2.0, 4.0), Row("ours alone", 1.0, None)], "said below the table"
 
     monkeypatch.setattr(bench.importlib, "import_module", lambda name: Case)
-    bench.run(Namespace(case=None, json=str(tmp_path / "rows.json"), config=None, seconds=0.5, platform=None), [])
+    args = {"case": None, "config": None, "seconds": 0.5, "platform": None, "against": None, "margin": 0.1}
+    assert bench.run(Namespace(**args, json=str(tmp_path / "rows.json")), []) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert asked == [0.5] * len(bench.CASES) and len(rows) == 2 * len(asked)
     assert rows[:2] == [
