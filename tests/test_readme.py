@@ -47,7 +47,7 @@ def test_links_and_pictures_exist():
     assert all((ROOT / target).exists() for target in targets if not target.startswith("http"))
 
 
-def test_own_data(tmp_path, monkeypatch):
+def test_own_data(shallow, tmp_path, monkeypatch):
     """The files and commands of "Your own data", with a small network and two steps."""
     monkeypatch.chdir(tmp_path)
     names = {"streets": ("road", "car"), "rooms": ("bed", "unknown", "lamp")}

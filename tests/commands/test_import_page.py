@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "import.md").read_text()
 
 
-def test_from_a_download_to_pictures_in_five_commands(tmp_path, monkeypatch):
+def test_from_a_download_to_pictures_in_five_commands(shallow, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ids = field("cwfid", photos=6)
     block = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)[0]

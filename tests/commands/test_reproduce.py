@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -15,7 +16,9 @@ from mdp_jax import cli
 from mdp_jax.commands import reproduce
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.studies import runs, score_files
+from mdp_jax.studies.engine import Engine
 from mdp_jax.studies.experiments import Contrast, Suite
+from tests.end_to_end import processes
 from tests.studies.test_results import SCORES
 from tests.studies.tiny import suite
 
@@ -108,6 +111,12 @@ def test_a_suite_that_is_only_listed(tmp_path, capsys):
         reproduce.reproduce(wrong, command("--workdir", str(tmp_path)), [])
 
 
+@pytest.fixture
+def shallow_runs(shallow, monkeypatch):
+    """The runs of a suite have the shallow network too."""
+    monkeypatch.setattr(reproduce, "Engine", functools.partial(Engine, command=processes.command()))
+
+
 def _stop_when_there_is(file: pathlib.Path) -> threading.Thread:
     def watch():
         while not file.exists():
@@ -161,7 +170,7 @@ def _taken_from_another_workdir(folder: pathlib.Path, tmp_path: pathlib.Path, ro
     assert "The scores of 2 were taken from runs in other workdirs." in (other / "tiny" / "report.html").read_text()
 
 
-def test_stopped_and_started_again(tmp_path, capsys):
+def test_stopped_and_started_again(shallow_runs, tmp_path, capsys):
     words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json"), "--docs", str(tmp_path)]
     folder = tmp_path / "w" / "tiny"
     kept = folder / "scores.json"
@@ -226,7 +235,7 @@ def closed_form() -> Suite:
     return Suite("tiny", whole.what, rows, (heads,), (mean, own), hours=lambda run: 0.5, device="core")
 
 
-def test_heads_in_closed_form(tmp_path, capsys):
+def test_heads_in_closed_form(shallow_runs, tmp_path, capsys):
     words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json")]
     reproduce.reproduce(closed_form(), command("--list", *words[:2]), [])
     assert "3 runs, 0 finished" in (said := capsys.readouterr().err) and "of which 1.5 are left" in " ".join(

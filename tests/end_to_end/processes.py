@@ -9,13 +9,17 @@ import sys
 from mdp_jax.models.backbones import resnet
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# With the depth of resnet18 that this process has: the fixture `shallow` holds in what a test starts too.
-COMMAND = """
+_COMMAND = """
 from mdp_jax.models.backbones import resnet
 resnet.DEPTHS["resnet18"] = (resnet.BasicBlock, {})
 from mdp_jax.cli import main
 main()
 """
+
+
+def command() -> list[str]:
+    """Runs `mdp` with the depth of resnet18 that this process has, which the fixture `shallow` changes."""
+    return [sys.executable, "-c", _COMMAND.format(resnet.DEPTHS["resnet18"][1])]
 
 
 def free_port() -> int:
@@ -33,14 +37,13 @@ def start(words: list[str], processes: int, devices: int, **variables: str) -> l
         "PYTHONPATH": str(ROOT),
         **variables,
     }
-    command = [sys.executable, "-c", COMMAND.format(resnet.DEPTHS["resnet18"][1])]
     address = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]
     runs = []
     for i in range(processes):
         own = [word[i] if isinstance(word, tuple) else word for word in words]
         own += [*address, "--process", str(i)] if processes > 1 else []
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        runs.append(subprocess.Popen([*command, *own], env=environment, cwd=ROOT, **pipes))
+        runs.append(subprocess.Popen([*command(), *own], env=environment, cwd=ROOT, **pipes))
     return runs
 
 

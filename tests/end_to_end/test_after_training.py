@@ -25,6 +25,7 @@ from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.signals import Stop
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("shallow")
 SCORES = {4: 30.0, 8: 50.0, 12: 40.0, 16: 35.0}  # in place of those of the validations, which are alike
 
 
@@ -203,7 +204,7 @@ def test_what_cannot_be_gone_on_from(run, tmp_path, overrides, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_pretraining_goes_on_as_if_it_had_not_ended(shallow, tmp_path, capsys):
+def test_a_pretraining_goes_on_as_if_it_had_not_ended(tmp_path, capsys):
     def of(**values):
         return tiny.pretrain_config(steps=4, checkpoint_every=2, keep_every=2, log_every=2, **values)
 

@@ -10,6 +10,7 @@ import pytest
 from mdp_jax import cli
 from tests.data.fixtures import write_folder, write_jpeg, write_png
 
+pytestmark = pytest.mark.usefixtures("shallow")
 CONFIG = """
 from mdp_jax import configs as base
 
