@@ -19,6 +19,7 @@ CASES = {
     "step": "images/s of the whole step of pretraining and of fine-tuning",
     "loss": "thousand pixels/s of the prototype loss with its gradient, and of class means and bank",
     "data": "images/s of one core: reading, decoding, augmenting, batching, and all of it in the pipeline",
+    "evaluation": "photos/s of an evaluation of many shapes, beside its forward passes alone",
 }
 
 
