@@ -30,9 +30,6 @@ PHOTOS = 16
 # gather in memory.
 HELD_PHOTOS = 256
 
-# Programs of new shapes are compiled beside each other, so many at once; as many batches wait for them.
-COMPILED_AT_ONCE = 4
-
 Report = Callable[[int], None]  # of the number of photos done
 Each = Callable[[int, np.ndarray], None]  # of a photo's index and its confusion matrix
 
@@ -185,20 +182,6 @@ class Predictor:
         return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
 
 
-class _Batch(NamedTuple):
-    """Photos of one shape that wait for their program.
-
-    Attributes:
-      group: (index, image, label) of each.
-      batch: (photos of every scale, labels), as the program takes them.
-      key: of the program.
-    """
-
-    group: list[tuple]
-    batch: tuple
-    key: tuple
-
-
 class Evaluator:
     """Scores a network on whole photos; compiles once for each distinct shape, kept for as long as the object lives.
 
@@ -241,7 +224,6 @@ class Evaluator:
         if mesh is not None:
             self._devices, self._split = mesh.size, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
         self._photos_of: dict[tuple, int] = {}
-        self._programs: dict[tuple, jax.stages.Compiled] = {}
         self.predict = Predictor(segmenter, normalise, views)
         self._count = jax.jit(functools.partial(self._confusion, segmenter, normalise))
 
@@ -302,48 +284,19 @@ class Evaluator:
         """
         counts = np.zeros((self._num_classes + 1, self._num_classes + 1), np.int64)
         done = 0
-        for group, of_photos in self._counted(variables):
+        for shape, group in self._batches(self._decoded()):
+            size = -(-len(group) // self._devices) * self._devices
+            images, labels = _filled(group, self._photos_of.setdefault(shape, size))
+            batch = (self._views.of(images), labels)
+            if self._split is not None:
+                batch = jax.device_put(batch, self._split)
+            of_photos = np.asarray(self._count(variables, *batch), np.int64)
             counts += of_photos.sum(axis=0)
             for (index, _, _), own in zip(group, of_photos, strict=False):  # the batch may be filled up
                 each(index, own)
             done += len(group)
             report(done)
         return counts, done
-
-    def _counted(self, variables: dict) -> Iterator[tuple[list[tuple], np.ndarray]]:
-        """The photos of every batch and their confusion matrices, int64 [B,C+1,C+1], in the order of the batches."""
-        # Programs are for one layout of the variables: those of a run and those of its checkpoint may have others.
-        laid_out = tuple(getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(variables))
-        waiting: collections.deque[_Batch] = collections.deque()
-        compiling: dict[tuple, concurrent.futures.Future] = {}
-        pool = concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE)
-
-        def next_of_waiting() -> tuple[list[tuple], np.ndarray]:
-            group, batch, key = waiting.popleft()
-            if key not in self._programs:
-                self._programs[key] = compiling.pop(key).result()
-            return group, np.asarray(self._programs[key](variables, *batch), np.int64)
-
-        try:
-            for shape, group in self._batches(self._decoded()):
-                size = -(-len(group) // self._devices) * self._devices
-                images, labels = _filled(group, self._photos_of.setdefault(shape, size))
-                batch = (self._views.of(images), labels)
-                if self._split is not None:
-                    batch = jax.device_put(batch, self._split)
-                key = (shape, laid_out)
-                if key not in self._programs and key not in compiling:
-                    compiling[key] = pool.submit(self._compiled, variables, batch)
-                waiting.append(_Batch(group, batch, key))
-                while waiting and (len(waiting) > COMPILED_AT_ONCE or waiting[0].key in self._programs):
-                    yield next_of_waiting()
-            while waiting:
-                yield next_of_waiting()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _compiled(self, variables: dict, batch: tuple) -> jax.stages.Compiled:
-        return self._count.lower(variables, *batch).compile()
 
     def _confusion(
         self,
