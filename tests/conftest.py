@@ -8,7 +8,11 @@ from mdp_jax import runtime
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compilation is most of the time of the tests, and their programs are tiny.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# In one part each: more of them, compiled in threads, take more processor time, and the workers have the cores already.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 # Otherwise a worker would have the flag or not, as its first test calls a command or starts JAX itself.
 runtime.set_cpu_flag()
 # Of this session alone and of all its workers and processes: programs are compiled once, and nothing is found from

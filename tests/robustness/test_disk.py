@@ -39,7 +39,8 @@ def fill(folder: pathlib.Path) -> None:
             pass
 
 
-@pytest.mark.parametrize(("loop", "kib"), [("pretrain", 24), ("finetune", 1700)])
+@pytest.mark.usefixtures("shallow")
+@pytest.mark.parametrize(("loop", "kib"), [("pretrain", 24), ("finetune", 1200)])
 def test_a_run_on_a_disk_that_is_too_small(tmp_path, loop, kib):
     try:
         ended = disk.run(loop, tmp_path / "disk", kib)

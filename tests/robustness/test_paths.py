@@ -66,6 +66,7 @@ NO_PATHS |= {
     "slices",
     "price",
     "deadline",
+    "margin",
     "efficiency",
     "network",
     "backbone",
