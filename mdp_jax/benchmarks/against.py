@@ -1,6 +1,6 @@
 """`mdp bench --against`: the rows of a run beside those of a stored one, without the speed of the machine.
 
-Where both runs measured PyTorch, the ratios to it are compared. Other rows are compared after the speed of the machine
+Where both runs have a ratio, to PyTorch or to another part of the same run, the ratios are compared. Other rows are compared after the speed of the machine
 was divided out: by PyTorch's rows where there are some, or by the row in the middle of all.
 """
 
@@ -77,8 +77,8 @@ def compare(stored: Sequence[Mapping], rows: Sequence[Mapping]) -> list[Comparis
     both = [(before, now[before["case"]]) for before in stored if before["case"] in now]
     of_torch = [after["torch"] / before["torch"] for before, after in both if before["torch"] and after["torch"]]
     of_ours = [after["ours"] / before["ours"] for before, after in both]
-    # The lower of two in the middle: of two rows one is the reference, and the other one is not half of it.
-    machine = statistics.median(of_torch) if of_torch else statistics.median_low(of_ours) if len(both) > 1 else None
+    # Of two rows the one that gained more is the reference, so that a slower one is seen.
+    machine = statistics.median(of_torch) if of_torch else statistics.median_high(of_ours) if len(both) > 1 else None
     return [_comparison(before, now.get(before["case"]), machine, bool(of_torch)) for before in stored]
 
 
@@ -88,8 +88,9 @@ def _comparison(before: Mapping, after: Mapping | None, machine: float | None, b
         return Comparison(case, None, f"{case}: missing; it is in the stored run")
     if before["ratio"] and after["ratio"]:
         change = after["ratio"] / before["ratio"]
-        speeds = f"{after['ratio']:.2f} times PyTorch's speed, {before['ratio']:.2f} before"
-        return Comparison(case, change, f"{case}: {speeds}: {_in_words(change)}")
+        return Comparison(
+            case, change, f"{case}: ratio {after['ratio']:.2f}, {before['ratio']:.2f} before: {_in_words(change)}"
+        )
     if machine is None:
         return Comparison(case, None, f"{case}: no other row and no PyTorch beside it, to tell the machine's speed")
     change = after["ours"] / before["ours"] / machine

@@ -37,6 +37,11 @@ def test_without_pytorch_the_row_in_the_middle_is_the_machine():
     assert changes(before, now) == {"data: a": 1.0, "data: b": 1.0, "data: c": 0.5}
 
 
+def test_of_two_rows_the_slower_one_is_seen():
+    before = [("data: a", 10, None), ("data: b", 10, None)]
+    assert changes(before, [("data: a", 5, None), ("data: b", 4, None)]) == {"data: a": 1.0, "data: b": 0.8}
+
+
 def test_what_is_missing_and_what_stands_alone_fails():
     before, now = [("step: a", 1, None), ("step: b", 1, None)], [("step: a", 1, None), ("step: c", 1, None)]
     found = against.compare(rows(*before), rows(*now))
@@ -51,7 +56,7 @@ def test_what_is_missing_and_what_stands_alone_fails():
     [
         (8.0, "0.3", []),
         (12.0, "0.1", []),
-        (8.0, "0.1", ["loss: a: 0.80 times PyTorch's speed, 1.00 before: 20 % slower"]),
+        (8.0, "0.1", ["loss: a: ratio 0.80, 1.00 before: 20 % slower"]),
         (None, "0.1", ["loss: a: missing; it is in the stored run"]),
     ],
 )
