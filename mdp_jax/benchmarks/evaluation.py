@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import cv2
 import jax
@@ -42,7 +42,9 @@ class Photos:
           shapes: number of their shapes, which take turns.
         """
         self.name, self.classes = DRAWN, scenes.classes(DRAWN)
-        self.palette, self.passed_over, self.content = None, {}, ""
+        self.palette: np.ndarray | None = None
+        self.passed_over: Mapping[str, str] = {}
+        self.content = ""
         self._samples = []
         for i in range(photos):
             image, label = scenes.draw(DRAWN, "val", i, size=(HEIGHT + STEP * (i % shapes), WIDTH))
