@@ -140,7 +140,11 @@ def colorize(label: np.ndarray, num_classes: int, colours: np.ndarray | None = N
     `colours`: uint8 RGB [num_classes,3], in place of `palette(num_classes)`.
     """
     colours = palette(num_classes) if colours is None else colours
-    return np.where((label < 0)[..., None], stripes(*label.shape), colours[np.clip(label, 0, num_classes - 1)])
+    picture = np.take(colours[:num_classes], label, axis=0, mode="clip")
+    ignored = label < 0
+    if ignored.any():
+        picture[ignored] = stripes(*label.shape)[ignored]
+    return picture
 
 
 def text_width(text: str, font: float) -> float:
