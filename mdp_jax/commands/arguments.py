@@ -86,7 +86,6 @@ def add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--names",
         type=named,
-        default="",
         metavar="FILE",
         help="an .npz of class names and their vectors, of the given names and of those of the network: names are near "
         "by the cosine of their vectors (docs/relations.md); without it equal names alone match",

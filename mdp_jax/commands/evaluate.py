@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on",
         type=arguments.path,
         metavar="CONFIG",
-        help="of a pretrained workdir: a config of mdp finetune. The network is scored on its dataset, of whose classes "
-        "only the names are used; to evaluation_named_SET.json",
+        help="of a pretrained workdir: a config of mdp finetune. The network is scored on its dataset, of which it "
+        "knows only the names of the classes; to evaluation_named_SET.json",
     )
     arguments.add_names(parser)
     parser.add_argument(
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             for line in found_by_name.said():
                 print(f"mdp: {line}", file=sys.stderr)
             measured = scoring.measure_by_name(run, source, found_by_name, shown, told)
-            named[source.name] = {"matches": found_by_name.matches, "near": args.near, "file": args.names}
+            named[source.name] = {"file": args.names or "", "matches": found_by_name.matches}
         else:
             measured = scoring.measure(run, args.split, shown, told)
     changed = {key: text for key, text in overrides if key not in configs.free_keys(run.config)}
@@ -145,7 +145,7 @@ def _known_by_name(
     source = open_source(typed.dataset, data, typed.data_dir, args.split, typed.seed, scored=True)
     where = f"--on {args.on}"
     require_distinct(source.classes, where)
-    return source, by_name(source.classes, run.label_space, where, args.names, args.near)
+    return source, by_name(source.classes, run.label_space, where, args.names or "", args.near)
 
 
 def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:

@@ -173,7 +173,7 @@ def _by_name(args: argparse.Namespace, run: workdirs.Workdir) -> ByName | None:
     if not run.pretraining:
         raise UserError(f"--as {args.answers}: {run.folder} is a workdir of mdp finetune; expected one of mdp pretrain")
     given = read_names(args.answers, "--as")
-    return by_name(given, run.label_space, f"--as {args.answers}", args.names, args.near)
+    return by_name(given, run.label_space, f"--as {args.answers}", args.names or "", args.near)
 
 
 def _write_probabilities(file: pathlib.Path, found: Probable, classes: tuple[str, ...]) -> None:
