@@ -245,7 +245,7 @@ def _names(config: ConfigDict) -> None:
     if needs_file and not method.names_file:
         key = relations if method.relations == "text" else "config.method.start_from_names=True"
         raise UserError(
-            f"{key}: no vectors of the names; expected config.method.names_file, an .npz (docs/relations.md)"
+            f"{key}: no vectors of names; expected config.method.names_file, an .npz (docs/relations.md)"
         )
     if method.names_file and not needs_file:
         raise UserError(
