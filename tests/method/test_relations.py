@@ -1,5 +1,7 @@
 """Related classes in the loss, and prototypes with a start (METHOD.md section 9)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +17,15 @@ NEAR[0, 2] = NEAR[2, 0] = True  # classes 0 and 2 have near names
 CASES = [("pull", "no_negatives"), ("no_push", "no_negatives"), ("off", "no_negatives"), ("pull", "positives")]
 
 
-def at(labels, options, related=NEAR, bank=PLANE):
+def at(labels, options, bank=PLANE):
     """The loss of a pixel at (1, 0) with two labels of weight 1/2."""
+    return float(_at(jnp.array([[labels]]), bank, options))
+
+
+@partial(jax.jit, static_argnums=2)
+def _at(labels, bank, options):
     pixel, weights = jnp.array([[[1.0, 0.0]]]), jnp.array([[[0.5, 0.5]]])
-    return float(prototype_loss(pixel, jnp.array([[labels]]), weights, bank, options, 1, jnp.asarray(related))[0])
+    return prototype_loss(pixel, labels, weights, bank, options, 1, jnp.asarray(NEAR))[0]
 
 
 def test_by_hand():
