@@ -244,9 +244,7 @@ def _names(config: ConfigDict) -> None:
         )
     if needs_file and not method.names_file:
         key = relations if method.relations == "text" else "config.method.start_from_names=True"
-        raise UserError(
-            f"{key}: no vectors of names; expected config.method.names_file, an .npz (docs/relations.md)"
-        )
+        raise UserError(f"{key}: no vectors of names; expected config.method.names_file, an .npz (docs/relations.md)")
     if method.names_file and not needs_file:
         raise UserError(
             f"config.method.names_file={schema.shown(method.names_file)}: nothing uses it; expected '', or "

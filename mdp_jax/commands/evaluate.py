@@ -141,8 +141,8 @@ def _known_by_name(
         raise UserError(f"--on {args.on}: no dataset in it; expected a config of mdp finetune")
     typed = typed_finetune(config, f"--on {args.on}: ")
     assert typed.dataset is not None
-    data = typed_pretrain(run.config).data
-    source = open_source(typed.dataset, data, typed.data_dir, args.split, typed.seed, scored=True)
+    data, data_dir = typed_pretrain(run.config).data, typed.data_dir or run.config.data_dir
+    source = open_source(typed.dataset, data, data_dir, args.split, typed.seed, scored=True)
     where = f"--on {args.on}"
     require_distinct(source.classes, where)
     return source, by_name(source.classes, run.label_space, where, args.names or "", args.near)

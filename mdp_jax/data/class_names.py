@@ -3,9 +3,9 @@
 import dataclasses
 import hashlib
 import io
+import os
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -111,7 +111,7 @@ def read_vectors(path: str, option: str) -> NameVectors:
         name stands in it twice, or a vector is zero or not finite.
     """
     file, where = expanded(path), f"{option} {shown(path)}"
-    if not file.exists() and (python_files.configs_parent() / file).is_file():
+    if not os.path.lexists(file) and os.path.isfile(python_files.configs_parent() / file):
         file = python_files.configs_parent() / file
     names, vectors = _arrays(file, where)
     if names.ndim != 1 or names.dtype.kind != "U":
@@ -135,22 +135,24 @@ def read_vectors(path: str, option: str) -> NameVectors:
 
 
 def _arrays(file: pathlib.Path, where: str) -> tuple[np.ndarray, np.ndarray]:
-    data = read_bytes(file, _EXPECTED)
+    data = io.BytesIO(read_bytes(file, _EXPECTED))
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
-                raise UserError(f"{where}: more than {_MOST_BYTES:,} bytes of arrays; expected {_EXPECTED}")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            missing = [name for name in ("names", "vectors") if name not in arrays]
-            if missing:
-                there = ", ".join(arrays.files[:5]) or "nothing"
-                raise UserError(f"{where}: holds {there:.200}, and no {missing[0]}; expected {_EXPECTED}")
-            found = arrays["names"], arrays["vectors"]
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, MemoryError, RuntimeError):
+        with zipfile.ZipFile(data) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        data.seek(0)
+        with np.load(data, allow_pickle=False) as arrays:
+            there = arrays.files
+            found = {name: arrays[name] for name in ("names", "vectors") if name in there and size <= _MOST_BYTES}
+    except Exception:  # what a damaged archive raises is of no one family
         raise UserError(f"{where}: cannot be read; expected {_EXPECTED}") from None
-    if not all(isinstance(array, np.ndarray) for array in found):  # a member of the archive that is no array
+    if size > _MOST_BYTES:
+        raise UserError(f"{where}: {size:,} bytes of arrays; expected at most {_MOST_BYTES:,}")
+    if missing := {"names", "vectors"} - found.keys():
+        holds = ", ".join(there[:5]) or "nothing"
+        raise UserError(f"{where}: holds {holds:.200}, and no {min(missing)}; expected {_EXPECTED}")
+    if not all(isinstance(array, np.ndarray) for array in found.values()):  # a member of the archive that is no array
         raise UserError(f"{where}: names or vectors is no array; expected {_EXPECTED}")
-    return found
+    return found["names"], found["vectors"]
 
 
 def _form(array: np.ndarray) -> str:
@@ -274,14 +276,14 @@ def of_run(method: MethodConfig, label_space: LabelSpace, dim: int, seed: int) -
     if method.relations == RELATIONS[0] and not method.start_from_names:
         return Named(NO_RELATIONS, None)
     blocks = label_space.blocks()
-    names = [label for _, classes in blocks for label in classes]
     if method.shuffle_names:
         rng = np.random.default_rng((seed, _SHUFFLE))
-        names = [label for _, classes in blocks for label in _exchanged(classes, rng)]
+        blocks = tuple((name, tuple(_exchanged(classes, rng))) for name, classes in blocks)
+    names = [label for _, classes in blocks for label in classes]
     vectors = units = None
     if method.relations == "text" or method.start_from_names:
         vectors = read_vectors(method.names_file, "config.method.names_file")
-        units = vectors.of(names, [f"class {name!r:.80}" for name in names])
+        units = vectors.of(names, [f"class {name}/{label}" for name, classes in blocks for label in classes])
     related, cosines, pairs = None, np.zeros(()), list[list]()
     if method.relations != RELATIONS[0]:
         by_text = method.relations == "text"
@@ -290,9 +292,7 @@ def of_run(method: MethodConfig, label_space: LabelSpace, dim: int, seed: int) -
         related = near(cosines, method.relation_threshold if by_text else 1.0) & (sets[:, None] != sets[None, :])
         full = label_space.global_names()
         pairs = [[full[i], full[j], round(float(cosines[i, j]), 4)] for i, j in np.argwhere(np.triu(related)).tolist()]
-    starts = None
-    if method.start_from_names and units is not None:
-        starts = _projected(units, dim, seed)
+    starts = _projected(units, dim, seed) if method.start_from_names and units is not None else None
     digest = None if vectors is None else vectors.digest(names)
     record = {"relations": method.relations, "shuffled": method.shuffle_names, "pairs": pairs, "vectors": digest}
     return Named(NameRelations(related, starts), record)

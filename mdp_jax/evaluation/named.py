@@ -1,5 +1,6 @@
 """A pretrained network as a segmenter of classes of which only the names are given (METHOD.md section 9)."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from mdp_jax.evaluation.pretrained import ClassScorer, SetSegmenter
 from mdp_jax.storage.paths import expanded
 
 _NEVER = -1e9  # the logit of a class without a match: finite, so that windows and scales can be averaged
-MOST = 32767  # classes, as labels travel as int16
+_MOST = 32767  # classes, as labels are int16
 
 
 class ByName(NamedTuple):
@@ -60,7 +61,7 @@ def read_names(path: str, option: str) -> tuple[str, ...]:
         underscores and space.
     """
     try:
-        names = listing.class_names(expanded(path), MOST)
+        names = listing.class_names(expanded(path), _MOST, "as label maps have 16 bits")
     except UserError as error:
         raise UserError(f"{option} {error}") from None
     require_distinct(names, f"{option} {path}")
@@ -163,4 +164,4 @@ def is_file(value: str) -> bool:
     Args:
       value: of the option.
     """
-    return pathlib.PurePath(value).suffix.lower() == ".txt" or expanded(value).is_file()
+    return pathlib.PurePath(value).suffix.lower() == ".txt" or os.path.isfile(expanded(value))

@@ -121,11 +121,11 @@ BAD = {
     "twice": (_with(0, 1.0, ("sky", "sky_", "tree", "trees")), "names has 'sky_' twice, but for case, underscores"),
     "class": (
         _npz(names=np.array(NAMES[:3]), vectors=VECTORS[:3]),
-        "no vector of class 'trees'; expected one of",
+        "no vector of class two/trees; expected one of",
     ),
     "classes": (
         _npz(names=np.array(NAMES[:2]), vectors=VECTORS[:2]),
-        "no vector of class 'tree'; so it is with 2",
+        "no vector of class one/tree; so it is with 2",
     ),
 }
 

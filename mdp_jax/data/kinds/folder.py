@@ -51,7 +51,7 @@ class FolderSource(FileSource):
             classes.txt has empty, equal or more than 255 names; palette.txt has other than one colour for each class.
         """
         root = listing.root_of(config, data_dir, ("images", "masks", "classes.txt"))
-        names = listing.class_names(root / "classes.txt", IGNORE)
+        names = listing.class_names(root / "classes.txt", IGNORE, "as a mask has 8 bits")
         table = numbered(names, _read_palette(root / PALETTE, len(names)))
         photos, masks = root / "images" / split, root / "masks" / split
         pairs, why = _pairs(photos, masks)

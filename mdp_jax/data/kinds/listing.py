@@ -326,12 +326,13 @@ def lines(path: pathlib.Path, expected: str) -> list[str]:
     return [line.strip() for line in text.splitlines()]
 
 
-def class_names(path: pathlib.Path, most: int) -> tuple[str, ...]:
+def class_names(path: pathlib.Path, most: int, why: str) -> tuple[str, ...]:
     """Reads class names, one on each line.
 
     Args:
       path: of the file.
       most: number of classes, at most.
+      why: the reason of it, for the error.
 
     Returns:
       The names, in their order.
@@ -343,7 +344,7 @@ def class_names(path: pathlib.Path, most: int) -> tuple[str, ...]:
     if not names:
         raise UserError(f"{path} is empty; expected one class name on each line")
     if len(names) > most:
-        raise UserError(f"{path} has {len(names)} classes; expected at most {most}, as a mask has 8 bits")
+        raise UserError(f"{path} has {len(names)} classes; expected at most {most}, {why}")
     for i, name in enumerate(names):
         if not name:
             raise UserError(f"{path} line {i + 1} is empty; expected a class name on each line")
