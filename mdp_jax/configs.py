@@ -180,11 +180,11 @@ class MethodConfig:
     pixel_weights: str = key("pixel", before="pixel")
     # Whether the logits have the logarithm of each class's share of the pixels beside its prototype.
     class_frequencies: bool = key(False, before=False)
-    # By which names classes of different sets are related (docs/relations.md): none; names: equal ones; text: those
-    # whose vectors in names_file have a cosine of at least relation_threshold.
+    # Which classes of different sets are related (docs/relations.md): none; names: those of equal names; text: those
+    # whose names have near vectors in names_file.
     relations: str = key("none", before="none")
-    related_as: str = key("no_negatives", before="no_negatives")  # of a pixel: no_negatives, or positives
-    relation_threshold: float = key(0.5, before=0.5)
+    related_as: str = key("no_negatives", before="no_negatives")  # what they are to a pixel: no_negatives or positives
+    relation_threshold: float = key(0.5, before=0.5)  # of text: names are near from this cosine of their vectors on
     names_file: str = key("", before="", place=True)  # .npz of class names and their vectors; "" = none
     start_from_names: bool = key(False, before=False)  # prototypes start from the vectors of names_file
     # The control of both: within each set the classes get each other's names, by the seed.
