@@ -150,10 +150,11 @@ class NamedSegmenter(ClassScorer):
         shares = weights / np.maximum((weights > 0).sum(axis=1, keepdims=True), 1)
 
         def logits(variables: dict, images: jax.Array) -> jax.Array:
-            z = scorer.apply(variables, images, train=False)[..., None, :]
-            a = shares.reshape((1,) * (z.ndim - 2) + shares.shape).astype(z.dtype)
-            summed = jax.nn.logsumexp(jnp.broadcast_to(z, (*z.shape[:-2], *shares.shape)), axis=-1, b=a)
-            return jnp.where(known.reshape((1,) * (summed.ndim - 1) + (-1,)), summed, _NEVER)
+            z = scorer.apply(variables, images, train=False)
+            z = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+            of_each = jnp.broadcast_to(z[..., None, :], (*z.shape[:-1], *shares.shape))
+            summed = jax.nn.logsumexp(of_each, axis=-1, b=shares.reshape((1, 1, 1, *shares.shape)))
+            return jnp.where(known.reshape((1, 1, 1, -1)), summed, _NEVER)
 
         super().__init__(logits)
 

@@ -91,17 +91,15 @@ def _chunk_terms(
     target = jnp.sum(jnp.where(own, weights[..., None], 0.0), axis=2)  # [B, n, C], sums to weight
     code = jnp.zeros_like(logits)
     denominator = logits
-    near = None
+    others = seen & ~jnp.any(own, axis=2)
     if related is not None:
-        near = seen & sparse_coding.related_classes(labels, related) & ~jnp.any(own, axis=2)
+        near = others & sparse_coding.related_classes(labels, related)
         if options.related_as == "no_negatives":
-            denominator = jnp.where(near, lowest, denominator)
+            denominator = jnp.where(near, lowest, logits)
+            others &= ~near
     if options.sparse_coding != "off":
-        allowed = seen & ~jnp.any(own, axis=2)
-        if near is not None and options.related_as == "no_negatives":
-            allowed &= ~near
-        chosen = sparse_coding.nearest_classes(similarity, allowed, options.sparse_classes)
-        if near is not None and options.related_as == "positives":
+        chosen = sparse_coding.nearest_classes(similarity, others, options.sparse_classes)
+        if related is not None and options.related_as == "positives":
             chosen = jnp.where(jnp.any(near, axis=-1, keepdims=True), near, chosen)
         if options.sparse_coding == "no_push":
             denominator = jnp.where(chosen, lowest, denominator)
