@@ -37,24 +37,24 @@ def test_resnet50_with_a_deep_stem_equals_mmsegmentations(torch_outputs):
         np.testing.assert_allclose(y[stride][..., ::step], expected, atol=3e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", seeded.BACKBONES)
-def test_backbones_equal_timms(torch_outputs, name):
+@pytest.mark.parametrize("library, name, stride", seeded.BACKBONES)
+def test_backbones_equal_those_of_libraries(torch_outputs, library, name, stride):
     """Features and gradients of narrow networks of full depth, whose weights come by the way of a file, in float64.
 
     Golden values by `python -m tests.models.make_golden timm_convnext_tiny timm_vit_small_patch16 ..`.
     """
-    expected = torch_outputs(f"timm_{name}")
+    expected = torch_outputs(f"{library}_{name}")
     shapes = {
         str(key): tuple(shape[shape > 0]) for key, shape in zip(expected["keys"], expected["shapes"], strict=True)
     }
-    params = parity.read({key: parity.value_of(key, shape) for key, shape in shapes.items()}, "timm")
-    model = parity.model_of(name, seeded.BACKBONES[name], "float64")
+    params = parity.read({key: parity.value_of(key, shape) for key, shape in shapes.items()}, library)
+    model = parity.model_of(name, stride, "float64")
     found = parity.features_and_gradients(model, params, parity.images_of(tuple(expected["size"])))
     for stride, features in found["features"].items():
         scale = np.abs(expected[stride]).max()
         np.testing.assert_allclose(features[:, ::3, ::3, ::8], expected[stride], rtol=0, atol=1e-10 * scale)
     rows = seeded.rows(found["gradient"])
-    rows = np.where(expected["gradients"] == 0, 0, rows)  # what timm has no bias for, ours trains
+    rows = np.where(expected["gradients"] == 0, 0, rows)  # what the library has no bias for, ours trains
     scales = np.abs(expected["gradients"]).max(axis=1, keepdims=True)
     assert (np.abs(rows - expected["gradients"]) <= 1e-9 * np.maximum(scales, 1e-3)).all()
 

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, normal, vector
+from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, attended, normal, vector
 from mdp_jax.models.resizing import of_image, padded, upsample
 
 HEAD = 64  # channels of an attention head at width 1
@@ -93,17 +93,6 @@ def turned(x: jax.Array, angles: np.ndarray, tokens: int) -> jax.Array:
     cos, sin = (jnp.asarray(f(angles), wide)[None, :, None, :] for f in (np.cos, np.sin))
     patches = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return jnp.concatenate([x[:, :tokens], patches.astype(x.dtype)], axis=1)
-
-
-def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Attention of all tokens to all tokens, [B,N,heads,channels] each; the softmax is in float32, or in float64.
-
-    JAX's own function computes the softmax in float32 whatever it is given. Comparisons in float64 need more.
-    """
-    if q.dtype != jnp.float64:
-        return jax.nn.dot_product_attention(q, k, v)
-    weights = jax.nn.softmax(jnp.einsum("bnhc,bmhc->bhnm", q, k) / math.sqrt(q.shape[-1]), axis=-1)
-    return jnp.einsum("bhnm,bmhc->bnhc", weights, v)
 
 
 class Attention(nn.Module):
