@@ -342,8 +342,8 @@ def _of_convnext(name: str) -> list[Reference]:
 
 def _of_swin(name: str) -> list[Reference]:
     part = functools.partial
-    # timm pads after it has shifted, which is another network unless windows fill the map. Here they do, and at stride 32
-    # one of them has all the rows. For torchvision no map is filled.
+    # timm pads after it has shifted, which is another network unless windows fill the map. Here they do, and one of
+    # them has all the rows at stride 32. For torchvision no map is filled.
     size = (224, 448)
     return [
         Reference("timm", 32, size, part(_timm_swin, name, size), part(_swin_stages, "layers", "patch_embed")),

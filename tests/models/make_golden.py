@@ -291,7 +291,7 @@ def mmseg_swin(name: str):
 
 
 def backbone(library: str, name: str, stride: int) -> dict[str, np.ndarray]:
-    """A library's backbone in float64 (mdp_jax/parity): its keys, shapes and features, and our rows of its gradients."""
+    """A library's backbone in float64 (mdp_jax/parity): keys, shapes, features, and our rows of the gradients."""
     from mdp_jax.parity import backbones, torch_backbones
 
     references = [mmseg_swin(name)] if library == "mmseg" else torch_backbones.REFERENCES[name]()

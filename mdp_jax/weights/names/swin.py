@@ -124,10 +124,8 @@ def _ordered(key: str, array: np.ndarray, mmseg: bool) -> np.ndarray:
     """
     if ".downsample." not in key or array.shape[-1] % 4:
         return array
-    if mmseg:  # [..., column, row, channel] -> [..., channel, row, column]
-        apart = array.reshape(*array.shape[:-1], 2, 2, -1)
-    else:
-        apart = array.reshape(*array.shape[:-1], -1, 2, 2)
+    # [..., column, row, channel], or with MMSegmentation [..., channel, row, column]
+    apart = array.reshape(*array.shape[:-1], *((2, 2, -1) if mmseg else (-1, 2, 2)))
     return np.ascontiguousarray(np.swapaxes(apart, -1, -3)).reshape(array.shape)
 
 
