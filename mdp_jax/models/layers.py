@@ -108,6 +108,18 @@ class Conv(nn.Module):
         return checkpoint_name(y, CONVOLUTION)
 
 
+def of_patches(features: int, patch: int, dtypes: Dtypes, name: str) -> Conv:
+    """The convolution that begins a network of patches: kernel and stride are the patch, and there is a bias.
+
+    Args:
+      features: output channels.
+      patch: pixels of a patch's side.
+      dtypes: of the network.
+      name: of the module in the one that it is made in.
+    """
+    return Conv(features, patch, dtypes, patch, 1, 1, True, normal(0.02), (0, 0), name=name)
+
+
 class Dense(nn.Module):
     """Product of the last axis with a matrix, as PyTorch's Linear: [...,in] to [...,features] in `dtypes.compute`.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdp_jax.models.backbones import convnext, swin, vit
+from mdp_jax.models.stages import STAGES
 from mdp_jax.parity.backbones import fixed, value_of
 
 Features = dict[int, Tensor]  # stride -> [B,C,h,w]
@@ -333,7 +334,7 @@ def _of_convnext(name: str) -> list[Reference]:
     return [
         *(
             Reference("timm", stride, size, part(_timm_convnext, name, stride), part(_timm_stages, stride))
-            for stride in convnext.STAGES
+            for stride in STAGES
         ),
         Reference("torchvision", 32, size, part(_torchvision_convnext, name), _torchvision_stages),
         Reference("transformers", 32, size, part(_transformers_convnext, name), _transformers_stages),

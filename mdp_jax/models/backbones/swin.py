@@ -10,19 +10,21 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import export
 from jax.sharding import PartitionSpec
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, attended, normal
-from mdp_jax.models.resizing import padded
+from mdp_jax.models.layers import MLP, Dense, Dtypes, LayerNorm, Row, attended, normal, of_patches
+from mdp_jax.models.resizing import padded, parts
+from mdp_jax.models.stages import FIRST, doubled, strides
 
 HEAD = 32  # channels of an attention head at width 1
-PATCH = 4  # pixels of a patch's side
+PATCH = FIRST  # pixels of a patch's side
 WINDOW = 7  # patches of a window's side
-SHIFT = 3  # patches by which every second block moves its windows
-STRIDES = (4, 8, 16, 32)
+SHIFT = WINDOW // 2  # patches by which every second block moves its windows
+STRIDES = tuple(strides(32))  # of the stages
 EPS = 1e-5  # of the normalisations
 APART = -100.0  # added under the softmax for two patches of a window that are no neighbours in the image
 
@@ -32,6 +34,9 @@ class Sizes(NamedTuple):
 
     blocks: tuple[int, int, int, int]
     heads: int
+
+
+Shift = int | jax.Array  # patches by which a map is rolled along an axis; an array where the size is not known
 
 
 SIZES = {
@@ -89,7 +94,37 @@ def from_windows(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], *size, x.shape[-1])
 
 
-def apart(size: tuple[int, int], shifts: tuple[int, int]) -> jax.Array:
+def shift_along(side: int, shift: int) -> Shift:
+    """By how much the windows of an axis are shifted: not at all where one window has all of it.
+
+    Args:
+      side: of the map, a multiple of WINDOW. In a program for photos of any size (jax.export) it may be symbolic.
+      shift: of the block.
+    """
+    if shift and export.is_symbolic_dim(side):
+        return jnp.where(jnp.asarray(side) > WINDOW, shift, 0)
+    return shift if shift and side > WINDOW else 0
+
+
+def rolled(x: jax.Array, shifts: tuple[Shift, Shift]) -> jax.Array:
+    """Moves rows and columns towards 0; those that leave come back at the end.
+
+    Args:
+      x: [B,h,w,C].
+      shifts: of rows and columns; negative ones move away from 0.
+    """
+    for axis, shift in enumerate(shifts, start=1):
+        if isinstance(shift, int):
+            x = jnp.roll(x, -shift, axis)
+        else:
+            side = jnp.asarray(x.shape[axis])
+            place = jnp.arange(x.shape[axis]) + shift
+            place = jnp.where(place >= side, place - side, jnp.where(place < 0, place + side, place))
+            x = jnp.take(x, place, axis=axis)
+    return x
+
+
+def apart(size: tuple[int, int], shifts: tuple[Shift, Shift]) -> jax.Array:
     """Which positions of each window come from opposite edges of the map, after it was rolled.
 
     Args:
@@ -99,7 +134,7 @@ def apart(size: tuple[int, int], shifts: tuple[int, int]) -> jax.Array:
     Returns:
       bool [rows columns,WINDOW**2,WINDOW**2].
     """
-    below, right = (jnp.arange(side) >= side - shift for side, shift in zip(size, shifts, strict=True))
+    below, right = (jnp.arange(side) + shift >= jnp.asarray(side) for side, shift in zip(size, shifts, strict=True))
     region = 2 * below.astype(jnp.int32)[:, None] + right.astype(jnp.int32)[None, :]
     region = into_windows(region[None, :, :, None])[0, :, :, 0]
     return region[:, :, None] != region[:, None, :]
@@ -120,23 +155,23 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
-        rows, columns = (-(-side // WINDOW) for side in (height, width))
+        rows, columns = (parts(side, WINDOW) for side in (height, width))
         size = (WINDOW * rows, WINDOW * columns)
-        shifts = tuple(self.shift if count > 1 else 0 for count in (rows, columns))
+        shifts = (shift_along(size[0], self.shift), shift_along(size[1], self.shift))
         x = jnp.pad(x, ((0, 0), (0, size[0] - height), (0, size[1] - width), (0, 0)))
-        windows = into_windows(jnp.roll(x, [-shift for shift in shifts], (1, 2)))
+        windows = into_windows(rolled(x, shifts))
         shape = (batch * rows * columns, WINDOW**2, 3, self.heads, channels // self.heads)
         q, k, v = jnp.moveaxis(Dense(3 * channels, self.dtypes, name="qkv")(windows).reshape(shape), 2, 0)
 
         places = ((2 * WINDOW - 1) ** 2, self.heads)
         table = self.param("relative_position_bias_table", normal(0.02), places, self.dtypes.param)
         bias = relative_bias(table.astype(self.dtypes.wide))[None]
-        if any(shifts):
+        if any(not isinstance(shift, int) or shift for shift in shifts):
             bias = bias + jnp.where(apart(size, shifts), APART, 0.0).astype(bias.dtype)[:, None]
             bias = jnp.broadcast_to(bias, (batch, *bias.shape)).reshape(-1, *bias.shape[1:])
         y = attended(q, k, v, bias).reshape(windows.shape)
         y = from_windows(Dense(channels, self.dtypes, name="proj")(y), size)
-        return jnp.roll(y, shifts, (1, 2))[:, :height, :width]
+        return rolled(y, (-shifts[0], -shifts[1]))[:, :height, :width]
 
 
 class Block(nn.Module):
@@ -166,7 +201,7 @@ class PatchMerging(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
-        rows, columns = (-(-side // 2) for side in (height, width))
+        rows, columns = (parts(side, 2) for side in (height, width))
         x = jnp.pad(x, ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)))
         x = x.reshape(batch, rows, 2, columns, 2, channels).transpose(0, 1, 3, 4, 2, 5)
         x = LayerNorm(self.dtypes, EPS, name="norm")(x.reshape(batch, rows, columns, 4 * channels))
@@ -215,8 +250,7 @@ class PatchEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        conv = Conv(self.features, PATCH, self.dtypes, PATCH, 1, 1, True, normal(0.02), (0, 0), name="proj")
-        return LayerNorm(self.dtypes, EPS, name="norm")(conv(x))
+        return LayerNorm(self.dtypes, EPS, name="norm")(of_patches(self.features, PATCH, self.dtypes, "proj")(x))
 
 
 class Swin(nn.Module):
@@ -271,8 +305,7 @@ def feature_channels(name: str, width: float, output_stride: int) -> dict[int, i
     Raises:
       UserError: an attention head would have no channel.
     """
-    del output_stride
-    return {stride: SIZES[name].heads * head_channels(width) * 2**i for i, stride in enumerate(STRIDES)}
+    return doubled(SIZES[name].heads * head_channels(width), output_stride)
 
 
 def _make(name: str, model: ModelConfig, dtypes: Dtypes) -> Swin:

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, attended, normal, vector
+from mdp_jax.models.layers import MLP, Dense, Dtypes, LayerNorm, Row, attended, normal, of_patches, vector
 from mdp_jax.models.resizing import of_image, padded, upsample
 
 HEAD = 64  # channels of an attention head at width 1
@@ -159,8 +159,7 @@ class PatchEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        conv = Conv(self.features, self.patch, self.dtypes, self.patch, 1, 1, True, normal(0.02), (0, 0), name="proj")
-        return conv(x)
+        return of_patches(self.features, self.patch, self.dtypes, "proj")(x)
 
 
 def resized_positions(positions: jax.Array, size: tuple[int, int]) -> jax.Array:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mdp_jax.errors import UserError
-from mdp_jax.models.backbones.swin import HEAD, SIZES, STRIDES, WINDOW, Sizes
+from mdp_jax.models.backbones.swin import HEAD, SIZES, STRIDES, WINDOW
 from mdp_jax.weights.names import OURS, Recognised
 from mdp_jax.weights.names.foreign import Library, Ours, library_of, ours_of
 
@@ -216,13 +216,13 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
         window = (math.isqrt(places) + 1) // 2
         raise UserError(f"{where}: windows of {window} x {window} patches; expected {WINDOW} x {WINDOW}")
     blocks = [{key.split(".")[3] for key in shapes if re.match(rf"layers\.{i}\.blocks\.", key)} for i in range(4)]
-    found = Sizes(tuple(map(len, blocks)), heads)
+    counts = tuple(map(len, blocks))
     for name, sizes in SIZES.items():
-        if sizes == found:
+        if sizes == (counts, heads):
             return Recognised(name, "patch_embed.proj.weight", heads * HEAD)
-    expected = "; ".join(f"{name}: {_said(sizes)}" for name, sizes in SIZES.items())
-    raise UserError(f"{where}: {_said(found)}; expected one of {expected}")
+    expected = "; ".join(f"{name}: {_said(*sizes)}" for name, sizes in SIZES.items())
+    raise UserError(f"{where}: {_said(counts, heads)}; expected one of {expected}")
 
 
-def _said(sizes: Sizes) -> str:
-    return f"stages of {', '.join(map(str, sizes.blocks))} blocks, {sizes.heads} heads in the first"
+def _said(blocks: tuple[int, ...], heads: int) -> str:
+    return f"stages of {', '.join(map(str, blocks))} blocks, {heads} heads in the first"
