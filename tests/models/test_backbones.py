@@ -181,10 +181,9 @@ def test_an_image_of_any_size_is_padded_with_the_mean_colour():
     assert of_image(whole, (33, 40), 16).shape == (1, 3, 3, 3)
 
 
-@pytest.mark.parametrize("shift", [0, swin.SHIFT])
-def test_attention_inside_windows_by_loops(shift):
+def test_attention_inside_shifted_windows_by_loops():
     """9 rows in two windows, 5 columns in one, along which nothing is shifted."""
-    heads, channels, size = 2, 4, (9, 5)
+    heads, channels, size, shift = 2, 4, (9, 5), swin.SHIFT
     module = swin.Attention(heads, shift, FLOAT32)
     x = seeded.image("windows", (1, *size, channels)).astype(np.float32)
     shapes_ = jax.eval_shape(lambda: module.init(jax.random.key(0), x))["params"]
@@ -200,8 +199,7 @@ def test_attention_inside_windows_by_loops(shift):
     table = params["relative_position_bias_table"].reshape(13, 13, heads)
     out = np.zeros((14, 7, channels))
     # Windows begin `shift` rows further down; the last one goes on at the top, in two parts that do not see each other.
-    groups = [range(7), range(7, 14)] if not shift else [range(3, 10), range(10, 14), range(3)]
-    for rows in groups:
+    for rows in (range(3, 10), range(10, 14), range(3)):
         # Where a row stands in its window: those at the top are the last ones of the last window.
         places = {row: (row - shift) % 14 % 7 for row in rows}
         tokens = [(row, column) for row in rows for column in range(7)]
