@@ -109,10 +109,12 @@ class ModelConfig:
     """The network under the head (METHOD.md section 2)."""
 
     # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem. convnext_tiny, _small, _base.
+    # swin_tiny, _small, _base.
     # vit_small_, vit_base_ or vit_large_ with patch16, patch14_dinov2, patch14_reg4_dinov2 or patch16_dinov3.
     backbone: str = "resnet50"
     width: float = 1.0  # multiplies every channel count of the backbone
-    # resnet and convnext: 8, 16 or 32. vit: the patch, or, of 16 pixels, twice the patch: features at 4, 8, 16 and 32.
+    # resnet and convnext: 8, 16 or 32. swin: 32. vit: the patch, or, of 16 pixels, twice the patch, with features at 4,
+    # 8, 16 and 32 as well.
     output_stride: int = 8
     decoder: DecoderConfig = DecoderConfig()
     # What the backward pass computes again instead of keeping it: none, elementwise (all of the residual blocks but
