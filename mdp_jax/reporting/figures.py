@@ -54,7 +54,7 @@ def png(figure: "drawing.Figure") -> bytes:
 
 def encode_png(picture: np.ndarray) -> bytes:
     """uint8 RGB [H,W,3] as the bytes of a PNG file."""
-    # A page holds all its figures; OpenCV's own choice is far larger. To try all filters would take up to twice the time.
+    # A page holds all its figures; OpenCV's own choice is far larger. All filters would take up to twice the time.
     small = [cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), small)[1].tobytes()
 
