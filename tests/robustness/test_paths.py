@@ -67,6 +67,7 @@ NO_PATHS |= {
     "price",
     "deadline",
     "margin",
+    "near",
     "efficiency",
     "network",
     "backbone",
