@@ -222,6 +222,9 @@ class FinetuneOptimConfig(OptimConfig):
     lr_min: float = 1e-4  # at the last step
     schedule: str = key("poly", before="poly")  # poly or cosine, after the warm-up
     warmup_steps: int = key(0, before=0)  # in which the learning rate rises to lr
+    # Share of a moving average of the weights that stays at a step, as 0.999; the run is scored and used by that
+    # average. 0 = none is kept.
+    ema_decay: float = key(0.0, before=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,6 +255,8 @@ class RunConfig:
     seed: int = 0  # of the weights, the order of the photos and all that is drawn by chance
     data_dir: str = key("", free=True)  # folder that the roots of the datasets are below
     init: str = "scratch"  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
+    # Which weights of the workdir `init` (--weights): plain, ema or momentum; "" = ema where it has them, else plain.
+    init_weights: str = key("", before="")
     # Workdir of the same loop from whose whole state this run goes on (--continue_from), and which checkpoint of it:
     # last, best or a step; "" = none.
     continue_from: str = key("", before="")

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "others to evaluation_SPLIT.json; other views stand in the name, as in evaluation_slide_flip.json",
     )
     arguments.add_step(parser)
+    arguments.add_weights(parser)
     parser.add_argument(
         "--page",
         action="store_true",
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         classes are not those of the network.
     """
     runtime.start_devices(args.platform)
-    run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
+    run = workdirs.load(args.checkpoint, overrides, step=args.step or "", weights=args.weights)
     shown = views.of_arguments(args, run.config.data)
     scored: dict[str, tuple[Source, Evaluator]] = {}
     bars = contextlib.ExitStack()
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         findings.confusions_csv(csv, found.counts, source.classes)
         caption = f"{name} {args.split}, {found.scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
         caption += f", {shown.described()}" if shown != views.WHOLE else ""
-        caption += f", {'best checkpoint, ' if run.chosen.best else ''}step {run.step}"
+        caption += f", {'best checkpoint, ' if run.chosen.best else ''}step {run.step}{run.chosen.in_words()}"
         table = all_scores_table(found.scores, caption)
         console().print(for_terminal(table, gaps_before=[len(source.classes)]))
         for line in findings.in_words(found.counts, source.classes):

@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 
-from mdp_jax.commands.arguments import path
+from mdp_jax.commands.arguments import add_weights, path
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import banks
+from mdp_jax.evaluation.chosen_weights import MOMENTUM, PLAIN
 from mdp_jax.reporting import bank, bank_figures, runs
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, console, for_terminal
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixels", type=int, default=20, metavar="N", help="of each class in the map (default 20; 0: no photo is read)"
     )
+    add_weights(parser, "the workdir, for the pixels of the map", (PLAIN, MOMENTUM))
     parser.add_argument("--data_dir", type=path, help="folder of the sets (default: that of the run)")
 
 
@@ -94,7 +96,7 @@ def _pictures(args: argparse.Namespace, found: banks.History) -> dict[str, Figur
     if args.map != _NONE and newest.seen.sum() > 2:
         pixels = banks.Pixels(np.zeros((0, newest.vectors.shape[1]), np.float32), np.zeros(0, np.int64))
         if args.pixels:
-            pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say)
+            pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say, args.weights)
         keep = newest.seen[pixels.ids]
         png, words = bank_figures.map_picture(newest, pixels.vectors[keep], pixels.ids[keep], args.map)
         dots = f"; dots: {keep.sum()} pixels" if len(keep) else ""

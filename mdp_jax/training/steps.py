@@ -18,7 +18,7 @@ from mdp_jax.objectives.objective import Functions, Query, Setting
 from mdp_jax.objectives.parts import Aux, Mean
 from mdp_jax.training import sharding
 from mdp_jax.training.accumulation import gradient_in_parts
-from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
+from mdp_jax.training.state import FinetuneState, PretrainState, next_average, trainable_parts
 
 
 def traced_once(step: Callable) -> Callable:
@@ -96,6 +96,7 @@ class FinetuneSetting(NamedTuple):
       seed: of the dropout.
       accumulate: number of parts that the gradient of a batch is computed in.
       devices: number of devices that the batch is split over.
+      ema_decay: of the moving averages of the weights, where the state has them.
     """
 
     normalise: Normalise
@@ -104,6 +105,7 @@ class FinetuneSetting(NamedTuple):
     seed: int
     accumulate: int
     devices: int
+    ema_decay: float = 0.0
 
 
 def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax.GradientTransformation) -> Callable:
@@ -137,6 +139,7 @@ def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax
             updates, opt_state = optimizer.update(found.gradient, state.opt_state, parts)
             params = state.params | optax.apply_updates(parts, updates)
         metrics = {"loss": found.loss, **found.metrics, "gradient_norm": optax.global_norm(found.gradient)}
-        return FinetuneState(state.step + 1, params, found.batch_stats, opt_state), metrics
+        ema = next_average(state.ema, params, found.batch_stats, setting.ema_decay)
+        return FinetuneState(state.step + 1, params, found.batch_stats, opt_state, ema), metrics
 
     return step

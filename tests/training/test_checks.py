@@ -119,6 +119,9 @@ FINETUNING = [
     ("optim.clip_norm=0", r"config.optim.clip_norm=\(0,\): expected one number above 0"),
     ("optim.clip_norm=-1.0", r"config.optim.clip_norm=\(-1.0,\): expected one number above 0"),
     ("optim.layer_decay=1.5", "config.optim.layer_decay=1.5: expected a number above 0 and at most 1"),
+    ("optim.ema_decay=1.0", "config.optim.ema_decay=1.0: expected a share from 0 to below 1"),
+    ("init_weights=best", "config.init_weights='best': expected one of plain, ema, momentum, or ''"),
+    ("init_weights=ema", "config.init_weights='ema': expected '' with config.init='scratch'"),
     ("optim.schedule=step", "config.optim.schedule='step': expected one of poly, cosine"),
     ("optim.warmup_steps=20000", "config.optim.warmup_steps=20000: expected fewer than config.steps=20000"),
 ]

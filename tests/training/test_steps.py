@@ -173,9 +173,10 @@ def test_finetuning_on_devices_agrees():
 
 
 def test_head_alone_moves():
-    before, after, _ = finetuning(1, trainable="head")
+    before, after, _ = finetuning(1, trainable="head", optim__ema_decay=0.9)
     for part in ("backbone", "decoder"):
         jax.tree.map(np.testing.assert_array_equal, before.params[part], after.params[part])
+        jax.tree.map(np.testing.assert_array_equal, before.params[part], after.ema["params"][part])
     jax.tree.map(np.testing.assert_array_equal, before.batch_stats, after.batch_stats)
     moved = jax.tree.map(np.array_equal, before.params["classifier"], after.params["classifier"])
     assert not any(jax.tree.leaves(moved))
@@ -195,6 +196,7 @@ def test_every_option_in_one_run_that_goes_on(tmp_path):
     """AdamW with all that belongs to it and the cross entropy with all that does, under fsdp, stopped and restored."""
     of_loss = {"label_smoothing": 0.1, "ohem_threshold": 0.7, "dice_weight": 1.0}
     of_optim = {"name": "adamw", "lr": 0.001, "clip_norm": "1.0", "layer_decay": 0.9, "warmup_steps": 2}
+    of_optim |= {"ema_decay": 0.75}
     values = {f"loss__{key}": value for key, value in of_loss.items()}
     values |= {f"optim__{key}": value for key, value in of_optim.items()}
     config = tiny.finetune_config(batch=4, devices=2, fsdp=2, **values)
@@ -207,13 +209,17 @@ def test_every_option_in_one_run_that_goes_on(tmp_path):
     }
     batch = sharding.to_devices(batch, mesh)
     state, losses = program.make(), []
+    average = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     checkpoints = Checkpoints(tmp_path)
     for number in range(1, 6):
         state, metrics = program.step(state, batch)
         losses.append(float(metrics["loss"]))
+        now = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+        average = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, average, now)
         if number == 2:
             checkpoints.save(2, state, {"label_space": LABEL_SPACE.rows(), "photos": {}})
     checkpoints.close()
+    jax.tree.map(lambda ours, by_hand: np.testing.assert_allclose(ours, by_hand, atol=1e-6), state.ema, average)
     assert losses[-1] < losses[1]  # the first two steps have the same weights but for a millionth
     again, _ = workdir.restore(Checkpoints(tmp_path), program.make(), program.shardings, LABEL_SPACE, {})
     assert int(again.step) == 2
