@@ -420,6 +420,16 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
     network.require_layers(tuple(config.model.reads), "config.model.reads=")
     _common(config)
+    _at_least(config, "model.auxiliary.weight", 0)
+    _at_least(config, "model.auxiliary.channels", 1)
+    _at_most(config, "model.auxiliary.channels", MOST_CHANNELS)
+    if config.model.auxiliary.weight:
+        network.require_third_stage(config.model)
+        if config.trainable != TRAINABLE[0]:
+            raise UserError(
+                f"config.model.auxiliary.weight={config.model.auxiliary.weight}: expected 0.0 with config.trainable="
+                f"{config.trainable!r}, where the backbone does not learn from it"
+            )
     if not config.dataset:
         raise UserError("config.dataset: empty; expected a dataset")
     if config.dataset.labels != "masks":

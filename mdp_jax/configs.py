@@ -142,6 +142,17 @@ class PretrainModelConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class AuxiliaryConfig:
+    """A second head that fine-tuning trains on the features of the backbone's third stage, MMSegmentation's FCNHead."""
+
+    weight: float = 0.0  # of its loss, as 0.4; 0 = no such head
+    channels: int = 256  # of its convolution
+
+
+_AUXILIARY = AuxiliaryConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class FinetuneModelConfig(ModelConfig):
     """The network of fine-tuning."""
 
@@ -149,6 +160,7 @@ class FinetuneModelConfig(ModelConfig):
     # Layers under the classifier, side by side: some of backbone, decoder, projection.
     reads: tuple[str, ...] = key(("decoder",), before=("decoder",))
     projection: ProjectionConfig = dataclasses.field(default=_PROJECTION, metadata={"before": _PROJECTION})  # for it
+    auxiliary: AuxiliaryConfig = dataclasses.field(default=_AUXILIARY, metadata={"before": _AUXILIARY})
 
 
 @dataclasses.dataclass(frozen=True)

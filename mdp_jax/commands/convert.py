@@ -13,6 +13,7 @@ from mdp_jax.commands.arguments import add_step, add_weights, path
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.layouts import ALONE, COUNTER, OF_BACKBONES, Leaf
@@ -20,7 +21,7 @@ from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import to_torch
 
 WORKDIR = "mdp"
-PARTS = ("backbone", "decoder", "classifier")  # that the layouts have names for
+PARTS = ("backbone", "decoder", "classifier", AUXILIARY)  # that the layouts have names for
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def from_workdir(folder: str, step: str = "", which: str = "") -> Weights:
     path = pathlib.Path(folder)
     if not path.is_dir():
         raise UserError(f"{folder}: no such folder; expected the workdir of a run, as --from {WORKDIR} says")
-    run = workdirs.load(path, step=step, weights=which)
+    run = workdirs.load(path, step=step, weights=which, auxiliary=True)
     config, label_space, variables = run.config, run.label_space, run.variables
     trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
@@ -204,6 +205,8 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
       UserError: backbone or decoder have no names in this layout.
     """
     modules = layouts.modules_for(weights.model, layout, weights.alone)
+    if not weights.alone:
+        modules |= layouts.LAYOUTS[layout].AUXILIARY
     state: dict[str, np.ndarray] = {}
     leaves = []
     for ours in sorted(weights.state, key=_natural):

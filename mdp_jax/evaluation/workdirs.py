@@ -15,6 +15,7 @@ from mdp_jax import config as config_files
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import chosen_weights
+from mdp_jax.models import network
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.leaves import leaf_names
@@ -113,6 +114,7 @@ def load(
     pretraining: bool | None = None,
     step: str | int = "",
     weights: str = "",
+    auxiliary: bool = False,
 ) -> Workdir:
     """Loads config, label space and weights of a workdir; says on stderr where it takes the best checkpoint by itself.
 
@@ -123,6 +125,7 @@ def load(
       step: "best", "last" or a step; "" = the checkpoint of the best validation where there is one, else the newest.
       weights: "plain"; "ema": their moving average; "momentum": the momentum encoder of a pretraining; "" = the moving
         average where it is kept, else plain.
+      auxiliary: whether the variables have the auxiliary head of a fine-tuning, which only training uses.
 
     Raises:
       UserError: it is not such a workdir, has no such checkpoint or weights, its classes disagree, its weights are not
@@ -154,6 +157,8 @@ def load(
     for name, leaf in leaf_names(parts).items():
         if not np.isfinite(leaf).all():
             raise UserError(f"{folder}/checkpoints: {name} is not finite; expected the weights of a run that went well")
+    if not auxiliary:
+        parts = network.without_auxiliary(parts)
     parts |= {name: saved.state[name] for name in ("memory",) if name in saved.state}
     variables = jax.device_put(parts, jax.local_devices()[0])
     at, best = int(saved.state["step"]), checkpoints.best_step(folder)

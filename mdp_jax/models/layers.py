@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+AUXILIARY = "auxiliary"  # the collection of what an auxiliary head reads and gives
 CONVOLUTION = "convolution"  # what outputs of convolutions are called where some intermediate values are kept
 
 
@@ -171,6 +172,18 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = Dense(self.hidden, self.dtypes, name="fc1")(x)
         return Dense(x.shape[-1], self.dtypes, name="fc2")(nn.gelu(y, approximate=False))
+
+
+def give_third_stage(module: nn.Module, features: jax.Array) -> None:
+    """Gives an auxiliary head the features of a backbone's third stage; does nothing where there is no such head.
+
+    Where a dilation has taken the place of a stride, they are not among those that the backbone returns.
+
+    Args:
+      module: the backbone, or a part of it.
+      features: [B,h,w,C].
+    """
+    module.sow(AUXILIARY, "third_stage", features, reduce_fn=lambda _, x: x, init_fn=lambda: None)
 
 
 class Through(NamedTuple):

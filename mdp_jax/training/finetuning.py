@@ -210,7 +210,7 @@ def _of_report(folder: pathlib.Path, state: FinetuneState, mesh: Mesh, best: Bes
         return _Shown(_variables(state, mesh), int(state.step), False)
     saved = stored.choose(folder, stored.BEST).saved
     weights = weights_of(saved.state, saved.meta, "", str(folder))
-    variables = {"params": weights.params, "batch_stats": weights.batch_stats}
+    variables = network.without_auxiliary({"params": weights.params, "batch_stats": weights.batch_stats})
     own = inference.mesh_of(sharding.own_devices(mesh))
     return _Shown(jax.device_put(variables, sharding.replicated(own)), best.step, True)
 

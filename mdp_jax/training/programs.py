@@ -141,6 +141,15 @@ def finetuning(
     laid_out = on_mesh(make, mesh, sharding.state_rules(network.sharding_rules(config.model, "classifier")))
     normalise = Normalise.of(config.data, config.model.compute_dtype)
     loss = loss_of(config, class_weights)
-    setting = FinetuneSetting(normalise, config.trainable, loss, config.seed, config.accumulate, mesh.size, ema_decay)
+    setting = FinetuneSetting(
+        normalise,
+        config.trainable,
+        loss,
+        config.seed,
+        config.accumulate,
+        mesh.size,
+        ema_decay,
+        config.model.auxiliary.weight,
+    )
     step = jitted(finetune_step(setting, segmenter, optimizer), laid_out.shardings, mesh)
     return Program(segmenter, *laid_out, step, schedule)

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from mdp_jax.models.apply import Network
+from mdp_jax.models.network import without_auxiliary
 from mdp_jax.objectives.objective import Functions
 from mdp_jax.training import sharding
 
@@ -159,13 +160,13 @@ def next_average(ema: dict, params: dict, batch_stats: dict, decay: float) -> di
 
 
 def scored(state: FinetuneState) -> Variables:
-    """The variables by which a fine-tuning is scored: the moving averages where they are kept.
+    """The variables by which a fine-tuning is scored: the moving averages where they are kept; no auxiliary head.
 
     Args:
       state: of the run.
     """
     found = state.ema or {"params": state.params, "batch_stats": state.batch_stats}
-    return Variables(found["params"], found["batch_stats"])
+    return Variables(**without_auxiliary(found))
 
 
 class OnMesh(NamedTuple):

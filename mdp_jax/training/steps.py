@@ -97,6 +97,7 @@ class FinetuneSetting(NamedTuple):
       accumulate: number of parts that the gradient of a batch is computed in.
       devices: number of devices that the batch is split over.
       ema_decay: of the moving averages of the weights, where the state has them.
+      auxiliary_weight: of the loss of the auxiliary head, where the network has one.
     """
 
     normalise: Normalise
@@ -106,6 +107,7 @@ class FinetuneSetting(NamedTuple):
     accumulate: int
     devices: int
     ema_decay: float = 0.0
+    auxiliary_weight: float = 0.0
 
 
 def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax.GradientTransformation) -> Callable:
@@ -126,12 +128,18 @@ def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax
             label = batch["label"].astype(jnp.int32)
             dropout = {"dropout": jax.random.fold_in(key, state.step * setting.accumulate + index)}
             image = setting.normalise(batch["image"])
-            logits, batch_stats = apply_training(segmenter, state.params | parts, batch_stats, image, dropout)
+            outputs = apply_training(segmenter, state.params | parts, batch_stats, image, dropout)
             _, height, width = label.shape
-            logits = upsample(logits, (height, width))
+            logits = upsample(outputs.values, (height, width))
             loss, weight = segmentation_loss(logits, label, setting.loss)
             right, labelled = accuracy(logits, label)
-            return loss, Aux(weight, batch_stats, {"accuracy": Mean(right.astype(loss.dtype), labelled)})
+            metrics = {"accuracy": Mean(right.astype(loss.dtype), labelled)}
+            if outputs.auxiliary is not None:
+                # Its loss is divided by the same weight, which depends on the labels alone.
+                second, _ = segmentation_loss(upsample(outputs.auxiliary, (height, width)), label, setting.loss)
+                metrics["auxiliary_loss"] = Mean(weight * second, weight)
+                loss = loss + setting.auxiliary_weight * second
+            return loss, Aux(weight, outputs.batch_stats, metrics)
 
         parts = trainable_parts(state.params, setting.trainable)
         found = gradient_in_parts(loss_of, parts, state.batch_stats, batch, setting.accumulate, setting.devices)

@@ -69,8 +69,8 @@ def pretrained(tmp_path_factory):
 
 
 def averaging(pretrained, **overrides):
-    """A fine-tuning from the workdir that keeps a moving average of its weights."""
-    return tiny.finetune_config(init=pretrained, optim__ema_decay=0.5, **overrides)
+    """A fine-tuning from the workdir that keeps a moving average of its weights, and has an auxiliary head."""
+    return tiny.finetune_config(init=pretrained, optim__ema_decay=0.5, model__auxiliary__weight=0.4, **overrides)
 
 
 @pytest.fixture(scope="module")
@@ -328,16 +328,22 @@ def test_the_moving_average_is_what_is_used(finetuned, pretrained, tmp_path, cap
     for weights, expected in (("", average), ("ema", average), ("plain", plain)):
         network = mdp_jax.load(finetuned, step="last", weights=weights)
         np.testing.assert_array_equal(network.variables["params"]["classifier"]["conv"]["kernel"], expected)
+        assert set(network.variables["params"]) == {"backbone", "decoder", "classifier"}
         out = tmp_path / f"{weights or 'usual'}.safetensors"
         words = ["convert", "--from", "mdp", "--to", "mmseg", "--step", "last", str(finetuned), str(out)]
         mdp([*words, *(["--weights", weights] if weights else [])])
-        written = files.read(str(out))[0]["decode_head.conv_seg.weight"]
-        np.testing.assert_array_equal(written, np.moveaxis(np.asarray(expected), (2, 3), (1, 0)))
+        written = files.read(str(out))[0]
+        np.testing.assert_array_equal(
+            written["decode_head.conv_seg.weight"], np.moveaxis(np.asarray(expected), (2, 3), (1, 0))
+        )
+        assert written["auxiliary_head.convs.0.bn.running_var"].shape == (256,)
+        assert written["auxiliary_head.conv_seg.bias"].shape == written["decode_head.conv_seg.bias"].shape
         assert ("step 12, moving average\n" in capsys.readouterr().out) == (weights != "plain")
     # A run that goes on from it without an average leaves it out; one that keeps an average from a run without one
     # begins it with the weights.
+    head = {"model__auxiliary__weight": 0.4}
     for decay, source in ((0.0, finetuned), (0.5, tmp_path / "more0.0")):
-        config = tiny.finetune_config(continue_from=source, steps=13 + 2 * decay, optim__ema_decay=decay)
+        config = tiny.finetune_config(continue_from=source, steps=13 + 2 * decay, optim__ema_decay=decay, **head)
         finetune(config, tmp_path / f"more{decay}")
     assert "ema" not in checkpoint.load(tmp_path / "more0.0").state
     before, after = (checkpoint.load(tmp_path / name).state for name in ("more0.0", "more0.5"))

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from mdp_jax import configs as base
+from mdp_jax import schema
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from tests.models import plain_parts, seeded
 
@@ -56,6 +58,34 @@ def test_backbones_give_the_features_that_they_declare(name):
         assert output_stride in channels
         assert {s: f.shape for s, f in features.items()} == {s: (2, *size_at(s), c) for s, c in channels.items()}
         assert ("batch_stats" in variables) == (entry.normalisation == "batch")
+        assert (AUXILIARY in variables) == (output_stride in entry.third_stage)
+
+
+def test_an_auxiliary_head_reads_the_third_stage():
+    """Of a dilated network too, whose third and fourth stage have the same stride. It has MMSegmentation's form."""
+    config = base.finetune().model
+    config.backbone, config.width, config.decoder.name, config.decoder.channels = "resnet18", 1 / 16, "fcn", 4
+    config.auxiliary.weight, config.auxiliary.channels, config.decoder.dropout = 0.4, 6, 0.0
+    model = schema.make(base.FinetuneModelConfig, config, "config.model.")
+    module, x = network.segmenter(model, 3), jax.random.normal(jax.random.key(0), SIZE)
+
+    @seeded.quick_jit
+    def both():
+        variables = module.init(jax.random.key(1), x, train=False)
+        assert set(variables["params"]["auxiliary"]) == {"convs_0", "classifier"}
+        weights = {name: variables[name] for name in ("params", "batch_stats")}
+        capture = {"mutable": ["batch_stats", "intermediates", AUXILIARY], "capture_intermediates": True}
+        _, found = module.apply(weights, x, train=True, **capture)
+        (third,) = found["intermediates"]["backbone"]["layer3"]["__call__"]
+        own = {name: weights[name]["auxiliary"] for name in weights}
+        alone, _ = module.auxiliary.clone(parent=None).apply(own, third, True, mutable=["batch_stats"])
+        return found[AUXILIARY]["logits"], alone, third
+
+    logits, alone, third = both()
+    np.testing.assert_allclose(logits, alone, atol=1e-6)
+    assert third.shape[-1] == 16 and logits.shape == (2, *size_at(8), 3)  # 256 / 16 channels, as the paper's layer3
+    with pytest.raises(UserError, match=r"auxiliary.weight: config.model.backbone=vit_small_patch14_dinov2 .* has no"):
+        network.segmenter(dataclasses.replace(model, backbone="vit_small_patch14_dinov2", output_stride=14), 3)
 
 
 def first_fitting(name):

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dtypes, LayerNorm, Row, normal, vector
+from mdp_jax.models.layers import MLP, Conv, Dtypes, LayerNorm, Row, give_third_stage, normal, vector
 from mdp_jax.models.resizing import of_image, padded
 
 
@@ -124,6 +124,8 @@ class Stages(nn.Module):
             x = Stage(channels, blocks, stride, dilation, self.dtypes, self.remat, name=str(i))(x, train)
             at *= stride
             features[at] = x
+            if i == 2:
+                give_third_stage(self, x)
         return features
 
 
@@ -225,6 +227,7 @@ BACKBONES = {
         centre="cell",
         weight_names="mdp_jax.weights.names.convnext",
         layers=Layers(layer_of, DECAY_LAYERS[name]),
+        third_stage=tuple(STAGES),
     )
     for name in SIZES
 }

@@ -11,7 +11,7 @@ import jax
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers
-from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes
+from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes, give_third_stage
 
 # (stride, dilation) of layer1 to layer4. Where dilation replaces a stride, the first block of the layer still has the
 # dilation of the layer before it.
@@ -156,6 +156,8 @@ class ResNet(nn.Module):
             x = Layer(block, blocks[i], planes, layer_stride, dilation, self.dtypes, self.remat, name=name)(x, train)
             stride *= layer_stride
             features[stride] = x
+            if i == 2:
+                give_third_stage(self, x)
         return features
 
 
@@ -218,6 +220,7 @@ def _entry(depth: str, deep_stem: bool = False) -> Backbone:
         normalisation="batch",
         weight_names="mdp_jax.weights.names.resnet",
         layers=Layers(layer_of, 6),
+        third_stage=tuple(LAYERS),
     )
 
 

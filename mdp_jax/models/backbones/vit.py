@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, normal, vector
+from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, give_third_stage, normal, vector
 from mdp_jax.models.resizing import of_image, padded, upsample
 
 HEAD = 64  # channels of an attention head at width 1
@@ -240,6 +240,8 @@ class ViT(nn.Module):
             stride = form.patch * 2**i // 4
             height, width = (-(-side * form.patch // stride) for side in (rows, columns))
             features[stride] = of_image(upsample(x, (height, width)).astype(self.dtypes.compute), size, stride)
+            if i == 2:
+                give_third_stage(self, features[stride])
         return features
 
 
@@ -325,6 +327,7 @@ BACKBONES = {
         centre="cell",
         weight_names="mdp_jax.weights.names.vit",
         layers=Layers(functools.partial(layer_of, size.blocks), size.blocks + 2),
+        third_stage=tuple(stride for stride, levels in strides(form).items() if len(levels) == LEVELS),
     )
     for name, (size, form) in KINDS.items()
 }
