@@ -31,8 +31,13 @@ class Continued(NamedTuple, Generic[State]):
     meta: dict[str, Any]
 
 
-def _with_average(saved: dict, wanted: bool) -> dict:
-    """A saved state with a moving average of the weights, or without one."""
+def with_first_average(saved: dict, wanted: bool) -> dict:
+    """A saved state with a moving average of the weights, or without one.
+
+    Args:
+      saved: of a fine-tuning, as nested dicts.
+      wanted: whether there is to be one. One that is not there begins with the weights.
+    """
     if ("ema" in saved) == wanted:
         return saved
     if not wanted:
@@ -63,7 +68,7 @@ def continue_from(workdir: str, which: str, steps: int, state: State, label_spac
         raise UserError(f"{where}: the workdir of {loops[not own]}; expected one of {loops[own]}, or --init {workdir}")
     chosen = checkpoints.choose(expanded(workdir), which)
     LabelSpace.from_rows(chosen.saved.meta["label_space"]).require_same(label_space, where)
-    saved = _with_average(chosen.saved.state, bool(getattr(state, "ema", {})))
+    saved = with_first_average(chosen.saved.state, bool(getattr(state, "ema", {})))
     if "opt_state" not in saved and jax.tree.leaves(state.opt_state):
         raise UserError(f"{where}: no momenta in it, as after mdp adopt; expected the workdir of a training, or --init")
     require_leaves(saved, state, where)

@@ -15,10 +15,12 @@ from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
 from mdp_jax.data.batches import pipeline
+from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
-from mdp_jax.training import profiling, programs
+from mdp_jax.training import profiling, programs, sharding
+from mdp_jax.training.continuing import continue_from, with_first_average
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.profiling import Profile
@@ -70,7 +72,8 @@ def pretrained(tmp_path_factory):
 
 def averaging(pretrained, **overrides):
     """A fine-tuning from the workdir that keeps a moving average of its weights, and has an auxiliary head."""
-    return tiny.finetune_config(init=pretrained, optim__ema_decay=0.5, model__auxiliary__weight=0.4, **overrides)
+    values = {"optim__ema_decay": 0.5, "model__auxiliary__weight": 0.4} | overrides
+    return tiny.finetune_config(init=pretrained, **values)
 
 
 @pytest.fixture(scope="module")
@@ -339,16 +342,22 @@ def test_the_moving_average_is_what_is_used(finetuned, pretrained, tmp_path, cap
         assert written["auxiliary_head.convs.0.bn.running_var"].shape == (256,)
         assert written["auxiliary_head.conv_seg.bias"].shape == written["decode_head.conv_seg.bias"].shape
         assert ("step 12, moving average\n" in capsys.readouterr().out) == (weights != "plain")
-    # A run that goes on from it without an average leaves it out; one that keeps an average from a run without one
-    # begins it with the weights.
-    head = {"model__auxiliary__weight": 0.4}
-    for decay, source in ((0.0, finetuned), (0.5, tmp_path / "more0.0")):
-        config = tiny.finetune_config(continue_from=source, steps=13 + 2 * decay, optim__ema_decay=decay, **head)
-        finetune(config, tmp_path / f"more{decay}")
-    assert "ema" not in checkpoint.load(tmp_path / "more0.0").state
-    before, after = (checkpoint.load(tmp_path / name).state for name in ("more0.0", "more0.5"))
-    by_hand = jax.tree.map(lambda old, new: 0.5 * (old + new), before["params"], after["params"])
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), after["ema"]["params"], by_hand)
+
+
+def test_a_run_that_goes_on_with_another_choice_of_average(finetuned):
+    """One without an average leaves it out; one that wants it, from a run without one, begins it with the weights."""
+    saved = checkpoint.load(finetuned)
+    label_space = LabelSpace.from_rows(saved.meta["label_space"])
+    with_average, without = (
+        jax.eval_shape(tiny.finetuning(config, sharding.make_mesh(2), label_space.num_classes).make)
+        for config in (averaging("scratch"), averaging("scratch", optim__ema_decay=0.0))
+    )
+    left_out = continue_from(str(finetuned), "last", 99, without, label_space).state
+    assert left_out.ema == {} and int(left_out.step) == 12
+    taken = continue_from(str(finetuned), "last", 99, with_average, label_space).state
+    jax.tree.map(np.testing.assert_array_equal, taken.ema, saved.state["ema"])
+    begun = with_first_average({name: part for name, part in saved.state.items() if name != "ema"}, wanted=True)
+    jax.tree.map(np.testing.assert_array_equal, begun["ema"]["params"], saved.state["params"])
 
 
 def test_the_momentum_encoder_of_a_pretraining(pretrained, tmp_path, capsys):
