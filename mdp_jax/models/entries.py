@@ -51,6 +51,7 @@ class Backbone:
       layers: of its parameters; None where they have no order, so that there is no layer-wise decay.
       third_stage: the output strides with which the module gives the features of the third of its four stages
         (layers.give_third_stage), for an auxiliary head; () for none.
+      stochastic_depth: whether it reads the config's `model.drop_path`.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]
@@ -62,6 +63,7 @@ class Backbone:
     centre: Literal["pixel", "cell"] = "pixel"
     layers: Layers | None = None
     third_stage: tuple[int, ...] = ()
+    stochastic_depth: bool = False
 
 
 @dataclass(frozen=True)

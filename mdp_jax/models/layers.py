@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 AUXILIARY = "auxiliary"  # the collection of what an auxiliary head reads and gives
@@ -24,7 +25,7 @@ REMATERIALISATIONS = {
     "elementwise": lambda block: nn.remat(block, static_argnums=(2,), policy=_named(CONVOLUTION)),
     "blocks": lambda block: nn.remat(block, static_argnums=(2,)),
 }
-# The same for a block that is a function of (x, parameters).
+# The same for a block that is a function of (x, parameters, Path).
 FUNCTIONS_REMATERIALISED = {
     "none": lambda block: block,
     "elementwise": lambda block: jax.checkpoint(block, policy=_named(CONVOLUTION)),
@@ -186,6 +187,44 @@ def give_third_stage(module: nn.Module, features: jax.Array) -> None:
     module.sow(AUXILIARY, "third_stage", features, reduce_fn=lambda _, x: x, init_fn=lambda: None)
 
 
+class Path(NamedTuple):
+    """What a block draws by chance: for which samples its branches are left out.
+
+    Attributes:
+      rate: share of the samples, scalar in [0, 1).
+      key: of the draw.
+    """
+
+    rate: jax.Array
+    key: jax.Array
+
+
+def linear_rates(last: float, count: int) -> tuple[float, ...]:
+    """The rates of stochastic depth as in its paper and in timm: they rise evenly from 0 at the first block.
+
+    Args:
+      last: of the last block.
+      count: number of blocks.
+    """
+    return tuple(np.linspace(0.0, last, count).tolist())
+
+
+def drop_path(branch: jax.Array, path: Path | None) -> jax.Array:
+    """Leaves out a residual branch for some samples, and scales that of the others (arXiv 1603.09382).
+
+    Args:
+      branch: [B,...], what would be added to the input of the block.
+      path: of the draw; None: nothing is left out.
+
+    Returns:
+      For each sample branch / (1 - rate), or 0 with probability `rate`.
+    """
+    if path is None:
+        return branch
+    kept = jax.random.bernoulli(path.key, 1 - path.rate, (branch.shape[0],) + (1,) * (branch.ndim - 1))
+    return jnp.where(kept, branch / (1 - path.rate).astype(branch.dtype), jnp.zeros((), branch.dtype))
+
+
 class Through(NamedTuple):
     """What blocks in a row give.
 
@@ -198,6 +237,11 @@ class Through(NamedTuple):
     levels: jax.Array
 
 
+def _given(path: Path | None) -> tuple[Path, ...]:
+    """The last arguments of a block: a block without stochastic depth takes none."""
+    return () if path is None else (path,)
+
+
 class Row(nn.Module):
     """Equal blocks, one after the other, named "0", "1", ...
 
@@ -207,11 +251,13 @@ class Row(nn.Module):
 
     Attributes:
       make: gives a block, a module that is called with (x, train), keeps shape and dtype of x, and has parameters
-        alone: no statistics, no random numbers.
+        alone: no statistics. With rates it is called with (x, train, Path) in training.
       count: number of blocks.
       dtypes: of the network.
       remat: a key of REMATERIALISATIONS.
       levels: so many outputs are given, of equal shares of the row; a divisor of `count`.
+      rates: of stochastic depth, one for each block; () for none. In training they need the stream "dropout" of random
+        numbers.
     """
 
     make: Callable[..., nn.Module]
@@ -219,6 +265,14 @@ class Row(nn.Module):
     dtypes: Dtypes
     remat: str = "none"
     levels: int = 1
+    rates: tuple[float, ...] = ()
+
+    def _paths(self, train: bool) -> Path | None:
+        """Those of all blocks, with an axis in front; None where nothing is left out."""
+        if not train or not any(self.rates):
+            return None
+        keys = jax.random.split(self.make_rng("dropout"), self.count)
+        return Path(jnp.asarray(self.rates, self.dtypes.wide), keys)
 
     def _initialise(self, x: jax.Array, train: bool) -> None:
         """Draws the parameters of all blocks at once, which compiles the drawing of one."""
@@ -248,23 +302,24 @@ class Row(nn.Module):
             self._initialise(x, train)
             return Through(x, jnp.stack([x] * self.levels))
         if self.is_mutable_collection("intermediates"):
-            outputs = []
+            outputs, paths = [], self._paths(train)
             for i in range(self.count):
-                x = self.make(name=str(i))(x, train)
+                path = jax.tree.map(lambda leaf, i=i: leaf[i], paths)
+                x = self.make(name=str(i))(x, train, *_given(path))
                 outputs.append(x)
             return Through(x, jnp.stack(outputs[share - 1 :: share]))
 
-        def block(x: jax.Array, params: dict) -> jax.Array:
-            return cast(jax.Array, self.make(parent=None).apply({"params": params}, x, train))
+        def block(x: jax.Array, params: dict, path: Path | None) -> jax.Array:
+            return cast(jax.Array, self.make(parent=None).apply({"params": params}, x, train, *_given(path)))
 
-        def step(carry: Through, at: tuple[jax.Array, dict]) -> tuple[Through, None]:
-            number, params = at
-            x = FUNCTIONS_REMATERIALISED[self.remat](block)(carry.last, params)
+        def step(carry: Through, at: tuple[jax.Array, dict, Path | None]) -> tuple[Through, None]:
+            number, params, path = at
+            x = FUNCTIONS_REMATERIALISED[self.remat](block)(carry.last, params, path)
             # Every block writes; the last one of each share stays.
             return Through(x, carry.levels.at[number // share].set(x)), None
 
         first = Through(x, jnp.zeros((self.levels, *x.shape), x.dtype))
-        return jax.lax.scan(step, first, (jnp.arange(self.count), self._stacked()))[0]
+        return jax.lax.scan(step, first, (jnp.arange(self.count), self._stacked(), self._paths(train)))[0]
 
 
 class BatchNorm(nn.Module):

@@ -106,10 +106,13 @@ def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:
       model: the config's `model`.
 
     Raises:
-      UserError: a value is not supported, or there is dropout, which pretraining does not use (METHOD.md section 2).
+      UserError: a value is not supported, or there is dropout or stochastic depth, which pretraining does not use
+        (METHOD.md section 2).
     """
     if model.decoder.dropout != 0:
         raise UserError(f"config.model.decoder.dropout={model.decoder.dropout}: pretraining expects 0.0")
+    if model.drop_path != 0:
+        raise UserError(f"config.model.drop_path={model.drop_path}: pretraining expects 0.0")
     dtypes = _dtypes(model)
     return PixelEncoder(*_body(model, dtypes), _projection(model.projection, dtypes))
 
@@ -273,6 +276,14 @@ def _body(model: ModelConfig, dtypes: Dtypes) -> tuple[nn.Module, nn.Module]:
     _choice("remat", model.remat, REMATERIALISATIONS)
     if decoder.layouts:
         _choice("decoder.layout", model.decoder.layout, decoder.layouts)
+    if not 0 <= model.drop_path < 1:
+        raise UserError(f"config.model.drop_path={model.drop_path}: expected a rate from 0 to below 1")
+    if model.drop_path and not backbone.stochastic_depth:
+        having = ", ".join(name for name, entry in BACKBONES.items() if entry.stochastic_depth)
+        raise UserError(
+            f"config.model.drop_path={model.drop_path}: expected 0.0 with config.model.backbone={model.backbone}, "
+            f"which has no stochastic depth; those that have are {having}"
+        )
     dropout = model.decoder.dropout
     if not 0 <= dropout < 1:
         raise UserError(f"config.model.decoder.dropout={dropout}: expected a rate from 0 to below 1")

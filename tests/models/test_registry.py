@@ -29,6 +29,11 @@ def pretraining(**values):
     return config
 
 
+def typed_model(model, **values):
+    """The typed form of a `model`, with other values."""
+    return dataclasses.replace(schema.make(base.PretrainModelConfig, model, "config.model."), **values)
+
+
 def with_decoder(name, **values):
     layout = next(iter(DECODERS[name].layouts), "")
     return pretraining(**{"decoder.name": name, "decoder.layout": layout, **values})
@@ -86,6 +91,42 @@ def test_an_auxiliary_head_reads_the_third_stage():
     assert third.shape[-1] == 16 and logits.shape == (2, *size_at(8), 3)  # 256 / 16 channels, as the paper's layer3
     with pytest.raises(UserError, match=r"auxiliary.weight: config.model.backbone=vit_small_patch14_dinov2 .* has no"):
         network.segmenter(dataclasses.replace(model, backbone="vit_small_patch14_dinov2", output_stride=14), 3)
+
+
+# The first of each family; the others differ by their sizes.
+DEEP = {entry.weight_names: name for name, entry in reversed(BACKBONES.items()) if entry.stochastic_depth}
+
+
+@pytest.mark.parametrize("name", DEEP.values())
+def test_stochastic_depth_is_of_training_alone(name):
+    """The key of the step decides it; in evaluation, and at a rate of 0, the network is as without it."""
+    entry, x = BACKBONES[name], jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+    model = pretraining(backbone=name, output_stride=entry.output_strides[0])
+    plain, deep = (network.segmenter(typed_model(model, drop_path=rate), 1).backbone for rate in (0.0, 0.9))
+
+    @seeded.quick_jit
+    def outputs():
+        params = deep.init(jax.random.key(1), x, train=False)["params"]
+        # Factors of branches begin near 0, where it makes no difference whether a branch is left out.
+        params = jax.tree_util.tree_map_with_path(lambda path, p: p + 1.0 * (path[-1].key == "gamma"), params)
+
+        def of(module, train, *keys):
+            found = module.apply({"params": params}, x, train, rngs=dict(zip(("dropout",), keys, strict=False)))
+            return found[model.output_stride]
+
+        keys = jax.random.split(jax.random.key(2))
+        return of(plain, False), of(plain, True), of(deep, False), of(deep, True, keys[0]), of(deep, True, keys[1])
+
+    evaluated, trained, deep_evaluated, first, second = outputs()
+    np.testing.assert_array_equal(evaluated, trained)
+    np.testing.assert_array_equal(evaluated, deep_evaluated)
+    assert not np.allclose(first, evaluated) and not np.allclose(first, second)
+    with pytest.raises(UserError, match=r"config.model.drop_path=1.0: expected a rate from 0 to below 1"):
+        network.segmenter(typed_model(model, drop_path=1.0), 1)
+    with pytest.raises(UserError, match=r"config.model.drop_path=0.5: pretraining expects 0.0"):
+        network.pixel_encoder(typed_model(model, drop_path=0.5))
+    with pytest.raises(UserError, match=rf"backbone=resnet18, which has no stochastic depth; those that have .*{name}"):
+        network.segmenter(typed_model(model, drop_path=0.5, backbone="resnet18", output_stride=8), 1)
 
 
 def first_fitting(name):
