@@ -106,7 +106,7 @@ class Conv(nn.Module):
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
-            y = y + bias.astype(self.dtypes.compute)[None, None, None, :]
+            y = y + spread(bias, y.shape, self.dtypes)
         return checkpoint_name(y, CONVOLUTION)
 
 
@@ -125,7 +125,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", normal(0.02), (x.shape[-1], self.features), self.dtypes.param)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
         y = x.astype(self.dtypes.compute) @ kernel.astype(self.dtypes.compute)
-        return checkpoint_name(y + vector(bias.astype(self.dtypes.compute), y.ndim), CONVOLUTION)
+        return checkpoint_name(y + spread(bias, y.shape, self.dtypes), CONVOLUTION)
 
 
 def vector(x: jax.Array, ndim: int) -> jax.Array:
@@ -139,6 +139,21 @@ def vector(x: jax.Array, ndim: int) -> jax.Array:
       [1,...,1,C].
     """
     return x.reshape((1,) * (ndim - 1) + x.shape)
+
+
+def spread(x: jax.Array, shape: tuple[int, ...], dtypes: Dtypes) -> jax.Array:
+    """Gives a parameter, or a mean, the shape of what it is joined with; its gradient is summed in `dtypes.wide`.
+
+    Args:
+      x: [C], or as many axes as `shape` has, some of them 1.
+      shape: of the result.
+      dtypes: of the network.
+
+    Returns:
+      In `dtypes.compute`.
+    """
+    wide = x.astype(dtypes.wide) if x.ndim == len(shape) else vector(x.astype(dtypes.wide), len(shape))
+    return jnp.broadcast_to(wide, shape).astype(dtypes.compute)
 
 
 class LayerNorm(nn.Module):

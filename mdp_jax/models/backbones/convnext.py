@@ -25,7 +25,7 @@ from mdp_jax.models.layers import (
     give_third_stage,
     linear_rates,
     normal,
-    vector,
+    spread,
 )
 from mdp_jax.models.resizing import of_image, padded
 
@@ -66,7 +66,7 @@ class Block(nn.Module):
         y = LayerNorm(self.dtypes, name="norm")(conv(x))
         y = MLP(4 * channels, self.dtypes, name="mlp")(y)
         gamma = self.param("gamma", nn.initializers.constant(LAYER_SCALE), (channels,), self.dtypes.param)
-        return x + drop_path(vector(gamma.astype(self.dtypes.compute), x.ndim) * y, path)
+        return x + drop_path(spread(gamma, y.shape, self.dtypes) * y, path)
 
 
 class Downsample(nn.Module):

@@ -28,7 +28,7 @@ from mdp_jax.models.layers import (
     give_third_stage,
     linear_rates,
     normal,
-    vector,
+    spread,
 )
 from mdp_jax.models.resizing import of_image, padded, upsample
 
@@ -147,7 +147,7 @@ class LayerScale(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         gamma = self.param("gamma", nn.initializers.constant(self.first), x.shape[-1:], self.dtypes.param)
-        return x * vector(gamma.astype(self.dtypes.compute), x.ndim)
+        return x * spread(gamma, x.shape, self.dtypes)
 
 
 class Block(nn.Module):
@@ -234,7 +234,7 @@ class ViT(nn.Module):
             shape = (1, 1 + form.grid**2, channels)
             positions = self.param("pos_embed", normal(0.02), shape, self.dtypes.param)
             first = [first[0] + positions[:, :1]]
-            x = x + resized_positions(positions[:, 1:], (rows, columns)).astype(x.dtype)
+            x = x + spread(resized_positions(positions[:, 1:], (rows, columns)), x.shape, self.dtypes)
         if form.registers:
             shape = (1, form.registers, channels)
             first.append(self.param("reg_token", normal(0.02), shape, self.dtypes.param))
