@@ -87,7 +87,7 @@ def add_weights(parser: argparse.ArgumentParser, whose: str = "the workdir", cho
       choices: some of WEIGHTS.
     """
     said = {
-        PLAIN: "plain: those of the last step",
+        PLAIN: "plain: those of the step",
         EMA: "ema: their moving average, of a fine-tuning with config.optim.ema_decay",
         MOMENTUM: "momentum: the momentum encoder of a pretraining",
     }
