@@ -46,12 +46,12 @@ def weights_of(state: Mapping[str, Any], meta: Mapping[str, Any], which: str, wh
     Raises:
       UserError: no such weights, or a name that is none of WEIGHTS.
     """
-    usual = EMA if "ema" in state else PLAIN
+    usual = EMA if state.get("ema") else PLAIN
     name = which or usual
     if name == PLAIN:
         return _made(name, usual, state)
     if name == EMA:
-        if "ema" not in state:
+        if usual != EMA:
             raise UserError(
                 f"--weights {EMA}: {where} keeps no moving average of its weights; expected --weights {PLAIN}, or a "
                 "fine-tuning with config.optim.ema_decay above 0"

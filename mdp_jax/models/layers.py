@@ -193,13 +193,15 @@ class MLP(nn.Module):
 def give_third_stage(module: nn.Module, features: jax.Array) -> None:
     """Gives an auxiliary head the features of a backbone's third stage; does nothing where there is no such head.
 
-    Where a dilation has taken the place of a stride, they are not among those that the backbone returns.
+    Where a dilation has taken the place of a stride, they are not among those that the backbone returns. Initialising
+    gives none, so that they are no part of a network's variables.
 
     Args:
       module: the backbone, or a part of it.
       features: [B,h,w,C].
     """
-    module.sow(AUXILIARY, "third_stage", features, reduce_fn=lambda _, x: x, init_fn=lambda: None)
+    if not module.is_initializing():
+        module.sow(AUXILIARY, "third_stage", features, reduce_fn=lambda _, x: x, init_fn=lambda: None)
 
 
 class Path(NamedTuple):

@@ -1,7 +1,7 @@
 """The networks as the loops use them, made from a config's `model` part (METHOD.md section 2)."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -91,12 +91,24 @@ class Segmenter(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         train_body = train and not self.frozen_body
         features = joined(self, x, self.reads, train_body)
-        if self.auxiliary is not None and self.is_mutable_collection(AUXILIARY):
+        if self.auxiliary is not None and self.is_initializing():
+            self.auxiliary(self._like_third_stage(x), train)
+        elif self.auxiliary is not None and self.is_mutable_collection(AUXILIARY):
             (third,) = jax.tree.leaves(self.backbone.variables[AUXILIARY])
             self.sow(AUXILIARY, "logits", self.auxiliary(third, train), reduce_fn=lambda _, y: y, init_fn=lambda: None)
         if self.frozen_body:
             features = jax.lax.stop_gradient(features)
         return self.classifier(features, train)
+
+    def _like_third_stage(self, x: jax.Array) -> jax.Array:
+        """Zeros of the shape of the third stage's features, which initialising does not give."""
+        backbone = self.backbone.clone(parent=None)
+
+        def given(variables: dict) -> dict:
+            return cast(dict, backbone.apply(variables, x, train=False, mutable=[AUXILIARY])[1])
+
+        (third,) = jax.tree.leaves(jax.eval_shape(given, self.backbone.variables))
+        return jnp.zeros(third.shape, third.dtype)
 
 
 def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:

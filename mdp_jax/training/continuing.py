@@ -38,7 +38,7 @@ def with_first_average(saved: dict, wanted: bool) -> dict:
       saved: of a fine-tuning, as nested dicts.
       wanted: whether there is to be one. One that is not there begins with the weights.
     """
-    if ("ema" in saved) == wanted:
+    if bool(saved.get("ema")) == wanted:
         return saved
     if not wanted:
         return {name: part for name, part in saved.items() if name != "ema"}

@@ -17,6 +17,7 @@ from mdp_jax.cli import run as mdp
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
+from mdp_jax.evaluation.chosen_weights import weights_of
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training import profiling, programs, sharding
@@ -321,6 +322,11 @@ def test_evaluate_agrees_with_the_run(finetuned, capsys):
 def test_the_moving_average_is_what_is_used(finetuned, pretrained, tmp_path, capsys):
     """By all that takes a network; --weights plain gives the weights of the steps."""
     assert json.loads((finetuned / "evaluation.json").read_text())["weights"] == "ema"
+    for nothing in ({}, {"ema": {}}):  # a checkpoint without an average, of an earlier version and of this one
+        state = {"params": {}, "batch_stats": {}} | nothing
+        assert weights_of(state, {"config": {}}, "", "a run").name == "plain"
+        with pytest.raises(UserError, match="--weights ema: a run keeps no moving average"):
+            weights_of(state, {"config": {}}, "ema", "a run")
     mdp(["evaluate", "--checkpoint", str(finetuned), "--weights", "plain", "--step", "last"])
     assert "step 12" in capsys.readouterr().out
     (file,) = finetuned.glob("evaluation*_plain.json")

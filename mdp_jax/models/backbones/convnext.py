@@ -121,7 +121,10 @@ class Stem(nn.Module):
 
 
 class Stages(nn.Module):
-    """The four stages, named "0" to "3": features at stride 4 to {stride: output of the last stage of this stride}."""
+    """The four stages, named "0" to "3": features at stride 4 to {stride: output of the last stage of this stride}.
+
+    `size` is that of the image, to which `padded` has added.
+    """
 
     sizes: Sizes
     output_stride: int
@@ -130,7 +133,7 @@ class Stages(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool, size: tuple[int, ...]) -> dict[int, jax.Array]:
         features: dict[int, jax.Array] = {}
         at, rates = 1, linear_rates(self.drop_path, sum(self.sizes.blocks))
         for i, (stride, dilation) in enumerate(STAGES[self.output_stride]):
@@ -138,9 +141,9 @@ class Stages(nn.Module):
             own, rates = rates[:blocks], rates[blocks:]
             x = Stage(channels, blocks, stride, dilation, self.dtypes, self.remat, own, name=str(i))(x, train)
             at *= stride
-            features[at] = x
+            features[at] = of_image(x, size, at)
             if i == 2:
-                give_third_stage(self, x)
+                give_third_stage(self, features[at])
         return features
 
 
@@ -163,8 +166,7 @@ class ConvNeXt(nn.Module):
         size = x.shape[1:3]
         x = Stem(self.sizes.channels, self.dtypes, name="stem")(padded(x, self.output_stride))
         stages = Stages(self.sizes, self.output_stride, self.dtypes, self.remat, self.drop_path, name="stages")
-        features = stages(x, train)
-        return {stride: of_image(x, size, stride) for stride, x in features.items()}
+        return stages(x, train, size)
 
 
 def sizes_of(name: str, width: float) -> Sizes:
