@@ -25,9 +25,11 @@ from mdp_jax.models.layers import (
     give_third_stage,
     linear_rates,
     normal,
+    of_patches,
     spread,
 )
 from mdp_jax.models.resizing import of_image, padded
+from mdp_jax.models.stages import FIRST, STAGES, doubled, strides
 
 
 class Sizes(NamedTuple):
@@ -41,13 +43,6 @@ SIZES = {
     "convnext_tiny": Sizes((3, 3, 9, 3), 96),
     "convnext_small": Sizes((3, 3, 27, 3), 96),
     "convnext_base": Sizes((3, 3, 27, 3), 128),
-}
-# Output stride -> (stride, dilation) of each stage. Where dilation replaces a stride, the convolution in front of the
-# stage has half the dilation, as in timm.
-STAGES = {
-    8: ((4, 1), (2, 1), (1, 2), (1, 4)),
-    16: ((4, 1), (2, 1), (2, 1), (1, 2)),
-    32: ((4, 1), (2, 1), (2, 1), (2, 1)),
 }
 LAYER_SCALE = 1e-6  # where the factors of the residual branches begin
 
@@ -102,6 +97,7 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if x.shape[-1] != self.features:
+            # Where dilation replaces the stride, the convolution has half the dilation, as in timm.
             before = max(1, self.dilation // 2)
             x = Downsample(self.features, self.stride, before, self.dtypes, name="downsample")(x)
         make = functools.partial(Block, self.dilation, self.dtypes)
@@ -116,8 +112,7 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        conv = Conv(self.features, 4, self.dtypes, 4, 1, 1, True, normal(0.02), (0, 0), name="0")
-        return LayerNorm(self.dtypes, name="1")(conv(x))
+        return LayerNorm(self.dtypes, name="1")(of_patches(self.features, FIRST, self.dtypes, "0")(x))
 
 
 class Stages(nn.Module):
@@ -135,12 +130,12 @@ class Stages(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, size: tuple[int, ...]) -> dict[int, jax.Array]:
         features: dict[int, jax.Array] = {}
-        at, rates = 1, linear_rates(self.drop_path, sum(self.sizes.blocks))
-        for i, (stride, dilation) in enumerate(STAGES[self.output_stride]):
+        stages = zip(strides(self.output_stride), STAGES[self.output_stride], strict=True)
+        rates = linear_rates(self.drop_path, sum(self.sizes.blocks))
+        for i, (at, (stride, dilation)) in enumerate(stages):
             channels, blocks = self.sizes.channels * 2**i, self.sizes.blocks[i]
             own, rates = rates[:blocks], rates[blocks:]
             x = Stage(channels, blocks, stride, dilation, self.dtypes, self.remat, own, name=str(i))(x, train)
-            at *= stride
             features[at] = of_image(x, size, at)
             if i == 2:
                 give_third_stage(self, features[at])
@@ -200,11 +195,7 @@ def feature_channels(name: str, width: float, output_stride: int) -> dict[int, i
     Raises:
       UserError: the first stage would have no channel.
     """
-    channels, at = dict[int, int](), 1
-    for i, (stride, _) in enumerate(STAGES[output_stride]):
-        at *= stride
-        channels[at] = sizes_of(name, width).channels * 2**i
-    return channels
+    return doubled(sizes_of(name, width).channels, output_stride)
 
 
 def _make(name: str, model: ModelConfig, dtypes: Dtypes) -> ConvNeXt:
