@@ -22,6 +22,7 @@ from mdp_jax.objectives.registry import OBJECTIVES
 MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
 OPTIMIZERS, SCHEDULES = ("sgd", "adamw", "lars", "lamb"), ("poly", "cosine")  # those of training/optim.py
+WEIGHTS = ("plain", "ema", "momentum")  # those of evaluation/chosen_weights.py
 TRANSFERABLE = ("backbone", "decoder", "classifier")
 MOST_CHANNELS, MOST_THREADS, MOST_WIDTH, MOST_BATCH = 2**20, 1024, 100, 2**20  # no machine has the memory for more
 MOST_PHOTOMETRIC, MOST_EPOCHS = 1000, 1e9
@@ -80,6 +81,13 @@ def _common(config: ConfigDict) -> None:
         raise UserError(
             f"config.continue_from={config.continue_from!r} and config.init={config.init!r}: expected one of them; a "
             "run that goes on has its weights from the other run, and --init scratch says so"
+        )
+    if config.init_weights not in ("", *WEIGHTS):
+        raise UserError(f"config.init_weights={config.init_weights!r}: expected one of {', '.join(WEIGHTS)}, or ''")
+    if config.init_weights and config.init == "scratch":
+        raise UserError(
+            f"config.init_weights={config.init_weights!r}: expected '' with config.init='scratch'; --weights says "
+            "which weights of --init WORKDIR are taken"
         )
     if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
         raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
@@ -460,6 +468,16 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
     network.require_layers(tuple(config.model.reads), "config.model.reads=")
     _common(config)
+    _at_least(config, "model.auxiliary.weight", 0)
+    _at_least(config, "model.auxiliary.channels", 1)
+    _at_most(config, "model.auxiliary.channels", MOST_CHANNELS)
+    if config.model.auxiliary.weight:
+        network.require_third_stage(config.model)
+        if config.trainable != TRAINABLE[0]:
+            raise UserError(
+                f"config.model.auxiliary.weight={config.model.auxiliary.weight}: expected 0.0 with config.trainable="
+                f"{config.trainable!r}, where the backbone does not learn from it"
+            )
     if not config.dataset:
         raise UserError("config.dataset: empty; expected a dataset")
     if config.dataset.labels != "masks":
@@ -475,6 +493,11 @@ def finetuning(config: ConfigDict, devices: int) -> None:
         _at_least(config, key, 0)
     _at_least(config, "steps", 1)
     _one_of(config, "optim.schedule", SCHEDULES)
+    if not 0 <= config.optim.ema_decay < 1:
+        raise UserError(
+            f"config.optim.ema_decay={config.optim.ema_decay}: expected a share from 0 to below 1, as 0.999; 0 for no "
+            "moving average"
+        )
     if config.optim.warmup_steps >= config.steps:
         raise UserError(
             f"config.optim.warmup_steps={config.optim.warmup_steps}: expected fewer than config.steps={config.steps}; "

@@ -117,6 +117,9 @@ class ModelConfig:
     # 8, 16 and 32 as well.
     output_stride: int = 8
     decoder: DecoderConfig = DecoderConfig()
+    # Stochastic depth of convnext and vit in fine-tuning: the share of samples for which the last block is left out; it
+    # rises evenly from 0 at the first block.
+    drop_path: float = key(0.0, before=0.0)
     # What the backward pass computes again instead of keeping it: none, elementwise (all of the residual blocks but
     # convolutions and matrix products), blocks (all of them but their inputs).
     remat: str = "none"
@@ -144,6 +147,17 @@ class PretrainModelConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class AuxiliaryConfig:
+    """A second head that fine-tuning trains on the features of the backbone's third stage, MMSegmentation's FCNHead."""
+
+    weight: float = 0.0  # of its loss, as 0.4; 0 = no such head
+    channels: int = 256  # of its convolution
+
+
+_AUXILIARY = AuxiliaryConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class FinetuneModelConfig(ModelConfig):
     """The network of fine-tuning."""
 
@@ -151,6 +165,7 @@ class FinetuneModelConfig(ModelConfig):
     # Layers under the classifier, side by side: some of backbone, decoder, projection.
     reads: tuple[str, ...] = key(("decoder",), before=("decoder",))
     projection: ProjectionConfig = dataclasses.field(default=_PROJECTION, metadata={"before": _PROJECTION})  # for it
+    auxiliary: AuxiliaryConfig = dataclasses.field(default=_AUXILIARY, metadata={"before": _AUXILIARY})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +248,9 @@ class FinetuneOptimConfig(OptimConfig):
     lr_min: float = 1e-4  # at the last step
     schedule: str = key("poly", before="poly")  # poly or cosine, after the warm-up
     warmup_steps: int = key(0, before=0)  # in which the learning rate rises to lr
+    # Share of a moving average of the weights that stays at a step, as 0.999; the run is scored and used by that
+    # average. 0 = none is kept.
+    ema_decay: float = key(0.0, before=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,6 +281,8 @@ class RunConfig:
     seed: int = 0  # of the weights, the order of the photos and all that is drawn by chance
     data_dir: str = key("", free=True)  # folder that the roots of the datasets are below
     init: str = "scratch"  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
+    # Which weights of the workdir `init` (--weights): plain, ema or momentum; "" = ema where it has them, else plain.
+    init_weights: str = key("", before="")
     # Workdir of the same loop from whose whole state this run goes on (--continue_from), and which checkpoint of it:
     # last, best or a step; "" = none.
     continue_from: str = key("", before="")

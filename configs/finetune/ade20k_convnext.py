@@ -1,9 +1,8 @@
 """Fine-tuning ConvNeXt-T with UPerNet on ADE20K, by the published recipe.
 
 The values are those of MMSegmentation 1.2.2's configs/convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py,
-which are those of ConvNeXt's authors (arXiv 2201.03545). Two parts of it are not here: drop path (0.4) and the
-auxiliary head (weight 0.4). So the published mIoU need not be reached. Weights come with --init, a file of timm or
-torchvision.
+and of its base configs/_base_/models/upernet_convnext.py, which are those of ConvNeXt's authors (arXiv 2201.03545).
+Weights come with --init, a file of timm or torchvision.
 """
 
 from mdp_jax.config import load
@@ -14,6 +13,9 @@ def get_config():
     config.model.backbone = "convnext_tiny"
     config.model.output_stride = 32
     config.model.decoder.name = "upernet"
+    config.model.drop_path = 0.4
+    config.model.auxiliary.weight = 0.4
+    config.model.auxiliary.channels = 256
     config.model.compute_dtype = "bfloat16"
     config.optim.name = "adamw"
     config.optim.lr = 1e-4

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import add_platform, add_step, path, whole_number, workdir
+from mdp_jax.commands.arguments import add_platform, add_step, add_weights, path, whole_number, workdir
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.closed_form import AUTO, HEADS, Head
 from mdp_jax.models.network import LAYERS
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="workdir of a run, a file of weights, or scratch: the config's network with its initial weights",
     )
     add_step(parser, "a workdir")
+    add_weights(parser, "a workdir")
     parser.add_argument("--config", required=True, type=path, help="fine-tuning config; its dataset and data are read")
     parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp finetune")
     parser.add_argument(
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"--append: expected --head prototypes, no --photos, and --layer {LAYER} or none")
     if args.append and args.step:
         raise UserError(f"--append: takes the newest checkpoint; expected no --step {args.step}")
+    if args.append and args.weights:
+        raise UserError(f"--append: keeps the network as it is; expected no --weights {args.weights}")
     config = configs.apply_overrides(configs.load(args.config), overrides)
     runtime.start_devices(args.platform)
     if args.photos:
@@ -88,7 +91,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     else:
         (layer,), frequencies = args.layer, not args.no_frequencies
         found = adopt(
-            args.checkpoint, config, args.workdir, layer, args.head, args.shrinkage, frequencies, args.step or ""
+            args.checkpoint,
+            config,
+            args.workdir,
+            layer,
+            args.head,
+            args.shrinkage,
+            frequencies,
+            args.step or "",
+            args.weights,
         )
     _say(found, args.workdir)
 
@@ -115,7 +126,7 @@ def _budgets(args: argparse.Namespace, config: ConfigDict) -> None:
     head = Head(args.head, args.shrinkage, not args.no_frequencies)
     photos = list(dict.fromkeys(args.photos))
     found = adopt_budgets(
-        args.checkpoint, config, args.workdir, args.layer, photos, args.draws or 10, head, args.step or ""
+        args.checkpoint, config, args.workdir, args.layer, photos, args.draws or 10, head, args.step or "", args.weights
     )
     rows: list[list[str | int | float | None]] = []
     for name, cell in found["cells"].items():

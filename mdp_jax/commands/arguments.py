@@ -6,6 +6,7 @@ What needs JAX is imported where it is used: `mdp pretrain --help` does not wait
 import argparse
 import pathlib
 import typing
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -13,6 +14,7 @@ from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.data.class_names import NEAR
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.chosen_weights import EMA, MOMENTUM, PLAIN, WEIGHTS
 from mdp_jax.storage.paths import expanded, require_plain
 
 if typing.TYPE_CHECKING:
@@ -79,6 +81,28 @@ def add_step(parser: argparse.ArgumentParser, whose: str = "the workdir") -> Non
         metavar="best|last|N",
         help=f"checkpoint of {whose}: that of the best validation, the newest, or that of step N (default: best where "
         "it is kept, else last)",
+    )
+
+
+def add_weights(parser: argparse.ArgumentParser, whose: str = "the workdir", choices: Sequence[str] = WEIGHTS) -> None:
+    """The argument that chooses among the weights of a checkpoint.
+
+    Args:
+      parser: of the part.
+      whose: of what it is the checkpoint, in words.
+      choices: some of WEIGHTS.
+    """
+    said = {
+        PLAIN: "plain: those of the step",
+        EMA: "ema: their moving average, of a fine-tuning with config.optim.ema_decay",
+        MOMENTUM: "momentum: the momentum encoder of a pretraining",
+    }
+    parser.add_argument(
+        "--weights",
+        choices=tuple(choices),
+        default="",
+        help=f"of the checkpoint of {whose}; {'; '.join(said[name] for name in choices)} (default: ema where it is "
+        "kept, else plain)",
     )
 
 
@@ -177,6 +201,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         metavar="best|last|N",
         help="checkpoint of --continue_from (default: last)",
     )
+    add_weights(parser, "--init")
     add_platform(parser)
     parser.add_argument(
         "--profile",
@@ -207,19 +232,24 @@ def profile_of_run(args: argparse.Namespace) -> "Profile | None":
 
 
 def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
-    """The config of a run: the file, the overrides, then --init or --continue_from. Joins the other processes.
+    """The config of a run: the file, the overrides, then --init and --weights or --continue_from. Joins the processes.
 
     Raises:
-      UserError: processes or devices that are not there, --step without --continue_from, or a config that cannot be.
+      UserError: processes or devices that are not there, --step without --continue_from, --weights without --init, or a
+        config that cannot be.
     """
     if args.step and not args.continue_from:
         raise UserError(f"--step {args.step}: which checkpoint of --continue_from; expected that too, or neither")
+    if args.weights and (args.init is None or args.init == "scratch"):
+        raise UserError(f"--weights {args.weights}: which weights of --init; expected --init WORKDIR too, or neither")
     from mdp_jax import distributed
 
     distributed.start(args)
     require_plain(args.workdir, "--workdir")
     if args.init is not None:
         overrides = [*overrides, ("init", args.init)]
+    if args.weights:
+        overrides = [*overrides, ("init_weights", args.weights)]
     if args.continue_from:
         overrides = [*overrides, ("continue_from", args.continue_from), ("continue_step", args.step or "last")]
     return configs.apply_overrides(configs.load(args.config), overrides)

@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="instead: this backbone beside those of timm, torchvision and transformers that are installed",
     )
+    parser.add_argument(
+        "--precision",
+        action="store_true",
+        help="instead: each backbone and decoder in bfloat16 beside itself in float32, within what the number of "
+        "roundings allows; needs no PyTorch; with --backbone for that backbone alone",
+    )
     parser.add_argument("--all", action="store_true", help="a row for each parameter instead of each block")
     parser.epilog = "Both sides compute on the CPU. Exit status 1 where a row is out of tolerance."
 
@@ -42,19 +48,23 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
       Exit status: 1 where a row is out of tolerance, otherwise 0.
 
     Raises:
-      UserError: PyTorch or another library is not installed, no library has the backbone, a config value is given, or
-        the JSON file cannot be written.
+      UserError: PyTorch or another library is not installed, no library has the backbone, a config value is given,
+        options do not go together, or the JSON file cannot be written.
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
+    if args.precision and args.all:
+        raise UserError("--all: rows of parameters beside PyTorch's; expected it without --precision")
     file = json_file(args.json)
-    comparison = _comparison()
+    comparison = None if args.precision else _comparison()
     runtime.start_devices()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    if args.backbone:
+    if comparison is None:
+        rows = importlib.import_module("mdp_jax.parity.precision").compare(say, args.backbone or "")
+    elif args.backbone:
         rows = importlib.import_module("mdp_jax.parity.backbones").compare(args.backbone, say, args.all)
     else:
         rows = comparison.compare(say, args.all)
@@ -87,7 +97,7 @@ def _cell(value: str | float | bool | None) -> Text:
         return Text("yes" if value else "NO", style="" if value else "bold red")
     if value is None:
         return Text("–")
-    return Text(f"{value:.1e}" if isinstance(value, float) else value)
+    return Text(f"{value:.1e}" if isinstance(value, float) else str(value))
 
 
 def table(rows: list) -> Table:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.commands.arguments import add_step, path
+from mdp_jax.commands.arguments import add_step, add_weights, path
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.layouts import ALONE, COUNTER, OF_BACKBONES, Leaf
@@ -20,7 +21,7 @@ from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import to_torch
 
 WORKDIR = "mdp"
-PARTS = ("backbone", "decoder", "classifier")  # that the layouts have names for
+PARTS = ("backbone", "decoder", "classifier", AUXILIARY)  # that the layouts have names for
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("output", type=path, metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
     add_step(parser, "a workdir")
+    add_weights(parser, "a workdir")
     parser.epilog = (
         "Files of either layout need no conversion to be trained from: mdp pretrain and mdp finetune take them as "
         "--init FILE. .pth and .pt need PyTorch: make venv EXTRA=torch."
@@ -89,9 +91,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     files.require_writable(args.output)
     if args.step and args.source != WORKDIR:
         raise UserError(f"--step {args.step}: of the workdir of a run; expected it with --from {WORKDIR} alone")
-    weights = (
-        from_workdir(args.input, args.step or "") if args.source == WORKDIR else from_file(args.input, args.source)
-    )
+    if args.weights and args.source != WORKDIR:
+        raise UserError(f"--weights {args.weights}: of the workdir of a run; expected it with --from {WORKDIR} alone")
+    if args.source == WORKDIR:
+        weights = from_workdir(args.input, args.step or "", args.weights)
+    else:
+        weights = from_file(args.input, args.source)
     if args.backbone:
         weights = backbone_of(weights)
     elif not weights.alone and weights.model.decoder.layout != args.target:
@@ -108,12 +113,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     print(f"wrote {args.output}: {len(state) - counters} leaves, and {counters} counters {COUNTER} of 0")
 
 
-def from_workdir(folder: str, step: str = "") -> Weights:
-    """Reads backbone and decoder of a pretrained query encoder, or the whole of a fine-tuned network.
+def from_workdir(folder: str, step: str = "", which: str = "") -> Weights:
+    """Reads backbone and decoder of a pretrained encoder, or the whole of a fine-tuned network.
 
     Args:
       folder: the workdir.
       step: which checkpoint; see workdirs.load.
+      which: of its weights; see workdirs.load.
 
     Raises:
       UserError: it is not a workdir of this version with a checkpoint, or the weights are not finite.
@@ -121,7 +127,7 @@ def from_workdir(folder: str, step: str = "") -> Weights:
     path = pathlib.Path(folder)
     if not path.is_dir():
         raise UserError(f"{folder}: no such folder; expected the workdir of a run, as --from {WORKDIR} says")
-    run = workdirs.load(path, step=step)
+    run = workdirs.load(path, step=step, weights=which, auxiliary=True)
     config, label_space, variables = run.config, run.label_space, run.variables
     trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
@@ -132,8 +138,8 @@ def from_workdir(folder: str, step: str = "") -> Weights:
         for key, array in trained.items()
         if key not in state
     ]
-    which = ", the best" if run.chosen.best else ""
-    notes = [f"weights of step {run.step}{which}", _network_note(config)]
+    best = ", the best" if run.chosen.best else ""
+    notes = [f"weights of step {run.step}{best}{run.chosen.in_words()}", _network_note(config)]
     classes: tuple[str, ...] = ()
     if "dataset" in config:
         classes = label_space.datasets[0][1]
@@ -199,6 +205,8 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
       UserError: backbone or decoder have no names in this layout.
     """
     modules = layouts.modules_for(weights.model, layout, weights.alone)
+    if not weights.alone:
+        modules |= layouts.LAYOUTS[layout].AUXILIARY
     state: dict[str, np.ndarray] = {}
     leaves, skipped = [], list(weights.skipped)
     for ours in sorted(weights.state, key=_natural):

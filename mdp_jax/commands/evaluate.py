@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "others to evaluation_SPLIT.json; other views stand in the name, as in evaluation_slide_flip.json",
     )
     arguments.add_step(parser)
+    arguments.add_weights(parser)
     parser.add_argument(
         "--on",
         type=arguments.path,
@@ -77,7 +78,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"{option}: expected --on CONFIG too, a config of mdp finetune")
     of_set = [pair for pair in overrides if args.on and pair[0].split(".")[0] in ("data_dir", "dataset")]
     of_run = [pair for pair in overrides if pair not in of_set]
-    run = workdirs.load(args.checkpoint, of_run, pretraining=True if args.on else None, step=args.step or "")
+    kind = True if args.on else None
+    run = workdirs.load(args.checkpoint, of_run, pretraining=kind, step=args.step or "", weights=args.weights)
     shown = views.of_arguments(args, run.config.data)
     scored: dict[str, tuple[Source, Evaluator]] = {}
     bars = contextlib.ExitStack()
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         findings.confusions_csv(csv, found.counts, source.classes)
         caption = f"{name} {args.split}, {found.scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
         caption += f", {shown.described()}" if shown != views.WHOLE else ""
-        caption += f", {'best checkpoint, ' if run.chosen.best else ''}step {run.step}"
+        caption += f", {'best checkpoint, ' if run.chosen.best else ''}step {run.step}{run.chosen.in_words()}"
         table = all_scores_table(found.scores, caption)
         console().print(for_terminal(table, gaps_before=[len(source.classes)]))
         for line in findings.in_words(found.counts, source.classes):

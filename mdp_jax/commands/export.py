@@ -4,6 +4,7 @@ import argparse
 
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
+from mdp_jax.evaluation.chosen_weights import EMA, PLAIN
 from mdp_jax.exporting import exporting, stablehlo
 from mdp_jax.exporting.program import OUTPUTS, Form
 
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, type=arguments.path, help="new folder for the files, the class names and the model card"
     )
     arguments.add_step(parser)
+    arguments.add_weights(parser, choices=(PLAIN, EMA))
     parser.add_argument(
         "--format",
         nargs="+",
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         not args.no_check,
         overrides,
         args.step or "",
+        args.weights,
     )
     for kind, file in found.files.items():
         print(f"{file}: {file.stat().st_size:,} bytes; {found.checked[kind]}".replace("`", ""))

@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 
-from mdp_jax.commands.arguments import path
+from mdp_jax.commands.arguments import add_weights, path
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import banks
+from mdp_jax.evaluation.chosen_weights import MOMENTUM, PLAIN
 from mdp_jax.reporting import bank, bank_figures, runs
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, console, for_terminal
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of each class in the map, and for the length of their mean (default 20; 0: no photo is read)",
     )
+    add_weights(parser, "the workdir, for the pixels of the map", (PLAIN, MOMENTUM))
     parser.add_argument("--data_dir", type=path, help="folder of the sets (default: that of the run)")
 
 
@@ -69,7 +71,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"{args.checkpoint}: {newest.seen.sum()} class(es) seen so far; expected at least two")
     out = make_folder(args.out or pathlib.Path(args.checkpoint, "inspect"), "--out")
     wrong = bank.sentences(found.steps)
-    pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say) if args.pixels else None
+    pixels = None
+    if args.pixels:
+        pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say, args.weights)
     lengths = None
     if pixels is not None and len(pixels.ids):
         lengths = bank.mean_lengths(pixels.vectors, pixels.ids, len(newest.seen))

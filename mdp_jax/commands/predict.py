@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="photos, folders with photos at any depth, or patterns in quotes such as 'data/**/*.jpg'",
     )
     arguments.add_step(parser)
+    arguments.add_weights(parser)
     parser.add_argument(
         "--probabilities",
         choices=[name for name in PROBABILITIES if name],
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_require_readable, [photo.path for photo in photos]):
             pass
-    run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
+    run = workdirs.load(args.checkpoint, overrides, step=args.step or "", weights=args.weights)
     config, palette = run.config, None if run.pretraining else run.palette()
     named = _by_name(args, run)
     shown = views.of_arguments(args, config.data)

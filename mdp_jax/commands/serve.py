@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", required=True, type=arguments.path, help="workdir of mdp pretrain, mdp finetune or mdp adopt"
     )
     arguments.add_step(parser)
+    arguments.add_weights(parser)
     parser.add_argument(
         "--as",
         dest="answers",
@@ -133,6 +134,6 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _session(args: argparse.Namespace, overrides: list[tuple[str, str]], layers: tuple[str, ...]) -> Session:
-    run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
+    run = workdirs.load(args.checkpoint, overrides, step=args.step or "", weights=args.weights)
     palette = None if run.pretraining else run.palette()
     return Session(loaded.of_workdir(run), run.folder.name, args.answers, palette, args.tile, layers)

@@ -104,7 +104,12 @@ class Pixels(NamedTuple):
 
 
 def sample_pixels(
-    workdir: str | os.PathLike, found: History, each: int, data_dir: str | None, say: Callable[[str], None]
+    workdir: str | os.PathLike,
+    found: History,
+    each: int,
+    data_dir: str | None,
+    say: Callable[[str], None],
+    weights: str = "",
 ) -> Pixels:
     """Takes features of some pixels of each class, whose cells are of this class for more than a half.
 
@@ -114,11 +119,12 @@ def sample_pixels(
       each: pixels of a class, at most.
       data_dir: folder of the sets; None = that of the config.
       say: called with one line for each set whose photos cannot be read, which is then left out.
+      weights: of the checkpoint, as for loaded.load.
 
     Returns:
       The pixels, the same ones at each call.
     """
-    net, config, rng = loaded.load(workdir), found.config, np.random.default_rng(0)
+    net, config, rng = loaded.load(workdir, weights=weights), found.config, np.random.default_rng(0)
     dim = found.steps[-1].vectors.shape[1]
     vectors, ids = [np.zeros((0, dim), np.float32)], [np.zeros(0, np.int64)]
     of_name = {source.name: source for source in config.sources}

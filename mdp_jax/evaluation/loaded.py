@@ -325,6 +325,7 @@ def load(
     data: DataConfig | None = None,
     classes: Sequence[str] = (),
     step: str | int = "",
+    weights: str = "",
 ) -> Network:
     """Loads a trained network.
 
@@ -338,24 +339,29 @@ def load(
       classes: of a file, the class names; () = numbers.
       step: of a workdir, the checkpoint: "best", "last" or a step; "" = that of the best validation where it is kept,
         which is said on stderr, else the newest.
+      weights: of a workdir, which weights of the checkpoint: "plain"; "ema": their moving average; "momentum": the
+        momentum encoder of a pretraining; "" = the moving average where it is kept, else plain.
 
     Returns:
       The network.
 
     Raises:
-      UserError: nothing there, not a workdir, no checkpoint, weights of another architecture, or an unknown dataset.
+      UserError: nothing there, not a workdir, no such checkpoint or weights in it, weights of another architecture, or
+        an unknown dataset.
     """
     runtime.prepare()
     place = expanded(path)
     if place.is_dir():
         if model is not None or data is not None or classes:
             raise UserError(f"{place}: a workdir, which says what its network is; expected no model, data or classes")
-        return of_workdir(workdirs.load(place, step=step), dataset)
+        return of_workdir(workdirs.load(place, step=step, weights=weights), dataset)
     if place.is_file() or place.suffix in files.SUFFIXES:
         if dataset:
             raise UserError(f"dataset={dataset!r}: {place} is a file of weights, which has no datasets; expected none")
         if step != "":
             raise UserError(f"step={step!r}: {place} is a file of weights, which has no steps; expected none")
+        if weights:
+            raise UserError(f"weights={weights!r}: {place} is a file, which has one set of weights; expected none")
         return _of_file(place, model, data, classes)
     raise UserError(f"{place}: no such file or folder; expected the workdir of a run, or a file of weights")
 

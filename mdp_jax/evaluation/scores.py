@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from mdp_jax.evaluation import views
+from mdp_jax.evaluation.chosen_weights import PLAIN
 from mdp_jax.evaluation.workdirs import Choice
 from mdp_jax.storage.json_files import read_json, write_json
 
@@ -32,15 +33,16 @@ def write_scores(
     The name of another file says what is different: evaluation_SPLIT.json for another split, and after that, in this
     order, slide with the size of the windows, scales and flip (the views), as in
     evaluation_test_slide512x512_flip.json; changed, where values of the config were changed for the validation photos,
-    or where these are not the run's own any more; and stepN, where another checkpoint was asked for than the usual one.
-    Of another split the last scores stay.
+    or where these are not the run's own any more; stepN, where another checkpoint was asked for than the usual one; and
+    plain, ema or momentum, where other weights were. Of another split the last scores stay.
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice", "per_class": {CLASS: IoU},
     "per_class_accuracy", "per_class_precision", "per_class_dice", "images"}}}: percentages, null where there was
     nothing to measure. Where it is not the newest checkpoint, or one was asked for, "checkpoint" says which: {"step",
-    "best"}. Where photos were not shown whole, "views" says how they were shown: {"crop":
-    [H, W] or null, "stride": [H, W] or null, "scales": [...], "flip": bool}. Where values were changed, "config" has
-    them. Of a fine-tuning "photos" has the number and digests of the photos.
+    "best"}. Of a moving average or a momentum encoder, and where weights were asked for, "weights" says which.
+    Where photos were not shown whole, "views" says how they were shown: {"crop": [H, W] or null, "stride": [H, W] or
+    null, "scales": [...], "flip": bool}. Where values were changed, "config" has them. Of a fine-tuning "photos" has
+    the number and digests of the photos.
 
     Args:
       folder: the workdir.
@@ -64,19 +66,23 @@ def write_scores(
     words = ["evaluation", *sets, *([] if split == "val" else [split]), *_words(shown)]
     name = "_".join(words + ["changed"] * (split == "val" and (bool(changed) or others)))
     name += _ending(chosen)
-    how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
+    how: dict[str, object] = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
     how |= {"photos": dict(photos)} if photos else {}
     how |= {"names": dict(named)} if named else {}
     if chosen and (chosen.best or not chosen.default):
         how |= {"checkpoint": {"step": chosen.step, "best": chosen.best}}
+    if chosen and (chosen.weights != PLAIN or not chosen.usual):
+        how |= {"weights": chosen.weights}
     file = folder / f"{name}.json"
     write_json(file, {"datasets": scores} | how)
     return file
 
 
 def _ending(chosen: Choice | None) -> str:
-    return f"_step{chosen.step}" if chosen and not chosen.default else ""
+    if chosen is None:
+        return ""
+    return ("" if chosen.default else f"_step{chosen.step}") + ("" if chosen.usual else f"_{chosen.weights}")
 
 
 def of_checkpoint(folder: pathlib.Path, chosen: Choice) -> pathlib.Path:

@@ -144,6 +144,7 @@ def evaluate(
     split: str = "val",
     views: Views = WHOLE,
     step: str | int = "",
+    weights: str = "",
     **values: object,
 ) -> dict[str, dict]:
     """Scores a checkpoint of a workdir; writes nothing.
@@ -153,6 +154,7 @@ def evaluate(
       split: train, val or test.
       views: how photos are shown.
       step: "best", "last" or a step; "" = the best checkpoint where there is one, else the newest.
+      weights: "plain", "ema" or "momentum", as for mdp_jax.load.
       **values: of the config's data, with "__" for the dot, as data_dir="/photos" or data__short_side=480.
 
     Returns:
@@ -160,8 +162,9 @@ def evaluate(
       "per_class_accuracy", "per_class_precision", "per_class_dice", "images"}}.
 
     Raises:
-      UserError: no such workdir, a value that was fixed by the training, bad data, or other classes.
+      UserError: no such workdir, checkpoint or weights, a value that was fixed by the training, bad data, or other
+        classes.
     """
     runtime.prepare()
     overrides = [(key.replace("__", "."), str(value)) for key, value in values.items()]
-    return score(workdirs.load(workdir, overrides, step=step), split, views)
+    return score(workdirs.load(workdir, overrides, step=step, weights=weights), split, views)

@@ -9,6 +9,7 @@ from mdp_jax import config as config_files
 from mdp_jax import configs, schema
 from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.chosen_weights import EMA
 from mdp_jax.evaluation.scores import read_scores
 from mdp_jax.reporting import figures, runs
 from mdp_jax.reporting.figures import Panel
@@ -90,6 +91,7 @@ def _read(folder: pathlib.Path, name: str) -> Run:
     words = f"last, step {max(row['step'] for row in rows)}" if rows else "last"
     if isinstance(chosen, dict) and "step" in chosen:  # of another step than the last
         words = f"{'best, ' if chosen.get('best') else ''}step {chosen['step']}"
+    words += ", moving average" if found.get("weights") == EMA else ""
     return Run(name, config, rows, found.get("datasets", {}), words)
 
 

@@ -14,6 +14,8 @@ from mdp_jax import checks, configs, runtime
 from mdp_jax import config as config_files
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import chosen_weights
+from mdp_jax.models import network
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.leaves import leaf_names
@@ -34,11 +36,19 @@ class Choice(NamedTuple):
       step: of it.
       best: whether it is that of the best validation.
       default: whether it is the one that is taken where nobody chooses.
+      weights: which of its weights: one of chosen_weights.WEIGHTS.
+      usual: whether these are the ones that are taken where nobody chooses.
     """
 
     step: int
     best: bool
     default: bool
+    weights: str = chosen_weights.PLAIN
+    usual: bool = True
+
+    def in_words(self) -> str:
+        """What is said of the weights after the step; empty for plain ones."""
+        return chosen_weights.in_words(self.weights)
 
 
 class Workdir(NamedTuple):
@@ -50,7 +60,7 @@ class Workdir(NamedTuple):
       label_space: of its labelled datasets.
       step: number of steps of the checkpoint.
       variables: {"params", "batch_stats"}, and "memory" of a pretraining, as nested dicts on the first device.
-      chosen: which checkpoint it is.
+      chosen: which checkpoint it is, and which of its weights.
     """
 
     folder: pathlib.Path
@@ -99,7 +109,12 @@ def is_pretraining(workdir: str | os.PathLike) -> bool:
 
 
 def load(
-    workdir: str | os.PathLike, overrides: Overrides = (), pretraining: bool | None = None, step: str | int = ""
+    workdir: str | os.PathLike,
+    overrides: Overrides = (),
+    pretraining: bool | None = None,
+    step: str | int = "",
+    weights: str = "",
+    auxiliary: bool = False,
 ) -> Workdir:
     """Loads config, label space and weights of a workdir; says on stderr where it takes the best checkpoint by itself.
 
@@ -108,10 +123,13 @@ def load(
       overrides: pairs of a dotted key and a text; only keys that say how photos are read.
       pretraining: whether it must be a workdir of pretraining, or must not; None = either.
       step: "best", "last" or a step; "" = the checkpoint of the best validation where there is one, else the newest.
+      weights: "plain"; "ema": their moving average; "momentum": the momentum encoder of a pretraining; "" = the moving
+        average where it is kept, else plain.
+      auxiliary: whether the variables have the auxiliary head of a fine-tuning, which only training uses.
 
     Raises:
-      UserError: it is not such a workdir, has no such checkpoint, its classes disagree, its weights are not finite, or
-        an override is impossible.
+      UserError: it is not such a workdir, has no such checkpoint or weights, its classes disagree, its weights are not
+        finite, or an override is impossible.
     """
     runtime.start_devices()
     folder = expanded(workdir)
@@ -134,18 +152,20 @@ def load(
     if step == "" and found_step.best and found_step.step != found_step.newest:
         print(_said(folder, found_step), file=sys.stderr)
     label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), str(folder / "checkpoints"))
-    for name, leaf in leaf_names({part: saved.state.get(part, {}) for part in ("params", "batch_stats")}).items():
+    taken = chosen_weights.weights_of(saved.state, saved.meta, weights, str(folder))
+    parts = {"params": taken.params, "batch_stats": taken.batch_stats}
+    for name, leaf in leaf_names(parts).items():
         if not np.isfinite(leaf).all():
             raise UserError(f"{folder}/checkpoints: {name} is not finite; expected the weights of a run that went well")
-    variables = {
-        name: jax.device_put(saved.state[name], jax.local_devices()[0])
-        for name in ("params", "batch_stats", "memory")
-        if name in saved.state
-    }
-    taken, best = int(saved.state["step"]), checkpoints.best_step(folder)
+    if not auxiliary:
+        parts = network.without_auxiliary(parts)
+    parts |= {name: saved.state[name] for name in ("memory",) if name in saved.state}
+    variables = jax.device_put(parts, jax.local_devices()[0])
+    at, best = int(saved.state["step"]), checkpoints.best_step(folder)
     usual = found_step.newest if best is None else best
-    choice = Choice(taken, found_step.best and taken != found_step.newest, default=step == "" or taken == usual)
-    return Workdir(folder, config, label_space, taken, {"batch_stats": {}, **variables}, choice)
+    is_best, default = found_step.best and at != found_step.newest, step == "" or at == usual
+    choice = Choice(at, is_best, default, taken.name, taken.usual)
+    return Workdir(folder, config, label_space, at, variables, choice)
 
 
 def _said(folder: pathlib.Path, found: checkpoints.Chosen) -> str:

@@ -119,7 +119,7 @@ def _facts(run: workdirs.Workdir, written: Written) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("network", f"{model.backbone} of width {model.width:g}, output stride {model.output_stride}"),
         ("decoder", f"{model.decoder.name}, {model.decoder.channels} channels{reads}"),
-        ("steps of training", run.step),
+        ("steps of training", f"{run.step}{run.chosen.in_words()}"),
         ("license", written.license or NOT_STATED),
         ("written by", versions),
     ]

@@ -51,6 +51,7 @@ def export(
     check: bool = True,
     overrides: workdirs.Overrides = (),
     step: str | int = "",
+    weights: str = "",
 ) -> Exported:
     """Exports a checkpoint of a workdir, and compares each file with the network before that.
 
@@ -64,6 +65,7 @@ def export(
       check: whether each file is run and compared with the network, on drawn noise.
       overrides: pairs of a dotted key and a text; only keys that say how photos are read.
       step: "best", "last" or a step; "" = the best checkpoint where there is one, else the newest.
+      weights: "plain"; "ema": their moving average; "" = that where it is kept, else plain.
 
     Returns:
       What was written.
@@ -82,7 +84,7 @@ def export(
     if ONNX in formats and not importlib.util.find_spec("onnx"):
         raise UserError("--format onnx: the package onnx is not installed; pip install 'mdp_jax[export]'")
     with _new_folder(folder) as partial:
-        network, chosen = _opened(workdir, overrides, step), tuple(dict.fromkeys(platforms))
+        network, chosen = _opened(workdir, overrides, step, weights), tuple(dict.fromkeys(platforms))
         program.require_possible(network.program(form.output), form)
         files = {kind: FILES[kind] for kind in dict.fromkeys(formats)}
         written = card.Written(folder.name, form, files, chosen, dict.fromkeys(files, ""), license)
@@ -121,14 +123,14 @@ class _Network:
         return f"compared with `mdp predict` on drawn noise: {found.described()}"
 
 
-def _opened(workdir: str | os.PathLike, overrides: workdirs.Overrides, step: str | int) -> _Network:
+def _opened(workdir: str | os.PathLike, overrides: workdirs.Overrides, step: str | int, weights: str) -> _Network:
     folder = expanded(workdir)
     if (folder / "config.json").is_file() and workdirs.is_pretraining(folder):
         raise UserError(
             f"{folder}: the workdir of a pretraining, whose network has no classifier; expected one of mdp finetune or "
             "mdp adopt, which make one from it"
         )
-    run = workdirs.load(folder, overrides, pretraining=False, step=step)
+    run = workdirs.load(folder, overrides, pretraining=False, step=step, weights=weights)
     variables = jax.tree.map(np.asarray, {name: run.variables[name] for name in ("params", "batch_stats")})
     return _Network(run, configs.typed_finetune(run.config).model, variables)
 

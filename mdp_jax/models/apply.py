@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from mdp_jax.models import network
+from mdp_jax.models.layers import AUXILIARY
 
 Network = nn.Module  # what others call it, since Linen is imported in models alone
 
@@ -16,10 +17,12 @@ class Outputs(NamedTuple):
     Attributes:
       values: float [B, h, w, ...].
       batch_stats: the new running statistics; {} for a network without batch normalisation.
+      auxiliary: logits of the auxiliary head [B, h, w, C]; None without one.
     """
 
     values: jax.Array
     batch_stats: dict
+    auxiliary: jax.Array | None = None
 
 
 @jax.named_scope("network")
@@ -39,8 +42,9 @@ def apply_training(
       The outputs and the new running statistics.
     """
     variables = {"params": params, "batch_stats": batch_stats}
-    values, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
-    return Outputs(values, updated.get("batch_stats", {}))
+    second = [AUXILIARY] if getattr(model, AUXILIARY, None) is not None else []
+    values, updated = model.apply(variables, images, train=True, mutable=["batch_stats", *second], rngs=rngs)
+    return Outputs(values, updated.get("batch_stats", {}), updated[AUXILIARY]["logits"] if second else None)
 
 
 def apply_evaluation(model: Network, variables: dict, images: jax.Array) -> jax.Array:

@@ -49,6 +49,9 @@ class Backbone:
         of the pixels stride * i to stride * (i + 1), as with patches.
       weight_names: the module with the names of its published weights (see weights/names); empty where there are none.
       layers: of its parameters; None where they have no order, so that there is no layer-wise decay.
+      third_stage: the output strides with which the module gives the features of the third of its four stages
+        (layers.give_third_stage), for an auxiliary head; () for none.
+      stochastic_depth: whether it reads the config's `model.drop_path`.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]
@@ -59,6 +62,8 @@ class Backbone:
     weight_names: str = ""
     centre: Literal["pixel", "cell"] = "pixel"
     layers: Layers | None = None
+    third_stage: tuple[int, ...] = ()
+    stochastic_depth: bool = False
 
 
 @dataclass(frozen=True)

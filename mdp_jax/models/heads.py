@@ -5,7 +5,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 from mdp_jax.models.entries import CONVOLUTIONS_SPLIT, Rules
-from mdp_jax.models.layers import BatchNorm, Conv, Dtypes, normal
+from mdp_jax.models.layers import BatchNorm, Conv, ConvBlock, Dtypes, normal
 
 
 class Projection(nn.Module):
@@ -47,8 +47,29 @@ class Classifier(nn.Module):
         return Conv(self.classes, 1, wide, bias=True, kernel_init=normal(0.01), name="conv")(x)
 
 
+class Auxiliary(nn.Module):
+    """A second classifier for training, MMSegmentation's FCNHead of one convolution: [B,h,w,in] to [B,h,w,classes].
+
+    A 3x3 convolution with batch normalisation and ReLU ("convs_0"), then the classifier ("classifier").
+    """
+
+    channels: int
+    classes: int
+    dropout: float
+    dtypes: Dtypes
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = ConvBlock(self.channels, 3, self.dtypes, name="convs_0")(x, train)
+        return Classifier(self.classes, self.dropout, self.dtypes, name="classifier")(x, train)
+
+
 # By the head's name in the parameters. The classes of a classifier can be any number, so its kernel is not split.
 SHARDING: dict[str, Rules] = {
     "projection": CONVOLUTIONS_SPLIT,
     "classifier": ((r".*(kernel|bias)", PartitionSpec()),),
+    "auxiliary": (
+        *((rf"convs_0/(?:{pattern})", spec) for pattern, spec in CONVOLUTIONS_SPLIT),
+        (r"classifier/.*", PartitionSpec()),
+    ),
 }

@@ -8,8 +8,10 @@ from typing import NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+AUXILIARY = "auxiliary"  # the collection of what an auxiliary head reads and gives
 CONVOLUTION = "convolution"  # what outputs of convolutions are called where some intermediate values are kept
 
 
@@ -23,7 +25,7 @@ REMATERIALISATIONS = {
     "elementwise": lambda block: nn.remat(block, static_argnums=(2,), policy=_named(CONVOLUTION)),
     "blocks": lambda block: nn.remat(block, static_argnums=(2,)),
 }
-# The same for a block that is a function of (x, parameters).
+# The same for a block that is a function of (x, parameters, Path).
 FUNCTIONS_REMATERIALISED = {
     "none": lambda block: block,
     "elementwise": lambda block: jax.checkpoint(block, policy=_named(CONVOLUTION)),
@@ -104,7 +106,7 @@ class Conv(nn.Module):
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
-            y = y + bias.astype(self.dtypes.compute)[None, None, None, :]
+            y = y + spread(bias, y.shape, self.dtypes)
         return checkpoint_name(y, CONVOLUTION)
 
 
@@ -137,7 +139,7 @@ class Dense(nn.Module):
         y = x.astype(self.dtypes.compute) @ kernel.astype(self.dtypes.compute)
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
-            y = y + vector(bias.astype(self.dtypes.compute), y.ndim)
+            y = y + spread(bias, y.shape, self.dtypes)
         return checkpoint_name(y, CONVOLUTION)
 
 
@@ -152,6 +154,21 @@ def vector(x: jax.Array, ndim: int) -> jax.Array:
       [1,...,1,C].
     """
     return x.reshape((1,) * (ndim - 1) + x.shape)
+
+
+def spread(x: jax.Array, shape: tuple[int, ...], dtypes: Dtypes) -> jax.Array:
+    """Gives a parameter, or a mean, the shape of what it is joined with; its gradient is summed in `dtypes.wide`.
+
+    Args:
+      x: [C], or as many axes as `shape` has, some of them 1.
+      shape: of the result.
+      dtypes: of the network.
+
+    Returns:
+      In `dtypes.compute`.
+    """
+    wide = x.astype(dtypes.wide) if x.ndim == len(shape) else vector(x.astype(dtypes.wide), len(shape))
+    return jnp.broadcast_to(wide, shape).astype(dtypes.compute)
 
 
 class LayerNorm(nn.Module):
@@ -188,6 +205,58 @@ class MLP(nn.Module):
         return Dense(x.shape[-1], self.dtypes, name="fc2")(nn.gelu(y, approximate=False))
 
 
+def give_third_stage(module: nn.Module, features: jax.Array) -> None:
+    """Gives an auxiliary head the features of a backbone's third stage; does nothing where there is no such head.
+
+    Where a dilation has taken the place of a stride, they are not among those that the backbone returns. Initialising
+    gives none, so that they are no part of a network's variables.
+
+    Args:
+      module: the backbone, or a part of it.
+      features: [B,h,w,C].
+    """
+    if not module.is_initializing():
+        module.sow(AUXILIARY, "third_stage", features, reduce_fn=lambda _, x: x, init_fn=lambda: None)
+
+
+class Path(NamedTuple):
+    """What a block draws by chance: for which samples its branches are left out.
+
+    Attributes:
+      rate: share of the samples, scalar in [0, 1).
+      key: of the draw.
+    """
+
+    rate: jax.Array
+    key: jax.Array
+
+
+def linear_rates(last: float, count: int) -> tuple[float, ...]:
+    """The rates of stochastic depth as in its paper and in timm: they rise evenly from 0 at the first block.
+
+    Args:
+      last: of the last block.
+      count: number of blocks.
+    """
+    return tuple(np.linspace(0.0, last, count).tolist())
+
+
+def drop_path(branch: jax.Array, path: Path | None) -> jax.Array:
+    """Leaves out a residual branch for some samples, and scales that of the others (arXiv 1603.09382).
+
+    Args:
+      branch: [B,...], what would be added to the input of the block.
+      path: of the draw; None: nothing is left out.
+
+    Returns:
+      For each sample branch / (1 - rate), or 0 with probability `rate`.
+    """
+    if path is None:
+        return branch
+    kept = jax.random.bernoulli(path.key, 1 - path.rate, (branch.shape[0],) + (1,) * (branch.ndim - 1))
+    return jnp.where(kept, branch / (1 - path.rate).astype(branch.dtype), jnp.zeros((), branch.dtype))
+
+
 def attended(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """Attention of all tokens to all tokens; the softmax is in float32, or in float64.
 
@@ -221,6 +290,11 @@ class Through(NamedTuple):
     levels: jax.Array
 
 
+def _given(path: Path | None) -> tuple[Path, ...]:
+    """The last arguments of a block: a block without stochastic depth takes none."""
+    return () if path is None else (path,)
+
+
 class Row(nn.Module):
     """Equal blocks, or several kinds in turn, one after the other, named "0", "1", ...
 
@@ -230,11 +304,13 @@ class Row(nn.Module):
 
     Attributes:
       make: gives a block, a module that is called with (x, train), keeps shape and dtype of x, and has parameters
-        alone: no statistics, no random numbers.
+        alone: no statistics. With rates it is called with (x, train, Path) in training.
       count: number of blocks.
       dtypes: of the network.
       remat: a key of REMATERIALISATIONS.
       levels: so many outputs are given, of equal shares of the row; a divisor of `count`.
+      rates: of stochastic depth, one for each block; () for none. In training they need the stream "dropout" of random
+        numbers.
       others: give the blocks that follow in turn, where not all compute the same: block i is number i modulo the number
         of kinds. Their parameters have the same names and shapes. The number of kinds is a divisor of each share.
     """
@@ -244,7 +320,15 @@ class Row(nn.Module):
     dtypes: Dtypes
     remat: str = "none"
     levels: int = 1
+    rates: tuple[float, ...] = ()
     others: tuple[Callable[..., nn.Module], ...] = ()
+
+    def _paths(self, train: bool) -> Path | None:
+        """Those of all blocks, with an axis in front; None where nothing is left out."""
+        if not train or not any(self.rates):
+            return None
+        keys = jax.random.split(self.make_rng("dropout"), self.count)
+        return Path(jnp.asarray(self.rates, self.dtypes.wide), keys)
 
     def _initialise(self, x: jax.Array, train: bool) -> None:
         """Draws the parameters of all blocks at once, which compiles the drawing of one."""
@@ -272,28 +356,31 @@ class Row(nn.Module):
             self._initialise(x, train)
             return Through(x, jnp.stack([x] * self.levels))
         if self.is_mutable_collection("intermediates"):
-            outputs = []
+            outputs, paths = [], self._paths(train)
             for i in range(self.count):
-                x = kinds[i % len(kinds)](name=str(i))(x, train)
+                path = jax.tree.map(lambda leaf, i=i: leaf[i], paths)
+                x = kinds[i % len(kinds)](name=str(i))(x, train, *_given(path))
                 outputs.append(x)
             return Through(x, jnp.stack(outputs[share - 1 :: share]))
 
-        def block(make: Callable[..., nn.Module]) -> Callable[[jax.Array, dict], jax.Array]:
-            def applied(x: jax.Array, params: dict) -> jax.Array:
-                return cast(jax.Array, make(parent=None).apply({"params": params}, x, train))
+        def block(make: Callable[..., nn.Module]) -> Callable[[jax.Array, dict, Path | None], jax.Array]:
+            def applied(x: jax.Array, params: dict, path: Path | None) -> jax.Array:
+                return cast(jax.Array, make(parent=None).apply({"params": params}, x, train, *_given(path)))
 
             return FUNCTIONS_REMATERIALISED[self.remat](applied)
 
-        def step(carry: Through, at: tuple[jax.Array, tuple[dict, ...]]) -> tuple[Through, None]:
+        def step(carry: Through, at: tuple[jax.Array, tuple[tuple[dict, Path | None], ...]]) -> tuple[Through, None]:
             number, of_kinds = at
             x = carry.last
-            for make, params in zip(kinds, of_kinds, strict=True):
-                x = block(make)(x, params)
+            for make, (params, path) in zip(kinds, of_kinds, strict=True):
+                x = block(make)(x, params, path)
             # Every step writes; the last one of each share stays.
             return Through(x, carry.levels.at[number * len(kinds) // share].set(x)), None
 
         first = Through(x, jnp.zeros((self.levels, *x.shape), x.dtype))
-        of_kinds = tuple(self._stacked(range(i, self.count, len(kinds))) for i in range(len(kinds)))
+        paths, turns = self._paths(train), range(len(kinds))
+        own = [jax.tree.map(lambda leaf, i=i: leaf[i :: len(kinds)], paths) for i in turns]
+        of_kinds = tuple((self._stacked(range(i, self.count, len(kinds))), own[i]) for i in turns)
         return jax.lax.scan(step, first, (jnp.arange(self.count // len(kinds)), of_kinds))[0]
 
 

@@ -1,7 +1,7 @@
 """The networks as the loops use them, made from a config's `model` part (METHOD.md section 2)."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -11,8 +11,8 @@ from mdp_jax.configs import FinetuneModelConfig, ModelConfig, PretrainModelConfi
 from mdp_jax.errors import UserError
 from mdp_jax.method.prototypes import normalise
 from mdp_jax.models.entries import Backbone, Decoder, Layers, Rules
-from mdp_jax.models.heads import SHARDING, Classifier, Projection
-from mdp_jax.models.layers import REMATERIALISATIONS, Dtypes
+from mdp_jax.models.heads import SHARDING, Auxiliary, Classifier, Projection
+from mdp_jax.models.layers import AUXILIARY, REMATERIALISATIONS, Dtypes
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from mdp_jax.models.resizing import most_likely as most_likely
 from mdp_jax.models.resizing import probabilities as probabilities
@@ -75,6 +75,9 @@ class Segmenter(nn.Module):
     "dropout" given where a rate is positive. With `frozen_body` everything under the classifier runs as in evaluation
     (running statistics, no dropout) and lets no gradient through (METHOD.md section 6). The classifier stands on the
     layers `reads` (METHOD.md section 8); a layer that none of them needs has no parameters.
+
+    `auxiliary` is a second head, for training alone: where the collection AUXILIARY is mutable, its "logits" [B,h,w,C]
+    are those of this head (see models/apply.py). Parameters "auxiliary".
     """
 
     backbone: nn.Module
@@ -83,13 +86,29 @@ class Segmenter(nn.Module):
     frozen_body: bool = False
     reads: tuple[str, ...] = ("decoder",)
     projection: nn.Module | None = None
+    auxiliary: nn.Module | None = None
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         train_body = train and not self.frozen_body
         features = joined(self, x, self.reads, train_body)
+        if self.auxiliary is not None and self.is_initializing():
+            self.auxiliary(self._like_third_stage(x), train)
+        elif self.auxiliary is not None and self.is_mutable_collection(AUXILIARY):
+            (third,) = jax.tree.leaves(self.backbone.variables[AUXILIARY])
+            self.sow(AUXILIARY, "logits", self.auxiliary(third, train), reduce_fn=lambda _, y: y, init_fn=lambda: None)
         if self.frozen_body:
             features = jax.lax.stop_gradient(features)
         return self.classifier(features, train)
+
+    def _like_third_stage(self, x: jax.Array) -> jax.Array:
+        """Zeros of the shape of the third stage's features, which initialising does not give."""
+        backbone = self.backbone.clone(parent=None)
+
+        def given(variables: dict) -> dict:
+            return cast(dict, backbone.apply(variables, x, train=False, mutable=[AUXILIARY])[1])
+
+        (third,) = jax.tree.leaves(jax.eval_shape(given, self.backbone.variables))
+        return jnp.zeros(third.shape, third.dtype)
 
 
 def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:
@@ -99,10 +118,13 @@ def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:
       model: the config's `model`.
 
     Raises:
-      UserError: a value is not supported, or there is dropout, which pretraining does not use (METHOD.md section 2).
+      UserError: a value is not supported, or there is dropout or stochastic depth, which pretraining does not use
+        (METHOD.md section 2).
     """
     if model.decoder.dropout != 0:
         raise UserError(f"config.model.decoder.dropout={model.decoder.dropout}: pretraining expects 0.0")
+    if model.drop_path != 0:
+        raise UserError(f"config.model.drop_path={model.drop_path}: pretraining expects 0.0")
     dtypes = _dtypes(model)
     return PixelEncoder(*_body(model, dtypes), _projection(model.projection, dtypes))
 
@@ -125,7 +147,43 @@ def segmenter(model: ModelConfig, num_classes: int, frozen_body: bool = False) -
         return Segmenter(backbone, decoder, classifier, frozen_body)
     require_layers(model.reads, "config.model.reads=")
     projection = _projection(model.projection, dtypes) if "projection" in model.reads else None
-    return Segmenter(backbone, decoder, classifier, frozen_body, model.reads, projection)
+    auxiliary = None
+    if model.auxiliary.weight:
+        require_third_stage(model)
+        auxiliary = Auxiliary(model.auxiliary.channels, num_classes, decoder.classifier_dropout, dtypes)
+    return Segmenter(backbone, decoder, classifier, frozen_body, model.reads, projection, auxiliary)
+
+
+def require_third_stage(model: ModelConfig) -> None:
+    """Checks that a backbone gives an auxiliary head the features that it reads.
+
+    Args:
+      model: the network.
+
+    Raises:
+      UserError: it does not.
+    """
+    strides = BACKBONES[model.backbone].third_stage
+    if model.output_stride not in strides:
+        expected = f"config.model.output_stride={strides[0]}, or " if strides else ""
+        raise UserError(
+            f"config.model.auxiliary.weight: config.model.backbone={model.backbone} with output stride "
+            f"{model.output_stride} has no features of a third stage, which an auxiliary head reads; expected "
+            f"{expected}config.model.auxiliary.weight=0"
+        )
+
+
+def without_auxiliary(variables: dict) -> dict:
+    """Leaves out the auxiliary head, which only training uses.
+
+    Args:
+      variables: nested dicts; those of them that hold parts of a network are "params" and "batch_stats".
+    """
+
+    def kept(parts: dict) -> dict:
+        return {part: values for part, values in parts.items() if part != AUXILIARY}
+
+    return {name: kept(value) if name in ("params", "batch_stats") else value for name, value in variables.items()}
 
 
 def require_layers(layers: tuple[str, ...], where: str) -> None:
@@ -207,6 +265,8 @@ def sharding_rules(model: ModelConfig, head: Literal["projection", "classifier"]
     }
     if isinstance(model, FinetuneModelConfig) and "projection" in model.reads:
         parts["projection"] = SHARDING["projection"]
+    if isinstance(model, FinetuneModelConfig) and model.auxiliary.weight:
+        parts[AUXILIARY] = SHARDING[AUXILIARY]
     return tuple((f"{part}/(?:{pattern})", spec) for part, rules in parts.items() for pattern, spec in rules)
 
 
@@ -228,6 +288,14 @@ def _body(model: ModelConfig, dtypes: Dtypes) -> tuple[nn.Module, nn.Module]:
     _choice("remat", model.remat, REMATERIALISATIONS)
     if decoder.layouts:
         _choice("decoder.layout", model.decoder.layout, decoder.layouts)
+    if not 0 <= model.drop_path < 1:
+        raise UserError(f"config.model.drop_path={model.drop_path}: expected a rate from 0 to below 1")
+    if model.drop_path and not backbone.stochastic_depth:
+        having = ", ".join(name for name, entry in BACKBONES.items() if entry.stochastic_depth)
+        raise UserError(
+            f"config.model.drop_path={model.drop_path}: expected 0.0 with config.model.backbone={model.backbone}, "
+            f"which has no stochastic depth; those that have are {having}"
+        )
     dropout = model.decoder.dropout
     if not 0 <= dropout < 1:
         raise UserError(f"config.model.decoder.dropout={dropout}: expected a rate from 0 to below 1")

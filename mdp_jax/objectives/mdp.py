@@ -12,7 +12,7 @@ from mdp_jax.method.pseudo_labels import pseudo_labels, spread
 from mdp_jax.method.weights import pixel_weights
 from mdp_jax.models import network
 from mdp_jax.models.apply import apply_evaluation, apply_training
-from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
+from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder, averaged
 from mdp_jax.objectives.objective import (
     ClassRows,
     Functions,
@@ -220,5 +220,6 @@ MDP = Objective(
     bank=bank,
     class_rows=ClassRows(((r"memory/bank/.*", 0),), _merge, _directions, "projection", _adopt),
     weighs=True,
+    averaged=averaged,
     relates=True,
 )

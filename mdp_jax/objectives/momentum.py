@@ -16,6 +16,19 @@ MOMENTUM_VIEWS = ("clean", "mixed")  # what the momentum encoder may be shown
 SHARDINGS = ((r"momentum_batch_stats/.*", PartitionSpec()),)
 
 
+def averaged(memory: dict) -> dict:
+    """The momentum encoder in a memory.
+
+    Args:
+      memory: from a state, or nested dicts from a checkpoint.
+
+    Returns:
+      {"params", "batch_stats"}, as those of the query encoder.
+    """
+    # A checkpoint leaves out what is empty.
+    return {"params": memory["momentum_params"], "batch_stats": memory.get("momentum_batch_stats", {})}
+
+
 class Embedded(NamedTuple):
     """The embeddings of a view.
 

@@ -197,6 +197,7 @@ class Objective:
       bank: memory, from a state or as nested dicts from a checkpoint -> prototypes; None for an objective without
         them.
       class_rows: the parts of the state with a row for each class; None for an objective without such parts.
+      averaged: memory, as for `bank` -> {"params", "batch_stats"} of its momentum encoder; None without one.
     """
 
     functions: Callable[[Setting], Functions]
@@ -211,6 +212,7 @@ class Objective:
     bank: Callable[[dict], Bank] | None = None
     class_rows: ClassRows | None = None
     weighs: bool = False
+    averaged: Callable[[dict], dict] | None = None
     relates: bool = False
 
 

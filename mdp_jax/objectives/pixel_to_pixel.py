@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from mdp_jax.method.pixel_contrast import pixel_contrast, sample_pixels, take_pixels
 from mdp_jax.models.apply import apply_training
-from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder
+from mdp_jax.objectives.momentum import SHARDINGS, MomentumEncoder, averaged
 from mdp_jax.objectives.objective import (
     Functions,
     Objective,
@@ -74,5 +74,11 @@ def _drawing(setting: Setting, encoder: MomentumEncoder) -> Prepare:
 
 
 PIXEL_TO_PIXEL = Objective(
-    functions, head="projection", two_views=True, mixes=False, unlabelled=False, shardings=SHARDINGS
+    functions,
+    head="projection",
+    two_views=True,
+    mixes=False,
+    unlabelled=False,
+    shardings=SHARDINGS,
+    averaged=averaged,
 )

@@ -85,6 +85,7 @@ class Opened(NamedTuple):
       source: the labelled photos.
       label_space: of the set alone.
       hold: of the workdir.
+      weights: which of the checkpoint's; "" = the usual ones.
     """
 
     checkpoint: str
@@ -95,6 +96,7 @@ class Opened(NamedTuple):
     source: sources.Source
     label_space: LabelSpace
     hold: workdir.Held
+    weights: str = ""
 
     def validation(self) -> sources.Source:
         """The photos that heads are scored on."""
@@ -112,6 +114,7 @@ def opened(
     layers: Sequence[tuple[str, ...]],
     result: str = "config.json",
     step: str | int = "",
+    weights: str = "",
 ) -> Iterator[Opened]:
     """Opens a network and the labelled photos, and keeps the workdir, in which nothing is written yet.
 
@@ -122,6 +125,7 @@ def opened(
       layers: that the network must have.
       result: the file which says that the folder is in use.
       step: as for `adopt`.
+      weights: as for `adopt`.
 
     Raises:
       UserError: as for `adopt`.
@@ -137,7 +141,9 @@ def opened(
         checks.reading(config)
         if str(checkpoint) == SCRATCH and step != "":
             raise UserError(f"--step {step}: {SCRATCH} has no steps; expected the workdir of a run")
-        net = _untrained(own) if str(checkpoint) == SCRATCH else loaded.load(checkpoint, step=step)
+        if str(checkpoint) == SCRATCH and weights:
+            raise UserError(f"--weights {weights}: {SCRATCH} has initial weights alone; expected the workdir of a run")
+        net = _untrained(own) if str(checkpoint) == SCRATCH else loaded.load(checkpoint, step=step, weights=weights)
         for some in layers:
             closed_form.require_layers(net, some)
         own = dataclasses.replace(own, data=dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std))
@@ -145,7 +151,7 @@ def opened(
         source = sources.open_source(own.dataset, own.data, own.data_dir, "train", own.seed, scored=True)
         label_space = label_spaces.build([source])
         sources.check_source(source, own.data.check_files, distributed.say)  # before the pass over all photos
-        yield Opened(os.fspath(checkpoint), folder, net, config, own, source, label_space, hold)
+        yield Opened(os.fspath(checkpoint), folder, net, config, own, source, label_space, hold, weights)
 
 
 def _untrained(config: configs.FinetuneConfig) -> loaded.Network:
@@ -164,6 +170,7 @@ def adopt(
     shrinkage: float | str = AUTO,
     frequencies: bool = True,
     step: str | int = "",
+    weights: str = "",
 ) -> Adopted:
     """Makes a segmenter of a new set, in a workdir like one of `mdp finetune`, and scores it.
 
@@ -177,6 +184,7 @@ def adopt(
       shrinkage: a number, see discriminant.linear_discriminant; or "auto", see discriminant.chosen_shrinkage.
       frequencies: see discriminant.linear_discriminant.
       step: of a workdir, the checkpoint, as for mdp_jax.load.
+      weights: of a workdir, which weights of the checkpoint, as for mdp_jax.load.
 
     Returns:
       What it was made from.
@@ -185,7 +193,7 @@ def adopt(
       UserError: nothing at `checkpoint`, a folder that is in use, bad data, or values that cannot be.
     """
     layers, wanted = layers_of(layer), Head(head, shrinkage, frequencies)
-    with opened(checkpoint, config, folder, [layers], step=step) as at:
+    with opened(checkpoint, config, folder, [layers], step=step, weights=weights) as at:
         return _adopt(at, layers, wanted)
 
 
@@ -247,6 +255,7 @@ def adopt_budgets(
     draws: int,
     head: Head | None = None,
     step: str | int = "",
+    weights: str = "",
 ) -> dict:
     """Scores segmenters of a new set that are made from few labelled photos and from many; keeps no network.
 
@@ -260,6 +269,7 @@ def adopt_budgets(
       draws: of the photos, of each number.
       head: of each classifier; None = the default one.
       step: as for `adopt`.
+      weights: as for `adopt`.
 
     Returns:
       What budgets.json holds: {"mIoU": the mean of all cells, "cells": {"LAYERS/PHOTOS": {"mIoU": the mean, "draws":
@@ -269,10 +279,10 @@ def adopt_budgets(
       UserError: as for `adopt`.
     """
     wanted, cells = [layers_of(layer) for layer in layers], {}
-    with opened(checkpoint, config, folder, wanted, BUDGETS, step) as at:
+    with opened(checkpoint, config, folder, wanted, BUDGETS, step, weights) as at:
         settled = config.copy_and_resolve_references()
         with settled.unlocked():
-            settled.init = at.checkpoint
+            settled.init, settled.init_weights = at.checkpoint, at.weights
         workdir.require_free_or_same(at.folder, settled.lock(), at.label_space)
         val = at.validation()
         for number in photos:
@@ -305,7 +315,7 @@ def _config_of(at: Opened, layers: tuple[str, ...]) -> ConfigDict:
     if isinstance(net.model, configs.PretrainModelConfig | configs.FinetuneModelConfig) and "projection" in layers:
         model["projection"] = net.model.projection
     with made.unlocked():
-        made.init = at.checkpoint
+        made.init, made.init_weights = at.checkpoint, at.weights
         made.model.update(configs.as_config_dict(configs.FinetuneModelConfig(**model)))
         made.data.mean, made.data.std = tuple(net.data.mean), tuple(net.data.std)
     return made.lock()

@@ -11,7 +11,7 @@ from mdp_jax.evaluation import workdirs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training.state import FinetuneState, PretrainState
+from mdp_jax.training.state import FinetuneState, PretrainState, first_average
 from mdp_jax.training.transfer import require_leaves
 
 State = TypeVar("State", FinetuneState, PretrainState)
@@ -31,8 +31,24 @@ class Continued(NamedTuple, Generic[State]):
     meta: dict[str, Any]
 
 
+def with_first_average(saved: dict, wanted: bool) -> dict:
+    """A saved state with a moving average of the weights, or without one.
+
+    Args:
+      saved: of a fine-tuning, as nested dicts.
+      wanted: whether there is to be one. One that is not there begins with the weights.
+    """
+    if bool(saved.get("ema")) == wanted:
+        return saved
+    if not wanted:
+        return {name: part for name, part in saved.items() if name != "ema"}
+    return saved | {"ema": first_average(saved["params"], saved.get("batch_stats") or {})}
+
+
 def continue_from(workdir: str, which: str, steps: int, state: State, label_space: LabelSpace) -> Continued[State]:
     """Reads the whole state of a run: weights, running statistics, momenta, an objective's memory, and the steps taken.
+
+    A moving average that only the new run keeps begins with the weights; one that only the other run kept is left out.
 
     Args:
       workdir: of the finished run.
@@ -52,7 +68,7 @@ def continue_from(workdir: str, which: str, steps: int, state: State, label_spac
         raise UserError(f"{where}: the workdir of {loops[not own]}; expected one of {loops[own]}, or --init {workdir}")
     chosen = checkpoints.choose(expanded(workdir), which)
     LabelSpace.from_rows(chosen.saved.meta["label_space"]).require_same(label_space, where)
-    saved = chosen.saved.state
+    saved = with_first_average(chosen.saved.state, bool(getattr(state, "ema", {})))
     if "opt_state" not in saved and jax.tree.leaves(state.opt_state):
         raise UserError(f"{where}: no momenta in it, as after mdp adopt; expected the workdir of a training, or --init")
     require_leaves(saved, state, where)

@@ -15,6 +15,7 @@ from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.evaluation import findings, inference, metrics, workdirs
+from mdp_jax.evaluation.chosen_weights import EMA, PLAIN, weights_of
 from mdp_jax.evaluation.findings import Measured
 from mdp_jax.evaluation.scores import confusions_beside, write_scores
 from mdp_jax.evaluation.workdirs import PALETTE
@@ -32,13 +33,13 @@ from mdp_jax.training.continuing import continue_from
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
-from mdp_jax.training.state import FinetuneState
+from mdp_jax.training.state import FinetuneState, first_average, scored
 from mdp_jax.training.transfer import transfer
 
 
 def _variables(state: FinetuneState, mesh: Mesh) -> dict:
-    """The network as each process evaluates it by itself."""
-    return sharding.own_copy({"params": state.params, "batch_stats": state.batch_stats}, mesh)
+    """The network by which the run is scored, as each process evaluates it by itself."""
+    return sharding.own_copy(scored(state)._asdict(), mesh)
 
 
 def finetune(
@@ -163,10 +164,11 @@ def _first_state(
         return jax.device_put(found.state, program.shardings), found.report
     if config.init == "scratch":
         return state, None
-    taken = transfer(config.init, config.transfer, state.params, state.batch_stats)
+    taken = transfer(config.init, config.transfer, state.params, state.batch_stats, config.init_weights)
     for line in taken.lines():
         distributed.say(f"--init {config.init}: {line}")
-    state = state.replace(params=taken.params, batch_stats=taken.batch_stats)
+    ema = first_average(taken.params, taken.batch_stats) if state.ema else {}
+    state = state.replace(params=taken.params, batch_stats=taken.batch_stats, ema=ema)
     return jax.device_put(state, program.shardings), taken.report()
 
 
@@ -206,8 +208,9 @@ def _of_report(folder: pathlib.Path, state: FinetuneState, mesh: Mesh, best: Bes
     """The one that `mdp evaluate` and the others take by default, as it is on disk."""
     if best is None or not best.there or best.step == int(state.step):
         return _Shown(_variables(state, mesh), int(state.step), False)
-    saved = stored.choose(folder, stored.BEST).saved.state
-    variables = {"params": saved["params"], "batch_stats": saved.get("batch_stats") or {}}
+    saved = stored.choose(folder, stored.BEST).saved
+    weights = weights_of(saved.state, saved.meta, "", str(folder))
+    variables = network.without_auxiliary({"params": weights.params, "batch_stats": weights.batch_stats})
     own = inference.mesh_of(sharding.own_devices(mesh))
     return _Shown(jax.device_put(variables, sharding.replicated(own)), best.step, True)
 
@@ -222,10 +225,12 @@ def _report(
     scored: dict,
 ) -> None:
     """Writes and prints the scores, and writes the confusion matrix and the page."""
-    chosen = workdirs.Choice(shown.step, shown.best, default=True)
+    averaged = config.optim.ema_decay > 0
+    chosen = workdirs.Choice(shown.step, shown.best, default=True, weights=EMA if averaged else PLAIN)
     file = write_scores(folder, {photos.name: measured.scores}, chosen=chosen, photos=scored)
     findings.confusions_csv(confusions_beside(file), measured.counts, photos.classes)
     caption = f"{photos.name}, {'best' if shown.best else 'last'} checkpoint: step {shown.step}"
+    caption += ", moving average" if averaged else ""
     console().print(for_terminal(all_scores_table(measured.scores, caption), [len(photos.classes)]))
     for line in findings.in_words(measured.counts, photos.classes):
         print(line)
@@ -234,6 +239,8 @@ def _report(
             f"mdp evaluate, predict, convert, adopt, export and serve take the best checkpoint, of step {shown.step}; "
             f"--step last takes that of step {config.steps}"
         )
+    if averaged:
+        print("the scores are of the moving average of the weights; --weights plain takes those of the step itself")
     predict = functools.partial(evaluator.predict, shown.variables)
     sections = runs.finetune_sections(
         folder, config, photos, predict, measured.scores, shown.step, findings.sections(measured, photos, predict)

@@ -43,13 +43,14 @@ class Started(NamedTuple):
     report: dict
 
 
-def start_from(init: str, state: PretrainState, program: Program) -> Started:
+def start_from(init: str, state: PretrainState, program: Program, weights: str = "") -> Started:
     """Gives both encoders of a new state the backbone and decoder of a workdir or a file (METHOD.md section 1).
 
     Args:
       init: a workdir or a file of weights, as for `transfer`.
       state: from scratch.
       program: of the run.
+      weights: which of a workdir's, as for `transfer`.
 
     Returns:
       The new state, and where its leaves come from.
@@ -58,7 +59,7 @@ def start_from(init: str, state: PretrainState, program: Program) -> Started:
       UserError: there are no weights, or they have another architecture.
     """
     assert program.init_memory is not None  # it is a pretraining
-    found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats)
+    found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats, weights)
     for line in found.lines():
         distributed.say(f"--init {init}: {line}")
     params = jax.device_put(found.params, program.shardings.params)
@@ -120,7 +121,7 @@ def _pretrain(
         distributed.say(f"going on from {found.report['source']}")
         state, origins, earlier = jax.device_put(found.state, program.shardings), found.report, found.meta
     elif config.init != "scratch" and not workdir.has_checkpoints(folder):
-        state, origins = start_from(config.init, state, program)
+        state, origins = start_from(config.init, state, program, config.init_weights)
     for line in names.lines(config.method.related_as):
         distributed.say(line)
     distributed.say(runtime.described(mesh.size))

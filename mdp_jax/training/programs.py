@@ -141,10 +141,22 @@ def finetuning(
     schedule = finetuning_schedule(config)
     optimizer = optim.optimizer(config.optim, schedule, network.layers(config.model), decay_all=True)
     segmenter = network.segmenter(config.model, num_classes, frozen_body=config.trainable == "head")
-    make = functools.partial(finetune_state, segmenter, optimizer, config.data.crop, config.seed, config.trainable)
+    ema_decay = config.optim.ema_decay
+    make = functools.partial(
+        finetune_state, segmenter, optimizer, config.data.crop, config.seed, config.trainable, ema_decay > 0
+    )
     laid_out = on_mesh(make, mesh, sharding.state_rules(network.sharding_rules(config.model, "classifier")))
     normalise = Normalise.of(config.data, config.model.compute_dtype)
     loss = loss_of(config, class_weights)
-    setting = FinetuneSetting(normalise, config.trainable, loss, config.seed, config.accumulate, mesh.size)
+    setting = FinetuneSetting(
+        normalise,
+        config.trainable,
+        loss,
+        config.seed,
+        config.accumulate,
+        mesh.size,
+        ema_decay,
+        config.model.auxiliary.weight,
+    )
     step = jitted(finetune_step(setting, segmenter, optimizer), laid_out.shardings, mesh)
     return Program(segmenter, *laid_out, step, schedule)

@@ -14,8 +14,8 @@ from mdp_jax.evaluation import inference
 
 Rules = tuple[tuple[str, PartitionSpec], ...]
 
-# A network's parameters, the optimizer's buffers of them, and an objective's average of them.
-_PARAMS = r"((memory/momentum_)?params|opt_state/.*(trace|mu|nu))"
+# A network's parameters, the optimizer's buffers of them, and averages of them.
+_PARAMS = r"((memory/momentum_|ema/)?params|opt_state/.*(trace|mu|nu))"
 
 
 def state_rules(network: Rules, memory: Rules = ()) -> Rules:
@@ -28,7 +28,7 @@ def state_rules(network: Rules, memory: Rules = ()) -> Rules:
     return (
         (r"step|opt_state/.*count", PartitionSpec()),
         *((f"{_PARAMS}/{pattern}", spec) for pattern, spec in network),
-        (r"batch_stats/.*", PartitionSpec()),
+        (r"(ema/)?batch_stats/.*", PartitionSpec()),
         *((f"memory/({pattern})", spec) for pattern, spec in memory),
     )
 

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from mdp_jax.models.apply import Network
+from mdp_jax.models.network import without_auxiliary
 from mdp_jax.objectives.objective import Functions
 from mdp_jax.training import sharding
 
@@ -42,12 +43,14 @@ class FinetuneState:
       params: {"backbone", "decoder", "classifier"}.
       batch_stats: running statistics of batch normalisation; {} without any.
       opt_state: of the optimizer, over the trainable parts of params alone.
+      ema: moving averages of both, {"params", "batch_stats"}; {} where none are kept.
     """
 
     step: jax.Array
     params: dict
     batch_stats: dict
     opt_state: optax.OptState
+    ema: dict = flax.struct.field(default_factory=dict)
 
 
 class Variables(NamedTuple):
@@ -102,7 +105,12 @@ def trainable_parts(params: dict, trainable: str) -> dict:
 
 
 def finetune_state(
-    segmenter: Network, optimizer: optax.GradientTransformation, crop: tuple[int, int], seed: int, trainable: str
+    segmenter: Network,
+    optimizer: optax.GradientTransformation,
+    crop: tuple[int, int],
+    seed: int,
+    trainable: str,
+    averages: bool = False,
 ) -> FinetuneState:
     """Makes the state of step 0, from scratch. Pure; `on_mesh` jits it.
 
@@ -112,10 +120,53 @@ def finetune_state(
       crop: height and width of the views.
       seed: of the run.
       trainable: as for `trainable_parts`.
+      averages: whether moving averages of the weights are kept.
     """
     params, batch_stats = initial_variables(segmenter, crop, seed)
     opt_state = optimizer.init(trainable_parts(params, trainable))
-    return FinetuneState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
+    ema = first_average(params, batch_stats) if averages else {}
+    return FinetuneState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, ema)
+
+
+def first_average(params: dict, batch_stats: dict) -> dict:
+    """The moving averages before the first step: the weights themselves.
+
+    Args:
+      params: of the network.
+      batch_stats: of the network.
+
+    Returns:
+      {"params", "batch_stats"}. They are copies: the step's input is donated, and one buffer cannot be donated twice.
+    """
+    return jax.tree.map(lambda x: x.copy(), {"params": params, "batch_stats": batch_stats})
+
+
+def next_average(ema: dict, params: dict, batch_stats: dict, decay: float) -> dict:
+    """The moving averages after a step: decay times the one before, and (1 - decay) times the weights.
+
+    Running statistics are averaged like weights, as in timm's ModelEmaV3: so the two fit together.
+
+    Args:
+      ema: before the step; {} stays {}.
+      params: after the step.
+      batch_stats: after the step.
+      decay: share of an average that stays, in [0, 1).
+    """
+    if not ema:
+        return {}
+    # In this form a weight that does not change, as under a frozen body, keeps its bits in the average.
+    new = {"params": params, "batch_stats": batch_stats}
+    return jax.tree.map(lambda average, x: average + (1 - decay) * (x - average), ema, new)
+
+
+def scored(state: FinetuneState) -> Variables:
+    """The variables by which a fine-tuning is scored: the moving averages where they are kept; no auxiliary head.
+
+    Args:
+      state: of the run.
+    """
+    found = state.ema or {"params": state.params, "batch_stats": state.batch_stats}
+    return Variables(**without_auxiliary(found))
 
 
 class OnMesh(NamedTuple):

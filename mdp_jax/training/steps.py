@@ -18,7 +18,7 @@ from mdp_jax.objectives.objective import Functions, Query, Setting
 from mdp_jax.objectives.parts import Aux, Mean
 from mdp_jax.training import sharding
 from mdp_jax.training.accumulation import gradient_in_parts
-from mdp_jax.training.state import FinetuneState, PretrainState, trainable_parts
+from mdp_jax.training.state import FinetuneState, PretrainState, next_average, trainable_parts
 
 
 def traced_once(step: Callable) -> Callable:
@@ -96,6 +96,8 @@ class FinetuneSetting(NamedTuple):
       seed: of the dropout.
       accumulate: number of parts that the gradient of a batch is computed in.
       devices: number of devices that the batch is split over.
+      ema_decay: of the moving averages of the weights, where the state has them.
+      auxiliary_weight: of the loss of the auxiliary head, where the network has one.
     """
 
     normalise: Normalise
@@ -104,6 +106,8 @@ class FinetuneSetting(NamedTuple):
     seed: int
     accumulate: int
     devices: int
+    ema_decay: float = 0.0
+    auxiliary_weight: float = 0.0
 
 
 def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax.GradientTransformation) -> Callable:
@@ -124,12 +128,18 @@ def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax
             label = batch["label"].astype(jnp.int32)
             dropout = {"dropout": jax.random.fold_in(key, state.step * setting.accumulate + index)}
             image = setting.normalise(batch["image"])
-            logits, batch_stats = apply_training(segmenter, state.params | parts, batch_stats, image, dropout)
+            outputs = apply_training(segmenter, state.params | parts, batch_stats, image, dropout)
             _, height, width = label.shape
-            logits = upsample(logits, (height, width))
+            logits = upsample(outputs.values, (height, width))
             loss, weight = segmentation_loss(logits, label, setting.loss)
             right, labelled = accuracy(logits, label)
-            return loss, Aux(weight, batch_stats, {"accuracy": Mean(right.astype(loss.dtype), labelled)})
+            metrics = {"accuracy": Mean(right.astype(loss.dtype), labelled)}
+            if outputs.auxiliary is not None:
+                # Its loss is divided by the same weight, which depends on the labels alone.
+                second, _ = segmentation_loss(upsample(outputs.auxiliary, (height, width)), label, setting.loss)
+                metrics["auxiliary_loss"] = Mean(weight * second, weight)
+                loss = loss + setting.auxiliary_weight * second
+            return loss, Aux(weight, outputs.batch_stats, metrics)
 
         parts = trainable_parts(state.params, setting.trainable)
         found = gradient_in_parts(loss_of, parts, state.batch_stats, batch, setting.accumulate, setting.devices)
@@ -137,6 +147,7 @@ def finetune_step(setting: FinetuneSetting, segmenter: Network, optimizer: optax
             updates, opt_state = optimizer.update(found.gradient, state.opt_state, parts)
             params = state.params | optax.apply_updates(parts, updates)
         metrics = {"loss": found.loss, **found.metrics, "gradient_norm": optax.global_norm(found.gradient)}
-        return FinetuneState(state.step + 1, params, found.batch_stats, opt_state), metrics
+        ema = next_average(state.ema, params, found.batch_stats, setting.ema_decay)
+        return FinetuneState(state.step + 1, params, found.batch_stats, opt_state, ema), metrics
 
     return step

@@ -9,6 +9,7 @@ import numpy as np
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.chosen_weights import in_words, weights_of
 from mdp_jax.reporting.runs import origins_of_parts
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
@@ -90,7 +91,7 @@ def _names_in_file(names: Mapping[str, str], params: dict, batch_stats: dict) ->
     return found
 
 
-def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -> Transferred:
+def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict, weights: str = "") -> Transferred:
     """Replaces parts of a new network by those of a workdir or of a file.
 
     Args:
@@ -98,15 +99,19 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
       parts: names of top-level parts, such as ("backbone", "decoder"); they may have no running statistics.
       params: of the new network.
       batch_stats: of the new network.
+      weights: which of a workdir's, as for chosen_weights.weights_of.
 
     Returns:
       The variables with new parts, in the dtypes of the new network, and where each leaf comes from.
 
     Raises:
-      UserError: there is no checkpoint, or a part has another architecture; the message names its leaves.
+      UserError: there is no checkpoint or no such weights in it, or a part has another architecture; the message names
+        its leaves.
     """
     path = expanded(init)
     if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
+        if weights:
+            raise UserError(f"--weights {weights}: --init {init} is a file, which has one set of them; expected none")
         found = load_init(path, params, batch_stats, tuple(parts))
         for line in found.report.lines():
             if distributed.is_main():
@@ -115,12 +120,12 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
         origins = _origins(_names_in_file(found.report.names, params, batch_stats), params, batch_stats)
         return Transferred(found.params, found.batch_stats, origins, f"the file {init}", left)
     chosen = checkpoints.choose(init, checkpoints.LAST)
-    saved = chosen.saved.state
-    unknown = [part for part in parts if part not in saved["params"] or part not in params]
+    saved = weights_of(chosen.saved.state, chosen.saved.meta, weights, os.fspath(init))
+    unknown = [part for part in parts if part not in saved.params or part not in params]
     if unknown:
-        raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(saved['params'])}")
+        raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(saved.params)}")
     loaded = []
-    for have, ours in ((saved["params"], params), (saved.get("batch_stats") or {}, batch_stats)):
+    for have, ours in ((saved.params, params), (saved.batch_stats, batch_stats)):
         # On the host: they go wherever the new network's arrays lie, on devices of other processes too.
         taken = {part: jax.device_get(have[part]) for part in parts if part in have}
         wanted = {part: ours[part] for part in parts if part in ours}
@@ -128,8 +133,8 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict) -
         for key, array in to_torch(taken).items():
             require_sound(f"--init {init}", key, array)
         loaded.append(ours | jax.tree.map(lambda new, old: new.astype(old.dtype), taken, wanted))
-    there = leaf_names({"params": saved["params"], "batch_stats": saved.get("batch_stats") or {}})
+    there = leaf_names({"params": saved.params, "batch_stats": saved.batch_stats})
     names = {name: name for name in there if name.split("/")[1] in parts}
     left = {name: "not among config.transfer" for name in there if name not in names}
-    source = f"step {chosen.step} of the workdir {os.fspath(init)}"
+    source = f"step {chosen.step}{in_words(saved.name)} of the workdir {os.fspath(init)}"
     return Transferred(loaded[0], loaded[1], _origins(names, params, batch_stats), source, left)

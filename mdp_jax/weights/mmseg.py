@@ -9,6 +9,9 @@ SKIPPED = {
     "fc": "classifier of whole images",  # of open-mmlab's files
 }
 
+# The auxiliary head of a fine-tuning, which is written and not read: our module -> theirs.
+AUXILIARY = {"auxiliary.convs_0": "auxiliary_head.convs.0", "auxiliary.classifier.conv": "auxiliary_head.conv_seg"}
+
 
 def meta(classes: Sequence[str]) -> dict:
     """The "meta" of a file, which MMSegmentation requires.

@@ -8,6 +8,13 @@ SKIPPED = {
     "aux_classifier": "auxiliary head; the method has none",
 }
 
+# The auxiliary head of a fine-tuning, which is written and not read: our module -> theirs.
+AUXILIARY = {
+    "auxiliary.convs_0.conv": "aux_classifier.0",
+    "auxiliary.convs_0.bn": "aux_classifier.1",
+    "auxiliary.classifier.conv": "aux_classifier.4",
+}
+
 
 def meta(classes: Sequence[str]) -> None:
     """None: torchvision's files hold the state dict alone.

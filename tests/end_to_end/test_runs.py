@@ -10,18 +10,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mdp_jax
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
 from mdp_jax.data.batches import pipeline
+from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
+from mdp_jax.evaluation.chosen_weights import weights_of
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
-from mdp_jax.training import profiling, programs
+from mdp_jax.training import profiling, programs, sharding
+from mdp_jax.training.continuing import continue_from, with_first_average
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.signals import Stop, StoppedError
+from mdp_jax.weights import files
 from tests import tiny
 from tests.data.fixtures import write_folder
 
@@ -66,11 +71,17 @@ def pretrained(tmp_path_factory):
     return folder
 
 
+def averaging(pretrained, **overrides):
+    """A fine-tuning from the workdir that keeps a moving average of its weights, and has an auxiliary head."""
+    values = {"optim__ema_decay": 0.5, "model__auxiliary__weight": 0.4} | overrides
+    return tiny.finetune_config(init=pretrained, **values)
+
+
 @pytest.fixture(scope="module")
 def finetuned(pretrained, tmp_path_factory):
-    """The workdir of a fine-tuning run from it that was never stopped."""
+    """The workdir of such a fine-tuning that was never stopped."""
     folder = tmp_path_factory.mktemp("finetuned") / "run"
-    finetune(tiny.finetune_config(init=pretrained), folder)
+    finetune(averaging(pretrained), folder)
     return folder
 
 
@@ -230,7 +241,7 @@ def test_pretraining_goes_on_bit_for_bit(pretrained, monkeypatch, tmp_path, chec
 
 
 def test_finetuning_goes_on_bit_for_bit(finetuned, pretrained, monkeypatch, tmp_path):
-    config = tiny.finetune_config(init=pretrained)
+    config = averaging(pretrained)
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_after(patch, "finetune_batches", 9)
         finetune(config, tmp_path / "run")
@@ -242,20 +253,20 @@ def test_finetuning_goes_on_bit_for_bit(finetuned, pretrained, monkeypatch, tmp_
 
 def test_finetuning_that_is_told_to_stop(finetuned, pretrained, monkeypatch, tmp_path):
     """It saves after the step under way, at which it would have been scored too, and leaves that for later."""
-    config = tiny.finetune_config(init=pretrained, checkpoint_every=100)
+    config = averaging(pretrained, checkpoint_every=100)
     with monkeypatch.context() as patch, pytest.raises(PreemptedError, match="goes on after step 8"):
         patch.setattr(Stop, "reached", lambda self, step: step == 8)
         finetune(config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["8"]
     assert not any("val_mIoU" in row for row in read_metrics(tmp_path / "run"))
-    finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
+    finetune(averaging(pretrained), tmp_path / "run")
     assert_same_state(tmp_path / "run", finetuned)
 
 
 @pytest.mark.parametrize("step", [8, 12])
 def test_finetuning_that_is_told_to_stop_while_it_validates(finetuned, pretrained, monkeypatch, tmp_path, step):
     """The validation is left, the step is saved; started again, also after its last step, the run is scored."""
-    config = tiny.finetune_config(init=pretrained, checkpoint_every=100)
+    config = averaging(pretrained, checkpoint_every=100)
 
     def check(self):
         if len(list(read_metrics(tmp_path / "run"))) >= {8: 2, 12: 4}[step]:
@@ -267,7 +278,7 @@ def test_finetuning_that_is_told_to_stop_while_it_validates(finetuned, pretraine
         finetune(config, tmp_path / "run")
     assert stopped.value.status == 130
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [str(step)]
-    scores = finetune(tiny.finetune_config(init=pretrained), tmp_path / "run")
+    scores = finetune(averaging(pretrained), tmp_path / "run")
     states = [checkpoint.load(folder).state for folder in (tmp_path / "run", finetuned)]
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["datasets"]["valley"] == scores
@@ -306,6 +317,93 @@ def test_evaluate_agrees_with_the_run(finetuned, capsys):
     assert "mIoU" in capsys.readouterr().out
     now = json.loads((finetuned / "evaluation.json").read_text())
     assert now == {key: value for key, value in before.items() if key != "photos"}  # which only the run knows
+
+
+def test_the_moving_average_is_what_is_used(finetuned, pretrained, tmp_path, capsys):
+    """By all that takes a network; --weights plain gives the weights of the steps."""
+    assert json.loads((finetuned / "evaluation.json").read_text())["weights"] == "ema"
+    for nothing in ({}, {"ema": {}}):  # a checkpoint without an average, of an earlier version and of this one
+        state = {"params": {}, "batch_stats": {}} | nothing
+        assert weights_of(state, {"config": {}}, "", "a run").name == "plain"
+        with pytest.raises(UserError, match="--weights ema: a run keeps no moving average"):
+            weights_of(state, {"config": {}}, "ema", "a run")
+    mdp(["evaluate", "--checkpoint", str(finetuned), "--weights", "plain", "--step", "last"])
+    assert "step 12" in capsys.readouterr().out
+    (file,) = finetuned.glob("evaluation*_plain.json")
+    assert json.loads(file.read_text())["weights"] == "plain"
+    saved = checkpoint.load(finetuned).state
+    plain, average = (leaves["params"]["classifier"]["conv"]["kernel"] for leaves in (saved, saved["ema"]))
+    assert not np.array_equal(plain, average)
+    for weights, expected in (("", average), ("ema", average), ("plain", plain)):
+        network = mdp_jax.load(finetuned, step="last", weights=weights)
+        np.testing.assert_array_equal(network.variables["params"]["classifier"]["conv"]["kernel"], expected)
+        assert set(network.variables["params"]) == {"backbone", "decoder", "classifier"}
+        out = tmp_path / f"{weights or 'usual'}.safetensors"
+        words = ["convert", "--from", "mdp", "--to", "mmseg", "--step", "last", str(finetuned), str(out)]
+        mdp([*words, *(["--weights", weights] if weights else [])])
+        written = files.read(str(out))[0]
+        np.testing.assert_array_equal(
+            written["decode_head.conv_seg.weight"], np.moveaxis(np.asarray(expected), (2, 3), (1, 0))
+        )
+        assert written["auxiliary_head.convs.0.bn.running_var"].shape == (256,)
+        assert written["auxiliary_head.conv_seg.bias"].shape == written["decode_head.conv_seg.bias"].shape
+        assert ("step 12, moving average\n" in capsys.readouterr().out) == (weights != "plain")
+
+
+def test_a_run_that_goes_on_with_another_choice_of_average(finetuned):
+    """One without an average leaves it out; one that wants it, from a run without one, begins it with the weights."""
+    saved = checkpoint.load(finetuned)
+    label_space = LabelSpace.from_rows(saved.meta["label_space"])
+    with_average, without = (
+        jax.eval_shape(tiny.finetuning(config, sharding.make_mesh(2), label_space.num_classes).make)
+        for config in (averaging("scratch"), averaging("scratch", optim__ema_decay=0.0))
+    )
+    left_out = continue_from(str(finetuned), "last", 99, without, label_space).state
+    assert left_out.ema == {} and int(left_out.step) == 12
+    taken = continue_from(str(finetuned), "last", 99, with_average, label_space).state
+    jax.tree.map(np.testing.assert_array_equal, taken.ema, saved.state["ema"])
+    begun = with_first_average({name: part for name, part in saved.state.items() if name != "ema"}, wanted=True)
+    jax.tree.map(np.testing.assert_array_equal, begun["ema"]["params"], saved.state["params"])
+
+
+def test_the_momentum_encoder_of_a_pretraining(pretrained, tmp_path, capsys):
+    memory = checkpoint.load(pretrained).state["memory"]
+    own = memory["momentum_params"]["backbone"]["conv1"]["kernel"]
+    network = mdp_jax.load(pretrained, weights="momentum")
+    np.testing.assert_array_equal(network.variables["params"]["backbone"]["conv1"]["kernel"], own)
+    statistics = network.variables["batch_stats"]["backbone"]["bn1"]["mean"]
+    np.testing.assert_array_equal(statistics, memory["momentum_batch_stats"]["backbone"]["bn1"]["mean"])
+    mdp(["evaluate", "--checkpoint", str(pretrained), "--split", "train", "--weights", "momentum"])
+    assert "step 12, momentum encoder" in capsys.readouterr().out
+    assert json.loads((pretrained / "evaluation_train_momentum.json").read_text())["weights"] == "momentum"
+    config = tiny.finetune_config(init=pretrained, init_weights="momentum", steps=1, optim__lr=1e-30, optim__lr_min=0.0)
+    finetune(config, tmp_path / "from")
+    kernel = checkpoint.load(tmp_path / "from").state["params"]["backbone"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, own)
+    assert "step 12, momentum encoder of the workdir" in (tmp_path / "from" / "transfer.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "--weights", "ema"], "--weights ema: PLACE keeps no moving average of its weights; expected"),
+        (["export", "--weights", "ema", "--out", "OUT"], "is of a pretraining|the workdir of a pretraining"),
+        (["adopt", "--weights", "ema", "--config", "configs/mini/ccp.py", "--workdir", "OUT"], "no moving average"),
+    ],
+)
+def test_weights_that_are_not_there(pretrained, tmp_path, words, message):
+    words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
+    with pytest.raises(UserError, match=message.replace("PLACE", str(pretrained))):
+        mdp([*words, "--checkpoint", str(pretrained)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fine_tuning_has_no_momentum_encoder(finetuned, tmp_path):
+    with pytest.raises(UserError, match="which has no momentum encoder; expected the workdir of mdp pretrain with"):
+        mdp_jax.load(finetuned, weights="momentum")
+    run = ["finetune", "--config", "configs/mini/camvid11.py", "--workdir", str(tmp_path / "run"), "--weights", "ema"]
+    with pytest.raises(UserError, match="--weights ema: which weights of --init; expected --init WORKDIR too"):
+        mdp(run)
 
 
 def test_a_pretrained_network_is_scored_on_its_own_sets(pretrained, capsys):

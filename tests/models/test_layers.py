@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.models.layers import MLP, BatchNorm, Conv, ConvBlock, Dtypes, LayerNorm, Row
+from mdp_jax.models.layers import MLP, BatchNorm, Conv, ConvBlock, Dtypes, LayerNorm, Row, drop_path, linear_rates
 from tests.models import seeded
 
 FLOAT32 = Dtypes(jnp.dtype("float32"), jnp.dtype("float32"))
@@ -127,6 +127,32 @@ def test_blocks_in_a_row_by_hand():
     out = row.apply({"params": params}, jnp.arange(3.0), True)
     np.testing.assert_array_equal(out.last, [0, 24, 48])
     np.testing.assert_array_equal(out.levels, [[0, 2, 4], [0, 24, 48]])
+
+
+class Branching(nn.Module):
+    """A block whose branch is a factor times its input."""
+
+    @nn.compact
+    def __call__(self, x, train, path=None):
+        return x + drop_path(self.param("factor", nn.initializers.zeros, ()) * x, path)
+
+
+def test_stochastic_depth_by_hand():
+    """Factors 1, 2 and 3 and rates 0, 1/2 and 1/2: each sample is multiplied by 2, then by 1 or 5, then by 1 or 7."""
+    row, x = Row(Branching, 3, FLOAT32, rates=(0.0, 0.5, 0.5)), jnp.ones((4096, 1, 2))
+    variables = {"params": {str(i): {"factor": jnp.float32(i + 1)} for i in range(3)}}
+    key, other = jax.random.split(jax.random.key(0))
+    out = row.apply(variables, x, True, rngs={"dropout": key}).last
+    assert np.array_equal(out[..., 0], out[..., 1])  # a sample is left out as a whole
+    factors, counts = np.unique(out[:, 0, 0], return_counts=True)
+    assert factors.tolist() == [2, 10, 14, 70]
+    np.testing.assert_allclose(counts / 4096, 0.25, atol=0.03)  # more than four standard deviations
+    again, _ = row.apply(variables, x, True, rngs={"dropout": key}, mutable=["intermediates"])  # block by block
+    np.testing.assert_array_equal(again.last, out)
+    assert not np.array_equal(row.apply(variables, x, True, rngs={"dropout": other}).last, out)
+    np.testing.assert_array_equal(row.apply(variables, x, False).last, 24 * x)  # 2 * 3 * 4, as without it
+    for last, count, expected in ((0.4, 5, [0.0, 0.1, 0.2, 0.3, 0.4]), (0.1, 1, [0.0])):  # torch.linspace, as in timm
+        np.testing.assert_allclose(linear_rates(last, count), expected)
 
 
 class Raised(nn.Module):

@@ -1,6 +1,7 @@
 """What the entries of the registry say about themselves is true, and networks of any of them can be made."""
 
 import dataclasses
+import functools
 import math
 import re
 
@@ -10,12 +11,16 @@ import numpy as np
 import pytest
 
 from mdp_jax import configs as base
+from mdp_jax import schema
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from tests.models import plain_parts, seeded
 
 SIZE = (2, 33, 40, 3)
+# The first of each family; the others differ by their sizes.
+FAMILIES = {entry.weight_names: name for name, entry in reversed(BACKBONES.items())}
 
 
 def pretraining(**values):
@@ -25,6 +30,11 @@ def pretraining(**values):
     config.projection.channels, config.projection.dim = 8, 4
     config.update_from_flattened_dict(values)
     return config
+
+
+def typed_model(model, **values):
+    """The typed form of a `model`, with other values."""
+    return dataclasses.replace(schema.make(base.PretrainModelConfig, model, "config.model."), **values)
 
 
 def with_decoder(name, **values):
@@ -56,6 +66,73 @@ def test_backbones_give_the_features_that_they_declare(name):
         assert output_stride in channels
         assert {s: f.shape for s, f in features.items()} == {s: (2, *size_at(s), c) for s, c in channels.items()}
         assert ("batch_stats" in variables) == (entry.normalisation == "batch")
+        assert set(variables) <= {"params", "batch_stats"}
+        if name in FAMILIES.values():
+            backbone = network.segmenter(model, 3).backbone
+            apply = functools.partial(backbone.apply, x=jnp.zeros(SIZE), train=False, mutable=[AUXILIARY])
+            _, given = jax.eval_shape(apply, variables)
+            assert bool(given) == (output_stride in entry.third_stage)
+            assert {leaf.shape[0] for leaf in jax.tree.leaves(given)} <= {2}
+
+
+def test_an_auxiliary_head_reads_the_third_stage():
+    """Of a dilated network too, whose third and fourth stage have the same stride. It has MMSegmentation's form."""
+    config = base.finetune().model
+    config.backbone, config.width, config.decoder.name, config.decoder.channels = "resnet18", 1 / 16, "fcn", 4
+    config.auxiliary.weight, config.auxiliary.channels, config.decoder.dropout = 0.4, 6, 0.0
+    model = schema.make(base.FinetuneModelConfig, config, "config.model.")
+    module, x = network.segmenter(model, 3), jax.random.normal(jax.random.key(0), SIZE)
+
+    @seeded.quick_jit
+    def both():
+        variables = module.init(jax.random.key(1), x, train=False)
+        assert set(variables["params"]["auxiliary"]) == {"convs_0", "classifier"}
+        weights = {name: variables[name] for name in ("params", "batch_stats")}
+        capture = {"mutable": ["batch_stats", "intermediates", AUXILIARY], "capture_intermediates": True}
+        _, found = module.apply(weights, x, train=True, **capture)
+        (third,) = found["intermediates"]["backbone"]["layer3"]["__call__"]
+        own = {name: weights[name]["auxiliary"] for name in weights}
+        alone, _ = module.auxiliary.clone(parent=None).apply(own, third, True, mutable=["batch_stats"])
+        return found[AUXILIARY]["logits"], alone, third
+
+    logits, alone, third = both()
+    np.testing.assert_allclose(logits, alone, atol=1e-6)
+    assert third.shape[-1] == 16 and logits.shape == (2, *size_at(8), 3)  # 256 / 16 channels, as the paper's layer3
+    with pytest.raises(UserError, match=r"auxiliary.weight: config.model.backbone=vit_small_patch14_dinov2 .* has no"):
+        network.segmenter(dataclasses.replace(model, backbone="vit_small_patch14_dinov2", output_stride=14), 3)
+
+
+DEEP = {family: name for family, name in FAMILIES.items() if BACKBONES[name].stochastic_depth}
+
+
+@pytest.mark.parametrize("name", DEEP.values())
+def test_stochastic_depth_is_of_training_alone(name):
+    """The key of the step decides it; in evaluation, and at a rate of 0, the network is as without it."""
+    entry, x = BACKBONES[name], jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+    model = pretraining(backbone=name, output_stride=entry.output_strides[0])
+    plain, deep = (network.segmenter(typed_model(model, drop_path=rate), 1).backbone for rate in (0.0, 0.9))
+
+    @seeded.quick_jit
+    def outputs():
+        params = deep.init(jax.random.key(1), x, train=False)["params"]
+        # Factors of branches begin near 0, where it makes no difference whether a branch is left out.
+        params = jax.tree_util.tree_map_with_path(lambda path, p: p + 1.0 * (path[-1].key == "gamma"), params)
+
+        def of(module, train, **rngs):
+            return module.apply({"params": params}, x, train, rngs=rngs)[model.output_stride]
+
+        first, second = jax.vmap(lambda key: of(deep, True, dropout=key))(jax.random.split(jax.random.key(2)))
+        return of(plain, True), of(deep, False), first, second
+
+    evaluated, deep_evaluated, first, second = outputs()
+    np.testing.assert_array_equal(evaluated, deep_evaluated)
+    assert not np.allclose(first, evaluated) and not np.allclose(first, second)
+    with pytest.raises(UserError, match=r"config.model.drop_path=1.0: expected a rate from 0 to below 1"):
+        network.segmenter(typed_model(model, drop_path=1.0), 1)
+    with pytest.raises(UserError, match=r"config.model.drop_path=0.5: pretraining expects 0.0"):
+        network.pixel_encoder(typed_model(model, drop_path=0.5))
+    with pytest.raises(UserError, match=rf"backbone=resnet18, which has no stochastic depth; those that have .*{name}"):
+        network.segmenter(typed_model(model, drop_path=0.5, backbone="resnet18", output_stride=8), 1)
 
 
 def first_fitting(name):

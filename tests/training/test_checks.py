@@ -119,6 +119,10 @@ FINETUNING = [
     ("optim.clip_norm=0", r"config.optim.clip_norm=\(0,\): expected one number above 0"),
     ("optim.clip_norm=-1.0", r"config.optim.clip_norm=\(-1.0,\): expected one number above 0"),
     ("optim.layer_decay=1.5", "config.optim.layer_decay=1.5: expected a number above 0 and at most 1"),
+    ("model.auxiliary.weight=-0.4", "config.model.auxiliary.weight=-0.4: expected at least 0"),
+    ("optim.ema_decay=1.0", "config.optim.ema_decay=1.0: expected a share from 0 to below 1"),
+    ("init_weights=best", "config.init_weights='best': expected one of plain, ema, momentum, or ''"),
+    ("init_weights=ema", "config.init_weights='ema': expected '' with config.init='scratch'"),
     ("optim.schedule=step", "config.optim.schedule='step': expected one of poly, cosine"),
     ("optim.warmup_steps=20000", "config.optim.warmup_steps=20000: expected fewer than config.steps=20000"),
 ]
@@ -239,6 +243,12 @@ def test_one_photo_at_a_time_is_for_a_frozen_network(batch):
     with pytest.raises(UserError, match=rf"config\.batch={batch}: expected more than config\.accumulate={batch} "):
         checks.finetuning(config, devices=1)
     checks.finetuning(configs.apply_overrides(config, [("trainable", "head")]), devices=1)
+
+
+def test_an_auxiliary_head_is_for_a_network_that_learns():
+    config = configs.apply_overrides(finetuning(), [("model.auxiliary.weight", "0.4"), ("trainable", "head")])
+    with pytest.raises(UserError, match=r"auxiliary.weight=0.4: expected 0.0 with config.trainable='head'"):
+        checks.finetuning(config, devices=1)
 
 
 def test_no_dataset():

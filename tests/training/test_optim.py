@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from mdp_jax import checks, configs
+from mdp_jax.evaluation import chosen_weights
 from mdp_jax.models import network
 from mdp_jax.models.entries import Layers
 from mdp_jax.models.registry import BACKBONES
@@ -82,6 +83,7 @@ def moved(optimizer, params, gradients):
 def test_checks_know_what_there_is():
     assert tuple(optim.OPTIMIZERS) == checks.OPTIMIZERS
     assert tuple(optim.SCHEDULES) == checks.SCHEDULES
+    assert chosen_weights.WEIGHTS == checks.WEIGHTS
 
 
 def test_cosine_by_hand():

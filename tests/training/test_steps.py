@@ -13,6 +13,9 @@ from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
+from mdp_jax.method.segmentation_losses import segmentation_loss
+from mdp_jax.models.apply import apply_training
+from mdp_jax.models.network import upsample
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import programs, sharding, workdir
@@ -173,9 +176,10 @@ def test_finetuning_on_devices_agrees():
 
 
 def test_head_alone_moves():
-    before, after, _ = finetuning(1, trainable="head")
+    before, after, _ = finetuning(1, trainable="head", optim__ema_decay=0.9)
     for part in ("backbone", "decoder"):
         jax.tree.map(np.testing.assert_array_equal, before.params[part], after.params[part])
+        jax.tree.map(np.testing.assert_array_equal, before.params[part], after.ema["params"][part])
     jax.tree.map(np.testing.assert_array_equal, before.batch_stats, after.batch_stats)
     moved = jax.tree.map(np.array_equal, before.params["classifier"], after.params["classifier"])
     assert not any(jax.tree.leaves(moved))
@@ -191,12 +195,30 @@ def test_parts_of_a_batch_move_the_head_as_the_whole_batch_does():
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def _two_losses(config, program, state, batch):
+    """The losses of both heads in the first step, of the network and the loss alone."""
+    loss = programs.loss_of(config, (1.0, 2.0, 0.5, 1.0))
+
+    @jax.jit
+    def losses(params, batch_stats, batch):
+        label = batch["label"].astype(jnp.int32)
+        image = Normalise.of(config.data, "float32")(batch["image"])
+        rngs = {"dropout": jax.random.fold_in(jax.random.key(config.seed), 0)}
+        found = apply_training(program.network, params, batch_stats, image, rngs)
+        each = (upsample(logits, label.shape[1:]) for logits in (found.values, found.auxiliary))
+        return [segmentation_loss(logits, label, loss)[0] for logits in each]
+
+    return map(float, losses(state.params, state.batch_stats, batch))
+
+
 def test_every_option_in_one_run_that_goes_on(tmp_path):
     """AdamW with all that belongs to it and the cross entropy with all that does, under fsdp, stopped and restored."""
     of_loss = {"label_smoothing": 0.1, "ohem_threshold": 0.7, "dice_weight": 1.0}
     of_optim = {"name": "adamw", "lr": 0.001, "clip_norm": "1.0", "layer_decay": 0.9, "warmup_steps": 2}
+    of_optim |= {"ema_decay": 0.75}
     values = {f"loss__{key}": value for key, value in of_loss.items()}
     values |= {f"optim__{key}": value for key, value in of_optim.items()}
+    values |= {"model__auxiliary__weight": 0.4, "model__auxiliary__channels": 8}
     config = tiny.finetune_config(batch=4, devices=2, fsdp=2, **values)
     mesh = sharding.make_mesh(2, 2)
     program = programs.finetuning(typed(config), mesh, 4, (1.0, 2.0, 0.5, 1.0))
@@ -206,14 +228,22 @@ def test_every_option_in_one_run_that_goes_on(tmp_path):
         "label": rng.integers(-1, 4, (4, 32, 32), dtype=np.int16),
     }
     batch = sharding.to_devices(batch, mesh)
-    state, losses = program.make(), []
+    state, losses, second_losses = program.make(), [], []
+    main_loss, second_loss = _two_losses(typed(config), program, state, batch)
+    average = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     checkpoints = Checkpoints(tmp_path)
     for number in range(1, 6):
         state, metrics = program.step(state, batch)
         losses.append(float(metrics["loss"]))
+        second_losses.append(float(metrics["auxiliary_loss"]))
+        now = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+        average = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, average, now)
         if number == 2:
             checkpoints.save(2, state, {"label_space": LABEL_SPACE.rows(), "photos": {}})
     checkpoints.close()
+    jax.tree.map(lambda ours, by_hand: np.testing.assert_allclose(ours, by_hand, atol=1e-6), state.ema, average)
+    by_hand = main_loss + 0.4 * second_loss
+    np.testing.assert_allclose([losses[0], second_losses[0]], [by_hand, second_loss], rtol=1e-5)
     assert losses[-1] < losses[1]  # the first two steps have the same weights but for a millionth
     again, _ = workdir.restore(Checkpoints(tmp_path), program.make(), program.shardings, LABEL_SPACE, {})
     assert int(again.step) == 2

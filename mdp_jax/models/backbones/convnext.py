@@ -14,7 +14,20 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dtypes, LayerNorm, Row, normal, of_patches, vector
+from mdp_jax.models.layers import (
+    MLP,
+    Conv,
+    Dtypes,
+    LayerNorm,
+    Path,
+    Row,
+    drop_path,
+    give_third_stage,
+    linear_rates,
+    normal,
+    of_patches,
+    spread,
+)
 from mdp_jax.models.resizing import of_image, padded
 from mdp_jax.models.stages import FIRST, STAGES, doubled, strides
 
@@ -41,14 +54,14 @@ class Block(nn.Module):
     dtypes: Dtypes
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, path: Path | None = None) -> jax.Array:
         del train
         channels = x.shape[-1]
         conv = Conv(channels, 7, self.dtypes, 1, self.dilation, channels, True, normal(0.02), name="conv_dw")
         y = LayerNorm(self.dtypes, name="norm")(conv(x))
         y = MLP(4 * channels, self.dtypes, name="mlp")(y)
         gamma = self.param("gamma", nn.initializers.constant(LAYER_SCALE), (channels,), self.dtypes.param)
-        return x + vector(gamma.astype(self.dtypes.compute), x.ndim) * y
+        return x + drop_path(spread(gamma, y.shape, self.dtypes) * y, path)
 
 
 class Downsample(nn.Module):
@@ -79,6 +92,7 @@ class Stage(nn.Module):
     dilation: int
     dtypes: Dtypes
     remat: str = "none"
+    rates: tuple[float, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -87,7 +101,7 @@ class Stage(nn.Module):
             before = max(1, self.dilation // 2)
             x = Downsample(self.features, self.stride, before, self.dtypes, name="downsample")(x)
         make = functools.partial(Block, self.dilation, self.dtypes)
-        return Row(make, self.blocks, self.dtypes, self.remat, name="blocks")(x, train).last
+        return Row(make, self.blocks, self.dtypes, self.remat, rates=self.rates, name="blocks")(x, train).last
 
 
 class Stem(nn.Module):
@@ -102,21 +116,29 @@ class Stem(nn.Module):
 
 
 class Stages(nn.Module):
-    """The four stages, named "0" to "3": features at stride 4 to {stride: output of the last stage of this stride}."""
+    """The four stages, named "0" to "3": features at stride 4 to {stride: output of the last stage of this stride}.
+
+    `size` is that of the image, to which `padded` has added.
+    """
 
     sizes: Sizes
     output_stride: int
     dtypes: Dtypes
     remat: str = "none"
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool, size: tuple[int, ...]) -> dict[int, jax.Array]:
         features: dict[int, jax.Array] = {}
         stages = zip(strides(self.output_stride), STAGES[self.output_stride], strict=True)
+        rates = linear_rates(self.drop_path, sum(self.sizes.blocks))
         for i, (at, (stride, dilation)) in enumerate(stages):
             channels, blocks = self.sizes.channels * 2**i, self.sizes.blocks[i]
-            x = Stage(channels, blocks, stride, dilation, self.dtypes, self.remat, name=str(i))(x, train)
-            features[at] = x
+            own, rates = rates[:blocks], rates[blocks:]
+            x = Stage(channels, blocks, stride, dilation, self.dtypes, self.remat, own, name=str(i))(x, train)
+            features[at] = of_image(x, size, at)
+            if i == 2:
+                give_third_stage(self, features[at])
         return features
 
 
@@ -132,13 +154,14 @@ class ConvNeXt(nn.Module):
     output_stride: int
     dtypes: Dtypes
     remat: str = "none"
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
         size = x.shape[1:3]
         x = Stem(self.sizes.channels, self.dtypes, name="stem")(padded(x, self.output_stride))
-        features = Stages(self.sizes, self.output_stride, self.dtypes, self.remat, name="stages")(x, train)
-        return {stride: of_image(x, size, stride) for stride, x in features.items()}
+        stages = Stages(self.sizes, self.output_stride, self.dtypes, self.remat, self.drop_path, name="stages")
+        return stages(x, train, size)
 
 
 def sizes_of(name: str, width: float) -> Sizes:
@@ -176,7 +199,7 @@ def feature_channels(name: str, width: float, output_stride: int) -> dict[int, i
 
 
 def _make(name: str, model: ModelConfig, dtypes: Dtypes) -> ConvNeXt:
-    return ConvNeXt(sizes_of(name, model.width), model.output_stride, dtypes, model.remat)
+    return ConvNeXt(sizes_of(name, model.width), model.output_stride, dtypes, model.remat, model.drop_path)
 
 
 # Matrices and convolutions are split by output channels. Depthwise kernels are small.
@@ -214,6 +237,8 @@ BACKBONES = {
         centre="cell",
         weight_names="mdp_jax.weights.names.convnext",
         layers=Layers(layer_of, DECAY_LAYERS[name]),
+        third_stage=tuple(STAGES),
+        stochastic_depth=True,
     )
     for name in SIZES
 }

@@ -11,7 +11,7 @@ import jax
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers
-from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes
+from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes, give_third_stage
 from mdp_jax.models.stages import STAGES, doubled, strides
 
 
@@ -151,6 +151,8 @@ class ResNet(nn.Module):
             planes, name = self.channels * 2**i, f"layer{i + 1}"
             x = Layer(block, blocks[i], planes, layer_stride, dilation, self.dtypes, self.remat, name=name)(x, train)
             features[stride] = x
+            if i == 2:
+                give_third_stage(self, x)
         return features
 
 
@@ -209,6 +211,7 @@ def _entry(depth: str, deep_stem: bool = False) -> Backbone:
         normalisation="batch",
         weight_names="mdp_jax.weights.names.resnet",
         layers=Layers(layer_of, 6),
+        third_stage=tuple(STAGES),
     )
 
 

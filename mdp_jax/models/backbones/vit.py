@@ -16,7 +16,21 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Dense, Dtypes, LayerNorm, Row, attended, normal, of_patches, vector
+from mdp_jax.models.layers import (
+    MLP,
+    Dense,
+    Dtypes,
+    LayerNorm,
+    Path,
+    Row,
+    attended,
+    drop_path,
+    give_third_stage,
+    linear_rates,
+    normal,
+    of_patches,
+    spread,
+)
 from mdp_jax.models.resizing import of_image, padded, upsample
 
 HEAD = 64  # channels of an attention head at width 1
@@ -123,7 +137,7 @@ class LayerScale(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         gamma = self.param("gamma", nn.initializers.constant(self.first), x.shape[-1:], self.dtypes.param)
-        return x * vector(gamma.astype(self.dtypes.compute), x.ndim)
+        return x * spread(gamma, x.shape, self.dtypes)
 
 
 class Block(nn.Module):
@@ -139,15 +153,16 @@ class Block(nn.Module):
     grid: tuple[int, int] | None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, path: Path | None = None) -> jax.Array:
         del train
         eps, scale = self.form.eps, self.form.layer_scale
+        first, second = (None, None) if path is None else (Path(path.rate, key) for key in jax.random.split(path.key))
         y = LayerNorm(self.dtypes, eps, name="norm1")(x)
         y = Attention(self.heads, self.dtypes, self.tokens, self.grid, name="attn")(y)
-        x = x + (LayerScale(scale, self.dtypes, name="ls1")(y) if scale else y)
+        x = x + drop_path(LayerScale(scale, self.dtypes, name="ls1")(y) if scale else y, first)
         y = LayerNorm(self.dtypes, eps, name="norm2")(x)
         y = MLP(4 * x.shape[-1], self.dtypes, name="mlp")(y)
-        return x + (LayerScale(scale, self.dtypes, name="ls2")(y) if scale else y)
+        return x + drop_path(LayerScale(scale, self.dtypes, name="ls2")(y) if scale else y, second)
 
 
 class PatchEmbed(nn.Module):
@@ -195,6 +210,7 @@ class ViT(nn.Module):
     output_stride: int
     dtypes: Dtypes
     remat: str = "none"
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
@@ -207,7 +223,7 @@ class ViT(nn.Module):
             shape = (1, 1 + form.grid**2, channels)
             positions = self.param("pos_embed", normal(0.02), shape, self.dtypes.param)
             first = [first[0] + positions[:, :1]]
-            x = x + resized_positions(positions[:, 1:], (rows, columns)).astype(x.dtype)
+            x = x + spread(resized_positions(positions[:, 1:], (rows, columns)), x.shape, self.dtypes)
         if form.registers:
             shape = (1, form.registers, channels)
             first.append(self.param("reg_token", normal(0.02), shape, self.dtypes.param))
@@ -218,7 +234,8 @@ class ViT(nn.Module):
         turned_by = None if form.grid else (rows, columns)
         make = functools.partial(Block, self.size.heads, form, self.dtypes, tokens, turned_by)
         levels = LEVELS if self.output_stride > form.patch else 1
-        out = Row(make, self.size.blocks, self.dtypes, self.remat, levels, name="blocks")(x, train)
+        rates = linear_rates(self.drop_path, self.size.blocks)
+        out = Row(make, self.size.blocks, self.dtypes, self.remat, levels, rates, name="blocks")(x, train)
         norm = LayerNorm(self.dtypes, form.eps, name="norm")
         maps = [norm(x[:, tokens:]).reshape(batch, rows, columns, channels) for x in out.levels]
         if levels == 1:
@@ -228,6 +245,8 @@ class ViT(nn.Module):
             stride = form.patch * 2**i // 4
             height, width = (-(-side * form.patch // stride) for side in (rows, columns))
             features[stride] = of_image(upsample(x, (height, width)).astype(self.dtypes.compute), size, stride)
+            if i == 2:
+                give_third_stage(self, features[stride])
         return features
 
 
@@ -275,7 +294,8 @@ def feature_channels(size: Size, form: Form, width: float, output_stride: int) -
 
 
 def _make(size: Size, form: Form, model: ModelConfig, dtypes: Dtypes) -> ViT:
-    return ViT(size, head_channels(form, model.width), form, model.output_stride, dtypes, model.remat)
+    head = head_channels(form, model.width)
+    return ViT(size, head, form, model.output_stride, dtypes, model.remat, model.drop_path)
 
 
 # Matrices are split by output channels; for queries, keys and values these are all heads of all three.
@@ -313,6 +333,8 @@ BACKBONES = {
         centre="cell",
         weight_names="mdp_jax.weights.names.vit",
         layers=Layers(functools.partial(layer_of, size.blocks), size.blocks + 2),
+        stochastic_depth=True,
+        third_stage=tuple(stride for stride, levels in strides(form).items() if len(levels) == LEVELS),
     )
     for name, (size, form) in KINDS.items()
 }

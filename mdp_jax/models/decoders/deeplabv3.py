@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.models.entries import Decoder, DecoderNames
-from mdp_jax.models.layers import ConvBlock, Dtypes
+from mdp_jax.models.layers import ConvBlock, Dtypes, spread
 
 
 class ASPPDecoder(nn.Module):
@@ -35,7 +35,7 @@ class ASPPDecoder(nn.Module):
         """The image pooling branch, and the 1x1 branch ("aspp_0") with those of the rates ("aspp_1", ...)."""
         pooled = x.astype(self.dtypes.wide).mean((1, 2), keepdims=True)
         pooled = ConvBlock(self.channels, 1, self.dtypes, name="image_pool")(pooled, train)
-        pooled = jnp.broadcast_to(pooled, (*x.shape[:-1], self.channels))
+        pooled = spread(pooled, (*x.shape[:-1], self.channels), self.dtypes)
         branches = [ConvBlock(self.channels, 1, self.dtypes, name="aspp_0")(x, train)]
         for i, rate in enumerate(self.rates, start=1):
             branches.append(self.block(self.channels, 3, self.dtypes, dilation=rate, name=f"aspp_{i}")(x, train))
