@@ -5,7 +5,6 @@
 the files; "source" is a digest of the names, sizes and times of the files that a shard was made from.
 """
 
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -29,7 +28,7 @@ def read(folder: pathlib.Path) -> dict:
       UserError: the file is missing or is not a manifest.
     """
     path = folder / FILE
-    if not os.path.exists(path):
+    if not path.exists():
         raise UserError(f"{path} is missing; expected a folder made by mdp data prepare")
     found = read_json(path, "a manifest; run mdp data prepare again", _FORM)
     wrong = next((key for key, is_good in _VALUES.items() if not is_good(found)), None)
