@@ -116,7 +116,7 @@ class BucketPath(pathlib.PosixPath):
         buckets.write(str(self), content)
         return len(content)
 
-    def open(self, mode: str = "r", *args: Any, **options: Any) -> IO[Any]:
+    def open(self, mode: str = "r", *args: Any, **options: Any) -> IO[Any]:  # type: ignore[override]
         """The object in memory, to be read as bytes."""
         if mode != "rb" or args or options.keys() - {"buffering"}:
             raise NotImplementedError(f"{self}: open with mode {mode!r}")

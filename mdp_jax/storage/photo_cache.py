@@ -78,7 +78,7 @@ class Cache:
         partial = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            buckets.download(url, partial)
+            buckets.download(url, partial, entry.size)
             size = partial.stat().st_size
             os.replace(partial, file)
         except FileNotFoundError:

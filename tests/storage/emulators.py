@@ -39,6 +39,13 @@ SERVERS = {
 _HOP = ("connection", "transfer-encoding", "content-length", "keep-alive", "host")
 
 
+class _Front(http.server.ThreadingHTTPServer):
+    request_queue_size = 64
+
+    def handle_error(self, *_):
+        """Nothing: connections break off, since processes are killed and faults are made."""
+
+
 class Storage:
     """A storage under test.
 
@@ -47,7 +54,8 @@ class Storage:
       url: of its bucket.
       environment: variables with which a process uses it.
       latency: seconds that are added to each request.
-      faults: of the next requests, one each: "503", "cut" (half of the answer), "slow" (pieces), "silent", "ok".
+      faults: of the next requests, one each: "503", "cut" (half of the answer), "slow" (pieces), "lost" (done and not
+        answered), "silent", "ok".
       refuses: methods of HTTP that are answered with 403.
       requests: (method, path) of all that came.
     """
@@ -57,7 +65,7 @@ class Storage:
         self.latency, self.faults, self.refuses = 0.0, list[str](), set[str]()
         self.requests: list[tuple[str, str]] = []
         self._server, self._lock = server, threading.Lock()
-        self.front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.front = _Front(("127.0.0.1", 0), self._handler())
         self.front.daemon_threads = True
         address = f"http://127.0.0.1:{self.front.server_address[1]}"
         self.environment = {buckets.PATIENCE: "6"}
@@ -93,6 +101,9 @@ class Storage:
                 if self.command in storage.refuses:
                     return self._send(403, [("Content-Type", "application/xml")], _DENIED)
                 status, headers, content = storage.ask(self.command, self.path, body, self.headers)
+                if fault == "lost":
+                    self.close_connection = True
+                    return None
                 return self._send(status, headers, content, fault)
 
             def _chunks(self):
