@@ -13,7 +13,6 @@ import os
 import pathlib
 import random
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from mdp_jax.errors import TransientError, UserError, is_transient
 
-# Scheme -> the module that reads it, which the extra of this package brings.
-_EXTRAS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
+# Scheme -> module and class that read it, and the extra of this package that brings them. Not gcsfs's own choice of a
+# class: that one asks Google's service about each bucket, which emulators and tight rights do not answer.
+_EXTRAS = {"gs": ("gcsfs.core", "GCSFileSystem", "gcs"), "s3": ("s3fs", "S3FileSystem", "s3")}
 _PREFIXES = tuple(f"{scheme}://" for scheme in _EXTRAS)
 # Two letters at least: one is a drive of Windows. A single slash is what is left of two where pathlib was in between.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")
@@ -111,14 +111,13 @@ def split(url: str) -> tuple[str, str]:
 
 @functools.cache
 def _file_system(scheme: str) -> Any:
-    module, extra = _EXTRAS[scheme]
+    module, kind, extra = _EXTRAS[scheme]
     try:
-        importlib.import_module(module)
-        fsspec = importlib.import_module("fsspec")
+        file_system: Any = getattr(importlib.import_module(module), kind)
     except ImportError:
-        raise UserError(f"{scheme}://: needs {module}; pip install 'mdp_jax[{extra}]'") from None
+        raise UserError(f"{scheme}://: needs {module.split('.')[0]}; pip install 'mdp_jax[{extra}]'") from None
     # Another process may write there at any moment.
-    options: dict[str, Any] = {"use_listings_cache": False}
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme == "s3":
         retries = {"max_attempts": 2, "mode": "standard"}
         options["config_kwargs"] = {"read_timeout": _SILENCE, "connect_timeout": _SILENCE / 2, "retries": retries}
@@ -126,17 +125,11 @@ def _file_system(scheme: str) -> Any:
     else:
         aiohttp = importlib.import_module("aiohttp")
         options["requests_timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE / 2, sock_read=_SILENCE)
-    return fsspec.filesystem(scheme, **options)
+    return file_system(**options)
 
 
 def forget() -> None:
     """Forgets the connections to storages, so that the next request reads the environment anew."""
-    fsspec: Any = sys.modules.get("fsspec")
-    for module, _ in _EXTRAS.values():
-        for found in vars(sys.modules.get(module, sys)).values():
-            if fsspec and isinstance(found, type) and issubclass(found, fsspec.AbstractFileSystem):
-                kind: Any = found
-                kind.clear_instance_cache()
     _file_system.cache_clear()
 
 

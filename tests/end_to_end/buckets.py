@@ -114,7 +114,10 @@ def last_step(workdir: str) -> int:
 def start(storage: Storage | None, command: list[str], cache: pathlib.Path, count: int = 1, devices: int = 2) -> list:
     """Starts a command in so many processes, with a cache of photos of its own."""
     variables = dict(storage.environment) if storage else {}
-    return processes.start(command, count, devices, XDG_CACHE_HOME=str(cache), **variables)
+    # Of all processes of a study, whatever their photos.
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache.parent / "compiled")}
+    compiled["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    return processes.start(command, count, devices, XDG_CACHE_HOME=str(cache), **{**compiled, **variables})
 
 
 def finish(runs: list, status: int = 0) -> None:
@@ -164,8 +167,8 @@ def kills(folder: pathlib.Path, count: int, steps: int, seed: int) -> None:
             arrays = require_same(run, disk)
             cut = sum(set(map(str, event["whole"])) != set(event["begun"]) for event in events)
         print(
-            f"{scheme}: {len(events)} kills hit the run, {cut} left a checkpoint half uploaded; {arrays} arrays and all of "
-            f"the metrics of {steps} steps are those of the run on disk"
+            f"{scheme}: {len(events)} kills hit the run, {cut} left a checkpoint half uploaded; "
+            f"all {arrays} arrays and the metrics of {steps} steps are those of the run on disk"
         )
 
 
@@ -266,14 +269,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", choices=("kills", "processes", "speed"))
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=0, help="(default 24; of speed 220)")
+    parser.add_argument("--steps", type=int, default=0, help="(default 30; of speed 220)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.02, help="seconds added to each request (default 0.02)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         if args.study == "kills":
-            kills(folder, args.kills, args.steps or 24, args.seed)
+            kills(folder, args.kills, args.steps or 30, args.seed)
         elif args.study == "processes":
             many(folder, args.steps or 24)
         else:
