@@ -1,5 +1,6 @@
 """Objects of buckets on two emulators: whole, made once, tried again, listed, refused in one line."""
 
+import contextlib
 import os
 import pathlib
 import pickle
@@ -27,16 +28,24 @@ from tests.data.fixtures import write_folder
 from tests.storage.emulators import copied, started
 
 
-@pytest.fixture(scope="module", params=["s3", "gs"])
-def storage(request):
-    with started(request.param) as found:
-        yield found
+@pytest.fixture(scope="module")
+def storages():
+    with started("s3") as s3, started("gs") as gs:
+        yield {"s3": s3, "gs": gs}
+
+
+@pytest.fixture(params=["s3", "gs"])
+def storage(storages, request):
+    return storages[request.param]
 
 
 @pytest.fixture
-def s3():
-    with started("s3") as found:
-        yield found
+def s3(storages):
+    """S3 alone, for what does not depend on the storage; with nothing in it."""
+    found = storages["s3"]
+    buckets.delete_folder(found.url)
+    found.requests.clear()
+    return found
 
 
 def test_objects_are_whole_and_made_once(storage, tmp_path):
@@ -261,6 +270,47 @@ def test_checkpoints_in_a_bucket(storage, tmp_path):
     again.save(6, states[6], {"is": 6})  # over what is left of the upload
     again.close()
     assert checkpoints.load(folder).meta == {"is": 6}
+
+
+class Killed(BaseException):
+    """In place of the end of a process: nothing catches it."""
+
+
+@pytest.mark.parametrize("at", range(1, 17, 3))
+def test_a_kill_at_any_request_leaves_a_checkpoint(s3, at, monkeypatch):
+    """A save is 15 requests that write or delete, and one more for each file of an older step."""
+    folder = BucketPath(f"{s3.url}/killed-{at}")
+    states = [{"step": np.int32(step), "params": {"w": np.full(8, step, np.float32)}} for step in range(4)]
+    kept = open_checkpoints(folder, keep=1)
+    kept.save(1, states[1], {"is": 1})
+    kept.close()
+    left = [at]
+
+    def dying(name, request):
+        def method(*args, **options):
+            left[0] -= 1
+            if left[0] <= 0:
+                raise Killed(name)
+            return request(*args, **options)
+
+        return method
+
+    with monkeypatch.context() as patch:
+        patch.setattr(buckets, "together", lambda function, items: [function(item) for item in items])
+        for name in ("upload", "delete"):
+            patch.setattr(buckets, name, dying(name, getattr(buckets, name)))
+        dead = open_checkpoints(folder, keep=1)
+        dead.save(2, states[2], {"is": 2})
+        with contextlib.suppress(Killed):
+            dead.close()
+    found = checkpoints.load(folder)
+    assert found.meta["is"] in (1, 2) and found.state["params"]["w"][0] == found.meta["is"]
+    again = open_checkpoints(folder, keep=1)
+    for step in range(found.meta["is"] + 1, 4):
+        again.save(step, states[step], {"is": step})
+    again.close()
+    assert checkpoints.steps_in(folder / "checkpoints") == [3] and checkpoints.load(folder).meta == {"is": 3}
+    assert set(buckets.entries(f"{folder}/checkpoints")) == {"3"}, "nothing is left of what was cut off"
 
 
 def test_an_epoch_reads_the_network_once(storage, tmp_path, monkeypatch):
