@@ -17,7 +17,7 @@ from mdp_jax.python_files import configs_parent
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.files import read_bytes
 from mdp_jax.storage.json_files import read_json
-from mdp_jax.storage.paths import expanded
+from mdp_jax.storage.paths import expanded, is_there
 
 Config: TypeAlias = ConfigDict | PretrainConfig | FinetuneConfig  # both forms
 
@@ -200,7 +200,7 @@ def load_json(path: pathlib.Path) -> ConfigDict:
     Raises:
       UserError: the file is missing, cannot be read, or is not the JSON object of a config.
     """
-    if not path.exists():
+    if not is_there(path):
         raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune")
     values = read_json(path, "the config of a run", dict)
     try:

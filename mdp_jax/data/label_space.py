@@ -10,7 +10,7 @@ import numpy as np
 
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json, write_json
-from mdp_jax.storage.paths import as_path
+from mdp_jax.storage.paths import as_path, is_there
 
 KINDS = ("concatenated", "merged")
 _MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16
@@ -109,7 +109,7 @@ class LabelSpace:
         Raises:
           UserError: the file is missing, or it is not a label space.
         """
-        if not as_path(path).exists():
+        if not is_there(path):
             raise UserError(f"{path} is missing; expected the label space of a run")
         rows = read_json(path, "the label space of a run", [{"dataset": str, "class": str, "global_id": int}])
         try:

@@ -215,7 +215,9 @@ def _failed(error: BaseException, url: str, doing: str, seconds: float) -> UserE
         return UserError(f"{url}: no such bucket {bucket!r}; expected one that exists, with its name spelt right")
     forbidden = any(isinstance(each, PermissionError) for each in chain) or "Forbidden" in str(error)
     if 403 in statuses or forbidden:
-        return UserError(f"{url}: no right to {doing} there ({_reason(error)}); expected credentials that may {doing}")
+        return UserError(
+            f"{url}: these credentials have no right to {doing} there ({_reason(error)}); expected others that have it"
+        )
     return UserError(f"{url}: cannot {doing} ({_reason(error)}); expected a bucket that can be used")
 
 

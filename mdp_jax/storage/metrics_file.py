@@ -16,7 +16,7 @@ from mdp_jax.errors import UserError, of_system
 from mdp_jax.storage import buckets, files
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.json_files import parse_json, write_text
-from mdp_jax.storage.paths import as_path, expanded
+from mdp_jax.storage.paths import as_path, expanded, is_there
 
 FILE, FOLDER = "metrics.jsonl", "metrics"
 _NUMBER = (None, float)  # null: nothing was measured
@@ -39,7 +39,7 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
 
 
 def _rows(file: pathlib.Path) -> list[dict]:
-    if not file.exists():
+    if not is_there(file):
         return []
     lines = files.read_bytes(file, "the metrics of a run").split(b"\n")
     rows = []

@@ -48,6 +48,15 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
     return BucketPath(path) if buckets.is_bucket(path) else pathlib.Path(path)
 
 
+def is_there(path: str | os.PathLike) -> bool:
+    """Whether there is a file or folder; False where no system has such a path.
+
+    Args:
+      path: of this machine, or of a bucket.
+    """
+    return as_path(path).exists() if buckets.is_bucket(path) else os.path.exists(path)
+
+
 def local(path: str | os.PathLike, option: str) -> pathlib.Path:
     """As `expanded`, of what is read or written on this machine alone.
 

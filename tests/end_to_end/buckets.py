@@ -152,13 +152,13 @@ def torment(
     return events
 
 
-def kills(folder: pathlib.Path, count: int, steps: int, seed: int) -> None:
+def kills(folder: pathlib.Path, schemes: list[str], count: int, steps: int, seed: int) -> None:
     """`kills` of this command."""
     draw(folder / "data")
     disk = str(folder / "disk")
     more = [f"--config.steps={steps}", "--config.log_every=1"]
     finish(start(None, words(str(folder / "data"), disk, "--init", _init(folder), *more), folder / "cache"))
-    for scheme in ("s3", "gs"):
+    for scheme in schemes:
         with started(scheme) as storage:
             data, run = f"{storage.url}/data", f"{storage.url}/run"
             copied(folder / "data", data)
@@ -242,11 +242,11 @@ def measured(data: str, workdir: str, steps: int) -> float:
     return config.batch * (steps - 20) / (times[-1] - times[20])
 
 
-def speed(folder: pathlib.Path, steps: int, latency: float) -> None:
+def speed(folder: pathlib.Path, schemes: list[str], steps: int, latency: float) -> None:
     """`speed` of this command."""
     draw(folder / "data", photos=64, size=(160, 200))
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    for scheme in ("s3", "gs"):
+    for scheme in schemes:
         with started(scheme) as storage:
             copied(folder / "data", f"{storage.url}/data")
             storage.latency = latency
@@ -268,6 +268,7 @@ def main() -> None:
     """Runs a study and prints what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", choices=("kills", "processes", "speed"))
+    parser.add_argument("--storage", nargs="+", choices=("s3", "gs"), default=["s3", "gs"], help="(default both)")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--steps", type=int, default=0, help="(default 30; of speed 220)")
     parser.add_argument("--seed", type=int, default=0)
@@ -276,11 +277,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         if args.study == "kills":
-            kills(folder, args.kills, args.steps or 30, args.seed)
+            kills(folder, args.storage, args.kills, args.steps or 30, args.seed)
         elif args.study == "processes":
             many(folder, args.steps or 24)
         else:
-            speed(folder, args.steps or 220, args.latency)
+            speed(folder, args.storage, args.steps or 220, args.latency)
 
 
 if __name__ == "__main__":

@@ -56,13 +56,15 @@ class Storage:
       latency: seconds that are added to each request.
       faults: of the next requests, one each: "503", "cut" (half of the answer), "slow" (pieces), "lost" (done and not
         answered), "silent", "ok".
-      refuses: methods of HTTP that are answered with 403.
+      refuses: methods of HTTP that are answered with `refusal`.
+      refusal: a status of HTTP, 403 or 401.
       requests: (method, path) of all that came.
     """
 
     def __init__(self, scheme: str, server: int):
         self.scheme, self.url = scheme, f"{scheme}://{BUCKET}"
         self.latency, self.faults, self.refuses = 0.0, list[str](), set[str]()
+        self.refusal = 403
         self.requests: list[tuple[str, str]] = []
         self._server, self._lock = server, threading.Lock()
         self.front = _Front(("127.0.0.1", 0), self._handler())
@@ -99,7 +101,7 @@ class Storage:
                     self.close_connection = True
                     return None
                 if self.command in storage.refuses:
-                    return self._send(403, [("Content-Type", "application/xml")], _DENIED)
+                    return self._send(storage.refusal, [("Content-Type", "application/xml")], _DENIED)
                 status, headers, content = storage.ask(self.command, self.path, body, self.headers)
                 if fault == "lost":
                     self.close_connection = True

@@ -109,10 +109,15 @@ def test_rights_buckets_and_credentials_are_checked_before(storage, monkeypatch)
         buckets.require_usable(f"{storage.scheme}://no-such-bucket/run", "--workdir")
     storage.refuses = {"PUT", "POST"}
     try:
-        with pytest.raises(UserError, match=r"^--workdir \S+/run: no right to write there"):
+        with pytest.raises(UserError, match=r"^--workdir \S+/run: these credentials have no right to write there"):
+            buckets.require_usable(f"{storage.url}/run", "--workdir")
+        storage.refusal = 401
+        with pytest.raises(
+            UserError, match=rf"^--workdir \S+/run: no credentials for {storage.scheme}://.*; expected "
+        ):
             buckets.require_usable(f"{storage.url}/run", "--workdir")
     finally:
-        storage.refuses = set()
+        storage.refuses, storage.refusal = set(), 403
     buckets.require_usable(f"{storage.url}/run", "--workdir")
     assert buckets.entries(f"{storage.url}/run") == {}, "nothing is left behind"
     if storage.scheme == "s3":

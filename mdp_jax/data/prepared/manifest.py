@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.paths import is_there
 
 FILE = "manifest.json"
 VERSION = "1.0.0"  # of what the records hold; records of another version are made anew
@@ -28,7 +29,7 @@ def read(folder: pathlib.Path) -> dict:
       UserError: the file is missing or is not a manifest.
     """
     path = folder / FILE
-    if not path.exists():
+    if not is_there(path):
         raise UserError(f"{path} is missing; expected a folder made by mdp data prepare")
     found = read_json(path, "a manifest; run mdp data prepare again", _FORM)
     wrong = next((key for key, is_good in _VALUES.items() if not is_good(found)), None)
