@@ -21,6 +21,7 @@ from mdp_jax.storage.paths import as_path, expanded, is_there
 FILE, FOLDER = "metrics.jsonl", "metrics"
 _NUMBER = (None, float)  # null: nothing was measured
 _ROW = {"step": int, str: (*_NUMBER, [_NUMBER])}
+_TRIES = 5  # where a run begins another generation, and deletes the one that was listed
 _LONG = 2**16  # bytes of a part from which on the next one begins
 
 
@@ -34,14 +35,21 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
       UserError: a line before the last one is no row, or one holds something else than numbers.
     """
     folder = expanded(workdir)
-    parts: list[pathlib.Path] = [*_newest(folder)] if isinstance(folder, BucketPath) else []
-    return [row for file in parts or [folder / FILE] for row in _rows(file)]
+    if not isinstance(folder, BucketPath):
+        file = folder / FILE
+        return _rows(file, files.read_bytes(file, "the metrics of a run")) if is_there(file) else []
+    for _ in range(_TRIES):
+        found = _newest(folder) or [folder / FILE]
+        try:
+            return [row for file in found for row in _rows(file, file.read_bytes())]
+        except FileNotFoundError:
+            if found == [folder / FILE] and not _newest(folder):
+                return []
+    raise UserError(f"{folder / FOLDER}: changes while it is read; expected one run in it")
 
 
-def _rows(file: pathlib.Path) -> list[dict]:
-    if not is_there(file):
-        return []
-    lines = files.read_bytes(file, "the metrics of a run").split(b"\n")
+def _rows(file: pathlib.Path, content: bytes) -> list[dict]:
+    lines = content.split(b"\n")
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
