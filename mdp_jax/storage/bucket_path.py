@@ -95,7 +95,7 @@ class BucketPath(pathlib.PosixPath):
         """What is in the folder."""
         yield from (self / name for name in sorted(buckets.entries(str(self))))
 
-    def glob(self, pattern: str, **options: Any) -> Generator["BucketPath", None, None]:  # type: ignore[override]
+    def glob(self, pattern: str, **options: Any) -> Generator["BucketPath", None, None]:
         """What is in the folder and has a name of this pattern; a pattern with slashes is refused."""
         if "/" in pattern or "**" in pattern or options:
             raise NotImplementedError(f"{self}: the pattern {pattern!r}")

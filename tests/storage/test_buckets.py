@@ -281,7 +281,7 @@ class Killed(BaseException):
     """In place of the end of a process: nothing catches it."""
 
 
-@pytest.mark.parametrize("at", range(1, 17, 3))
+@pytest.mark.parametrize("at", range(1, 17, 5))
 def test_a_kill_at_any_request_leaves_a_checkpoint(s3, at, monkeypatch):
     """A save is 15 requests that write or delete, and one more for each file of an older step."""
     folder = BucketPath(f"{s3.url}/killed-{at}")
