@@ -9,10 +9,11 @@ from mdp_jax import schema
 from mdp_jax.configs import LR_RULES
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.batches.stages import MOST_STEPS
+from mdp_jax.data.class_names import RELATIONS
 from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method import segmentation_losses
-from mdp_jax.method.losses import SPARSE_CODING
+from mdp_jax.method.losses import RELATED_AS, SPARSE_CODING
 from mdp_jax.method.weights import PIXEL_WEIGHTS
 from mdp_jax.models import network
 from mdp_jax.objectives.momentum import MOMENTUM_VIEWS
@@ -219,6 +220,52 @@ def _objective(config: ConfigDict) -> None:
         raise UserError(f"config.sources.{unlabelled[0]}.labels='none': expected 'masks' for at least one dataset")
 
 
+def _names(config: ConfigDict) -> None:
+    """Checks what is made of the names of classes (METHOD.md section 9); reads no file."""
+    method, objective = config.method, OBJECTIVES[config.objective]
+    _one_of(config, "method.relations", RELATIONS)
+    _one_of(config, "method.related_as", RELATED_AS)
+    _share(config, "method.relation_threshold")
+    _at_least(config, "method.relation_threshold", 0, strictly=True)
+    relations = f"config.method.relations={method.relations!r}"
+    related, needs_file = method.relations != RELATIONS[0], method.relations == "text" or method.start_from_names
+    if related and not objective.relates:
+        having = ", ".join(name for name, other in OBJECTIVES.items() if other.relates)
+        raise UserError(
+            f"{relations}: expected {RELATIONS[0]!r} with config.objective={config.objective!r}; others are for "
+            f"{having}"
+        )
+    if related and config.label_space != KINDS[0]:
+        raise UserError(
+            f"{relations}: expected {RELATIONS[0]!r} with config.label_space={config.label_space!r}, where classes of "
+            "equal names are one class"
+        )
+    if method.related_as != RELATED_AS[0] and (not related or method.sparse_coding != "pull"):
+        raise UserError(
+            f"config.method.related_as={method.related_as!r}: expected {RELATED_AS[0]!r}, or config.method.relations "
+            "other than 'none' and config.method.sparse_coding='pull'"
+        )
+    if method.start_from_names and objective.bank is None:
+        having = ", ".join(name for name, other in OBJECTIVES.items() if other.bank)
+        raise UserError(
+            f"config.method.start_from_names=True: expected False with config.objective={config.objective!r}; "
+            f"prototypes have {having}"
+        )
+    if needs_file and not method.names_file:
+        key = relations if method.relations == "text" else "config.method.start_from_names=True"
+        raise UserError(f"{key}: no vectors of names; expected config.method.names_file, an .npz (docs/relations.md)")
+    if method.names_file and not needs_file:
+        raise UserError(
+            f"config.method.names_file={schema.shown(method.names_file)}: nothing uses it; expected '', or "
+            "config.method.relations='text' or config.method.start_from_names=True"
+        )
+    if method.shuffle_names and not (related or method.start_from_names):
+        raise UserError(
+            "config.method.shuffle_names=True: nothing uses the names; expected False, or config.method.relations or "
+            "config.method.start_from_names"
+        )
+
+
 def _labelled_first(config: ConfigDict) -> None:
     """Unlabelled photos get their labels from prototypes, which come from the photos of labelled datasets."""
     names = [source.name for source in config.sources]
@@ -349,6 +396,7 @@ def pretraining(config: ConfigDict, devices: int) -> None:
     if not config.sources:
         raise UserError("config.sources: empty; expected at least one dataset")
     _objective(config)
+    _names(config)
     _mixture(config)
     _stages(config)
     _labelled_first(config)

@@ -112,10 +112,12 @@ class ModelConfig:
     """The network under the head (METHOD.md section 2)."""
 
     # resnet18, resnet34, resnet50, resnet101; with _v1c: with MMSegmentation's deep stem. convnext_tiny, _small, _base.
+    # swin_tiny, _small, _base.
     # vit_small_, vit_base_ or vit_large_ with patch16, patch14_dinov2, patch14_reg4_dinov2 or patch16_dinov3.
     backbone: str = "resnet50"
     width: float = 1.0  # multiplies every channel count of the backbone
-    # resnet and convnext: 8, 16 or 32. vit: the patch, or, of 16 pixels, twice the patch: features at 4, 8, 16 and 32.
+    # resnet and convnext: 8, 16 or 32. swin: 32. vit: the patch, or, of 16 pixels, twice the patch, with features at 4,
+    # 8, 16 and 32 as well.
     output_stride: int = 8
     decoder: DecoderConfig = DecoderConfig()
     # What the backward pass computes again instead of keeping it: none, elementwise (all of the residual blocks but
@@ -183,6 +185,15 @@ class MethodConfig:
     pixel_weights: str = key("pixel", before="pixel")
     # Whether the logits have the logarithm of each class's share of the pixels beside its prototype.
     class_frequencies: bool = key(False, before=False)
+    # Which classes of different sets are related (docs/relations.md): none; names: those of equal names; text: those
+    # whose names have near vectors in names_file.
+    relations: str = key("none", before="none")
+    related_as: str = key("no_negatives", before="no_negatives")  # what they are to a pixel: no_negatives or positives
+    relation_threshold: float = key(0.5, before=0.5)  # of text: names are near from this cosine of their vectors on
+    names_file: str = key("", before="", place=True)  # .npz of class names and their vectors; "" = none
+    start_from_names: bool = key(False, before=False)  # prototypes start from the vectors of names_file
+    # The control of both: within each set the classes get each other's names, by the seed.
+    shuffle_names: bool = key(False, before=False)
     loss_chunk: int = 8192  # pixels of a device's share of the batch whose logits exist at one time
 
 

@@ -124,7 +124,8 @@ def test_finetuning(name):
 
 
 # Of MMSegmentation 1.2.2: configs/convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py, and
-# configs/mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py with the bases of both.
+# configs/mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py with the bases of both;
+# configs/swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py has another rate and decay.
 RECIPE = {
     "optim.name": "adamw",
     "optim.lr": 1e-4,
@@ -143,6 +144,12 @@ RECIPE = {
 }
 RECIPES = {
     "ade20k_convnext": {"model.decoder.channels": 512, "optim.layer_decay": 0.9},
+    "ade20k_swin": {
+        "model.decoder.channels": 512,
+        "optim.lr": 6e-5,
+        "optim.weight_decay": 0.01,
+        "optim.layer_decay": 1.0,
+    },
     "ade20k_vit": {"model.decoder.channels": 768, "optim.layer_decay": 0.65},
 }
 

@@ -1,6 +1,7 @@
 """Every `mdp` command of the pages is one that the parts of `mdp` understand; nothing is run here.
 
-Some pages have their commands run as well: README.md in test_readme.py, docs/import.md in commands/test_import_page.py.
+Some pages have their commands run as well: README.md in test_readme.py, docs/import.md in commands/test_import_page.py,
+and the pages about a trained network in test_page_commands.py.
 """
 
 import contextlib

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import distributed, runtime
+from mdp_jax.data.class_names import NEAR
 from mdp_jax.errors import UserError
 from mdp_jax.storage.buckets import is_bucket
 from mdp_jax.storage.paths import expanded, require_plain
@@ -91,6 +92,37 @@ def add_step(parser: argparse.ArgumentParser, whose: str = "the workdir") -> Non
         help=f"checkpoint of {whose}: that of the best validation, the newest, or that of step N (default: best where "
         "it is kept, else last)",
     )
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which names are near, where classes are known by their names alone.
+
+    Args:
+      parser: of the part.
+    """
+    parser.add_argument(
+        "--names",
+        type=named,
+        metavar="FILE",
+        help="an .npz of class names and their vectors, of the given names and of those of the network: names are near "
+        "by the cosine of their vectors (docs/relations.md); without it equal names alone match",
+    )
+    parser.add_argument(
+        "--near",
+        type=_cosine,
+        metavar="COSINE",
+        help=f"with --names: smallest cosine of names that are near (default {NEAR})",
+    )
+
+
+def _cosine(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text:.80}: expected a number above 0 and at most 1")
+    return value
 
 
 def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:

@@ -200,16 +200,19 @@ def to_layout(weights: Weights, layout: str) -> tuple[dict[str, np.ndarray], lis
     """
     modules = layouts.modules_for(weights.model, layout, weights.alone)
     state: dict[str, np.ndarray] = {}
-    leaves = []
+    leaves, skipped = [], list(weights.skipped)
     for ours in sorted(weights.state, key=_natural):
         theirs, array = layouts.rename(ours, modules), weights.state[ours]
-        assert theirs is not None, ours  # the layout has names for all parts
+        if theirs is None:
+            skipped.append(Leaf(weights.names[ours], array.shape, "skipped", f"{layout} has no place for it"))
+            continue
         state[theirs] = array
         leaves.append(Leaf(weights.names[ours], array.shape, "loaded", theirs))
         if theirs.endswith(".running_var"):
             state[f"{theirs.removesuffix('running_var')}{COUNTER}"] = np.zeros((), np.int64)
     missing = [Leaf(key, None, "missing", why) for key, why in _missing(weights, modules, state, layout)]
-    return state, [*leaves, *weights.skipped, *missing]
+    finished = getattr(names_of(weights.model.backbone), "finished", None)
+    return finished(state, layout) if finished else state, [*leaves, *skipped, *missing]
 
 
 def _missing(weights: Weights, modules: dict, state: dict, layout: str) -> list[tuple[str, str]]:

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands import arguments
+from mdp_jax.configs import typed_finetune, typed_pretrain
 from mdp_jax.data.kinds.kind import Source
-from mdp_jax.data.sources import photos_of
+from mdp_jax.data.sources import open_source, photos_of
+from mdp_jax.errors import UserError
 from mdp_jax.evaluation import findings, scoring, views, workdirs
 from mdp_jax.evaluation.inference import Evaluator
+from mdp_jax.evaluation.named import ByName, by_name, require_distinct
 from mdp_jax.evaluation.scores import confusions_beside, photos_of_run, write_scores
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Section, html
@@ -38,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_step(parser)
     parser.add_argument(
+        "--on",
+        type=arguments.path,
+        metavar="CONFIG",
+        help="of a pretrained workdir: a config of mdp finetune. The network is scored on its dataset, of which it "
+        "knows only the names of the classes; to evaluation_named_SET.json",
+    )
+    arguments.add_names(parser)
+    parser.add_argument(
         "--page",
         action="store_true",
         help="also write a page of the confusion matrix and of the worst and best photos, beside the scores (.html)",
@@ -61,7 +72,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         classes are not those of the network.
     """
     runtime.start_devices(args.platform)
-    run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
+    if args.on is None and (args.names or args.near):
+        option = f"--names {args.names}" if args.names else f"--near {args.near:g}"
+        raise UserError(f"{option}: expected --on CONFIG too, a config of mdp finetune")
+    of_set = [pair for pair in overrides if args.on and pair[0].split(".")[0] in ("data_dir", "dataset")]
+    of_run = [pair for pair in overrides if pair not in of_set]
+    run = workdirs.load(args.checkpoint, of_run, pretraining=True if args.on else None, step=args.step or "")
     shown = views.of_arguments(args, run.config.data)
     scored: dict[str, tuple[Source, Evaluator]] = {}
     bars = contextlib.ExitStack()
@@ -73,14 +89,24 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         bars.close()  # of the dataset before
         return _report_to(bars.enter_context(Progress(len(source), unit="photo")), len(source))
 
+    named: dict[str, dict] = {}
     with bars:
-        measured = scoring.measure(run, args.split, shown, told)
+        if args.on:
+            source, found_by_name = _known_by_name(args, run, of_set)
+            for line in found_by_name.said():
+                print(f"mdp: {line}", file=sys.stderr)
+            measured = scoring.measure_by_name(run, source, found_by_name, shown, told)
+            named[source.name] = {"file": args.names or "", "matches": found_by_name.matches}
+        else:
+            measured = scoring.measure(run, args.split, shown, told)
     changed = {key: text for key, text in overrides if key not in configs.free_keys(run.config)}
     scores = {name: found.scores for name, found in measured.items()}
-    before = photos_of_run(run.folder) if args.split == "val" else {}
+    before = photos_of_run(run.folder) if args.split == "val" and not named else {}
     photos = {name: photos_of(scored[name][0]) for name in before if name in scored}
     others = photos != before
-    file = write_scores(run.folder, scores, args.split, shown, changed, chosen=run.chosen, photos=photos, others=others)
+    file = write_scores(
+        run.folder, scores, args.split, shown, changed, chosen=run.chosen, photos=photos, others=others, named=named
+    )
     if others:
         print("mdp: these are not the photos that evaluation.json and report.html are of", file=sys.stderr)
     sections: list[Section] = []
@@ -104,6 +130,22 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         write_text(page, html(f"Scores of {run.folder}", sections))
         print(f"page: {page}")
     print(f"scores: {file}")
+
+
+def _known_by_name(
+    args: argparse.Namespace, run: workdirs.Workdir, overrides: list[tuple[str, str]]
+) -> tuple[Source, ByName]:
+    """The set of --on, with the photos read as the pretraining read its own, and what answers for its classes."""
+    config = configs.apply_overrides(configs.load(args.on), overrides)
+    if "dataset" not in config or not config.dataset:
+        raise UserError(f"--on {args.on}: no dataset in it; expected a config of mdp finetune")
+    typed = typed_finetune(config, f"--on {args.on}: ")
+    assert typed.dataset is not None
+    data, data_dir = typed_pretrain(run.config).data, typed.data_dir or run.config.data_dir
+    source = open_source(typed.dataset, data, data_dir, args.split, typed.seed, scored=True)
+    where = f"--on {args.on}"
+    require_distinct(source.classes, where)
+    return source, by_name(source.classes, run.label_space, where, args.names or "", args.near)
 
 
 def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:

@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or none",
     )
     parser.add_argument(
-        "--pixels", type=int, default=20, metavar="N", help="of each class in the map (default 20; 0: no photo is read)"
+        "--pixels",
+        type=int,
+        default=20,
+        metavar="N",
+        help="of each class in the map, and for the length of their mean (default 20; 0: no photo is read)",
     )
     parser.add_argument("--data_dir", type=place, help="folder of the sets (default: that of the run)")
 
@@ -64,10 +68,14 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"{args.checkpoint}: {newest.seen.sum()} class(es) seen so far; expected at least two")
     out = make_folder(args.out or as_path(args.checkpoint) / "inspect", "--out")
     wrong = bank.sentences(found.steps)
-    table, pairs = bank.classes_table(found.steps), bank.neighbours_table(newest)
+    pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say) if args.pixels else None
+    lengths = None
+    if pixels is not None and len(pixels.ids):
+        lengths = bank.mean_lengths(pixels.vectors, pixels.ids, len(newest.seen))
+    table, pairs = bank.classes_table(found.steps, lengths), bank.neighbours_table(newest)
     write_text(out / "classes.csv", bank.as_csv(table))
     write_text(out / "neighbours.csv", bank.as_csv(pairs))
-    pictures = _pictures(args, found)
+    pictures = _pictures(args, found, pixels)
     for name, figure in pictures.items():
         write_bytes(out / f"{name}.png", figure.png)
     write_text(out / "inspect.html", html(_title(found), _sections(found, wrong, pictures, table, args.checkpoint)))
@@ -86,14 +94,13 @@ def _title(found: banks.History) -> str:
     return f"Classes of {', '.join(found.steps[-1].set_names)} after step {found.steps[-1].step}"
 
 
-def _pictures(args: argparse.Namespace, found: banks.History) -> dict[str, Figure]:
+def _pictures(args: argparse.Namespace, found: banks.History, pixels: banks.Pixels | None) -> dict[str, Figure]:
     newest = found.steps[-1]
     heat = bank_figures.clustered_heatmap(newest)
     pictures = {"heatmap": Figure(heat, "Cosines between all classes; alike ones stand together, whatever their set.")}
     if args.map != _NONE and newest.seen.sum() > 2:
-        pixels = banks.Pixels(np.zeros((0, newest.vectors.shape[1]), np.float32), np.zeros(0, np.int64))
-        if args.pixels:
-            pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say)
+        if pixels is None:
+            pixels = banks.Pixels(np.zeros((0, newest.vectors.shape[1]), np.float32), np.zeros(0, np.int64))
         keep = newest.seen[pixels.ids]
         png, words = bank_figures.map_picture(newest, pixels.vectors[keep], pixels.ids[keep], args.map)
         dots = f"; dots: {keep.sum()} pixels" if len(keep) else ""

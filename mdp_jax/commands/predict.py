@@ -19,6 +19,7 @@ from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
 from mdp_jax.evaluation.inference import Predictor, Probable, Segmenter
+from mdp_jax.evaluation.named import ByName, NamedSegmenter, by_name, is_file, read_names
 from mdp_jax.evaluation.pretrained import ALL, SetSegmenter, answers_in
 from mdp_jax.evaluation.tiles import require_tile
 from mdp_jax.models import network
@@ -44,9 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="answers",
         default=ALL,
         metavar="SET",
-        help="of a pretrained workdir: the set in whose classes photos are labelled, or all (default), whose ids are "
-        "those of label_space.json",
+        help="of a pretrained workdir: the set in whose classes photos are labelled; or all (default), whose ids are "
+        "those of label_space.json; or a .txt file of class names, one on each line, which its classes answer for by "
+        "their names",
     )
+    arguments.add_names(parser)
     parser.add_argument(
         "--out",
         required=True,
@@ -114,15 +117,21 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             pass
     run = workdirs.load(args.checkpoint, overrides, step=args.step or "")
     config, palette = run.config, None if run.pretraining else run.palette()
-    classes, ids = answers_in(run.label_space, args.answers, f"--as {args.answers}: {args.checkpoint}")
+    named = _by_name(args, run)
     shown = views.of_arguments(args, config.data)
     segmenter: Segmenter
-    if run.pretraining:
+    if named is not None:
+        classes, segmenter = named.classes, NamedSegmenter(typed_pretrain(config), run.label_space, named)
+    elif run.pretraining:
+        classes, ids = answers_in(run.label_space, args.answers, f"--as {args.answers}: {args.checkpoint}")
         segmenter = SetSegmenter(typed_pretrain(config), run.label_space, ids)
     else:
+        answers_in(run.label_space, args.answers, f"--as {args.answers}: {args.checkpoint}")
         classes, segmenter = run.classes, network.segmenter(config.model, len(run.classes))
     if args.palette and len(classes) > MOST_CLASSES:
         raise UserError(f"--palette: {len(classes)} classes; expected at most {MOST_CLASSES}, as a palette PNG has")
+    for line in named.said() if named else ():
+        print(f"mdp: --as {args.answers}: {line}", file=sys.stderr)
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
@@ -151,6 +160,20 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
                 write_picture(files[2], cv2.cvtColor(outlined, cv2.COLOR_RGB2BGR))
             progress.update(done)
     print(f"{len(photos)} label maps and overlays in {args.out}")
+
+
+def _by_name(args: argparse.Namespace, run: workdirs.Workdir) -> ByName | None:
+    """The classes that a file of --as names; None where it is a set."""
+    sets = [name for name, _ in run.label_space.datasets]
+    if args.answers in (*sets, ALL) or not is_file(args.answers):
+        if args.names or args.near:
+            option = f"--names {args.names}" if args.names else f"--near {args.near:g}"
+            raise UserError(f"{option}: expected --as FILE too, a .txt file with the names of classes")
+        return None
+    if not run.pretraining:
+        raise UserError(f"--as {args.answers}: {run.folder} is a workdir of mdp finetune; expected one of mdp pretrain")
+    given = read_names(args.answers, "--as")
+    return by_name(given, run.label_space, f"--as {args.answers}", args.names or "", args.near)
 
 
 def _write_probabilities(file: pathlib.Path, found: Probable, classes: tuple[str, ...]) -> None:

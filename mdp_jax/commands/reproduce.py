@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data_dir", type=path, metavar="D", help="folder of the datasets, where the suite has real photos"
     )
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="run these pretrainings alone")
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME", help="run these pretrainings alone; NAME/seed2 is one seed"
+    )
     parser.add_argument(
         "--scores",
         nargs="+",

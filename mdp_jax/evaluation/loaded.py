@@ -193,7 +193,7 @@ class Network:
 
         Returns:
           float32 [h, w, D], or [B, h, w, D], or a list. Feature (i, j) describes the pixels around (s i, s j) of the
-          resized photo, s the stride of the layer; with ConvNeXt and ViT those of the cell that begins there.
+          resized photo, s the stride of the layer; with ConvNeXt, Swin and ViT those of the cell that begins there.
 
         Raises:
           UserError: photos of another type, shape or range, or a layer that the network does not have.

@@ -25,6 +25,7 @@ def write_scores(
     chosen: Choice | None = None,
     photos: Mapping[str, dict] | None = None,
     others: bool = False,
+    named: Mapping[str, dict] | None = None,
 ) -> pathlib.Path:
     """Writes the scores of each dataset to evaluation.json, which no other views or values replace.
 
@@ -50,6 +51,8 @@ def write_scores(
       chosen: the checkpoint; None = the newest, as it was usual.
       photos: {name of a dataset: as sources.photos_of gives them}; None = not written.
       others: whether they are other photos than those of `photos_of_run`.
+      named: of a set of which only the names were given, {its name: what answered for each class}; its name stands in
+        that of the file, as in evaluation_named_camvid11.json, and the file has it under "names".
 
     Returns:
       The file.
@@ -57,12 +60,14 @@ def write_scores(
     Raises:
       UserError: the file cannot be written.
     """
-    words = ["evaluation", *([] if split == "val" else [split]), *_words(shown)]
+    sets = [part for name in named or () for part in ("named", plain(name))]
+    words = ["evaluation", *sets, *([] if split == "val" else [split]), *_words(shown)]
     name = "_".join(words + ["changed"] * (split == "val" and (bool(changed) or others)))
     name += _ending(chosen)
     how = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
     how |= {"photos": dict(photos)} if photos else {}
+    how |= {"names": dict(named)} if named else {}
     if chosen and (chosen.best or not chosen.default):
         how |= {"checkpoint": {"step": chosen.step, "best": chosen.best}}
     file = folder / f"{name}.json"
@@ -84,6 +89,15 @@ def of_checkpoint(folder: pathlib.Path, chosen: Choice) -> pathlib.Path:
     return folder / f"evaluation{_ending(chosen)}.json"
 
 
+def plain(dataset: str) -> str:
+    """The name of a dataset in that of a file; it may have what no file name has.
+
+    Args:
+      dataset: its name.
+    """
+    return re.sub(r"[^\w.-]", "_", dataset)
+
+
 def confusions_beside(file: pathlib.Path, dataset: str = "") -> pathlib.Path:
     """The CSV file of the confusion matrix that belongs to a file of scores.
 
@@ -92,8 +106,8 @@ def confusions_beside(file: pathlib.Path, dataset: str = "") -> pathlib.Path:
       dataset: whose, where the file has those of several.
     """
     name = file.stem.replace("evaluation", "confusion", 1)
-    plain = re.sub(r"[^\w.-]", "_", dataset)  # a name may have what no file name has
-    return file.with_name(f"{name}_{plain}.csv" if plain else f"{name}.csv")
+    ending = plain(dataset)
+    return file.with_name(f"{name}_{ending}.csv" if ending else f"{name}.csv")
 
 
 def photos_of_run(folder: pathlib.Path) -> dict[str, dict]:

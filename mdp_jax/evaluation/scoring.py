@@ -8,13 +8,14 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mdp_jax import runtime
-from mdp_jax.configs import PretrainConfig, typed
+from mdp_jax.configs import PretrainConfig, typed, typed_pretrain
 from mdp_jax.data import sources
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import findings, workdirs
 from mdp_jax.evaluation.findings import Measured
 from mdp_jax.evaluation.inference import Evaluator, mesh_of
+from mdp_jax.evaluation.named import ByName, NamedSegmenter
 from mdp_jax.evaluation.pretrained import SourceSegmenter
 from mdp_jax.evaluation.views import WHOLE, Views
 from mdp_jax.evaluation.workdirs import Workdir
@@ -98,6 +99,36 @@ def measure(
     opened = [sources.open_source(d, config.data, config.data_dir, split, config.seed, scored=True) for d in datasets]
     for source, (_, classes) in zip(opened, run.label_space.datasets, strict=True):
         require_classes(source, classes, str(run.folder))
+    return _measured(run, opened, scorers, shown, report)
+
+
+def measure_by_name(
+    run: Workdir, source: Source, found: ByName, shown: Views = WHOLE, report: Report | None = None
+) -> dict[str, Measured]:
+    """As `measure`, of a pretrained network on a set of which only the names of its classes are given.
+
+    Args:
+      run: of `mdp pretrain`.
+      source: the photos and masks.
+      found: what answers for each of its classes.
+      shown: how photos are shown.
+      report: as for `score`.
+
+    Returns:
+      {dataset: what was found}.
+
+    Raises:
+      UserError: bad data, or an objective without classes.
+    """
+    segmenter = NamedSegmenter(typed_pretrain(run.config), run.label_space, found)
+    return _measured(run, [source], [segmenter], shown, report)
+
+
+def _measured(
+    run: Workdir, opened: Sequence[Source], scorers: Sequence[Any], shown: Views, report: Report | None
+) -> dict[str, Measured]:
+    """Scores each of some sets by its scorer."""
+    config = typed(run.config)
     normalise, found = Normalise.of(config.data, config.model.compute_dtype), {}
     mesh = mesh_of(devices_of(run))
     variables = jax.device_put(run.variables, NamedSharding(mesh, PartitionSpec()))

@@ -19,7 +19,7 @@ from mdp_jax.exporting import agreement, card, program, stablehlo
 from mdp_jax.exporting.card import ONNX, STABLEHLO
 from mdp_jax.exporting.program import Form
 from mdp_jax.storage.json_files import PARTIAL, write_bytes, write_json, write_text
-from mdp_jax.storage.paths import expanded
+from mdp_jax.storage.paths import expanded, make_folder, require_possible
 
 FORMATS = (STABLEHLO, ONNX)
 FILES = {STABLEHLO: "model.stablehlo", ONNX: "model.onnx"}
@@ -78,10 +78,7 @@ def export(
     _require_known(platforms, stablehlo.PLATFORMS, "--platforms")
     if os.path.lexists(folder):
         raise UserError(f"--out {folder}: exists already; expected a new folder")
-    if not folder.absolute().parent.is_dir():
-        raise UserError(
-            f"--out {folder}: there is no folder {folder.parent}; expected a new folder in one that is there"
-        )
+    require_possible(folder, "--out")
     if ONNX in formats and not importlib.util.find_spec("onnx"):
         raise UserError("--format onnx: the package onnx is not installed; pip install 'mdp_jax[export]'")
     with _new_folder(folder) as partial:
@@ -178,8 +175,10 @@ def _require_known(given: Sequence[str], known: Sequence[str], option: str) -> N
 def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder that gets its name when all is in it, and is removed where that fails."""
     expected = "expected a folder that can be made"
+    beside = folder.absolute().parent
+    made = [place for place in (beside, *beside.parents) if not place.exists()]
+    make_folder(beside, "--out")
     try:
-        beside = folder.absolute().parent
         partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=beside))
     except OSError as error:
         raise of_system(error, f"--out {folder}: {error.strerror}; {expected}") from None
@@ -192,6 +191,9 @@ def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             raise of_system(error, f"--out {folder}: {error.strerror}; {expected}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for place in made:
+            with contextlib.suppress(OSError):  # not empty: the folder is there
+                place.rmdir()
 
 
 def _umask() -> int:

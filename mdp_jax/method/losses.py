@@ -16,6 +16,7 @@ from mdp_jax.method import sparse_coding
 from mdp_jax.method.prototypes import Bank
 
 SPARSE_CODING = ("pull", "no_push", "off")
+RELATED_AS = ("no_negatives", "positives")
 
 
 class LossOptions(NamedTuple):
@@ -27,6 +28,7 @@ class LossOptions(NamedTuple):
       sparse_classes: K >= 1.
       sparse_weight: alpha >= 0, of the "pull" term.
       sparse_temperature: tau_s > 0.
+      related_as: what the related classes of a pixel are: "no_negatives", or "positives", which needs "pull".
     """
 
     temperature: float
@@ -34,6 +36,7 @@ class LossOptions(NamedTuple):
     sparse_classes: int
     sparse_weight: float
     sparse_temperature: float
+    related_as: str = RELATED_AS[0]
 
 
 @flax.struct.dataclass
@@ -69,7 +72,7 @@ def label_weights(labels: jax.Array, weights: jax.Array, seen: jax.Array) -> jax
 
 
 def _chunk_terms(
-    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions
+    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, related: jax.Array | None, options: LossOptions
 ) -> tuple[PixelLosses, jax.Array]:
     """Value and gradient for one chunk: v [B, n, D], labels int and weights [B, n, 2], both already masked.
 
@@ -88,11 +91,18 @@ def _chunk_terms(
     target = jnp.sum(jnp.where(own, weights[..., None], 0.0), axis=2)  # [B, n, C], sums to weight
     code = jnp.zeros_like(logits)
     denominator = logits
+    others = seen & ~jnp.any(own, axis=2)
+    if related is not None:
+        near = others & sparse_coding.related_classes(labels, related)
+        if options.related_as == "no_negatives":
+            denominator = jnp.where(near, lowest, logits)
+            others &= ~near
     if options.sparse_coding != "off":
-        allowed = seen & ~jnp.any(own, axis=2)
-        chosen = sparse_coding.nearest_classes(similarity, allowed, options.sparse_classes)
+        chosen = sparse_coding.nearest_classes(similarity, others, options.sparse_classes)
+        if related is not None and options.related_as == "positives":
+            chosen = jnp.where(jnp.any(near, axis=-1, keepdims=True), near, chosen)
         if options.sparse_coding == "no_push":
-            denominator = jnp.where(chosen, lowest, logits)
+            denominator = jnp.where(chosen, lowest, denominator)
         else:
             code = sparse_coding.code_weights(similarity, chosen, options.sparse_temperature)
     log_total = jax.nn.logsumexp(denominator, axis=-1, keepdims=True)
@@ -142,11 +152,17 @@ def from_chunks(x: jax.Array, pixels: int) -> jax.Array:
 
 
 def _value_and_gradient(
-    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions, chunk: int
+    v: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+    bank: Bank,
+    related: jax.Array | None,
+    options: LossOptions,
+    chunk: int,
 ) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
     def body(_: None, inputs: tuple[jax.Array, ...]) -> tuple[None, tuple[PixelLosses, jax.Array]]:
         v, labels, weights = inputs
-        return None, _chunk_terms(v, labels, weights, bank, options)
+        return None, _chunk_terms(v, labels, weights, bank, related, options)
 
     inputs = tuple(to_chunks(x, chunk) for x in (v, labels, weights))
     _, (losses, gradient) = jax.lax.scan(body, None, inputs)
@@ -158,23 +174,35 @@ def _value_and_gradient(
     return (total, losses), gradient
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _summed_loss(
-    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions, chunk: int
+    v: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+    bank: Bank,
+    related: jax.Array | None,
+    options: LossOptions,
+    chunk: int,
 ) -> tuple[jax.Array, PixelLosses]:
-    return _value_and_gradient(v, labels, weights, bank, options, chunk)[0]
+    return _value_and_gradient(v, labels, weights, bank, related, options, chunk)[0]
 
 
 def _summed_loss_forward(
-    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions, chunk: int
+    v: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+    bank: Bank,
+    related: jax.Array | None,
+    options: LossOptions,
+    chunk: int,
 ) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
-    return _value_and_gradient(v, labels, weights, bank, options, chunk)
+    return _value_and_gradient(v, labels, weights, bank, related, options, chunk)
 
 
 def _summed_loss_backward(
     options: LossOptions, chunk: int, gradient: jax.Array, cotangent: tuple[jax.Array, PixelLosses]
-) -> tuple[jax.Array, None, None, None]:
-    return (gradient * cotangent[0]).astype(gradient.dtype), None, None, None
+) -> tuple[jax.Array, None, None, None, None]:
+    return (gradient * cotangent[0]).astype(gradient.dtype), None, None, None, None
 
 
 _summed_loss.defvjp(_summed_loss_forward, _summed_loss_backward)
@@ -188,6 +216,7 @@ def prototype_loss(
     bank: Bank,
     options: LossOptions,
     chunk: int,
+    related: jax.Array | None = None,
 ) -> tuple[jax.Array, PixelLosses]:
     """L + alpha L_csc, the weighted mean over the pixels of the global batch (METHOD.md section 4).
 
@@ -201,6 +230,7 @@ def prototype_loss(
       bank: C classes, as it was before this step.
       options: the static values of the loss.
       chunk: pixels of each image whose logits [B, chunk, C] exist at one time.
+      related: bool [C, C], which classes are related to each class by their names; None = none.
 
     Returns:
       The loss, a scalar, and PixelLosses of [B, N].
@@ -210,6 +240,6 @@ def prototype_loss(
     weights = label_weights(labels, weights, bank.seen)
     chunk = min(chunk, embeddings.shape[1])
     bank = jax.lax.stop_gradient(bank)
-    total, losses = _summed_loss(embeddings.astype(dtype), labels, weights, bank, options, chunk)
+    total, losses = _summed_loss(embeddings.astype(dtype), labels, weights, bank, related, options, chunk)
     weight = jnp.sum(losses.weight)
     return total / jnp.where(weight > 0, weight, 1.0), jax.lax.stop_gradient(losses)

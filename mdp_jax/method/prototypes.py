@@ -11,7 +11,7 @@ class Bank:
     """The state of the prototypes.
 
     Attributes:
-      vectors: float32 [C, D], unit rows; zero rows for classes never seen.
+      vectors: float32 [C, D], unit rows; for classes never seen zero rows, or where their prototypes start.
       images_seen: int32 [C], the number of images each class was seen in; 0 means unseen.
       pixels: float32 [C], the number of pixels of each class so far; None where frequencies are not used.
     """
@@ -35,7 +35,13 @@ class Bank:
         return jnp.where(known, jnp.log(shares), 0.0)
 
 
-def empty_bank(num_classes: int, dim: int, dtype: DTypeLike = jnp.float32, frequencies: bool = False) -> Bank:
+def empty_bank(
+    num_classes: int,
+    dim: int,
+    dtype: DTypeLike = jnp.float32,
+    frequencies: bool = False,
+    starts: jax.Array | None = None,
+) -> Bank:
     """Makes a bank in which no class was seen yet.
 
     Args:
@@ -43,9 +49,11 @@ def empty_bank(num_classes: int, dim: int, dtype: DTypeLike = jnp.float32, frequ
       dim: D.
       dtype: of the vectors.
       frequencies: whether the pixels of each class are counted.
+      starts: float [C, D], unit rows that the prototypes start from; None = there are none.
     """
     pixels = jnp.zeros((num_classes,), jnp.float32) if frequencies else None
-    return Bank(jnp.zeros((num_classes, dim), dtype), jnp.zeros((num_classes,), jnp.int32), pixels)
+    vectors = jnp.zeros((num_classes, dim), dtype) if starts is None else starts.astype(dtype)
+    return Bank(vectors, jnp.zeros((num_classes,), jnp.int32), pixels)
 
 
 def normalise(x: jax.Array, eps: float = 1e-12) -> jax.Array:
@@ -100,7 +108,7 @@ def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> t
 
 
 @jax.named_scope("bank")
-def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: float) -> Bank:
+def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: float, started: bool = False) -> Bank:
     """The two-step average of the global batch, folded into the bank (METHOD.md section 3).
 
     A class seen for the first time takes the normalised mean; a class absent from the batch keeps its prototype.
@@ -110,6 +118,7 @@ def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: 
       embeddings: [B, N, D] unit pixel embeddings of the momentum encoder.
       labels: int [B, N] global class ids, -1 = ignore.
       momentum: m_proto, the weight of the old prototype, in [0, 1].
+      started: whether the prototypes of unseen classes are starts, which are moved as those of seen classes are.
 
     Returns:
       The new bank.
@@ -119,7 +128,8 @@ def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: 
     images = jnp.sum(present, axis=0, dtype=jnp.int32)
     mean = jnp.sum(means, axis=0) / jnp.maximum(images, 1)[:, None].astype(means.dtype)
     moved = normalise(momentum * bank.vectors + (1.0 - momentum) * mean)
-    new = jnp.where(bank.seen[:, None], moved, normalise(mean))
+    # A start of 0 gives the normalised mean too.
+    new = moved if started else jnp.where(bank.seen[:, None], moved, normalise(mean))
     vectors = jnp.where((images > 0)[:, None], new, bank.vectors)
     pixels = bank.pixels
     if pixels is not None:

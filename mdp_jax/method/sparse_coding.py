@@ -47,3 +47,17 @@ def code_weights(similarity: jax.Array, chosen: jax.Array, temperature: float) -
     exponent = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True)) * chosen
     total = jnp.sum(exponent, axis=-1, keepdims=True)
     return exponent / jnp.where(total > 0, total, 1.0)
+
+
+def related_classes(labels: jax.Array, related: jax.Array) -> jax.Array:
+    """Marks the classes that are related to one of a pixel's labels, whatever the weights of the labels.
+
+    Args:
+      labels: int [..., M], global class ids, -1 = ignore or no such label.
+      related: bool [C, C].
+
+    Returns:
+      bool [..., C].
+    """
+    rows = related[jnp.maximum(labels, 0)]
+    return jnp.any(rows & (labels >= 0)[..., None], axis=-2)

@@ -108,22 +108,37 @@ class Conv(nn.Module):
         return checkpoint_name(y, CONVOLUTION)
 
 
+def of_patches(features: int, patch: int, dtypes: Dtypes, name: str) -> Conv:
+    """The convolution that begins a network of patches: kernel and stride are the patch, and there is a bias.
+
+    Args:
+      features: output channels.
+      patch: pixels of a patch's side.
+      dtypes: of the network.
+      name: of the module in the one that it is made in.
+    """
+    return Conv(features, patch, dtypes, patch, 1, 1, True, normal(0.02), (0, 0), name=name)
+
+
 class Dense(nn.Module):
     """Product of the last axis with a matrix, as PyTorch's Linear: [...,in] to [...,features] in `dtypes.compute`.
 
-    Parameters "kernel" [in,features] and "bias" [features]. They begin as those of the published networks of patches
-    do: normal with standard deviation 0.02, and 0.
+    Parameters "kernel" [in,features] and, with `bias`, "bias" [features]. They begin as those of the published networks
+    of patches do: normal with standard deviation 0.02, and 0.
     """
 
     features: int
     dtypes: Dtypes
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", normal(0.02), (x.shape[-1], self.features), self.dtypes.param)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
         y = x.astype(self.dtypes.compute) @ kernel.astype(self.dtypes.compute)
-        return checkpoint_name(y + vector(bias.astype(self.dtypes.compute), y.ndim), CONVOLUTION)
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
+            y = y + vector(bias.astype(self.dtypes.compute), y.ndim)
+        return checkpoint_name(y, CONVOLUTION)
 
 
 def vector(x: jax.Array, ndim: int) -> jax.Array:
@@ -173,6 +188,27 @@ class MLP(nn.Module):
         return Dense(x.shape[-1], self.dtypes, name="fc2")(nn.gelu(y, approximate=False))
 
 
+def attended(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """Attention of all tokens to all tokens; the softmax is in float32, or in float64.
+
+    JAX's own function computes the softmax in float32 whatever it is given. Comparisons in float64 need more.
+
+    Args:
+      q: queries [B,N,heads,channels].
+      k: keys, the same shape.
+      v: values, the same shape.
+      bias: what is added under the softmax, [1 or B,1 or heads,N,N]; None: nothing.
+
+    Returns:
+      [B,N,heads,channels].
+    """
+    if q.dtype != jnp.float64:
+        return jax.nn.dot_product_attention(q, k, v, bias)
+    logits = jnp.einsum("bnhc,bmhc->bhnm", q, k) / math.sqrt(q.shape[-1])
+    weights = jax.nn.softmax(logits if bias is None else logits + bias, axis=-1)
+    return jnp.einsum("bhnm,bmhc->bnhc", weights, v)
+
+
 class Through(NamedTuple):
     """What blocks in a row give.
 
@@ -186,7 +222,7 @@ class Through(NamedTuple):
 
 
 class Row(nn.Module):
-    """Equal blocks, one after the other, named "0", "1", ...
+    """Equal blocks, or several kinds in turn, one after the other, named "0", "1", ...
 
     Each has parameters of its own, as if they stood one by one. But their arrays are stacked and the blocks run as one
     loop (lax.scan), so that the time of compilation does not grow with `count`. While intermediate values are captured,
@@ -199,6 +235,8 @@ class Row(nn.Module):
       dtypes: of the network.
       remat: a key of REMATERIALISATIONS.
       levels: so many outputs are given, of equal shares of the row; a divisor of `count`.
+      others: give the blocks that follow in turn, where not all compute the same: block i is number i modulo the number
+        of kinds. Their parameters have the same names and shapes. The number of kinds is a divisor of each share.
     """
 
     make: Callable[..., nn.Module]
@@ -206,6 +244,7 @@ class Row(nn.Module):
     dtypes: Dtypes
     remat: str = "none"
     levels: int = 1
+    others: tuple[Callable[..., nn.Module], ...] = ()
 
     def _initialise(self, x: jax.Array, train: bool) -> None:
         """Draws the parameters of all blocks at once, which compiles the drawing of one."""
@@ -217,41 +256,45 @@ class Row(nn.Module):
         for i in range(self.count):
             self.put_variable("params", str(i), jax.tree.map(lambda leaf, i=i: leaf[i], stacked))
 
-    def _stacked(self) -> dict:
-        """The parameters of all blocks with an axis in front; kernels are cast first, which halves the copy."""
+    def _stacked(self, numbers: range) -> dict:
+        """The parameters of some blocks with an axis in front; kernels are cast first, which halves the copy."""
 
         def narrowed(path: tuple, leaf: jax.Array) -> jax.Array:
             return leaf.astype(self.dtypes.compute) if path[-1].key == "kernel" else leaf
 
-        params = [
-            jax.tree_util.tree_map_with_path(narrowed, self.variables["params"][str(i)]) for i in range(self.count)
-        ]
+        params = [jax.tree_util.tree_map_with_path(narrowed, self.variables["params"][str(i)]) for i in numbers]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> Through:
-        share = self.count // self.levels
+        share, kinds = self.count // self.levels, (self.make, *self.others)
         if self.is_initializing():
             self._initialise(x, train)
             return Through(x, jnp.stack([x] * self.levels))
         if self.is_mutable_collection("intermediates"):
             outputs = []
             for i in range(self.count):
-                x = self.make(name=str(i))(x, train)
+                x = kinds[i % len(kinds)](name=str(i))(x, train)
                 outputs.append(x)
             return Through(x, jnp.stack(outputs[share - 1 :: share]))
 
-        def block(x: jax.Array, params: dict) -> jax.Array:
-            return cast(jax.Array, self.make(parent=None).apply({"params": params}, x, train))
+        def block(make: Callable[..., nn.Module]) -> Callable[[jax.Array, dict], jax.Array]:
+            def applied(x: jax.Array, params: dict) -> jax.Array:
+                return cast(jax.Array, make(parent=None).apply({"params": params}, x, train))
 
-        def step(carry: Through, at: tuple[jax.Array, dict]) -> tuple[Through, None]:
-            number, params = at
-            x = FUNCTIONS_REMATERIALISED[self.remat](block)(carry.last, params)
-            # Every block writes; the last one of each share stays.
-            return Through(x, carry.levels.at[number // share].set(x)), None
+            return FUNCTIONS_REMATERIALISED[self.remat](applied)
+
+        def step(carry: Through, at: tuple[jax.Array, tuple[dict, ...]]) -> tuple[Through, None]:
+            number, of_kinds = at
+            x = carry.last
+            for make, params in zip(kinds, of_kinds, strict=True):
+                x = block(make)(x, params)
+            # Every step writes; the last one of each share stays.
+            return Through(x, carry.levels.at[number * len(kinds) // share].set(x)), None
 
         first = Through(x, jnp.zeros((self.levels, *x.shape), x.dtype))
-        return jax.lax.scan(step, first, (jnp.arange(self.count), self._stacked()))[0]
+        of_kinds = tuple(self._stacked(range(i, self.count, len(kinds))) for i in range(len(kinds)))
+        return jax.lax.scan(step, first, (jnp.arange(self.count // len(kinds)), of_kinds))[0]
 
 
 class BatchNorm(nn.Module):

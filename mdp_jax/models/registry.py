@@ -1,10 +1,10 @@
 """The backbones and decoders by the names that a config gives them: `model.backbone` and `model.decoder.name`."""
 
-from mdp_jax.models.backbones import convnext, resnet, vit
+from mdp_jax.models.backbones import convnext, resnet, swin, vit
 from mdp_jax.models.decoders import deeplabv3, deeplabv3plus, fcn, identity, linear, segformer, upernet
 from mdp_jax.models.entries import Backbone, Decoder
 
-BACKBONES: dict[str, Backbone] = {**resnet.BACKBONES, **convnext.BACKBONES, **vit.BACKBONES}
+BACKBONES: dict[str, Backbone] = {**resnet.BACKBONES, **convnext.BACKBONES, **swin.BACKBONES, **vit.BACKBONES}
 DECODERS: dict[str, Decoder] = {
     "deeplabv3": deeplabv3.DECODER,
     "deeplabv3plus": deeplabv3plus.DECODER,

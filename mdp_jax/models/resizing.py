@@ -39,6 +39,20 @@ def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     return _interpolated(logits, rows, columns)
 
 
+def enlarged(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Interpolates features to the size of others, as `upsample`, and keeps their dtype.
+
+    Args:
+      x: [B,h,w,C].
+      like: [B,H,W,...].
+
+    Returns:
+      [B,H,W,C].
+    """
+    _, height, width, *_ = like.shape
+    return upsample(x, (height, width)).astype(x.dtype)
+
+
 def most_likely(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Finds the class of the greatest logit at each pixel, after `upsample`.
 
@@ -95,7 +109,18 @@ def padded(images: jax.Array, multiple: int) -> jax.Array:
     Returns:
       [B,H',W',C], with 0 in what was added.
     """
-    return jnp.pad(images, ((0, 0), *((0, -side % multiple) for side in images.shape[1:3]), (0, 0)))
+    added = [multiple * parts(side, multiple) - side for side in images.shape[1:3]]
+    return jnp.pad(images, ((0, 0), (0, added[0]), (0, added[1]), (0, 0)))
+
+
+def parts(side: int, size: int) -> int:
+    """How many parts of a size cover a side: the quotient, rounded up.
+
+    Args:
+      side: from 1; may be symbolic. Written so that jax.export sees that there is one part at least.
+      size: of a part.
+    """
+    return (side + size - 1) // size
 
 
 def of_image(features: jax.Array, size: tuple[int, ...], stride: int) -> jax.Array:

@@ -44,6 +44,7 @@ def loss_options(method: MethodConfig) -> losses.LossOptions:
         method.sparse_classes,
         method.sparse_weight,
         method.sparse_temperature,
+        method.related_as,
     )
 
 
@@ -59,10 +60,11 @@ def functions(setting: Setting) -> Functions:
     chunk = max(1, method.loss_chunk * setting.devices * setting.accumulate // setting.batch)
     bank_dtype = jnp.promote_types(setting.model.param_dtype, jnp.float32)
     mixed = method.momentum_view == "mixed"
+    related, starts = (None if found is None else jnp.asarray(found) for found in setting.names)
 
     def init(params: dict, batch_stats: dict) -> dict:
         dim = setting.model.projection.dim
-        bank = prototypes.empty_bank(label_space.num_classes, dim, bank_dtype, method.class_frequencies)
+        bank = prototypes.empty_bank(label_space.num_classes, dim, bank_dtype, method.class_frequencies, starts)
         return encoder.init(params, batch_stats) | {"bank": bank}
 
     def loss(params: dict, batch_stats: dict, state: State, query: Query) -> tuple[jax.Array, Aux]:
@@ -70,7 +72,7 @@ def functions(setting: Setting) -> Functions:
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
         weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, method.pixel_weights)
-        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk)
+        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk, related)
         weight = jnp.sum(pixels.weight)
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
@@ -82,7 +84,8 @@ def functions(setting: Setting) -> Functions:
         # With unlabelled datasets the embeddings were computed before the loss.
         embedded = carry["embedded"] if carry else encoder.embed(state.memory, images)
         labels = labels_of_features(labels, stride, method.label_stride).astype(jnp.int32)
-        bank = prototypes.update_bank(state.memory["bank"], embedded.vectors, labels, method.prototype_momentum)
+        before, momentum = state.memory["bank"], method.prototype_momentum
+        bank = prototypes.update_bank(before, embedded.vectors, labels, momentum, method.start_from_names)
         memory = encoder.update(state.memory, params, embedded.batch_stats) | {"bank": bank}
         metrics = {"classes_seen": jnp.sum(bank.seen, dtype=jnp.int32), "bank_cosine": prototypes.mean_cosine(bank)}
         return memory, metrics | (carry["metrics"] if carry else {})
@@ -199,7 +202,8 @@ def _adopt(directions: np.ndarray, photos: np.ndarray, features: np.ndarray) -> 
 
 
 def _directions(variables: dict) -> np.ndarray:
-    return np.asarray(bank(variables["memory"]).vectors)
+    found = bank(variables["memory"])
+    return np.where(np.asarray(found.images_seen)[:, None] > 0, np.asarray(found.vectors), 0)
 
 
 _VECTORS, _IMAGES, _PIXELS = (f"memory/bank/{name}" for name in ("vectors", "images_seen", "pixels"))
@@ -216,4 +220,5 @@ MDP = Objective(
     bank=bank,
     class_rows=ClassRows(((r"memory/bank/.*", 0),), _merge, _directions, "projection", _adopt),
     weighs=True,
+    relates=True,
 )

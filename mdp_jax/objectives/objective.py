@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from mdp_jax.configs import MethodConfig, PretrainConfig, PretrainModelConfig
+from mdp_jax.data.class_names import NO_RELATIONS, NameRelations
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.losses import LossOptions
 from mdp_jax.method.prototypes import Bank
@@ -36,6 +37,7 @@ class Setting:
       batch: samples of a step.
       accumulate: number of parts that the gradient of a batch is computed in.
       devices: number of devices that the batch is split over.
+      names: what the names of the classes say.
     """
 
     model: PretrainModelConfig
@@ -46,15 +48,19 @@ class Setting:
     batch: int
     accumulate: int
     devices: int
+    names: NameRelations = NO_RELATIONS
 
     @classmethod
-    def of(cls, config: PretrainConfig, label_space: LabelSpace, devices: int) -> "Setting":
+    def of(
+        cls, config: PretrainConfig, label_space: LabelSpace, devices: int, names: NameRelations = NO_RELATIONS
+    ) -> "Setting":
         """Makes the setting of a run.
 
         Args:
           config: of the run; `model`, `method`, `data`, `seed`, `batch` and `accumulate` are read.
           label_space: of all datasets.
           devices: of the mesh.
+          names: what the names of the classes say.
         """
         return cls(
             config.model,
@@ -67,6 +73,7 @@ class Setting:
             config.batch,
             config.accumulate,
             devices,
+            names,
         )
 
     @property
@@ -186,6 +193,7 @@ class Objective:
         for an objective without classes.
       loss_options: of the prototype loss for a config's `method`; None for an objective without that loss.
       weighs: whether it has the weights of pixels `method.pixel_weights`.
+      relates: whether its loss has the relations of classes `method.relations`.
       bank: memory, from a state or as nested dicts from a checkpoint -> prototypes; None for an objective without
         them.
       class_rows: the parts of the state with a row for each class; None for an objective without such parts.
@@ -203,6 +211,7 @@ class Objective:
     bank: Callable[[dict], Bank] | None = None
     class_rows: ClassRows | None = None
     weighs: bool = False
+    relates: bool = False
 
 
 def prepare_nothing(state: State, batch: dict) -> Prepared:

@@ -23,4 +23,4 @@ def loss_options(method: MethodConfig) -> LossOptions:
     return mdp.loss_options(method)._replace(sparse_coding="off")
 
 
-PROTOTYPE = dataclasses.replace(mdp.MDP, functions=functions, mixes=False, loss_options=loss_options)
+PROTOTYPE = dataclasses.replace(mdp.MDP, functions=functions, mixes=False, loss_options=loss_options, relates=False)

@@ -32,8 +32,8 @@ RULES = {
     "features": Rule(EACH, 1e-4, 1e-10, _SUMS),
     "gradient": Rule(ONE, 1e-3, 1e-10, _SUMS),
 }
-# What of the modules is a row: the stem and the blocks.
-_SHOWN = r"stem\.1|patch_embed\.proj|(stages\.\d\.)?blocks\.\d+"
+# What of the modules is a row: the stem, the blocks, and what changes the resolution.
+_SHOWN = r"stem\.1|patch_embed\.proj|layers\.\d\.downsample|((stages|layers)\.\d\.)?blocks\.\d+"
 
 Sections = dict[str, dict[str, np.ndarray]]
 

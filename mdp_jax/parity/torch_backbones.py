@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mdp_jax.models.backbones import convnext, vit
+from mdp_jax.models.backbones import convnext, swin, vit
+from mdp_jax.models.stages import STAGES
 from mdp_jax.parity.backbones import fixed, value_of
 
 Features = dict[int, Tensor]  # stride -> [B,C,h,w]
@@ -87,7 +88,8 @@ def compute(
       dtype: "float32" or "float64".
     """
     kind = getattr(torch, dtype)
-    module = module.to(kind).eval()
+    module = module.to(kind)
+    module.eval()  # whose result is None with some of MMSegmentation's
     leaves = {key: torch.tensor(array, dtype=kind, requires_grad=True) for key, array in state.items()}
     outputs: dict[str, np.ndarray] = {}
     hooks = [
@@ -195,6 +197,47 @@ def _transformers_stages(module: nn.Module, x: Tensor) -> Features:
     return {4 * 2**i: x for i, x in enumerate(hidden[-4:])}
 
 
+def _timm_swin(name: str, size: tuple[int, int], width: float) -> nn.Module:
+    import timm
+
+    sizes, channels = swin.SIZES[name], swin.feature_channels(name, width, 32)
+    heads = [sizes.heads * 2**i for i in range(4)]
+    published = f"{name}_patch{swin.PATCH}_window{swin.WINDOW}_224"
+    more = {"img_size": size, "embed_dim": channels[4], "depths": sizes.blocks, "num_heads": heads}
+    return _with_norms(timm.create_model(published, **more, num_classes=0), channels)
+
+
+def _torchvision_swin(name: str, width: float) -> nn.Module:
+    from torchvision.models import SwinTransformer
+
+    sizes, channels = swin.SIZES[name], swin.feature_channels(name, width, 32)
+    heads = [sizes.heads * 2**i for i in range(4)]
+    sides = ([swin.PATCH] * 2, [swin.WINDOW] * 2)
+    return _with_norms(SwinTransformer(sides[0], channels[4], list(sizes.blocks), heads, sides[1]), channels)
+
+
+def _with_norms(module: nn.Module, channels: dict[int, int]) -> nn.Module:
+    """A network for whole images, which normalises its last features alone, with MMSegmentation's for the others."""
+    for i, stride in enumerate(swin.STRIDES[:-1]):
+        module.add_module(f"norm{i}", nn.LayerNorm(channels[stride], swin.EPS))
+    return module
+
+
+def _swin_stages(stages: str, embed: str, module: nn.Module, x: Tensor) -> Features:
+    """Of a library's module, whose children `stages` are stages, or patch mergings in front of them."""
+    features: Features = {}
+    if embed:
+        x = module.get_submodule(embed)(x)
+    norms = [module.norm0, module.norm1, module.norm2, module.norm]
+    layers = list(module.get_submodule(stages))
+    for i, layer in enumerate(layers):
+        x = layer(x)
+        if embed or i % 2:
+            at = i if embed else i // 2
+            features[swin.STRIDES[at]] = norms[at](x).permute(0, 3, 1, 2)
+    return features
+
+
 def _timm_vit(name: str, library_name: str, size: tuple[int, int], width: float) -> nn.Module:
     import timm
 
@@ -291,10 +334,21 @@ def _of_convnext(name: str) -> list[Reference]:
     return [
         *(
             Reference("timm", stride, size, part(_timm_convnext, name, stride), part(_timm_stages, stride))
-            for stride in convnext.STAGES
+            for stride in STAGES
         ),
         Reference("torchvision", 32, size, part(_torchvision_convnext, name), _torchvision_stages),
         Reference("transformers", 32, size, part(_transformers_convnext, name), _transformers_stages),
+    ]
+
+
+def _of_swin(name: str) -> list[Reference]:
+    part = functools.partial
+    # timm pads after it has shifted, which is another network unless windows fill the map. Here they do, and one of
+    # them has all the rows at stride 32. For torchvision no map is filled.
+    size = (224, 448)
+    return [
+        Reference("timm", 32, size, part(_timm_swin, name, size), part(_swin_stages, "layers", "patch_embed")),
+        Reference("torchvision", 32, (228, 232), part(_torchvision_swin, name), part(_swin_stages, "features", "")),
     ]
 
 
@@ -329,5 +383,6 @@ def _of_vit(name: str) -> list[Reference]:
 # Backbone -> what it is compared with.
 REFERENCES: dict[str, Callable[[], list[Reference]]] = {
     **{name: functools.partial(_of_convnext, name) for name in convnext.SIZES},
+    **{name: functools.partial(_of_swin, name) for name in swin.SIZES},
     **{name: functools.partial(_of_vit, name) for name in vit.KINDS},
 }

@@ -10,8 +10,8 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from mdp_jax import checks, configs
+from mdp_jax.data import class_names, sources
 from mdp_jax.data import label_space as label_spaces
-from mdp_jax.data import sources
 from mdp_jax.data.batches import stages
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
@@ -177,7 +177,9 @@ def program(config: ConfigDict, devices: list, space: LabelSpace) -> Program:
     """
     mesh = sharding.mesh_of(devices, config.fsdp)
     if is_pretraining(config):
-        made = programs.pretraining(configs.typed_pretrain(config), mesh, space, _SAMPLES)
+        typed = configs.typed_pretrain(config)
+        names = class_names.without_file(typed.method, space.num_classes, typed.model.projection.dim)
+        made = programs.pretraining(typed, mesh, space, _SAMPLES, names=names)
     else:
         made = programs.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
     state = jax.tree.map(

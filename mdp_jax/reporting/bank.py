@@ -174,11 +174,31 @@ def age_in_words(age: tuple[int, int | None] | None) -> str | None:
     return f"at least {age[0]}" if age[1] is None else f"{age[0]} to {age[1]}"
 
 
-def classes_table(history: Sequence[Vectors]) -> Table:
+def mean_lengths(vectors: np.ndarray, ids: np.ndarray, classes: int) -> np.ndarray:
+    """The length of the mean of each class's unit features: 1 where all point one way, near 0 where they disagree.
+
+    It is the norm that an average of features has before it is made a unit vector (METHOD.md section 3).
+
+    Args:
+      vectors: float [P, D], features of pixels, of any length above 0.
+      ids: int [P], the class of each, 0 .. classes - 1.
+      classes: their number C.
+
+    Returns:
+      float64 [C] in 0 .. 1, NaN of a class without a pixel.
+    """
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    total, count = np.zeros((classes, vectors.shape[1])), np.bincount(ids, minlength=classes)
+    np.add.at(total, ids, unit.astype(np.float64))
+    return np.where(count > 0, np.linalg.norm(total, axis=1) / np.maximum(count, 1), np.nan)
+
+
+def classes_table(history: Sequence[Vectors], lengths: np.ndarray | None = None) -> Table:
     """Each class with what is known of it, and the nearest class of another set.
 
     Args:
       history: at least one, the newest last.
+      lengths: float [C], of `mean_lengths`; None = no photo was read.
     """
     newest, turned, norms = history[-1], drifts(history), np.linalg.norm(history[-1].vectors, axis=1)
     nearest: dict[int, Pair] = {}
@@ -189,12 +209,15 @@ def classes_table(history: Sequence[Vectors]) -> Table:
                 nearest[index] = one
     columns = ["set", "class", f"{newest.counted} seen"]
     columns += [] if newest.unit else ["norm"]
+    columns += [] if lengths is None else ["length of the mean feature"]
     if len(history) > 1:
         columns += ["steps since seen", f"turned since {history[-2].step} (°)"]
     rows = []
     for index, (name, age) in enumerate(zip(newest.names, ages(history), strict=True)):
         row: list[str | int | float | None] = [newest.set_names[newest.sets[index]], name, int(newest.count[index])]
         row += [] if newest.unit else [float(norms[index])]
+        if lengths is not None:
+            row += [None if math.isnan(lengths[index]) else float(lengths[index])]
         if len(history) > 1:
             angle = float(turned[-1, index])
             row += [age_in_words(age) or "–", None if math.isnan(angle) else angle]

@@ -127,6 +127,112 @@ def _refusal(line: str, status: int) -> JSONResponse:
     return JSONResponse({"error": _STRIPPED.sub(" ", line)}, status)
 
 
+class _Page:
+    """The page and what it asks for; the network works on one request at a time."""
+
+    def __init__(self, session: Session, html: str) -> None:
+        self._session, self._html, self._one_at_a_time = session, html, _OneAtATime()
+
+    def routes(self) -> list[Route]:
+        """Each address with its method."""
+        return [
+            Route("/", self.index),
+            Route("/api/network", self.network),
+            Route("/api/photos", self.add, methods=["POST"]),
+            Route("/api/photos/{key}/picture", self.picture),
+            Route("/api/photos/{key}/labels", self.labels),
+            Route("/api/photos/{key}/pixel", self.pixel),
+            Route("/api/photos/{key}/strokes", self.adopt, methods=["POST"]),
+            Route("/api/photos/{key}/strokes/last", self.undo, methods=["DELETE"]),
+            Route("/api/strokes", self.forget, methods=["DELETE"]),
+        ]
+
+    async def index(self, request: Request) -> Response:
+        del request
+        return Response(self._html, media_type="text/html")
+
+    async def network(self, request: Request) -> Response:
+        del request
+        return JSONResponse(await self._one_at_a_time(lambda: _of_network(self._session)))
+
+    async def add(self, request: Request) -> Response:
+        data = await _body(request, uploads.require_bytes)
+        return JSONResponse(await self._one_at_a_time(lambda: _added(self._session, data)), 201)
+
+    async def picture(self, request: Request) -> Response:
+        def computed() -> bytes:
+            shown = cv2.cvtColor(self._session.shown(request.path_params["key"]), cv2.COLOR_RGB2BGR)
+            return cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+        return Response(await self._one_at_a_time(computed), media_type="image/jpeg")
+
+    async def labels(self, request: Request) -> Response:
+        name = request.query_params.get("set", "")
+
+        def computed() -> bytes:
+            found = self._session.labels(request.path_params["key"], name)
+            return gzip.compress(found.astype("<u2").tobytes(), 1, mtime=0)
+
+        data = await self._one_at_a_time(computed)
+        return Response(data, media_type="application/octet-stream", headers={"content-encoding": "gzip"})
+
+    async def pixel(self, request: Request) -> Response:
+        given, key = request.query_params, request.path_params["key"]
+        x, y = (_whole(given.get(axis, ""), axis) for axis in "xy")
+        found = await self._one_at_a_time(lambda: self._session.pixel(key, given.get("set", ""), x, y))
+        return JSONResponse(found._asdict())
+
+    async def adopt(self, request: Request) -> Response:
+        key, stroke = request.path_params["key"], _stroke(_json(await _body(request, _require_few)))
+        await self._one_at_a_time(lambda: self._session.adopt(key, stroke))
+        return await self.network(request)
+
+    async def undo(self, request: Request) -> Response:
+        await self._one_at_a_time(lambda: self._session.undo(request.path_params["key"]))
+        return await self.network(request)
+
+    async def forget(self, request: Request) -> Response:
+        await self._one_at_a_time(self._session.forget)
+        return await self.network(request)
+
+
+def _added(session: Session, data: bytes) -> dict[str, Any]:
+    """Takes an uploaded photo in and gives what the page has to know of it."""
+    found = uploads.read(data)
+    key = session.add(found.image)
+    height, width = session.shown(key).shape[:2]
+    notes = list(found.notes)
+    if found.image.shape[:2] != (height, width):
+        was = f"{found.image.shape[1]} x {found.image.shape[0]}"
+        notes.append(f"The photo has {was} pixels; the page shows it at {width} x {height}.")
+    rows, columns = session.seen(key).shape[:2]
+    if rows < height:
+        notes.append(f"The network sees it at {columns} x {rows}, as its config says (data.short_side).")
+    return {"key": key, "width": width, "height": height, "notes": notes}
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    del request
+    return _refusal(str(error), 413 if isinstance(error, _TooLarge) else 400)
+
+
+async def _too_busy(request: Request, error: Exception) -> Response:
+    del request, error
+    return _refusal("too many requests wait; try again in a moment", 503)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _refusal(f"{request.method} {request.url.path:.100}: {error.detail}", error.status_code)
+
+
+async def _out_of_memory(request: Request, error: Exception) -> Response:
+    del request
+    if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+        raise error
+    return _refusal("out of memory; try a smaller photo, or mdp serve --tile 512", 507)
+
+
 def app(session: Session, host: str = "127.0.0.1") -> Starlette:
     """The page and what it asks for.
 
@@ -134,103 +240,15 @@ def app(session: Session, host: str = "127.0.0.1") -> Starlette:
       session: the network.
       host: name or address that the server listens on.
     """
-    html, one_at_a_time = page(), _OneAtATime()
-
-    async def index(request: Request) -> Response:
-        del request
-        return Response(html, media_type="text/html")
-
-    async def network(request: Request) -> Response:
-        del request
-        return JSONResponse(await one_at_a_time(lambda: _of_network(session)))
-
-    async def add(request: Request) -> Response:
-        data = await _body(request, uploads.require_bytes)
-
-        def computed() -> dict[str, Any]:
-            found = uploads.read(data)
-            key = session.add(found.image)
-            height, width = session.shown(key).shape[:2]
-            notes = list(found.notes)
-            if found.image.shape[:2] != (height, width):
-                was = f"{found.image.shape[1]} x {found.image.shape[0]}"
-                notes.append(f"The photo has {was} pixels; the page shows it at {width} x {height}.")
-            rows, columns = session.seen(key).shape[:2]
-            if rows < height:
-                notes.append(f"The network sees it at {columns} x {rows}, as its config says (data.short_side).")
-            return {"key": key, "width": width, "height": height, "notes": notes}
-
-        return JSONResponse(await one_at_a_time(computed), 201)
-
-    async def picture(request: Request) -> Response:
-        def computed() -> bytes:
-            shown = cv2.cvtColor(session.shown(request.path_params["key"]), cv2.COLOR_RGB2BGR)
-            return cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-
-        return Response(await one_at_a_time(computed), media_type="image/jpeg")
-
-    async def labels(request: Request) -> Response:
-        name = request.query_params.get("set", "")
-
-        def computed() -> bytes:
-            found = session.labels(request.path_params["key"], name)
-            return gzip.compress(found.astype("<u2").tobytes(), 1, mtime=0)
-
-        data = await one_at_a_time(computed)
-        return Response(data, media_type="application/octet-stream", headers={"content-encoding": "gzip"})
-
-    async def pixel(request: Request) -> Response:
-        given = request.query_params
-        x, y = (_whole(given.get(axis, ""), axis) for axis in "xy")
-        found = await one_at_a_time(lambda: session.pixel(request.path_params["key"], given.get("set", ""), x, y))
-        return JSONResponse(found._asdict())
-
-    async def adopt(request: Request) -> Response:
-        key, stroke = request.path_params["key"], _stroke(_json(await _body(request, _require_few)))
-        await one_at_a_time(lambda: session.adopt(key, stroke))
-        return await network(request)
-
-    async def undo(request: Request) -> Response:
-        await one_at_a_time(lambda: session.undo(request.path_params["key"]))
-        return await network(request)
-
-    async def forget(request: Request) -> Response:
-        await one_at_a_time(session.forget)
-        return await network(request)
-
-    async def refused(request: Request, error: Exception) -> Response:
-        del request
-        status = 413 if isinstance(error, _TooLarge) else 400
-        return _refusal(str(error), status)
-
-    async def busy(request: Request, error: Exception) -> Response:
-        del request, error
-        return _refusal("too many requests wait; try again in a moment", 503)
-
-    async def unknown(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return _refusal(f"{request.method} {request.url.path:.100}: {error.detail}", error.status_code)
-
-    async def out_of_memory(request: Request, error: Exception) -> Response:
-        del request
-        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
-            raise error
-        return _refusal("out of memory; try a smaller photo, or mdp serve --tile 512", 507)
-
-    routes = [
-        Route("/", index),
-        Route("/api/network", network),
-        Route("/api/photos", add, methods=["POST"]),
-        Route("/api/photos/{key}/picture", picture),
-        Route("/api/photos/{key}/labels", labels),
-        Route("/api/photos/{key}/pixel", pixel),
-        Route("/api/photos/{key}/strokes", adopt, methods=["POST"]),
-        Route("/api/photos/{key}/strokes/last", undo, methods=["DELETE"]),
-        Route("/api/strokes", forget, methods=["DELETE"]),
-    ]
-    handlers: dict[Any, Any] = {UserError: refused, _Busy: busy, HTTPException: unknown, MemoryError: out_of_memory}
-    handlers[RuntimeError] = out_of_memory  # JAX's own
-    made = Starlette(routes=routes, exception_handlers=handlers)
+    html = page()
+    handlers: dict[Any, Any] = {
+        UserError: _refused,
+        _Busy: _too_busy,
+        HTTPException: _unknown,
+        MemoryError: _out_of_memory,
+        RuntimeError: _out_of_memory,  # JAX's own
+    }
+    made = Starlette(routes=_Page(session, html).routes(), exception_handlers=handlers)
     made.add_middleware(_OwnPageAlone, host=host, policy=_policy(html))
     return made
 

@@ -1,7 +1,7 @@
 """The runs of a suite: which `mdp` command each of them is, where it lies, what it needs, whether it is finished."""
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
@@ -86,11 +86,11 @@ def _finetuning(row: Pretraining, target: Target, seed: int, data: Overrides) ->
 
 def _of_row(suite: Suite, row: Pretraining, seed: int, data: Overrides, finetuned: bool) -> list[Run]:
     """The pretraining of a row and a seed, where it needs one, and its fine-tunings."""
-    found = [_pretraining(suite, row, seed, data)] if row.config else []
-    if finetuned:
-        targets = [suite.target(name) for name in row.targets]
-        found += [_finetuning(row, of, seed, data) for of in targets if not of.seeds or seed in of.seeds]
-    return found
+    targets = [suite.target(name) for name in row.targets] if finetuned else []
+    scored = [_finetuning(row, of, seed, data) for of in targets if not of.seeds or seed in of.seeds]
+    if targets and not scored:
+        return []
+    return ([_pretraining(suite, row, seed, data)] if row.config else []) + scored
 
 
 def _with_first_stages(names: Iterable[str], known: Mapping[str, Pretraining]) -> set[str]:
@@ -101,6 +101,28 @@ def _with_first_stages(names: Iterable[str], known: Mapping[str, Pretraining]) -
     return found
 
 
+def _with_seeds_of_later_stages(
+    name: str, wanted: Mapping[str, Collection[int]], known: Mapping[str, Pretraining]
+) -> set[int]:
+    """The seeds of a pretraining that are wanted, and those of all that start from it."""
+    return {seed for other, seeds in wanted.items() if name in _with_first_stages([other], known) for seed in seeds}
+
+
+def _chosen(suite: Suite, only: Iterable[str]) -> dict[str, set[int]]:
+    """The seeds of each pretraining that `--only` names."""
+    known = {row.name: row for row in suite.pretrainings}
+    found: dict[str, set[int]] = {}
+    for text in only:
+        name, _, seed = text.partition("/seed")
+        if name not in known:
+            raise UserError(f"--only {text}: not in {suite.name}; expected one of {', '.join(known)}")
+        seeds = range(known[name].seeds)
+        if name != text and seed not in map(str, seeds):
+            raise UserError(f"--only {text}: expected {name}, or one of {name}/seed0 to {name}/seed{len(seeds) - 1}")
+        found.setdefault(name, set()).update(seeds if name == text else [int(seed)])
+    return found
+
+
 def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: Iterable[str] = ()) -> list[Run]:
     """All runs of a suite in the order in which they come: for the claims first, and of these seed 0 of everything.
 
@@ -108,17 +130,16 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
       suite: what to run.
       data_dir: absolute folder of the datasets; empty where the suite draws them.
       most: seeds of each pretraining, at most; None = as many as the suite says.
-      only: names of pretrainings; others come only as the first stage of one of them. Empty = all.
+      only: names of pretrainings, or NAME/seedS for one seed of it; others come only as the first stage of one of
+        them. Empty = all.
 
     Raises:
       UserError: a name that the suite does not have.
     """
     known = {row.name: row for row in suite.pretrainings}
-    unknown = [name for name in only if name not in known]
-    if unknown:
-        raise UserError(f"--only {unknown[0]}: not in {suite.name}; expected one of {', '.join(known)}")
-    wanted = set(only) or set(known)
+    wanted = _chosen(suite, only) or {name: set(range(row.seeds)) for name, row in known.items()}
     stages = _with_first_stages(wanted, known)
+    seeds = {name: _with_seeds_of_later_stages(name, wanted, known) for name in stages}
     claimed = _with_first_stages({name for claim in suite.claims for name, _ in claim.cells}, known)
     data = (("data_dir", data_dir),) if data_dir else ()
     found = []
@@ -126,8 +147,8 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
         rows = [row for row in known.values() if (row.name in claimed) == first and row.name in stages]
         for seed in range(max((row.seeds for row in rows), default=0) if most is None else most):
             for row in rows:
-                if seed < row.seeds:
-                    found += _of_row(suite, row, seed, data, row.name in wanted)
+                if seed < row.seeds and seed in seeds[row.name]:
+                    found += _of_row(suite, row, seed, data, seed in wanted.get(row.name, ()))
     return found
 
 

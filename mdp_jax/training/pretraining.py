@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks, configs, distributed, runtime
 from mdp_jax import config as configs_of
+from mdp_jax.data import class_names, sources
 from mdp_jax.data import label_space as label_spaces
-from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -105,12 +105,14 @@ def _pretrain(
     samples = sum(len(dataset) for dataset in datasets)
     steps, starts = stages.total_steps(config, samples), stages.starts(config, datasets)
     profiling.check(profile, steps)
+    names = class_names.of_run(config.method, label_space, config.model.projection.dim, config.seed)
+    names.require_same(folder)
     for dataset in datasets:
         size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
-    workdir.require_agreement(untyped, label_space, photos)
-    program = programs.pretraining(config, mesh, label_space, samples, starts)
+    workdir.require_agreement(untyped, label_space, photos, names.identity)
+    program = programs.pretraining(config, mesh, label_space, samples, starts, names.relations)
     state, origins = program.make(), None
     earlier: dict = {}  # what the checkpoint that is gone on from has beside its state
     if config.continue_from and not workdir.has_checkpoints(folder):
@@ -119,10 +121,14 @@ def _pretrain(
         state, origins, earlier = jax.device_put(found.state, program.shardings), found.report, found.meta
     elif config.init != "scratch" and not workdir.has_checkpoints(folder):
         state, origins = start_from(config.init, state, program)
+    for line in names.lines(config.method.related_as):
+        distributed.say(line)
     distributed.say(runtime.described(mesh.size))
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
+    if distributed.is_main():
+        names.save(folder)
     if origins is not None and distributed.is_main():
         write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from mdp_jax.configs import FinetuneConfig, PretrainConfig, peak_learning_rate
 from mdp_jax.data.batches import stages
+from mdp_jax.data.class_names import NO_RELATIONS, NameRelations
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.segmentation_losses import SegmentationLoss
 from mdp_jax.models import network
@@ -63,7 +64,12 @@ def pretraining_schedule(config: PretrainConfig, samples: int, starts: Sequence[
 
 
 def pretraining(
-    config: PretrainConfig, mesh: Mesh, label_space: LabelSpace, samples: int, starts: Sequence[int] = (0,)
+    config: PretrainConfig,
+    mesh: Mesh,
+    label_space: LabelSpace,
+    samples: int,
+    starts: Sequence[int] = (0,),
+    names: NameRelations = NO_RELATIONS,
 ) -> Program:
     """Makes the program of `mdp pretrain`.
 
@@ -73,10 +79,11 @@ def pretraining(
       label_space: of all datasets.
       samples: number of samples that all datasets hold together.
       starts: steps at which the stages begin (data/batches/stages.py); one for joint pretraining.
+      names: what the names of the classes say (data/class_names.py).
     """
     schedule = pretraining_schedule(config, samples, starts)
     optimizer = optim.optimizer(config.optim, schedule, network.layers(config.model), decay_all=False)
-    objective, setting = OBJECTIVES[config.objective], Setting.of(config, label_space, mesh.size)
+    objective, setting = OBJECTIVES[config.objective], Setting.of(config, label_space, mesh.size, names)
     functions = objective.functions(setting)
     make = functools.partial(pretrain_state, functions, optimizer, config.data.crop, config.seed)
     rules = sharding.state_rules(network.sharding_rules(config.model, objective.head), objective.shardings)

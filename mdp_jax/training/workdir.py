@@ -52,13 +52,16 @@ def _is_of_a_start(path: pathlib.Path) -> bool:
     return path.name in (_FIRST, LOCK) or path.suffix == PARTIAL or in_bucket
 
 
-def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[str, dict]) -> None:
+def require_agreement(
+    config: ConfigDict, label_space: LabelSpace, photos: dict[str, dict], names: dict | None = None
+) -> None:
     """Checks that all processes of a run have the same config (except its free keys), label space and photos.
 
     Args:
       config: of the run.
       label_space: of its datasets.
       photos: of each of its datasets, as data.sources.photos_of gives them.
+      names: the identity of data.class_names.Named; None where names are not used.
 
     Raises:
       UserError: a process differs from process 0; every process raises it.
@@ -66,7 +69,7 @@ def require_agreement(config: ConfigDict, label_space: LabelSpace, photos: dict[
     rows = {f"label space {i}": f"{row['dataset']}/{row['class']}" for i, row in enumerate(label_space.rows())}
     found = {f"dataset {name!r}": f"{row['count']} photos, {row['names'][:12]}" for name, row in photos.items()}
     values = {f"config.{key}": value for key, value in configs.identity(config).items()}
-    distributed.require_agreement(values | rows | found)
+    distributed.require_agreement(values | rows | found | ({} if names is None else {"relations": names}))
 
 
 def start(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpace) -> pathlib.Path:

@@ -165,11 +165,11 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     starts = {key.split(".")[0] for key in state}
     whole = [name for name, library in LAYOUTS.items() if {"backbone", library.HEAD} <= starts]
     layout = whole[0] if whole else ALONE
-    known = None if whole else _ours(state, where)
+    prefix = "backbone." if "backbone" in starts else ""
+    known = _ours(state, prefix, where)
     if known:
         state = known.state
     weights = [key for key in state if key.split(".")[0] not in _SKIPPED]
-    prefix = "backbone." if "backbone" in starts else ""
     layouts = (OURS,) if known else whole or LAYOUTS
     backbone, modules = _backbone([key for key in weights if key.startswith(prefix)], prefix, layouts)
     if not any(rename(key, {module: module}) for key in weights for module in modules.values()):
@@ -201,14 +201,17 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     return Found(where, layout, backbone, decoder, state, modules, keys, tuple(strangers), tuple(skipped), notes)
 
 
-def _ours(state: Mapping[str, np.ndarray], where: str) -> Ours | None:
-    """The state dict under our names, if a family of backbones knows it under those of several libraries."""
+def _ours(state: Mapping[str, np.ndarray], prefix: str, where: str) -> Ours | None:
+    """The state dict with a backbone under our names, if a family knows it under those of several libraries."""
+    below = {key.removeprefix(prefix): array for key, array in state.items() if key.startswith(prefix)}
     families = dict.fromkeys(backbone.weight_names for backbone in BACKBONES.values() if backbone.weight_names)
     for family in families:
         ours = getattr(importlib.import_module(family), "ours", None)
-        found = ours(state, where) if ours else None
+        found = ours(below, where) if ours else None
         if found:
-            return found
+            rest = {key: array for key, array in state.items() if not key.startswith(prefix)}
+            renamed = {prefix + key: array for key, array in found.state.items()}
+            return Ours(renamed | rest, {prefix + key: why for key, why in found.skipped.items()}, found.notes)
     return None
 
 

@@ -276,24 +276,38 @@ def upsample() -> dict[str, np.ndarray]:
     return out
 
 
-def backbone(name: str) -> dict[str, np.ndarray]:
-    """timm's backbone in float64 (mdp_jax/parity): its keys and shapes, its features, and our rows of its gradients."""
+def mmseg_swin(name: str):
+    """MMSegmentation's Swin beside ours; it shifts windows of which one fills the map, so here none does."""
+    from mdp_jax.models.backbones import swin
+    from mdp_jax.parity.torch_backbones import Reference
+
+    def make(width: float) -> nn.Module:
+        sizes, channels = swin.SIZES[name], swin.feature_channels(name, width, 32)
+        heads = [sizes.heads * 2**i for i in range(4)]
+        config = {"type": "SwinTransformer", "embed_dims": channels[4], "depths": sizes.blocks, "num_heads": heads}
+        return published.mmseg_build(config)
+
+    return Reference("mmseg", 32, (228, 232), make, lambda module, x: dict(zip(swin.STRIDES, module(x), strict=True)))
+
+
+def backbone(library: str, name: str, stride: int) -> dict[str, np.ndarray]:
+    """A library's backbone in float64 (mdp_jax/parity): keys, shapes, features, and our rows of the gradients."""
     from mdp_jax.parity import backbones, torch_backbones
 
-    stride = seeded.BACKBONES[name]
-    found = [one for one in torch_backbones.REFERENCES[name]() if (one.library, one.output_stride) == ("timm", stride)]
-    module = found[0].make(backbones.WIDTH)
-    state = torch_backbones.drawn(module, found[0])
-    images = np.moveaxis(backbones.images_of(found[0].size), -1, 1)
-    theirs = torch_backbones.compute(found[0], module, state, images, "float64")
+    references = [mmseg_swin(name)] if library == "mmseg" else torch_backbones.REFERENCES[name]()
+    found = next(one for one in references if (one.library, one.output_stride) == (library, stride))
+    module = found.make(backbones.WIDTH)
+    state = torch_backbones.drawn(module, found)
+    images = np.moveaxis(backbones.images_of(found.size), -1, 1)
+    theirs = torch_backbones.compute(found, module, state, images, "float64")
     shapes = np.zeros((len(state), 4), int)
     for row, array in zip(shapes, state.values(), strict=True):
         row[: array.ndim] = array.shape
-    gradients = backbones.ours_of_gradients(theirs.gradients, "timm")
+    gradients = backbones.ours_of_gradients(theirs.gradients, library)
     return {
         "keys": np.array(list(state)),
         "shapes": shapes,
-        "size": np.array(found[0].size),
+        "size": np.array(found.size),
         "gradients": seeded.rows(gradients),
         # A part of them, which keeps the file small.
         **{f"stride {stride}": value[:, ::3, ::3, ::8] for stride, value in theirs.features.items()},
@@ -301,7 +315,7 @@ def backbone(name: str) -> dict[str, np.ndarray]:
 
 
 CASES = {
-    **{f"timm_{name}": functools.partial(backbone, name) for name in seeded.BACKBONES},
+    **{f"{one[0]}_{one[1]}": functools.partial(backbone, *one) for one in seeded.BACKBONES},
     "torchvision_resnet50": torchvision_resnet50,
     "torchvision_decoder": torchvision_decoder,
     "mmseg_resnet50_v1c": mmseg_resnet50_v1c,

@@ -19,12 +19,14 @@ NARROW = {  # backbone, channels of the stem, output stride, decoder layout
     "resnet50_d16": ("resnet50", 4, 16, "torchvision"),
 }
 PLUS = {"stem": 8, "channels": 32, "fine_channels": 3, "rates": (2, 3, 4)}  # MMSegmentation's DeepLabV3+, made narrow
-BACKBONES = {  # compared with timm's, at an output stride
-    "convnext_tiny": 8,
-    "vit_small_patch16": 32,
-    "vit_small_patch14_reg4_dinov2": 14,
-    "vit_small_patch16_dinov3": 16,
-}
+BACKBONES = [  # library that is compared with, name, output stride
+    ("timm", "convnext_tiny", 8),
+    ("timm", "vit_small_patch16", 32),
+    ("timm", "vit_small_patch14_reg4_dinov2", 14),
+    ("timm", "vit_small_patch16_dinov3", 16),
+    ("torchvision", "swin_tiny", 32),
+    ("mmseg", "swin_tiny", 32),
+]
 # MMSegmentation's heads by the names of decoders, on a narrow ResNet-18.
 HEADS = {"stem": 4, "channels": 6, "kinds": {"upernet": "UPerHead", "fcn": "FCNHead", "segformer": "SegformerHead"}}
 CLASSES, CHANNELS, RATES = 5, 6, (1, 2, 3)

@@ -7,6 +7,7 @@ import pytest
 
 from mdp_jax import configs as base
 from mdp_jax.models import network
+from mdp_jax.models.backbones import swin
 from mdp_jax.models.backbones.resnet import ResNet
 from mdp_jax.models.layers import Dtypes
 from mdp_jax.models.resizing import of_image, padded
@@ -37,24 +38,24 @@ def test_resnet50_with_a_deep_stem_equals_mmsegmentations(torch_outputs):
         np.testing.assert_allclose(y[stride][..., ::step], expected, atol=3e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", seeded.BACKBONES)
-def test_backbones_equal_timms(torch_outputs, name):
+@pytest.mark.parametrize("library, name, stride", seeded.BACKBONES)
+def test_backbones_equal_those_of_libraries(torch_outputs, library, name, stride):
     """Features and gradients of narrow networks of full depth, whose weights come by the way of a file, in float64.
 
     Golden values by `python -m tests.models.make_golden timm_convnext_tiny timm_vit_small_patch16 ..`.
     """
-    expected = torch_outputs(f"timm_{name}")
+    expected = torch_outputs(f"{library}_{name}")
     shapes = {
         str(key): tuple(shape[shape > 0]) for key, shape in zip(expected["keys"], expected["shapes"], strict=True)
     }
-    params = parity.read({key: parity.value_of(key, shape) for key, shape in shapes.items()}, "timm")
-    model = parity.model_of(name, seeded.BACKBONES[name], "float64")
+    params = parity.read({key: parity.value_of(key, shape) for key, shape in shapes.items()}, library)
+    model = parity.model_of(name, stride, "float64")
     found = parity.features_and_gradients(model, params, parity.images_of(tuple(expected["size"])))
     for stride, features in found["features"].items():
         scale = np.abs(expected[stride]).max()
         np.testing.assert_allclose(features[:, ::3, ::3, ::8], expected[stride], rtol=0, atol=1e-10 * scale)
     rows = seeded.rows(found["gradient"])
-    rows = np.where(expected["gradients"] == 0, 0, rows)  # what timm has no bias for, ours trains
+    rows = np.where(expected["gradients"] == 0, 0, rows)  # what the library has no bias for, ours trains
     scales = np.abs(expected["gradients"]).max(axis=1, keepdims=True)
     assert (np.abs(rows - expected["gradients"]) <= 1e-9 * np.maximum(scales, 1e-3)).all()
 
@@ -142,11 +143,12 @@ def test_computing_again_changes_no_value(remat):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
 
 
-@pytest.mark.parametrize("name", ["convnext_tiny", "vit_small_patch16_dinov3"])
+@pytest.mark.parametrize("name", ["convnext_tiny", "swin_tiny", "vit_small_patch16_dinov3"])
 def test_bfloat16_has_softmax_and_normalisations_in_float32(name):
     """Every exponential and every root of the traced network is float32, every matrix product takes bfloat16."""
     config = base.finetune().model
-    config.backbone, config.width, config.output_stride = name, 1 / 16, 16
+    config.backbone, config.width = name, 1 / 16
+    config.output_stride = network.BACKBONES[name].output_strides[-2:][0]
     config.compute_dtype = "bfloat16"
     backbone = network.segmenter(config, 3).backbone
     x = jnp.zeros((1, 32, 32, 3))
@@ -164,7 +166,7 @@ def test_bfloat16_has_softmax_and_normalisations_in_float32(name):
 
     walk(traced.jaxpr)
     assert kinds["rsqrt"] == {"float32"} and kinds["conv_general_dilated"] == {"bfloat16"}
-    assert kinds["exp"] == ({"float32"} if "vit" in name else set())
+    assert kinds["exp"] == (set() if "convnext" in name else {"float32"})
     assert kinds["dot_general"] == {"bfloat16"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(traced.out_avals)} == {"bfloat16"}
 
@@ -177,3 +179,40 @@ def test_an_image_of_any_size_is_padded_with_the_mean_colour():
     np.testing.assert_array_equal(whole[:, :33, :40], x)
     assert not np.any(whole[:, 33:]) and not np.any(whole[:, :, 40:])
     assert of_image(whole, (33, 40), 16).shape == (1, 3, 3, 3)
+
+
+def test_attention_inside_shifted_windows_by_loops():
+    """9 rows in two windows, 5 columns in one, along which nothing is shifted."""
+    heads, channels, size, shift = 2, 4, (9, 5), swin.SHIFT
+    module = swin.Attention(heads, shift, FLOAT32)
+    x = seeded.image("windows", (1, *size, channels)).astype(np.float32)
+    shapes_ = jax.eval_shape(lambda: module.init(jax.random.key(0), x))["params"]
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: seeded.image(jax.tree_util.keystr(path), leaf.shape).astype(np.float32), shapes_
+    )
+    found = np.asarray(module.apply({"params": params}, x))
+
+    padded_ = np.zeros((14, 7, channels))
+    padded_[: size[0], : size[1]] = x[0]
+    qkv = padded_ @ params["qkv"]["kernel"] + params["qkv"]["bias"]
+    qkv = qkv.reshape(14, 7, 3, heads, channels // heads)
+    table = params["relative_position_bias_table"].reshape(13, 13, heads)
+    out = np.zeros((14, 7, channels))
+    # Windows begin `shift` rows further down; the last one goes on at the top, in two parts that do not see each other.
+    for rows in (range(3, 10), range(10, 14), range(3)):
+        # Where a row stands in its window: those at the top are the last ones of the last window.
+        places = {row: (row - shift) % 14 % 7 for row in rows}
+        tokens = [(row, column) for row in rows for column in range(7)]
+        for row, column in tokens:
+            for head in range(heads):
+                q = qkv[row, column, 0, head]
+                logits = [
+                    q @ qkv[r, c, 1, head] / np.sqrt(channels // heads)
+                    + table[places[row] - places[r] + 6, column - c + 6, head]
+                    for r, c in tokens
+                ]
+                weights = np.exp(logits) / np.sum(np.exp(logits))
+                mean = sum(w * qkv[r, c, 2, head] for w, (r, c) in zip(weights, tokens, strict=True))
+                out[row, column, 2 * head : 2 * head + 2] = mean
+    expected = out @ params["proj"]["kernel"] + params["proj"]["bias"]
+    np.testing.assert_allclose(found[0], expected[: size[0], : size[1]], atol=1e-5)

@@ -129,6 +129,25 @@ def test_blocks_in_a_row_by_hand():
     np.testing.assert_array_equal(out.levels, [[0, 2, 4], [0, 24, 48]])
 
 
+class Raised(nn.Module):
+    """x plus a factor of its own."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return x + self.param("factor", nn.initializers.ones, ())
+
+
+def test_two_kinds_of_blocks_in_turn_by_hand():
+    """x / 2 * 2 + 4 = x + 4; then (x + 4) / 2 * 6 + 8 = 3 x + 20."""
+    row = Row(Halved, 4, FLOAT32, levels=2, others=(Raised,))
+    params = {str(i): {"factor": jnp.float32(2 * (i + 1))} for i in range(4)}
+    for mutable in (False, ["intermediates"]):  # as a loop, and one by one
+        out = row.apply({"params": params}, jnp.arange(3.0), True, mutable=mutable)
+        out = out[0] if mutable else out
+        np.testing.assert_array_equal(out.levels, [[4, 5, 6], [20, 23, 26]])
+        np.testing.assert_array_equal(out.last, [20, 23, 26])
+
+
 class Perceptron(nn.Module):
     """A block with a kernel."""
 

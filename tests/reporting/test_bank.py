@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 
 import numpy as np
 import pytest
@@ -109,6 +110,15 @@ def test_what_training_says():
     assert health.of_training({"loss": 1.0}, 99, 100, unseen) == {}
     crowded = {"bank_cosine": 0.6}
     assert [list(health.of_training(crowded, step, 100, unseen)) for step in (50, 99, 100)] == [[], [], ["crowding"]]
+
+
+def test_lengths_of_the_mean_feature(history):
+    """Two that point one way, two that are at right angles, and a class without a pixel."""
+    vectors = np.array([[3.0, 0], [1, 0], [1, 0], [0, 5]], np.float32)
+    lengths = bank.mean_lengths(vectors, np.array([0, 0, 2, 2]), 3)
+    np.testing.assert_allclose(lengths, [1, np.nan, math.sqrt(0.5)], rtol=1e-12)
+    table = bank.classes_table(history[-1:], np.array([0.5, np.nan, 1, 1, 1]))
+    assert table.columns[3] == "length of the mean feature" and [row[3] for row in table.rows[:2]] == [0.5, None]
 
 
 def test_tables(history):

@@ -123,3 +123,11 @@ def test_a_run_of_epochs_is_finished_with_its_report(tmp_path):
     assert not runs.finished(run, tmp_path)
     (folder / "report.html").write_text("")
     assert runs.finished(run, tmp_path)
+
+
+def test_only_takes_one_seed_and_the_first_stage_of_it():
+    assert names(runs.of_suite(suite(), only=["longer/seed0"])) == [
+        name for name in names(runs.of_suite(suite(), only=["longer"])) if "/seed0/" in name
+    ]
+    with pytest.raises(UserError, match=r"--only mdp/seed9: expected mdp, or one of mdp/seed0 to mdp/seed\d"):
+        runs.of_suite(suite(), only=["mdp/seed9"])

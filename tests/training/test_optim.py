@@ -179,6 +179,21 @@ def test_published_layers():
     assert base.of("norm/scale") == 13
 
 
+def test_published_layers_of_swin():
+    """SimMIM's numbers of Swin-T, of 2, 2, 6 and 2 blocks; its merging of stage 1 stands in stage 2 here."""
+    layers = BACKBONES["swin_tiny"].layers
+    assert layers.number == 14
+    names = [
+        "patch_embed/norm/scale",
+        "layers/0/blocks/1/attn/relative_position_bias_table",
+        "layers/2/downsample/reduction/kernel",
+        "layers/2/blocks/0/mlp/fc1/kernel",
+        "layers/3/blocks/1/attn/qkv/kernel",
+        "norm3/scale",
+    ]
+    assert [layers.of(name) for name in names] == [0, 2, 4, 5, 12, 13]
+
+
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
 def test_buffers_lie_as_their_parameters(name):
     """Under fsdp, in both loops, every buffer of a kernel is split as the kernel is."""

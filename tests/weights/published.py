@@ -30,6 +30,7 @@ MMSEG_BACKBONE_OF = {
     "deeplabv3_r50-d8": "resnet50",
     "deeplabv3plus_r50-d8": "resnet50_v1c",
     **dict.fromkeys(MMSEG_HEADS, "resnet50"),
+    "upernet_swin_tiny": "swin_tiny",
 }
 MMSEG_SEGMENTORS = tuple(MMSEG_BACKBONE_OF)
 TIMM = (
@@ -37,6 +38,10 @@ TIMM = (
     "convnext_base",
     "convnextv2_nano",
     "deit_small_distilled_patch16_224",
+    "swin_tiny_patch4_window7_224",
+    "swin_base_patch4_window7_224",
+    "swin_base_patch4_window12_384",
+    "swinv2_tiny_window8_256",
     "vit_small_patch16_224",
     "vit_large_patch16_384",
     "vit_base_patch8_224",
@@ -45,8 +50,8 @@ TIMM = (
     "vit_small_patch16_dinov3",
     "vit_base_patch16_dinov3_qkvb",
 )
-TORCHVISION_BACKBONES = ("convnext_tiny", "vit_b_16", "vit_b_32")
-MMSEG = (*MMSEG_BACKBONES, *MMSEG_SEGMENTORS)
+TORCHVISION_BACKBONES = ("convnext_tiny", "swin_t", "swin_s", "vit_b_16", "vit_b_32")
+MMSEG = (*MMSEG_BACKBONES, *MMSEG_SEGMENTORS, "swin_tiny")
 
 
 def keys(name: str) -> dict[str, tuple[int, ...]]:
@@ -73,6 +78,8 @@ def torchvision_model(name: str):
 
 def mmseg_model(name: str):
     """With random weights; segmentors are those of configs/_base_/models, DeepLabV3 with the plain ResNet."""
+    if name.endswith("swin_tiny"):
+        return mmseg_build(mmseg_swin(whole=name.startswith("upernet")))
     if name in MMSEG_BACKBONES:
         return mmseg_build(mmseg_backbone(*MMSEG_BACKBONES[name]))
     if name in MMSEG_HEADS:
@@ -168,6 +175,13 @@ def mmseg_narrow(kind: str, classes: int, stem: int, channels: int, depth: int =
     }
 
 
+def mmseg_swin(whole: bool) -> dict:
+    """The config of Swin-T, or of UPerNet with it."""
+    backbone = {"type": "SwinTransformer"}
+    segmentor = mmseg_narrow("UPerHead", classes=19, stem=96, channels=512)  # as many channels at each stride
+    return segmentor | {"backbone": backbone} if whole else backbone
+
+
 def hugging_face_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
     """Names and shapes of the files that transformers writes."""
     import tempfile
@@ -182,6 +196,7 @@ def hugging_face_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
             transformers.DINOv3ViTConfig(**small, intermediate_size=1536, num_register_tokens=4, patch_size=16)
         ),
         "convnext_tiny": transformers.ConvNextForImageClassification(transformers.ConvNextConfig()),
+        "swin_tiny": transformers.SwinForImageClassification(transformers.SwinConfig()),
     }
     found = {}
     for name, model in models.items():

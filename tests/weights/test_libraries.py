@@ -1,4 +1,4 @@
-"""Files of ConvNeXt and vision transformers under the names of timm, torchvision, Hugging Face and the authors."""
+"""Files of ConvNeXt, Swin and vision transformers with the names of timm, torchvision, Hugging Face and the authors."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from mdp_jax.commands import convert
 from mdp_jax.errors import UserError
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.init import load_init
+from mdp_jax.weights.names import swin
 from mdp_jax.weights.torch_weights import from_torch
 from tests.weights import published
 from tests.weights.test_torchvision import empty
@@ -31,6 +32,31 @@ BY_HAND = {
         "blocks.0.mlp.fc2.weight": "encoder.layers.encoder_layer_0.mlp.3.weight",
         "norm.weight": "encoder.ln.weight",
     },
+    "timm/swin_tiny_patch4_window7_224": {
+        "layers.1.downsample.reduction.weight": "layers.1.downsample.reduction.weight",
+        "norm3.bias": "norm.bias",
+    },
+    "torchvision/swin_t": {
+        "patch_embed.norm.weight": "features.0.2.weight",
+        "layers.1.downsample.norm.bias": "features.2.norm.bias",
+        "layers.2.blocks.5.attn.relative_position_bias_table": "features.5.5.attn.relative_position_bias_table",
+        "layers.3.blocks.0.mlp.fc2.weight": "features.7.0.mlp.3.weight",
+        "norm3.weight": "norm.weight",
+    },
+    "mmseg/upernet_swin_tiny": {
+        "backbone.patch_embed.proj.bias": "backbone.patch_embed.projection.bias",
+        "backbone.layers.1.downsample.reduction.weight": "backbone.stages.0.downsample.reduction.weight",
+        "backbone.layers.2.blocks.1.attn.qkv.bias": "backbone.stages.2.blocks.1.attn.w_msa.qkv.bias",
+        "backbone.layers.3.blocks.1.mlp.fc1.weight": "backbone.stages.3.blocks.1.ffn.layers.0.0.weight",
+        "backbone.layers.0.blocks.0.mlp.fc2.weight": "backbone.stages.0.blocks.0.ffn.layers.1.weight",
+        "backbone.norm0.bias": "backbone.norm0.bias",
+    },
+    "huggingface/swin_tiny": {
+        "layers.3.downsample.norm.weight": "swin.encoder.layers.2.downsample.norm.weight",
+        "layers.0.blocks.1.attn.proj.bias": "swin.encoder.layers.0.blocks.1.attention.output.dense.bias",
+        "layers.2.blocks.0.mlp.fc2.weight": "swin.encoder.layers.2.blocks.0.output.dense.weight",
+        "norm3.weight": "swin.layernorm.weight",
+    },
     "huggingface/convnext_tiny": {
         "stem.1.weight": "convnext.embeddings.layernorm.weight",
         "stages.2.blocks.3.gamma": "convnext.encoder.stages.2.layers.3.layer_scale_parameter",
@@ -53,6 +79,11 @@ KNOWN = {
     "timm/vit_small_patch14_reg4_dinov2": ("vit_small_patch14_reg4_dinov2", set()),
     "timm/vit_small_patch16_dinov3": ("vit_small_patch16_dinov3", set()),
     "timm/vit_base_patch16_dinov3_qkvb": ("vit_base_patch16_dinov3", set()),
+    "timm/swin_tiny_patch4_window7_224": ("swin_tiny", {"head"}),
+    "timm/swin_base_patch4_window7_224": ("swin_base", {"head"}),
+    "torchvision/swin_t": ("swin_tiny", {"head", "features"}),
+    "torchvision/swin_s": ("swin_small", {"head", "features"}),
+    "huggingface/swin_tiny": ("swin_tiny", {"classifier"}),
     "torchvision/convnext_tiny": ("convnext_tiny", {"classifier"}),
     "torchvision/vit_b_16": ("vit_base_patch16", {"heads"}),
     "huggingface/convnext_tiny": ("convnext_tiny", {"convnext", "classifier"}),
@@ -64,6 +95,8 @@ REFUSED = {
     "timm/vit_base_patch8_224": r"x: patches of 8 x 8 pixels; expected 14 or 16",
     "timm/deit_small_distilled_patch16_224": r"x: has a token of distillation \(dist_token\), .* as vit_small_patch16",
     "timm/convnextv2_nano": r"x: the weights of ConvNeXt V2; expected those of ConvNeXt \(convnext_tiny, ",
+    "timm/swin_base_patch4_window12_384": r"x: windows of 12 x 12 patches; expected 7 x 7",
+    "timm/swinv2_tiny_window8_256": r"x: the weights of Swin V2; expected those of Swin \(swin_tiny, ",
     "torchvision/vit_b_32": r"x: patches of 32 x 32 pixels; expected 14 or 16",
 }
 
@@ -135,11 +168,74 @@ def test_a_class_token_without_a_position_gets_the_position_0():
     np.testing.assert_array_equal(layouts.find(state, "x").state["pos_embed"][0, :, 0], [0, *[1] * 1369])
 
 
-@pytest.mark.parametrize("name", ["timm/convnext_tiny", "timm/vit_small_patch16_224"])
-def test_what_is_written_for_timm_has_its_names_and_shapes(name):
+def test_features_without_a_normalisation_begin_with_a_new_one():
+    found = layouts.find(empty(published.keys("torchvision/swin_t")), "x")
+    for i, channels in enumerate((96, 192, 384)):
+        np.testing.assert_array_equal(found.state[f"norm{i}.weight"], np.ones(channels))
+        np.testing.assert_array_equal(found.state[f"norm{i}.bias"], np.zeros(channels))
+    assert any("(norm0, norm1, norm2): it begins as a new one" in note for note in found.notes)
+
+
+def test_the_authors_files_of_swin_have_the_merging_at_the_end_of_a_stage():
+    """Their names are timm's but for this; that of the segmentation has all four normalisations."""
+    ours = published.keys("timm/swin_tiny_patch4_window7_224")
+    theirs = {}
+    for key, shape in ours.items():
+        number = key.split(".")[1]
+        theirs[
+            key.replace(f"layers.{number}.downsample", f"layers.{int(number) - 1}.downsample") if "down" in key else key
+        ] = shape
+    theirs = {key.replace("head.fc", "head"): shape for key, shape in theirs.items() if not key.startswith("norm.")}
+    theirs |= {f"norm{i}.{leaf}": (96 * 2**i,) for i in range(4) for leaf in ("weight", "bias")}
+    theirs["layers.0.blocks.1.attn_mask"] = (64, 49, 49)
+    found = layouts.find(empty(theirs), "x")
+    model = architecture.model_of(found)
+    assert model.backbone == "swin_tiny"
+    layouts.require_same(found, ["backbone"], architecture.expected_shapes(found, model), "x")
+    assert not any("normalisation" in note for note in found.notes)
+
+
+def test_mmsegmentation_merges_features_in_another_order():
+    """2x2 features of 2 channels as torch's unfold lays them out; both give the same sum, and it comes back."""
+    pixels = np.arange(8.0).reshape(2, 2, 2)  # row, column, channel
+    unfolded = np.array([pixels[row, column, c] for c in range(2) for row in range(2) for column in range(2)])
+    joined = np.concatenate([pixels[0, 0], pixels[1, 0], pixels[0, 1], pixels[1, 1]])  # of timm's x0 to x3
+    keys = published.keys("mmseg/swin_tiny")
+    state = empty(keys)
+    weights = np.random.default_rng(0).normal(size=(3, 8))
+    state["stages.1.downsample.reduction.weight"], state["stages.1.downsample.norm.bias"] = weights, unfolded
+    found = layouts.find(state, "x").state
+    np.testing.assert_array_equal(found["layers.2.downsample.norm.bias"], joined)
+    ours = found["layers.2.downsample.reduction.weight"]
+    np.testing.assert_allclose(ours @ joined, weights @ unfolded)
+    back = swin.finished({"stages.1.downsample.reduction.weight": ours}, "mmseg")
+    np.testing.assert_array_equal(back["stages.1.downsample.reduction.weight"], weights)
+
+
+@pytest.mark.parametrize("layout", ["torchvision", "mmseg"])
+def test_indices_of_positions_are_written_as_the_library_has_them(layout):
+    """Row 0 is for the query in the first corner: its own place is the middle of 13 x 13, the others lie before it."""
+    key = "x.attn.relative_position_bias_table"
+    index = swin.finished({key: np.zeros((169, 3))}, layout)["x.attn.relative_position_index"]
+    assert index.dtype == np.int64 and index.shape == ((49, 49) if layout == "mmseg" else (2401,))
+    index = index.reshape(49, 49)
+    assert list(index[0, :8]) == [84, 83, 82, 81, 80, 79, 78, 84 - 13] and list(np.diag(index)) == [84] * 49
+    assert index[48, 0] == 168 and index[0, 48] == 0
+
+
+WRITTEN = (
+    "timm/convnext_tiny",
+    "timm/vit_small_patch16_224",
+    "timm/swin_tiny_patch4_window7_224",
+    "torchvision/swin_t",
+)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_written_has_the_librarys_names_and_shapes(name):
     found, model = found_of(name)
     source = convert.Weights(model, found.of_parts(convert.PARTS), found.keys, (), ())
-    state, leaves = convert.to_layout(source, "timm")
+    state, leaves = convert.to_layout(source, name.split("/")[0])
     expected = published.keys(name)
     heads = {key for key in expected if key.startswith("head.")}
     assert {key: array.shape for key, array in state.items()} == {k: s for k, s in expected.items() if k not in heads}

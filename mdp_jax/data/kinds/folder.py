@@ -52,7 +52,7 @@ class FolderSource(FileSource):
             classes.txt has empty, equal or more than 255 names; palette.txt has other than one colour for each class.
         """
         root = listing.root_of(config, data_dir, ("images", "masks", "classes.txt"))
-        names = _read_classes(root / "classes.txt")
+        names = listing.class_names(root / "classes.txt", IGNORE, "as a mask has 8 bits")
         table = numbered(names, _read_palette(root / PALETTE, len(names)))
         photos, masks = root / "images" / split, root / "masks" / split
         pairs, why = _pairs(photos, masks)
@@ -125,20 +125,6 @@ def _found(
             why[path] = "of the same name as another file"
         found.setdefault(stem, path)
     return found, why
-
-
-def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
-    names = tuple(listing.lines(path, "one class name on each line"))
-    if not names:
-        raise UserError(f"{path} is empty; expected one class name on each line")
-    if len(names) > IGNORE:
-        raise UserError(f"{path} has {len(names)} classes; expected at most {IGNORE}, as a mask has 8 bits")
-    for i, name in enumerate(names):
-        if not name:
-            raise UserError(f"{path} line {i + 1} is empty; expected a class name on each line")
-        if name in names[:i]:
-            raise UserError(f"{path} line {i + 1} repeats class {name!r}; expected each class name once")
-    return names
 
 
 def _read_palette(path: pathlib.Path, count: int) -> np.ndarray | None:

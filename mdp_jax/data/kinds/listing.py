@@ -330,6 +330,33 @@ def lines(path: pathlib.Path, expected: str) -> list[str]:
     return [line.strip() for line in text.splitlines()]
 
 
+def class_names(path: pathlib.Path, most: int, why: str) -> tuple[str, ...]:
+    """Reads class names, one on each line.
+
+    Args:
+      path: of the file.
+      most: number of classes, at most.
+      why: the reason of it, for the error.
+
+    Returns:
+      The names, in their order.
+
+    Raises:
+      UserError: the file is missing, not UTF-8 or empty, has too many names, an empty line or a name twice.
+    """
+    names = tuple(lines(path, "one class name on each line"))
+    if not names:
+        raise UserError(f"{path} is empty; expected one class name on each line")
+    if len(names) > most:
+        raise UserError(f"{path} has {len(names)} classes; expected at most {most}, {why}")
+    for i, name in enumerate(names):
+        if not name:
+            raise UserError(f"{path} line {i + 1} is empty; expected a class name on each line")
+        if name in names[:i]:
+            raise UserError(f"{path} line {i + 1} repeats class {name!r}; expected each class name once")
+    return names
+
+
 def found_at(path: pathlib.Path) -> str:
     """Says in words what is in a folder, or in the first folder above it that exists.
 

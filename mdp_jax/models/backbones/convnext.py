@@ -14,8 +14,9 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dtypes, LayerNorm, Row, normal, vector
+from mdp_jax.models.layers import MLP, Conv, Dtypes, LayerNorm, Row, normal, of_patches, vector
 from mdp_jax.models.resizing import of_image, padded
+from mdp_jax.models.stages import FIRST, STAGES, doubled, strides
 
 
 class Sizes(NamedTuple):
@@ -29,13 +30,6 @@ SIZES = {
     "convnext_tiny": Sizes((3, 3, 9, 3), 96),
     "convnext_small": Sizes((3, 3, 27, 3), 96),
     "convnext_base": Sizes((3, 3, 27, 3), 128),
-}
-# Output stride -> (stride, dilation) of each stage. Where dilation replaces a stride, the convolution in front of the
-# stage has half the dilation, as in timm.
-STAGES = {
-    8: ((4, 1), (2, 1), (1, 2), (1, 4)),
-    16: ((4, 1), (2, 1), (2, 1), (1, 2)),
-    32: ((4, 1), (2, 1), (2, 1), (2, 1)),
 }
 LAYER_SCALE = 1e-6  # where the factors of the residual branches begin
 
@@ -89,6 +83,7 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if x.shape[-1] != self.features:
+            # Where dilation replaces the stride, the convolution has half the dilation, as in timm.
             before = max(1, self.dilation // 2)
             x = Downsample(self.features, self.stride, before, self.dtypes, name="downsample")(x)
         make = functools.partial(Block, self.dilation, self.dtypes)
@@ -103,8 +98,7 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        conv = Conv(self.features, 4, self.dtypes, 4, 1, 1, True, normal(0.02), (0, 0), name="0")
-        return LayerNorm(self.dtypes, name="1")(conv(x))
+        return LayerNorm(self.dtypes, name="1")(of_patches(self.features, FIRST, self.dtypes, "0")(x))
 
 
 class Stages(nn.Module):
@@ -118,11 +112,10 @@ class Stages(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
         features: dict[int, jax.Array] = {}
-        at = 1
-        for i, (stride, dilation) in enumerate(STAGES[self.output_stride]):
+        stages = zip(strides(self.output_stride), STAGES[self.output_stride], strict=True)
+        for i, (at, (stride, dilation)) in enumerate(stages):
             channels, blocks = self.sizes.channels * 2**i, self.sizes.blocks[i]
             x = Stage(channels, blocks, stride, dilation, self.dtypes, self.remat, name=str(i))(x, train)
-            at *= stride
             features[at] = x
         return features
 
@@ -179,11 +172,7 @@ def feature_channels(name: str, width: float, output_stride: int) -> dict[int, i
     Raises:
       UserError: the first stage would have no channel.
     """
-    channels, at = dict[int, int](), 1
-    for i, (stride, _) in enumerate(STAGES[output_stride]):
-        at *= stride
-        channels[at] = sizes_of(name, width).channels * 2**i
-    return channels
+    return doubled(sizes_of(name, width).channels, output_stride)
 
 
 def _make(name: str, model: ModelConfig, dtypes: Dtypes) -> ConvNeXt:

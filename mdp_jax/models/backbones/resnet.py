@@ -12,14 +12,7 @@ from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers
 from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes
-
-# (stride, dilation) of layer1 to layer4. Where dilation replaces a stride, the first block of the layer still has the
-# dilation of the layer before it.
-LAYERS = {
-    8: ((1, 1), (2, 1), (1, 2), (1, 4)),
-    16: ((1, 1), (2, 1), (2, 1), (1, 2)),
-    32: ((1, 1), (2, 1), (2, 1), (2, 1)),
-}
+from mdp_jax.models.stages import STAGES, doubled, strides
 
 
 class Downsample(nn.Module):
@@ -88,7 +81,10 @@ DEPTHS = {
 
 
 class Layer(nn.Module):
-    """The blocks of one resolution, named "0", "1", ...; the first one has the stride and half the dilation."""
+    """The blocks of one resolution, named "0", "1", ...; the first one has the stride and half the dilation.
+
+    Where dilation replaces a stride, this is the dilation of the layer before it.
+    """
 
     block: type[nn.Module]
     blocks: int
@@ -150,11 +146,10 @@ class ResNet(nn.Module):
             x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         features: dict[int, jax.Array] = {}
-        stride = 4
-        for i, (layer_stride, dilation) in enumerate(LAYERS[self.output_stride]):
+        layers = zip(strides(self.output_stride), STAGES[self.output_stride], strict=True)
+        for i, (stride, (layer_stride, dilation)) in enumerate(layers):
             planes, name = self.channels * 2**i, f"layer{i + 1}"
             x = Layer(block, blocks[i], planes, layer_stride, dilation, self.dtypes, self.remat, name=name)(x, train)
-            stride *= layer_stride
             features[stride] = x
         return features
 
@@ -180,7 +175,7 @@ def feature_channels(depth: str, width: float, output_stride: int) -> dict[int, 
     Args:
       depth: a key of DEPTHS.
       width: the config's `model.width`.
-      output_stride: a key of LAYERS.
+      output_stride: a key of STAGES.
 
     Returns:
       {stride: channels of the last layer of this stride}.
@@ -188,12 +183,8 @@ def feature_channels(depth: str, width: float, output_stride: int) -> dict[int, 
     Raises:
       UserError: the stem would have no channel.
     """
-    planes, stride, channels = stem_channels(width), 4, dict[int, int]()
     expansion = 4 if DEPTHS[depth][0] is Bottleneck else 1
-    for i, (layer_stride, _) in enumerate(LAYERS[output_stride]):
-        stride *= layer_stride
-        channels[stride] = expansion * planes * 2**i
-    return channels
+    return doubled(expansion * stem_channels(width), output_stride)
 
 
 def _make(depth: str, deep_stem: bool, model: ModelConfig, dtypes: Dtypes) -> ResNet:
@@ -214,7 +205,7 @@ def _entry(depth: str, deep_stem: bool = False) -> Backbone:
     return Backbone(
         make=functools.partial(_make, depth, deep_stem),
         channels=functools.partial(feature_channels, depth),
-        output_strides=tuple(LAYERS),
+        output_strides=tuple(STAGES),
         normalisation="batch",
         weight_names="mdp_jax.weights.names.resnet",
         layers=Layers(layer_of, 6),

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Conv, Dense, Dtypes, LayerNorm, Row, normal, vector
+from mdp_jax.models.layers import MLP, Dense, Dtypes, LayerNorm, Row, attended, normal, of_patches, vector
 from mdp_jax.models.resizing import of_image, padded, upsample
 
 HEAD = 64  # channels of an attention head at width 1
@@ -95,17 +95,6 @@ def turned(x: jax.Array, angles: np.ndarray, tokens: int) -> jax.Array:
     return jnp.concatenate([x[:, :tokens], patches.astype(x.dtype)], axis=1)
 
 
-def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Attention of all tokens to all tokens, [B,N,heads,channels] each; the softmax is in float32, or in float64.
-
-    JAX's own function computes the softmax in float32 whatever it is given. Comparisons in float64 need more.
-    """
-    if q.dtype != jnp.float64:
-        return jax.nn.dot_product_attention(q, k, v)
-    weights = jax.nn.softmax(jnp.einsum("bnhc,bmhc->bhnm", q, k) / math.sqrt(q.shape[-1]), axis=-1)
-    return jnp.einsum("bhnm,bmhc->bnhc", weights, v)
-
-
 class Attention(nn.Module):
     """Attention of all tokens to all tokens, in several heads: [B,N,C] to the same."""
 
@@ -170,8 +159,7 @@ class PatchEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        conv = Conv(self.features, self.patch, self.dtypes, self.patch, 1, 1, True, normal(0.02), (0, 0), name="proj")
-        return conv(x)
+        return of_patches(self.features, self.patch, self.dtypes, "proj")(x)
 
 
 def resized_positions(positions: jax.Array, size: tuple[int, int]) -> jax.Array:

@@ -9,7 +9,7 @@ from mdp_jax.configs import ModelConfig
 from mdp_jax.models.decoders.deeplabv3 import SIZED_BY, ASPPDecoder, mmseg_modules, mmseg_rates
 from mdp_jax.models.entries import CONVOLUTIONS_SPLIT, Decoder, DecoderNames
 from mdp_jax.models.layers import ConvBlock, Dtypes
-from mdp_jax.models.resizing import upsample
+from mdp_jax.models.resizing import enlarged
 
 FINE = 4  # the stride of the features that the pyramid's are joined with, and of the outputs
 
@@ -47,9 +47,7 @@ class DeepLabV3Plus(ASPPDecoder):
         fine_channels = max(round(self.channels * 3 / 32), 1)
         coarse = self._pyramid(features[self.output_stride], train)
         fine = ConvBlock(fine_channels, 1, self.dtypes, name="c1_bottleneck")(features[FINE], train)
-        _, height, width, _ = fine.shape
-        coarse = upsample(coarse, (height, width)).astype(self.dtypes.compute)
-        x = jnp.concatenate([coarse, fine], axis=-1)
+        x = jnp.concatenate([enlarged(coarse, fine), fine], axis=-1)
         for i in range(2):
             x = SeparableBlock(self.channels, 3, self.dtypes, name=f"sep_bottleneck_{i}")(x, train)
         return x

@@ -4,12 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mdp_jax.configs import ModelConfig
-from mdp_jax.models.entries import Decoder, DecoderNames
+from mdp_jax.models.decoders import levels
+from mdp_jax.models.decoders.levels import LEVELS
 from mdp_jax.models.layers import ConvBlock, Dtypes
-from mdp_jax.models.resizing import upsample
-
-LEVELS = (4, 8, 16, 32)  # strides of the features that it reads
+from mdp_jax.models.resizing import enlarged
 
 
 class Segformer(nn.Module):
@@ -25,37 +23,12 @@ class Segformer(nn.Module):
 
     @nn.compact
     def __call__(self, features: dict[int, jax.Array], train: bool) -> jax.Array:
-        _, height, width, _ = features[LEVELS[0]].shape
-        levels = []
+        joined: list[jax.Array] = []
         for i, stride in enumerate(LEVELS):
             x = ConvBlock(self.channels, 1, self.dtypes, name=f"convs_{i}")(features[stride], train)
-            levels.append(upsample(x, (height, width)).astype(self.dtypes.compute) if i else x)
-        return ConvBlock(self.channels, 1, self.dtypes, name="fusion_conv")(jnp.concatenate(levels, axis=-1), train)
+            joined.append(enlarged(x, joined[0]) if joined else x)
+        return ConvBlock(self.channels, 1, self.dtypes, name="fusion_conv")(jnp.concatenate(joined, axis=-1), train)
 
 
-def make(model: ModelConfig, dtypes: Dtypes) -> Segformer:
-    """Makes the decoder of a config.
-
-    Args:
-      model: the config's `model`.
-      dtypes: of the network.
-    """
-    return Segformer(model.decoder.channels, model.decoder.dropout, dtypes)
-
-
-def _mmseg_modules(rates: int) -> dict[str, str]:
-    del rates
-    return {
-        **{f"decoder.convs_{i}": f"decode_head.convs.{i}" for i in range(len(LEVELS))},
-        "decoder.fusion_conv": "decode_head.fusion_conv",
-        "classifier.conv": "decode_head.conv_seg",
-    }
-
-
-DECODER = Decoder(
-    make=make,
-    reads=lambda output_stride: LEVELS,
-    writes=lambda output_stride: LEVELS[0],
-    normalisation="batch",
-    layouts={"mmseg": DecoderNames(_mmseg_modules, None, "fusion_conv.conv.weight")},
-)
+NAMES = {**{f"convs_{i}": f"convs.{i}" for i in range(len(LEVELS))}, "fusion_conv": "fusion_conv"}
+DECODER = levels.entry(Segformer, NAMES, "fusion_conv.conv.weight")

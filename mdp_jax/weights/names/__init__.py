@@ -3,7 +3,8 @@
 Such a file has what `BackboneNames` lists. The names of a decoder are in the decoder's file (models/entries.py).
 
 A family whose files come under the names of several libraries also has `ours(state, where)`. It brings a state dict to
-our names (foreign.py), or gives None where the state dict is of another family.
+our names (foreign.py), or gives None where the state dict is of another family. Where a library's model wants more than
+other names, such as values in another order, the family has `finished(state, layout)`, which makes a state dict so.
 """
 
 import importlib
