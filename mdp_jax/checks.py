@@ -101,7 +101,16 @@ def _common(config: ConfigDict) -> None:
         "model.decoder.channels",
     ):
         _at_least(config, key, 1)
-    for key in ("steps", "devices", "keep_every", "data.short_side", "data.check_files", "seed", "optim.weight_decay"):
+    for key in (
+        "steps",
+        "devices",
+        "keep_every",
+        "data.short_side",
+        "data.check_files",
+        "seed",
+        "optim.weight_decay",
+        "data.cache_gb",
+    ):
         _at_least(config, key, 0)
     for key in ("optim.lr", "model.width"):
         _at_least(config, key, 0, strictly=True)

@@ -3,8 +3,8 @@
 import ast
 import difflib
 import math
-import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -14,8 +14,10 @@ from mdp_jax import python_files, schema
 from mdp_jax.configs import FinetuneConfig, PretrainConfig, complete, loop_of
 from mdp_jax.errors import UserError
 from mdp_jax.python_files import configs_parent
+from mdp_jax.storage.bucket_path import BucketPath
+from mdp_jax.storage.files import read_bytes
 from mdp_jax.storage.json_files import read_json
-from mdp_jax.storage.paths import expanded
+from mdp_jax.storage.paths import expanded, is_there
 
 Config: TypeAlias = ConfigDict | PretrainConfig | FinetuneConfig  # both forms
 
@@ -42,6 +44,8 @@ def load(path: str) -> ConfigDict:
       UserError: no such file, a file without `get_config`, an error in it, or a value of another type.
     """
     where, file = f"--config {path}", expanded(path)
+    if isinstance(file, BucketPath):
+        return _of_bucket(file, where)
     if not file.is_file():
         file = configs_parent() / file
     if not file.is_file() or file.suffix != ".py":
@@ -52,6 +56,20 @@ def load(path: str) -> ConfigDict:
         if expanded(path).is_file():
             raise UserError(f"{where}: expected a Python file with get_config(), as {(near or known)[0]}")
         raise UserError(f"{where}: no such Python file{python_files.nearest(near)}")
+    return _called(file, where)
+
+
+def _of_bucket(file: BucketPath, where: str) -> ConfigDict:
+    """`load` of a bucket: copied with the Python files that lie beside it, which it may import."""
+    if file.suffix != ".py" or not file.is_file():
+        raise UserError(f"{where}: no such object, or no Python file; expected a .py file with get_config()")
+    with tempfile.TemporaryDirectory(prefix="mdp-config-") as folder:
+        for beside in file.parent.glob("*.py"):
+            pathlib.Path(folder, beside.name).write_bytes(read_bytes(beside, "a Python file"))
+        return _called(pathlib.Path(folder, file.name), where)
+
+
+def _called(file: pathlib.Path, where: str) -> ConfigDict:
     config = python_files.call(file, "get_config", where)
     if not isinstance(config, ConfigDict):
         raise UserError(f"{where}: get_config() returned {config!r:.50}; expected what mdp_jax.configs makes")
@@ -182,7 +200,7 @@ def load_json(path: pathlib.Path) -> ConfigDict:
     Raises:
       UserError: the file is missing, cannot be read, or is not the JSON object of a config.
     """
-    if not os.path.exists(path):
+    if not is_there(path):
         raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune")
     values = read_json(path, "the config of a run", dict)
     try:

@@ -67,6 +67,9 @@ class DataConfig:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of the channels R, G, B, on the 0..255 scale
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # of the same channels
     cache: bool = key(False, free=True)  # keep decoded photos in memory
+    # Folder of this machine for copies of photos in a bucket; "" = mdp_jax/photos in the user's folder of caches.
+    cache_dir: str = key("", before="", free=True)
+    cache_gb: float = key(20.0, before=20.0, free=True)  # that the copies may take, in GiB; 0 = no copies are kept
     threads: int = key(2, free=True)  # that read and augment
     check_files: int = key(5000, free=True)  # photos of each dataset opened and checked before the run starts
     on_bad_image: str = key("stop", free=True)  # stop, or skip: another photo takes the place of an unreadable one

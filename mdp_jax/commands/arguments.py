@@ -15,10 +15,13 @@ from mdp_jax import runtime
 from mdp_jax.data.class_names import NEAR
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import EMA, MOMENTUM, PLAIN, WEIGHTS
+from mdp_jax.storage.buckets import is_bucket
 from mdp_jax.storage.paths import expanded, require_plain
 
 if typing.TYPE_CHECKING:
     from mdp_jax.training.profiling import Profile
+
+_COPY = "expected a path of this machine (copy it with gcloud storage cp or aws s3 cp)"
 
 
 def whole_number(text: str) -> int:
@@ -29,11 +32,19 @@ def whole_number(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """A `type` for argparse, of every argument that is a path: ~ is the home folder.
+    """A `type` for argparse, of an argument that is a path of this machine: ~ is the home folder.
 
     Raises:
-      ArgumentTypeError: no home folder is known, or no system has such a path.
+      ArgumentTypeError: no home folder is known, no system has such a path, or it is of a bucket or another scheme.
     """
+    found = place(text)
+    if is_bucket(found):
+        raise argparse.ArgumentTypeError(f"{found}: in a bucket, which this argument does not take; {_COPY}")
+    return found
+
+
+def place(text: str) -> str:
+    """As `path`; it may also be of a bucket, gs:// or s3://."""
     try:
         return str(expanded(text)) if text else text
     except UserError as error:
@@ -41,19 +52,25 @@ def path(text: str) -> str:
 
 
 def named(text: str) -> str:
-    """As `path`, and not empty, as "$FOLDER" is where nobody has set FOLDER: that would be the folder one is in.
+    """As `place`, and not empty, as "$FOLDER" is where nobody has set FOLDER: that would be the folder one is in.
 
     Raises:
-      ArgumentTypeError: an empty text, or as for `path`.
+      ArgumentTypeError: an empty text, or as for `place`.
     """
     if not text:
         raise argparse.ArgumentTypeError("an empty text; expected a path (. is the folder that you are in)")
+    return place(text)
+
+
+def named_here(text: str) -> str:
+    """As `named`, of a path of this machine."""
+    named(text)
     return path(text)
 
 
 def workdir(text: str) -> str:
-    """As `named`, of a folder of runs: one in which checkpoints can be read again."""
-    folder = named(text)
+    """As `named_here`, of a folder of runs: one in which checkpoints can be read again."""
+    folder = named_here(text)
     try:
         require_plain(folder, "--workdir")
     except UserError as error:
@@ -180,17 +197,17 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The arguments that every part which trains has."""
     parser.add_argument(
-        "--config", required=True, type=path, help="Python file with get_config(), e.g. configs/mini/pretrain.py"
+        "--config", required=True, type=place, help="Python file with get_config(), e.g. configs/mini/pretrain.py"
     )
     parser.add_argument(
-        "--init", type=path, help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)"
+        "--init", type=place, help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)"
     )
     parser.add_argument(
         "--workdir", required=True, type=named, help="folder of the run; started again on it, the run goes on"
     )
     parser.add_argument(
         "--continue_from",
-        type=path,
+        type=place,
         metavar="WORKDIR",
         help="workdir of the same part from whose whole state this run goes on, with momenta and step, in a --workdir "
         "of its own: more --config.steps, or another --config.optim.lr",

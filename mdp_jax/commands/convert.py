@@ -1,7 +1,6 @@
 """`mdp convert`: weights from and to the layouts of torchvision and MMSegmentation, leaf by leaf (docs/weights.md)."""
 
 import argparse
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.commands.arguments import add_step, add_weights, path
+from mdp_jax.commands.arguments import add_step, add_weights, place
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.reporting.tables import Table, console, for_terminal
+from mdp_jax.storage.paths import as_path
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.layouts import ALONE, COUNTER, OF_BACKBONES, Leaf
 from mdp_jax.weights.names import names_of
@@ -64,9 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone", action="store_true", help="write the backbone alone, under the names of its library"
     )
     parser.add_argument(
-        "input", type=path, metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors"
+        "input", type=place, metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors"
     )
-    parser.add_argument("output", type=path, metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
+    parser.add_argument("output", type=place, metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
     add_step(parser, "a workdir")
     add_weights(parser, "a workdir")
     parser.epilog = (
@@ -124,7 +124,7 @@ def from_workdir(folder: str, step: str = "", which: str = "") -> Weights:
     Raises:
       UserError: it is not a workdir of this version with a checkpoint, or the weights are not finite.
     """
-    path = pathlib.Path(folder)
+    path = as_path(folder)
     if not path.is_dir():
         raise UserError(f"{folder}: no such folder; expected the workdir of a run, as --from {WORKDIR} says")
     run = workdirs.load(path, step=step, weights=which, auxiliary=True)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks
 from mdp_jax.commands import data_selection as selection
-from mdp_jax.commands.arguments import named, whole_number
+from mdp_jax.commands.arguments import named_here, whole_number
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selection.add_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), help="of NAME (default train)")
     parser.add_argument(
-        "--out", type=named, default="contact_sheet", metavar="DIR", help="folder to write to (default %(default)s)"
+        "--out",
+        type=named_here,
+        default="contact_sheet",
+        metavar="DIR",
+        help="folder to write to (default %(default)s)",
     )
     parser.add_argument(
         "--count",

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_weights(parser)
     parser.add_argument(
         "--on",
-        type=arguments.path,
+        type=arguments.place,
         metavar="CONFIG",
         help="of a pretrained workdir: a config of mdp finetune. The network is scored on its dataset, of which it "
         "knows only the names of the classes; to evaluation_named_SET.json",

@@ -1,12 +1,11 @@
 """`mdp inspect`: what a pretraining has found of its classes, as tables, pictures and one page."""
 
 import argparse
-import pathlib
 import sys
 
 import numpy as np
 
-from mdp_jax.commands.arguments import add_weights, path
+from mdp_jax.commands.arguments import add_weights, place
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import banks
 from mdp_jax.evaluation.chosen_weights import MOMENTUM, PLAIN
@@ -15,7 +14,7 @@ from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_bytes, write_text
 from mdp_jax.storage.metrics_file import read_metrics
-from mdp_jax.storage.paths import make_folder
+from mdp_jax.storage.paths import as_path, make_folder
 
 _PAIRS = 15  # rows in the terminal
 _NONE = "none"
@@ -24,11 +23,11 @@ _NONE = "none"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp inspect` to a parser."""
     parser.add_argument(
-        "--checkpoint", required=True, type=path, help="workdir of mdp pretrain; all its steps are read"
+        "--checkpoint", required=True, type=place, help="workdir of mdp pretrain; all its steps are read"
     )
     parser.add_argument(
         "--out",
-        type=path,
+        type=place,
         help="folder for inspect.html, CSV files and pictures (default: inspect in the workdir)",
     )
     parser.add_argument(
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of each class in the map, and for the length of their mean (default 20; 0: no photo is read)",
     )
     add_weights(parser, "the workdir, for the pixels of the map", (PLAIN, MOMENTUM))
-    parser.add_argument("--data_dir", type=path, help="folder of the sets (default: that of the run)")
+    parser.add_argument("--data_dir", type=place, help="folder of the sets (default: that of the run)")
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     newest = found.steps[-1]
     if newest.seen.sum() < 2:
         raise UserError(f"{args.checkpoint}: {newest.seen.sum()} class(es) seen so far; expected at least two")
-    out = make_folder(args.out or pathlib.Path(args.checkpoint, "inspect"), "--out")
+    out = make_folder(args.out or as_path(args.checkpoint) / "inspect", "--out")
     wrong = bank.sentences(found.steps)
     pixels = None
     if args.pixels:

@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 from mdp_jax.data.kinds.listing import PHOTOS
 from mdp_jax.errors import UserError
+from mdp_jax.storage.bucket_path import BucketPath
+from mdp_jax.storage.buckets import is_bucket
+from mdp_jax.storage.folders import walk
+from mdp_jax.storage.paths import as_path
 
 _PATTERN = "*?["
 
@@ -40,13 +44,13 @@ def find(named: Sequence[str], out: str) -> list[Photo]:
     """
     found: list[Photo] = []
     for text in named:
-        path = pathlib.Path(text)
+        path = as_path(text)
         if path.is_dir():
             inside = _inside(path, out)
             if not inside:
                 raise UserError(f"{text}: no photo in this folder or below it; expected files such as .jpg or .png")
             found += inside
-        elif any(sign in text for sign in _PATTERN) and not os.path.lexists(text):
+        elif any(sign in text for sign in _PATTERN) and not path.exists() and not os.path.lexists(text):
             found += _of_pattern(text, out)
         else:
             found.append(Photo(text, pathlib.Path(path.stem)))
@@ -55,23 +59,25 @@ def find(named: Sequence[str], out: str) -> list[Photo]:
 
 def _inside(folder: pathlib.Path, out: str, top: pathlib.Path | None = None) -> list[Photo]:
     """The photos in a folder and below it, by their paths from `top` on; hidden files and folders are left out."""
-    outputs, found = pathlib.Path(out).resolve(), []
-    for place, inside, names in os.walk(folder):
+    outputs, found = as_path(out).resolve(), []
+    for place, inside, names in walk(str(folder)) if isinstance(folder, BucketPath) else os.walk(folder):
         inside[:] = sorted(name for name in inside if not name.startswith("."))
-        if outputs == pathlib.Path(place).resolve() and outputs != folder.resolve():
+        if outputs == as_path(place).resolve() and outputs != folder.resolve():
             inside.clear()
             continue
         for name in sorted(names):  # a file that is named itself may have any suffix
             if not name.startswith(".") and name.lower().endswith(PHOTOS):
-                path = pathlib.Path(place, name)
+                path = as_path(place) / name
                 found.append(Photo(os.fspath(path), path.relative_to(top or folder).with_suffix("")))
     return found
 
 
 def _of_pattern(pattern: str, out: str) -> list[Photo]:
+    if is_bucket(pattern):
+        raise UserError(f"{pattern}: a pattern in a bucket; expected a folder of it, or the photos one by one")
     parts = pathlib.Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if any(sign in part for sign in _PATTERN))
-    top, outputs = pathlib.Path(*parts[:fixed]), pathlib.Path(out).resolve()
+    top, outputs = pathlib.Path(*parts[:fixed]), as_path(out).resolve()
     found: list[Photo] = []
     for text in sorted(glob.glob(pattern, recursive=True)):
         path = pathlib.Path(text)
@@ -102,11 +108,11 @@ def plan(photos: Sequence[Photo], out: str, endings: Iterable[str]) -> list[list
     Raises:
       UserError: two photos have an output of the same name, or an output would replace a photo.
     """
-    endings, given = list(endings), {pathlib.Path(photo.path).resolve() for photo in photos}
+    endings, given = list(endings), {as_path(photo.path).resolve() for photo in photos}
     taken: dict[pathlib.Path, str] = {}
     outputs = []
     for photo in photos:
-        files = [pathlib.Path(out, photo.stem.parent, photo.stem.name + ending) for ending in endings]
+        files = [as_path(out) / photo.stem.parent / (photo.stem.name + ending) for ending in endings]
         for file in files:
             if file in taken:
                 raise UserError(

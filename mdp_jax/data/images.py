@@ -16,7 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from mdp_jax.errors import UserError
-from mdp_jax.storage.files import read_bytes
+from mdp_jax.storage.photo_cache import read_bytes
 
 warnings.filterwarnings("ignore", "Corrupt EXIF data")  # such a photo is as it is stored
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the size is looked at here

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json, write_json
+from mdp_jax.storage.paths import as_path, is_there
 
 KINDS = ("concatenated", "merged")
 _MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16
@@ -97,7 +97,7 @@ class LabelSpace:
         Raises:
           UserError: the file cannot be written.
         """
-        write_json(pathlib.Path(path), self.rows())
+        write_json(as_path(path), self.rows())
 
     @staticmethod
     def load(path: str | os.PathLike) -> "LabelSpace":
@@ -109,7 +109,7 @@ class LabelSpace:
         Raises:
           UserError: the file is missing, or it is not a label space.
         """
-        if not os.path.exists(path):
+        if not is_there(path):
             raise UserError(f"{path} is missing; expected the label space of a run")
         rows = read_json(path, "the label space of a run", [{"dataset": str, "class": str, "global_id": int}])
         try:

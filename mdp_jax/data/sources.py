@@ -18,10 +18,12 @@ from mdp_jax.data.doctor import findings, scan, shrinking
 from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
+from mdp_jax.storage import buckets, photo_cache
 from mdp_jax.storage.files import require_regular, unreadable
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
 _HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every run
+_OF_BUCKETS = 16  # threads that wait for a network
 _SAMPLES, _SAMPLE = 16, 64  # parts of a file that its fingerprint reads, and bytes of each
 
 
@@ -126,6 +128,7 @@ def open_source(
         short side is impossible; the split has no photos; or the kind finds something wrong.
     """
     cv2.setNumThreads(0)
+    photo_cache.choose(data.cache_dir, data.cache_gb)
     if source.kind not in KINDS:
         known = ", ".join(KINDS)
         raise UserError(f"dataset {source.name!r} is of kind {source.kind!r}; expected one of {known}")
@@ -246,7 +249,8 @@ def check_source(
     count = min(limit, len(source))
     indices = (np.arange(count) * len(source) // max(count, 1)).tolist()
     found = scan.nothing(len(source.classes))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    in_bucket = any(buckets.is_bucket(path) for index in indices[:1] for path in source.files(index))
+    with ThreadPoolExecutor(_OF_BUCKETS if in_bucket else os.cpu_count()) as pool:
         for of_sample in pool.map(lambda index: scan.look(source, [index], compare=False), indices):
             if of_sample.problems:
                 raise UserError(of_sample.problems[0].line)
@@ -284,7 +288,8 @@ def photos_of(source: Source) -> dict:
     """
     files = [source.files(i) for i in range(len(source))]
     names = "\n".join(listing.composed(paths[0].name) for paths in files if paths)
-    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:  # they wait for the disk
+    in_bucket = any(buckets.is_bucket(path) for paths in files for path in paths)
+    with ThreadPoolExecutor(_OF_BUCKETS if in_bucket else 2 * (os.cpu_count() or 1)) as pool:  # they wait for the disk
         samples = list(pool.map(_fingerprint, (path for paths in files for path in paths)))
     content = hashlib.sha256(source.content.encode() + b"".join(samples)).hexdigest()
     return {"count": len(source), "names": _digest(names), "content": content}
@@ -296,10 +301,11 @@ def _digest(text: str) -> str:
 
 def _fingerprint(path: pathlib.Path) -> bytes:
     """A digest of a file's size and of bytes at evenly spaced offsets, which include the end."""
-    require_regular(path, "a photo or mask")
+    if not buckets.is_bucket(path):
+        require_regular(path, "a photo or mask")
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+        with photo_cache.opened(path) as file:
+            size = file.seek(0, os.SEEK_END)
             found = hashlib.sha256(str(size).encode())
             last = max(0, size - _SAMPLE)
             for offset in sorted({last * k // (_SAMPLES - 1) for k in range(_SAMPLES)}):

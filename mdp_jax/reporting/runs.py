@@ -24,6 +24,7 @@ from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import MEANS, Table, all_scores_table, for_terminal, means_table, text_of
 from mdp_jax.storage.json_files import read_json, write_text
 from mdp_jax.storage.metrics_file import read_metrics
+from mdp_jax.storage.paths import as_path
 
 Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> label map
 PREVIEW_PAIRS = 4
@@ -353,7 +354,7 @@ def origins_section(folder: str | os.PathLike) -> list[Section]:
     Raises:
         UserError: its transfer.json holds something else.
     """
-    file = pathlib.Path(folder) / TRANSFER
+    file = as_path(folder) / TRANSFER
     if not file.exists():
         return []
     found = read_origins(file)
@@ -374,7 +375,7 @@ def means_in_words(scores: Mapping) -> str:
 
 def write_page(folder: str | os.PathLike, title: str, sections: list[Section]) -> pathlib.Path:
     """Writes report.html into a folder and says where it is."""
-    file = pathlib.Path(folder) / "report.html"
+    file = as_path(folder) / "report.html"
     write_text(file, html(title, sections))
     print(f"report: {file}")
     return file

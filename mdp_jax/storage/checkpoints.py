@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,10 +17,12 @@ import orbax.checkpoint as ocp
 
 from mdp_jax import distributed
 from mdp_jax.errors import TransientError, UserError, is_transient, of_system
+from mdp_jax.storage import buckets
 from mdp_jax.storage.background import quiet
+from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.checksums import checksums, own_checksums
 from mdp_jax.storage.leaves import leaf_names
-from mdp_jax.storage.paths import expanded, require_plain
+from mdp_jax.storage.paths import as_path, expanded, require_plain
 
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
 NEWEST, BEST = "checkpoints", "best"  # folders of a workdir: of the newest steps, and of the one that scored best
@@ -27,8 +30,11 @@ LAST = "last"  # what `choose` is asked for the newest step by
 _OF_THE_DISK = tuple(
     map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EFBIG))
 )
+# The library's own file beside the items of a step. In a bucket it is uploaded last: where it is, all files are.
+COMMITTED = "_CHECKPOINT_METADATA"
 # Of state and meta. In format 1 the parts of an objective's memory lay at the top of the state of a pretraining.
 _FORMAT = 2
+SEALS = ("checksums", "digest", "format")  # of a meta, beside what it was given
 _TOP_OF_FORMAT_1 = ("step", "params", "batch_stats", "opt_state")
 
 
@@ -51,7 +57,7 @@ class _Found(NamedTuple):
     saved: Saved | None
 
 
-def _digest(meta: dict) -> str:
+def digest_of(meta: dict) -> str:
     """SHA-256 of JSON values as they are when they have been read back: lists for tuples, text for keys."""
     return hashlib.sha256(json.dumps(json.loads(json.dumps(meta)), sort_keys=True).encode()).hexdigest()
 
@@ -84,7 +90,34 @@ class _Steps(ocp.path.step.NameFormat):
         return _Step(found.step, found.path)
 
 
-def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
+def sealed(meta: dict, state: Any) -> dict:
+    """The meta of a checkpoint with its format, the checksums of the state and a digest; each process must call it.
+
+    Args:
+      meta: JSON values.
+      state: a pytree of arrays.
+    """
+    meta = meta | {"format": _FORMAT, "checksums": checksums(state)}
+    return meta | {"digest": digest_of(meta)}
+
+
+def items_of(state: Any, meta: dict) -> ocp.args.Composite:
+    """What a manager saves.
+
+    Args:
+      state: a pytree of arrays.
+      meta: as `sealed` gives it.
+    """
+    return ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+
+
+def manager_of(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
+    """Opens a folder of this machine with the library that writes checkpoints.
+
+    Args:
+      folder: of checkpoints.
+      **options: of the library's manager.
+    """
     quiet()
     # Two folders may be written at one time; their processes must not wait at each other's barriers.
     together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name)
@@ -94,12 +127,29 @@ def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
 
 
-def _reader(folder: pathlib.Path) -> ocp.CheckpointManager:
-    """A manager that reads by one process alone, so that what only one process meets leaves no other waiting."""
-    alone = ocp.options.MultiprocessingOptions(
+def alone() -> ocp.options.MultiprocessingOptions:
+    """Options of a manager that reads or writes by this process alone, so that no other one waits for it."""
+    return ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
     )
-    return _manager(folder, read_only=True, multiprocessing_options=alone)
+
+
+@contextlib.contextmanager
+def reading(folder: pathlib.Path, step: int) -> Iterator[ocp.CheckpointManager]:
+    """A manager that reads one step by this process alone; of a bucket it is copied to this machine while it lasts.
+
+    Args:
+      folder: of checkpoints.
+      step: that is there.
+    """
+    if not isinstance(folder, BucketPath):
+        with manager_of(folder, read_only=True, multiprocessing_options=alone()) as manager:
+            yield manager
+        return
+    with tempfile.TemporaryDirectory(prefix="mdp-checkpoint-") as place:
+        buckets.download_folder(str(folder / str(step)), pathlib.Path(place, str(step)))
+        with manager_of(pathlib.Path(place), read_only=True, multiprocessing_options=alone()) as manager:
+            yield manager
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> Saved:
@@ -110,10 +160,15 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> Saved:
     return Saved(restored["state"], dict(restored["meta"]))
 
 
-def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
+def read_step(manager: ocp.CheckpointManager, step: int, where: pathlib.Path) -> Saved:
     """State and meta of a step as nested dicts of NumPy arrays, verified.
 
     On the host: a state that is split over devices need not fit into the memory of one.
+
+    Args:
+      manager: as `reading` gives it.
+      step: of the checkpoint.
+      where: the folder of checkpoints, for errors.
 
     Raises:
       UserError: a later version wrote it.
@@ -123,12 +178,12 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
     target = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes)
     state, meta = _restore(manager, step, target)
     digest, version = meta.pop("digest", None), meta.get("format")
-    if version not in range(1, _FORMAT + 1) and digest in (None, _digest(meta)):
+    if version not in range(1, _FORMAT + 1) and digest in (None, digest_of(meta)):
         raise UserError(
-            f"{manager.directory}/{step}: of another version of mdp_jax (format {version}); expected format 1 to "
+            f"{where}/{step}: of another version of mdp_jax (format {version}); expected format 1 to "
             f"{_FORMAT}; read it with the version that wrote it, or update this one"
         )
-    if digest != _digest(meta):
+    if digest != digest_of(meta):
         raise ValueError("digest of meta differs from the one that was saved")
     expected, found = meta.pop("checksums"), own_checksums(state)
     for name in expected.keys() | found.keys():
@@ -141,39 +196,49 @@ def _read(manager: ocp.CheckpointManager, step: int) -> Saved:
     return Saved(state, meta)
 
 
-def _newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
+def newest_good(folder: pathlib.Path, say: Callable[[str], None]) -> _Found:
     """The newest checkpoint that can be read and whose checksums agree.
 
     Raises:
       UserError: a later version wrote it.
       TransientError: the disk does not answer. An earlier checkpoint would do, and the newer ones would be deleted.
     """
-    with _reader(folder) as manager:
-        steps = sorted(manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                return _Found(step, _read(manager, step))
-            except UserError:
-                raise
-            # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
-            except Exception as error:
-                if is_transient(error):
-                    raise TransientError(
-                        f"{folder}/{step}: cannot be read ({_reason(error)}); the same command goes on once the disk "
-                        "answers again; without this folder it goes on from the checkpoint before"
-                    ) from error
-                say(f"skipped {folder}/{step}: {_reason(error)}")
+    steps = steps_in(folder)[::-1]
+    for step in steps:
+        try:
+            with reading(folder, step) as manager:
+                return _Found(step, read_step(manager, step, folder))
+        except UserError:
+            raise
+        # Damaged files make orbax raise anything: ValueError, KeyError, JSONDecodeError, bare Exception.
+        except Exception as error:
+            if is_transient(error):
+                raise TransientError(
+                    f"{folder}/{step}: cannot be read ({reason_of(error)}); the same command goes on once the disk "
+                    "answers again; without this folder it goes on from the checkpoint before"
+                ) from error
+            say(f"skipped {folder}/{step}: {reason_of(error)}")
     return _Found(NONE_GOOD if steps else NO_CHECKPOINT, None)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a checkpoint could not be written or read, in one line.
+
+    Args:
+      error: of the library, or of those under it.
+    """
     text = str(error).strip().split("\n")[0]
     on_disk = next((reason for reason in _OF_THE_DISK if reason in text), None)  # behind what names files of its own
     return on_disk or text[:300] or type(error).__name__
 
 
-def _saved_name(name: str, names: set[str]) -> str:
-    """The name under which a leaf of a state was saved, whatever the format."""
+def saved_name(name: str, names: set[str]) -> str:
+    """The name under which a leaf of a state was saved, whatever the format.
+
+    Args:
+      name: of the leaf.
+      names: of all leaves that were saved.
+    """
     return name if name in names else name.removeprefix("memory/")
 
 
@@ -193,11 +258,13 @@ class Checkpoints:
           keep_every: checkpoints of steps that are divisible by it stay too; 0 = no others.
           name: of the folder, NEWEST or BEST.
         """
-        self.folder = pathlib.Path(workdir).absolute() / name
+        self.folder: pathlib.Path = as_path(workdir).absolute() / name
         self._keep, self._keep_every = keep, keep_every
         with self._writing():
             # The one before stays until the newest is proven to be readable.
-            self._manager = _manager(self.folder, max_to_keep=max(keep, 2), keep_period=keep_every or None, create=True)
+            self._manager = manager_of(
+                self.folder, max_to_keep=max(keep, 2), keep_period=keep_every or None, create=True
+            )
         self._damaged: list[int] = []
         self._unproven: int | None = None
 
@@ -218,12 +285,9 @@ class Checkpoints:
             for damaged in self._damaged:  # a step is saved once; these will come again
                 self._manager.delete(damaged)
         self._damaged = []
-        meta = meta | {"format": _FORMAT, "checksums": checksums(state)}
-        meta |= {"digest": _digest(meta)}
+        items = items_of(state, sealed(meta, state))
         with self._writing():
-            self._manager.save(
-                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-            )
+            self._manager.save(step, args=items)
         self._unproven = step if prove else None
 
     def settle(self, prove: bool = True) -> None:
@@ -264,12 +328,12 @@ class Checkpoints:
             return
         if distributed.is_main():
             try:
-                with _reader(self.folder) as manager:
-                    _read(manager, step)
-            except Exception as error:  # as in _newest_good
+                with reading(self.folder, step) as manager:
+                    read_step(manager, step, self.folder)
+            except Exception as error:  # as in newest_good
                 raise of_system(
                     error,
-                    f"{self.folder}/{step}: was written and cannot be read back ({_reason(error)}); earlier "
+                    f"{self.folder}/{step}: was written and cannot be read back ({reason_of(error)}); earlier "
                     "checkpoints stay; choose a --workdir on another disk or in another folder",
                 ) from error
         if self._keep == 1:
@@ -285,7 +349,7 @@ class Checkpoints:
             yield
         # The writer's libraries give a failed write their own types; all of them name the file and the cause.
         except (OSError, ValueError, RuntimeError) as error:
-            line = f"{self.folder}: a checkpoint could not be written ({_reason(error)}); earlier ones stay"
+            line = f"{self.folder}: a checkpoint could not be written ({reason_of(error)}); earlier ones stay"
             raise of_system(error, line) from error
 
     def replace_from(self, step: int) -> None:
@@ -311,7 +375,7 @@ class Checkpoints:
         Raises:
           UserError: no checkpoint of several can be read, or the newest one has another version or another network.
         """
-        step = distributed.from_main(_newest_good(self.folder, say).step if distributed.is_main() else 0)
+        step = distributed.from_main(newest_good(self.folder, say).step if distributed.is_main() else 0)
         steps = sorted(self._manager.all_steps())
         if step == NONE_GOOD:
             raise UserError(f"{self.folder}: none of the checkpoints of steps {steps} can be read")
@@ -319,20 +383,29 @@ class Checkpoints:
             return None
         self._damaged = [newer for newer in steps if newer > step]
         shapes = self._manager.item_metadata(step)["state"]
-        wanted = self._by_saved_name(step, leaf_names(shapes), target)
+        wanted = self.by_saved_name(step, leaf_names(shapes), target)
         leaves, structure = jax.tree.flatten(shapes)
         saved = jax.tree.unflatten(structure, [wanted[name] for name in leaf_names(shapes)]) if leaves else shapes
         state, meta = _restore(self._manager, step, saved)
         restored = leaf_names(state)
-        in_order = [restored[_saved_name(name, set(restored))] for name in leaf_names(target)]
-        for key in ("checksums", "digest", "format"):
+        in_order = [restored[saved_name(name, set(restored))] for name in leaf_names(target)]
+        for key in SEALS:
             del meta[key]
         return Saved(jax.tree.unflatten(jax.tree.structure(target), in_order), meta)
 
-    def _by_saved_name(self, step: int, saved: dict, target: Any) -> dict:
-        """The leaves of `target` by the names under which they were saved; UserError where these are others."""
+    def by_saved_name(self, step: int, saved: dict, target: Any) -> dict:
+        """The leaves of a target by the names under which they were saved.
+
+        Args:
+          step: of the checkpoint, for errors.
+          saved: {name: array, or what has its shape}.
+          target: as for `restore`.
+
+        Raises:
+          UserError: the names or shapes are others.
+        """
         names = set(saved)
-        wanted = {_saved_name(name, names): leaf for name, leaf in leaf_names(target).items()}
+        wanted = {saved_name(name, names): leaf for name, leaf in leaf_names(target).items()}
         for name in sorted(names ^ set(wanted)):
             how = "is missing" if name in wanted else "is not in this network"
             raise UserError(f"{self.folder}/{step}: of another network: {name} {how}")
@@ -368,16 +441,16 @@ def each(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Iter
       UserError: there is no such workdir, or a later version wrote a checkpoint.
     """
     folder = _folder_of(workdir)
-    with _reader(folder) as manager:
-        for step in sorted(manager.all_steps()):
-            try:
-                found = _read(manager, step)
-            except UserError:
-                raise
-            except Exception as error:  # as in _newest_good
-                say(f"skipped {folder}/{step}: {_reason(error)}")
-            else:
-                yield found
+    for step in steps_in(folder):
+        try:
+            with reading(folder, step) as manager:
+                found = read_step(manager, step, folder)
+        except UserError:
+            raise
+        except Exception as error:  # as in newest_good
+            say(f"skipped {folder}/{step}: {reason_of(error)}")
+        else:
+            yield found
 
 
 def load(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> Saved:
@@ -431,7 +504,7 @@ def choose(workdir: str | os.PathLike, which: str | int = "", say: Callable[[str
         raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
     if not folder.is_dir():
         raise UserError(f"{workdir}: no folder {NEWEST} in it; expected the workdir of a run")
-    there, best_there = _steps_in(folder), _steps_in(best)
+    there, best_there = steps_in(folder), steps_in(best)
     newest = max(there, default=NO_CHECKPOINT)
     if which not in ("", BEST, LAST):
         return _of_step(place, int(which), there, best_there, newest)
@@ -441,12 +514,12 @@ def choose(workdir: str | os.PathLike, which: str | int = "", say: Callable[[str
             f"config.evaluate_every steps; --step {LAST} is the newest (step {newest})"
         )
     if which != LAST and best_there:
-        found = _newest_good(best, say)
+        found = newest_good(best, say)
         if found.saved is not None:
             return Chosen(found.saved, found.step, True, newest)
         if which == BEST:
             raise UserError(f"{best}: none of its checkpoints can be read; --step {LAST} is the newest (step {newest})")
-    found = _newest_good(folder, say)
+    found = newest_good(folder, say)
     if found.step == NO_CHECKPOINT:
         raise UserError(f"{folder}: empty; expected at least one checkpoint")
     if found.saved is None:
@@ -460,12 +533,24 @@ def best_step(workdir: str | os.PathLike) -> int | None:
     Args:
       workdir: the workdir of a run.
     """
-    return max(_steps_in(expanded(workdir) / BEST), default=None)
+    return max(steps_in(expanded(workdir) / BEST), default=None)
 
 
-def _steps_in(folder: pathlib.Path) -> list[int]:
-    """The steps whose checkpoints are whole, by the names of their folders; one that is being written has another."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """The steps whose checkpoints are whole.
+
+    Args:
+      folder: of checkpoints; it need not be there.
+
+    Returns:
+      The steps, ascending. On a disk one that is being written has a folder of another name; in a bucket it lacks the
+      object `COMMITTED`, which is written last.
+    """
+    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+    if isinstance(folder, BucketPath):
+        whole = buckets.together(lambda step: (folder / str(step) / COMMITTED).is_file(), steps)
+        steps = [step for step, there in zip(steps, whole, strict=True) if there]
+    return steps
 
 
 def _of_step(place: pathlib.Path, step: int, newest: list[int], best: list[int], last: int) -> Chosen:
@@ -477,13 +562,13 @@ def _of_step(place: pathlib.Path, step: int, newest: list[int], best: list[int],
             "config.keep_every keeps more of them"
         )
     folder = place / (NEWEST if step in newest else BEST)
-    with _reader(folder) as manager:
-        try:
-            return Chosen(_read(manager, step), step, step in best, last)
-        except UserError:
-            raise
-        except Exception as error:  # as in _newest_good
-            raise UserError(f"{folder}/{step}: cannot be read ({_reason(error)}); expected another --step") from error
+    try:
+        with reading(folder, step) as manager:
+            return Chosen(read_step(manager, step, folder), step, step in best, last)
+    except UserError:
+        raise
+    except Exception as error:  # as in newest_good
+        raise UserError(f"{folder}/{step}: cannot be read ({reason_of(error)}); expected another --step") from error
 
 
 def newest_meta(workdir: str | os.PathLike, name: str, say: Callable[[str], None] = print) -> dict | None:
@@ -500,8 +585,8 @@ def newest_meta(workdir: str | os.PathLike, name: str, say: Callable[[str], None
     Raises:
       UserError: it has another version.
     """
-    folder = pathlib.Path(workdir).absolute() / name
+    folder = as_path(workdir).absolute() / name
     if not folder.is_dir():
         return None
-    found = _newest_good(folder, say)
+    found = newest_good(folder, say)
     return None if found.saved is None else found.saved.meta | {"step": found.step}

@@ -6,6 +6,7 @@ import pathlib
 import stat
 
 from mdp_jax.errors import UserError, of_system
+from mdp_jax.storage import buckets
 
 _MOST_BYTES = 1 << 30  # of a file that is read as a whole; no photo within the limits of images.py comes near
 _FORMS = (
@@ -54,6 +55,8 @@ def read_bytes(path: str | os.PathLike, expected: str) -> bytes:
     Raises:
       UserError: the file is missing, unreadable, not a regular file, or larger than 1 GiB.
     """
+    if buckets.is_bucket(path):
+        return _object(os.fspath(path), expected)
     size = require_regular(path, expected).st_size
     if size > _MOST_BYTES:
         raise UserError(f"{shown(path)} has {size:,} bytes; expected {expected} of at most {_MOST_BYTES:,}")
@@ -61,6 +64,14 @@ def read_bytes(path: str | os.PathLike, expected: str) -> bytes:
         return pathlib.Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise unreadable(path, error, expected) from None
+
+
+def _object(url: str, expected: str) -> bytes:
+    """`read_bytes` of a bucket."""
+    try:
+        return buckets.read(url)
+    except FileNotFoundError as error:
+        raise unreadable(url, error, expected) from None
 
 
 def to_disk(descriptor: int) -> None:

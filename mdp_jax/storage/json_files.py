@@ -10,6 +10,7 @@ from typing import Any
 
 from mdp_jax.errors import UserError, of_system
 from mdp_jax.storage import files
+from mdp_jax.storage.bucket_path import BucketPath
 
 PARTIAL = ".partial"  # suffix of a file that is being written
 _LARGEST = 2**63 - 1
@@ -156,6 +157,9 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     Raises:
       UserError: the file cannot be written.
     """
+    if isinstance(path, BucketPath):
+        path.write_bytes(content)
+        return
     partial = path.with_name(path.name + PARTIAL)
     try:
         with partial.open("wb") as file:

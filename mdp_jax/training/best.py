@@ -2,11 +2,12 @@
 
 import math
 import os
-import pathlib
 from typing import Any
 
 from mdp_jax import distributed
+from mdp_jax.storage.bucket_checkpoints import open_checkpoints
 from mdp_jax.storage.checkpoints import BEST, NO_CHECKPOINT, Checkpoints, newest_meta
+from mdp_jax.storage.paths import as_path
 
 SCORE = "mIoU"  # that decides, in percent
 
@@ -25,7 +26,7 @@ class Best:
         Args:
           workdir: of the run.
         """
-        self._workdir = pathlib.Path(workdir)
+        self._workdir = as_path(workdir)
         found = newest_meta(workdir, BEST) if distributed.is_main() else None
         self.step = distributed.from_main(found["step"] if found else NO_CHECKPOINT)
         self.score = distributed.number_from_main(found[SCORE] if found else -math.inf)
@@ -63,7 +64,7 @@ class Best:
         if score is None or not self.beaten_by(score):
             return False
         if self._checkpoints is None:
-            self._checkpoints = Checkpoints(self._workdir, keep=1, name=BEST)
+            self._checkpoints = open_checkpoints(self._workdir, keep=1, name=BEST)
             # What cannot be read, and what a run of other devices had scored at a later step than this.
             self._checkpoints.replace_from(step if self.there else 0)
         self._checkpoints.save(step, state, meta | {SCORE: score}, prove)

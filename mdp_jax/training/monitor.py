@@ -1,11 +1,11 @@
 """Writes metrics.jsonl, TensorBoard's events and the progress bar of a run, and checks that values are finite."""
 
 import contextlib
-import json
 import math
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -19,13 +19,15 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import scalar
 
 from mdp_jax import distributed
-from mdp_jax.errors import NonFiniteError
+from mdp_jax.errors import NonFiniteError, UserError
 from mdp_jax.reporting.progress import Progress, forecast
-from mdp_jax.storage.json_files import write_text
-from mdp_jax.storage.metrics_file import append, read_metrics
+from mdp_jax.storage.bucket_path import BucketPath
+from mdp_jax.storage.metrics_file import Rows, read_metrics
+from mdp_jax.storage.paths import as_path
 
 STEPS_AHEAD = 3
 _SLOW = 20.0  # seconds from which one step is enough to tell the speed
+_LONG = 2**19  # bytes of a file of events in a bucket from which on the next one begins
 _TIMED = 4  # steps of which the first, with compilation, is left out, for the others to tell it
 
 
@@ -60,18 +62,20 @@ class Board:
     Where it cannot be written, the run goes on without it and says so once.
     """
 
-    def __init__(self, workdir: pathlib.Path, first_step: int):
+    def __init__(self, workdir: pathlib.Path, first_step: int | None, ending: str = ""):
         """Begins a file.
 
         Args:
           workdir: of the run.
-          first_step: values of this step and later ones in earlier files are out of date.
+          first_step: values of this step and later ones in earlier files are out of date; None = none of them is.
+          ending: of the file's name.
         """
         self._writer: EventsWriter | None = None
         with self._writing():
-            self._writer = EventsWriter(str(workdir / "events"))
-            restart = SessionLog(status=SessionLog.START)
-            self._writer.write_event(Event(step=first_step, wall_time=time.time(), session_log=restart))
+            self._writer = EventsWriter(str(workdir / "events"), ending)
+            if first_step is not None:
+                restart = SessionLog(status=SessionLog.START)
+                self._writer.write_event(Event(step=first_step, wall_time=time.time(), session_log=restart))
 
     def add(self, name: str, value: float, step: int) -> None:
         """Adds a number to the file.
@@ -122,6 +126,63 @@ class Board:
             print(f"mdp: TensorBoard's events cannot be written ({error.strerror}); going on without", file=sys.stderr)
 
 
+class BucketBoard:
+    """TensorBoard's events in a bucket: files that are whole, one after the other, which TensorBoard reads as one.
+
+    The newest one is written again with each flush until it is long enough. As with `Board`, the run goes on without
+    them where they cannot be written.
+    """
+
+    def __init__(self, workdir: BucketPath, first_step: int):
+        """Begins a file.
+
+        Args:
+          workdir: of the run.
+          first_step: as for `Board`.
+        """
+        self._workdir = workdir
+        self._local = tempfile.TemporaryDirectory(prefix="mdp-events-")
+        self._said, self._part = False, 0
+        self._board = self._next(first_step)
+
+    def _next(self, first_step: int | None) -> Board:
+        # Names begin with the second at which a file was begun; of those of one second the number tells the order.
+        self._part += 1
+        return Board(pathlib.Path(self._local.name), first_step, f".{self._part:05d}")
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Adds a number, as `Board.add`."""
+        self._board.add(name, value, step)
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """Adds a picture, as `Board.picture`."""
+        self._board.picture(name, png, step)
+
+    def flush(self) -> None:
+        """Writes the newest file as a whole."""
+        self._board.flush()
+        if self._said:
+            return
+        for file in pathlib.Path(self._local.name).iterdir():
+            content = file.read_bytes()
+            try:
+                (self._workdir / file.name).write_bytes(content)
+            except UserError as error:
+                self._said = True
+                print(f"mdp: TensorBoard's events cannot be written ({error}); going on without", file=sys.stderr)
+                return
+            if len(content) > _LONG:
+                self._board.close()
+                file.unlink()
+                self._board = self._next(None)
+
+    def close(self) -> None:
+        """Writes what is left, and ends the file."""
+        self.flush()
+        self._board.close()
+        self._local.cleanup()
+
+
 class Monitor:
     """Collects the metrics of every step on the device, and reads them when `flush` is called.
 
@@ -150,13 +211,13 @@ class Monitor:
         Raises:
           UserError: a file, or the other writer, cannot be opened.
         """
-        self._file = pathlib.Path(workdir) / "metrics.jsonl"
+        folder = as_path(workdir)
         self._main = distributed.is_main()  # one process writes and shows
         if self._main:
-            kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
-            write_text(self._file, "".join(json.dumps(row) + "\n" for row in kept))
-            self._writers: list[Writer] = [Board(pathlib.Path(workdir), start_step + 1)]
-            self._writers += [also(pathlib.Path(workdir))] if also else []
+            self._rows = Rows(folder, [row for row in read_metrics(folder) if row["step"] <= start_step])
+            board = BucketBoard(folder, start_step + 1) if isinstance(folder, BucketPath) else None
+            self._writers: list[Writer] = [board or Board(folder, start_step + 1)]
+            self._writers += [also(folder)] if also else []
         console = rich.console.Console(stderr=True, quiet=not self._main)
         self._progress = Progress(steps, start_step, console=console)
         self._batch, self._schedule = batch, schedule
@@ -259,7 +320,7 @@ class Monitor:
         """
         if not self._main:
             return
-        append(self._file, {"step": step} | {name: _json_value(value) for name, value in values.items()})
+        self._rows.append({"step": step} | {name: _json_value(value) for name, value in values.items()})
         for name, value in values.items():
             for i, item in enumerate(np.atleast_1d(np.asarray(value, np.float64))):
                 if not math.isfinite(item):  # nothing measured

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ import jax
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
+from mdp_jax.storage import buckets
+from mdp_jax.storage.bucket_path import BucketPath
 
 FOLDER = "profile"  # of a workdir
 WAIT = "wait for data"  # names of spans of the loop
@@ -170,6 +173,7 @@ class Tracing:
         self._begin = max(profile.first, start + 1) if profile else 0
         name = f"steps_{profile.first}_{profile.last}" if profile else ""
         self._folder = workdir / FOLDER / name / f"process_{jax.process_index()}"
+        self._staged: tempfile.TemporaryDirectory | None = None  # of a bucket, where the profiler cannot write
         self.said: list[str] = []
         if profile and profile.last <= start:
             self._on = False
@@ -214,22 +218,32 @@ class Tracing:
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # every call of every thread would be most of the trace, and slow
         try:
-            shutil.rmtree(self._folder, ignore_errors=True)  # of a run that was killed in these steps
-            jax.profiler.start_trace(self._folder, create_perfetto_trace=True, profiler_options=options)
+            place = self._folder
+            if isinstance(place, BucketPath):
+                self._staged = tempfile.TemporaryDirectory(prefix="mdp-profile-")
+                place = pathlib.Path(self._staged.name)
+                buckets.delete_folder(str(self._folder))
+            else:
+                shutil.rmtree(place, ignore_errors=True)  # of a run that was killed in these steps
+            jax.profiler.start_trace(place, create_perfetto_trace=True, profiler_options=options)
             self._running = True
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UserError) as error:
             self._failed(error)
 
     def _stop(self) -> None:
         self._running, self._on = False, False
         try:
             jax.profiler.stop_trace()
-            file = next(iter(sorted(self._folder.rglob("*.xplane.pb"))))
+            place = pathlib.Path(self._staged.name) if self._staged else self._folder
+            file = next(iter(sorted(place.rglob("*.xplane.pb"))))
             found = read(file)
-        except (OSError, RuntimeError, StopIteration) as error:
+            if self._staged:
+                buckets.upload_folder(place, str(self._folder))
+                self._staged.cleanup()
+        except (OSError, RuntimeError, StopIteration, UserError) as error:
             self._failed(error)
             return
-        self.said.append(f"profile of steps {self._profile}: {file.parent}")
+        self.said.append(f"profile of steps {self._profile}: {self._folder / file.parent.relative_to(place)}")
         if found:
             self.said.append(
                 f"  {found.seconds:.3g} s: device busy {found.busy:.0%}, waiting for data {found.waiting:.0%}, "

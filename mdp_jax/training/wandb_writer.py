@@ -5,6 +5,7 @@ import importlib.util
 import io
 import pathlib
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from mdp_jax.errors import UserError
+from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.json_files import write_text
 
 ID = "wandb_id"  # file of a workdir: the run's name at Weights & Biases, under which it goes on
@@ -53,10 +55,11 @@ class WandbWriter:
         if not file.exists():
             write_text(file, uuid.uuid4().hex[:12])
         name, own = workdir.absolute().name, file.read_text(encoding="utf-8").strip()
+        if isinstance(workdir, BucketPath):  # where the library cannot write
+            self._staged = tempfile.TemporaryDirectory(prefix="mdp-wandb-")
+        place = self._staged.name if isinstance(workdir, BucketPath) else str(workdir)
         try:
-            self._run: Any = wandb.init(
-                project=project, id=own, name=name, dir=str(workdir), config=config, resume="allow"
-            )
+            self._run: Any = wandb.init(project=project, id=own, name=name, dir=place, config=config, resume="allow")
             # Steps are a number like the others: those after a restart may come twice.
             self._run.define_metric("*", step_metric="step")
         except Exception as error:  # of any type, from a network

@@ -13,10 +13,13 @@ from mdp_jax import distributed
 from mdp_jax.configs import RunConfig
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
-from mdp_jax.storage.checkpoints import Checkpoints, Saved
+from mdp_jax.storage import buckets
+from mdp_jax.storage.bucket_checkpoints import open_checkpoints
+from mdp_jax.storage.bucket_path import BucketPath
+from mdp_jax.storage.checkpoints import NEWEST, Checkpoints, Saved, steps_in
 from mdp_jax.storage.json_files import PARTIAL, write_json
 from mdp_jax.storage.locks import locked
-from mdp_jax.storage.paths import make_folder, require_plain, require_possible
+from mdp_jax.storage.paths import as_path, make_folder, require_plain, require_possible
 
 _FIRST = "label_space.json"  # of the files of a run: all that there is where it was killed before config.json
 LOCK = "run.lock"
@@ -33,16 +36,20 @@ def require_free_or_same(workdir: str | os.PathLike, config: ConfigDict, label_s
     Raises:
       UserError: the folder has another run, or other things than a run.
     """
-    folder = pathlib.Path(workdir)
+    folder = as_path(workdir)
     if (folder / "config.json").exists():
         configs.require_same(configs.load_json(folder / "config.json"), config, folder)
         LabelSpace.load(folder / _FIRST).require_same(label_space, str(folder))
-    elif folder.is_dir() and any(
-        path.name not in (_FIRST, LOCK) and path.suffix != PARTIAL for path in folder.iterdir()
-    ):
+    elif folder.is_dir() and not all(_is_of_a_start(path) for path in folder.iterdir()):
         raise UserError(
             f"--workdir {folder}: not empty and without config.json; expected a new folder or that of a run"
         )
+
+
+def _is_of_a_start(path: pathlib.Path) -> bool:
+    """Whether a file is one that a run leaves which was killed while it began."""
+    in_bucket = isinstance(path, BucketPath) and path.name.startswith((f"{LOCK}.", buckets.PROBE))
+    return path.name in (_FIRST, LOCK) or path.suffix == PARTIAL or in_bucket
 
 
 def require_agreement(
@@ -79,7 +86,7 @@ def start(workdir: str | os.PathLike, config: ConfigDict, label_space: LabelSpac
     Raises:
       UserError: the folder cannot be made or written to.
     """
-    folder = pathlib.Path(workdir)
+    folder = as_path(workdir)
     if distributed.is_main():
         make_folder(folder, "--workdir")
         label_space.save(folder / _FIRST)
@@ -94,8 +101,7 @@ def has_checkpoints(workdir: str | os.PathLike) -> bool:
     Args:
       workdir: of the run.
     """
-    # A step that was being written when its run was killed is a folder of another name.
-    return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
+    return bool(steps_in(as_path(workdir) / NEWEST))
 
 
 class Held:
@@ -115,9 +121,10 @@ class Held:
           UserError: a file, a folder that cannot be made, or a path of which checkpoints could not be read again.
         """
         require_plain(workdir, "--workdir")
-        require_possible(workdir, "--workdir")
-        self._folder = pathlib.Path(workdir)
-        self._had_lock = (self._folder / LOCK).exists()
+        self._folder = as_path(workdir)
+        if distributed.is_main() or not isinstance(self._folder, BucketPath):  # of a bucket one process alone writes
+            require_possible(workdir, "--workdir")
+        self._had_lock = isinstance(self._folder, BucketPath) or (self._folder / LOCK).exists()
         self._kept = contextlib.ExitStack()
         self._keeps = False
 
@@ -152,7 +159,7 @@ def checkpoints(workdir: pathlib.Path, config: RunConfig) -> Checkpoints:
       workdir: of the run.
       config: `keep_checkpoints` and `keep_every` are read.
     """
-    return Checkpoints(workdir, config.keep_checkpoints, config.keep_every)
+    return open_checkpoints(workdir, config.keep_checkpoints, config.keep_every)
 
 
 def restore(

@@ -1,9 +1,11 @@
 """Files of weights: PyTorch's .pth and .safetensors, as dicts of NumPy arrays."""
 
 import importlib.util
+import io
 import os
 import pathlib
 import re
+import tempfile
 import types
 import warnings
 from collections.abc import Mapping
@@ -15,6 +17,9 @@ import safetensors
 import safetensors.numpy
 
 from mdp_jax.errors import UserError, of_system
+from mdp_jax.storage.bucket_path import BucketPath
+from mdp_jax.storage.buckets import require_usable, upload
+from mdp_jax.storage.paths import as_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
@@ -49,7 +54,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
       UserError: there is no such file, it has another suffix, it is not a checkpoint, its pickle holds more than
         weights, or torch is missing.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected a file of weights (the workdir of a run goes with --from mdp)")
     _require_suffix(path)
@@ -75,11 +80,13 @@ def require_writable(path: str | os.PathLike) -> None:
     Raises:
       UserError: the suffix is another, the file exists, its folder does not exist, or torch is missing.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     _require_suffix(path)
     if path.exists():
         raise UserError(f"{path}: exists already; expected a new file")
-    if not path.parent.is_dir():
+    if isinstance(path, BucketPath):
+        require_usable(str(path.parent), "OUT")
+    elif not path.parent.is_dir():
         raise UserError(f"{path}: no folder {path.parent}")
     if path.suffix in TORCH_SUFFIXES:
         _require_torch(path)
@@ -97,7 +104,12 @@ def write(path: str | os.PathLike, state: Mapping[str, np.ndarray], meta: Mappin
     Raises:
       UserError: the file cannot be written.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
+    if isinstance(path, BucketPath):
+        with tempfile.TemporaryDirectory(prefix="mdp-weights-") as folder:
+            write(pathlib.Path(folder, path.name), state, meta)
+            upload(pathlib.Path(folder, path.name), str(path))
+        return
     partial = path.with_name(path.name + ".partial")
     state = {key: np.ascontiguousarray(array) if array.ndim else array for key, array in state.items()}
     try:
@@ -151,7 +163,8 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it speaks of pickle protocols, on several lines
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            file = io.BytesIO(path.read_bytes()) if isinstance(path, BucketPath) else path
+            content = torch.load(file, map_location="cpu", weights_only=True)
     # What is no checkpoint makes torch.load raise anything: UnpicklingError, RuntimeError, EOFError, KeyError.
     except Exception as error:
         named = re.search(r"GLOBAL (\S+)", str(error))

@@ -97,6 +97,19 @@ def test_home_in_every_path_argument(part, monkeypatch):
     assert found
 
 
+@pytest.mark.parametrize("part", [part for part in cli.PARTS if part != "data"] + list(DATA))
+def test_other_schemes_in_every_path_argument(part):
+    for action in parser_of(part)._actions:
+        if action.nargs != 0 and action.choices is None and action.dest not in {*NO_PATHS, "help"}:
+            for url in ("hdfs://host/run", "http://host/run", "file:///run", "s3:/run"):
+                with pytest.raises(argparse.ArgumentTypeError, match=url):
+                    action.type(url)
+            try:
+                assert action.type("gs://bucket/run") == "gs://bucket/run"
+            except argparse.ArgumentTypeError as error:
+                assert "in a bucket, which this argument does not take" in str(error)
+
+
 def test_home_in_configs_and_in_python(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text("from tests import tiny\nget_config = tiny.pretrain_config\n")

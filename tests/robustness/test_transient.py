@@ -120,15 +120,15 @@ def test_a_checkpoint_is_not_passed_over_for_it(monkeypatch, tmp_path):
     for step in (1, 2):
         saved.save(step, {"step": np.int32(step)}, {})
     saved.close()
-    read, said = checkpoints._read, []
+    read, said = checkpoints.read_step, []
 
-    def away(manager, step):
+    def away(manager, step, where):
         if step == 2:
             raise RuntimeError("Error reading ocdbt: Stale file handle")
-        return read(manager, step)
+        return read(manager, step, where)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_read", away)
+        patch.setattr(checkpoints, "read_step", away)
         with pytest.raises(TransientError, match=r"checkpoints/2: cannot be read \(Stale file handle\)"):
             checkpoints.load(tmp_path, said.append)
     assert not said

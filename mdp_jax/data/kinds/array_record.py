@@ -16,6 +16,8 @@ from mdp_jax.data.kinds.files import label_of
 from mdp_jax.data.kinds.kind import NONE_PASSED_OVER, Kind, RootedConfig
 from mdp_jax.data.prepared import manifest
 from mdp_jax.errors import UserError
+from mdp_jax.storage import buckets, photo_cache
+from mdp_jax.storage.bucket_path import BucketPath
 
 _AGAIN = "start mdp data prepare again, it makes anew what is damaged"
 
@@ -65,10 +67,11 @@ class ArrayRecordSource:
         self.content = hashlib.sha256(" ".join(shard["sha256"] for shard in shards).encode()).hexdigest()
         for shard in shards:
             _require_size(self._root / shard["file"], shard["bytes"])
+        files = [self._root / shard["file"] for shard in shards]
+        if isinstance(self._root, BucketPath):
+            files = _copies(files, sum(shard["bytes"] for shard in shards), f"{self._root}: the shards of {split}")
         try:
-            self._records = array_record_data_source.ArrayRecordDataSource(
-                [str(self._root / s["file"]) for s in shards]
-            )
+            self._records = array_record_data_source.ArrayRecordDataSource([str(file) for file in files])
         except RuntimeError as error:
             raise UserError(f"{self._root}: a shard of {split} is damaged ({_line(error)}); {_AGAIN}") from None
         if len(self._records) != found["splits"][split]["records"]:
@@ -101,6 +104,16 @@ class ArrayRecordSource:
             raise UserError(f"{self._root}: record {index} is damaged ({_line(error)}); {_AGAIN}") from None
         features = self._parse(record).features.feature
         return {key: feature.bytes_list.value[0] for key, feature in features.items()}
+
+
+def _copies(files: list[pathlib.Path], size: int, what: str) -> list[pathlib.Path]:
+    """Shards of a bucket on this machine: their reader needs files that it can seek in at any time."""
+    cache = photo_cache.in_use()
+    cache.require_room(size, what)
+    copies = [copy for copy in buckets.together(photo_cache.local, files) if copy is not None]
+    for copy in copies:
+        cache.pin(copy)
+    return copies
 
 
 def _list(found: dict) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from mdp_jax.data import images
 from mdp_jax.data.kinds.classes import NO_CLASS, ClassTable
 from mdp_jax.errors import UserError
+from mdp_jax.storage.paths import as_path
 
 
 class FileSource:
@@ -69,7 +70,7 @@ class FileSource:
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The files of the photo and of its mask."""
         photo, mask = self._pairs[index]
-        return pathlib.Path(photo), pathlib.Path(mask)
+        return as_path(photo), as_path(mask)
 
 
 class PhotoSource:
@@ -106,7 +107,7 @@ class PhotoSource:
 
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The file of the photo."""
-        return (pathlib.Path(self._photos[index]),)
+        return (as_path(self._photos[index]),)
 
 
 def _name(path: str, below: str) -> str:

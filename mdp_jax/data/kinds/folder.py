@@ -19,6 +19,7 @@ from mdp_jax.data.kinds.classes import IGNORE, numbered
 from mdp_jax.data.kinds.files import FileSource, PhotoSource
 from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.errors import UserError
+from mdp_jax.storage import folders as trees
 
 # Photos and masks directly in the folder of a split with these suffixes need a partner. Others are passed over, with
 # the reason, where they have none: such files lie beside the photos of a set for other purposes, too.
@@ -128,7 +129,7 @@ def _found(
 
 def _read_palette(path: pathlib.Path, count: int) -> np.ndarray | None:
     """The colours of the classes, uint8 RGB [C, 3]; None where there is no such file."""
-    if not os.path.lexists(path):
+    if not trees.exists(path):
         return None
     lines = listing.lines(path, f"{_COLOUR}, on a line for each class")
     while lines and not lines[-1]:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from mdp_jax.configs import SourceConfig
 from mdp_jax.data.kinds.kind import RootedConfig
 from mdp_jax.errors import UserError
+from mdp_jax.storage import buckets
+from mdp_jax.storage import folders as trees
 from mdp_jax.storage.files import read_bytes, shown, unreadable
-from mdp_jax.storage.paths import expanded
+from mdp_jax.storage.paths import joined
 
 _SHOWN = 8  # entries of a directory that an error lists
 _CITIES = "expected one for each city"
@@ -43,7 +45,7 @@ def folder_of(root: str, data_dir: str, name: str) -> pathlib.Path:
             raise UserError(f"dataset {name!r} has {key} = {value!r}; expected the path of a folder, in quotes")
         if "\0" in value:
             raise UserError(f"dataset {name!r} has {key} = {value!r}; expected a path without NUL bytes")
-    return expanded(data_dir) / expanded(root)
+    return joined(data_dir, root)
 
 
 def root_of(config: RootedConfig, data_dir: str, entries: Sequence[str]) -> pathlib.Path:
@@ -62,10 +64,10 @@ def root_of(config: RootedConfig, data_dir: str, entries: Sequence[str]) -> path
     """
     root = folder_of(config.root, data_dir, config.name)
     expected = f"expected {_and(entries)} in it"
-    if not os.path.isdir(root):
+    if not trees.is_dir(root):
         raise UserError(f"{shown(root)} of dataset {config.name!r} is no folder; {expected}; {found_at(root)}")
     for entry in entries:
-        if not os.path.exists(root / entry):
+        if not trees.exists(root / entry):
             raise UserError(f"{root} of dataset {config.name!r} has no {entry}; {expected}; {found_at(root)}")
     return root
 
@@ -122,10 +124,10 @@ def files(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, str]:
 
 def _entries(folder: pathlib.Path, expected: str) -> list[str]:
     """The names in a folder, sorted."""
-    if not os.path.isdir(folder):
+    if not trees.is_dir(folder):
         raise UserError(f"{shown(folder)} is no folder; {expected}; {found_at(folder)}")
     try:
-        return sorted(os.listdir(folder))
+        return trees.names(folder)
     except OSError as error:
         raise unreadable(folder, error, f"a folder; {expected}") from None
 
@@ -164,8 +166,10 @@ def nested(folder: pathlib.Path) -> list[str]:
       Their paths from the folder on, in order.
     """
     found = []
-    for place, inside, names in os.walk(folder, followlinks=True):
-        inside[:] = [name for name in inside if not name.startswith(".") and not leads_back(place, name)]
+    in_bucket = buckets.is_bucket(folder)
+    places = trees.walk(os.fspath(folder)) if in_bucket else os.walk(folder, followlinks=True)
+    for place, inside, names in places:
+        inside[:] = [name for name in inside if not name.startswith(".") and (in_bucket or not leads_back(place, name))]
         start = len(os.fspath(folder)) + 1
         found += [f"{place}{os.sep}{name}"[start:] for name in names if is_image(name)]
     return sorted(found)
@@ -235,8 +239,8 @@ def folders(folder: pathlib.Path) -> list[pathlib.Path]:
     Raises:
       UserError: there are none.
     """
-    names = _entries(folder, _CITIES) if os.path.isdir(folder) else []
-    found = [folder / name for name in names if os.path.isdir(folder / name)]
+    names = _entries(folder, _CITIES) if trees.is_dir(folder) else []
+    found = [folder / name for name in names if trees.is_dir(folder / name)]
     if not found:
         raise UserError(f"{folder} holds no folder; {_CITIES}; {found_at(folder)}")
     return found
@@ -317,7 +321,7 @@ def lines(path: pathlib.Path, expected: str) -> list[str]:
     Raises:
       UserError: it is missing, not a regular file, or not UTF-8.
     """
-    if not os.path.exists(path):
+    if not trees.exists(path):
         raise UserError(f"{shown(path)} is missing; expected {expected}; {found_at(path)}")
     try:
         text = read_bytes(path, f"a text file with {expected}").decode("utf-8-sig")  # some editors begin it with a mark
@@ -360,10 +364,10 @@ def found_at(path: pathlib.Path) -> str:
       path: of the folder.
     """
     path = path.absolute()
-    while not os.path.isdir(path):
+    while not trees.is_dir(path) and len(path.parts) > 2:  # of a bucket the first two are its name
         path = path.parent
     try:
-        entries = sorted(os.listdir(path))
+        entries = trees.names(path)
     except OSError as error:
         return f"{path} cannot be listed ({error.strerror})"
     more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""

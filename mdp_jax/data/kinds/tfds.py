@@ -15,6 +15,7 @@ from mdp_jax.data.kinds.classes import NO_CLASS, ClassTable
 from mdp_jax.data.kinds.files import label_of
 from mdp_jax.data.kinds.kind import NONE_PASSED_OVER, Kind, RootedConfig
 from mdp_jax.errors import UserError, of_system
+from mdp_jax.storage.buckets import is_bucket
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,11 @@ class TfdsSource:
         if split not in names:
             raise UserError(f"{self._where} has no split {split!r}; expected {' or '.join(names)}")
         folder = listing.folder_of(config.root, data_dir, config.name)
+        if is_bucket(folder):
+            raise UserError(
+                f"{self._where}: {folder} is in a bucket, where TensorFlow Datasets is not read; expected a folder of "
+                "this machine, or the kind array_record of a set that mdp data prepare made"
+            )
         self._records = self._open(config.tfds_name, str(folder), names[split])
         self._split = names[split]
 

@@ -12,6 +12,7 @@ from mdp_jax.data.kinds.classes import colours, released
 from mdp_jax.data.kinds.files import FileSource
 from mdp_jax.data.kinds.kind import Kind, RootedConfig
 from mdp_jax.errors import UserError
+from mdp_jax.storage import folders as trees
 
 _PHOTOS, _MASKS, _SBD_MASKS = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
 _LISTS = pathlib.PurePath("ImageSets", "Segmentation")
@@ -83,7 +84,7 @@ class VocSource(FileSource):
 
 def _with_sbd(lists: pathlib.Path) -> list[tuple[str, str]]:
     """The (list, folder of its masks) that make up train_aug."""
-    name = next((name for name in _SBD_LISTS if (lists / f"{name}.txt").is_file()), None)
+    name = next((name for name in _SBD_LISTS if trees.exists(lists / f"{name}.txt")), None)
     if name is None:
         expected = ", ".join(f"{name}.txt" for name in _SBD_LISTS)
         raise UserError(
@@ -109,7 +110,11 @@ def _require_apart(file: pathlib.Path, other: pathlib.Path) -> None:
 
 def _named(lists: pathlib.Path) -> set[str]:
     """The names in all lists together."""
-    return {listing.composed(name) for file in sorted(lists.glob("*.txt")) for _, name in _names(file)}
+    return {listing.composed(name) for file in _lists_in(lists) for _, name in _names(file)}
+
+
+def _lists_in(lists: pathlib.Path) -> list[pathlib.Path]:
+    return [lists / name for name in trees.names(lists) if name.endswith(".txt")]
 
 
 def _names(file: pathlib.Path) -> list[tuple[int, str]]:

@@ -5,12 +5,12 @@
 the files; "source" is a digest of the names, sizes and times of the files that a shard was made from.
 """
 
-import os
 import pathlib
 from collections.abc import Callable
 
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.paths import is_there
 
 FILE = "manifest.json"
 VERSION = "1.0.0"  # of what the records hold; records of another version are made anew
@@ -29,7 +29,7 @@ def read(folder: pathlib.Path) -> dict:
       UserError: the file is missing or is not a manifest.
     """
     path = folder / FILE
-    if not os.path.exists(path):
+    if not is_there(path):
         raise UserError(f"{path} is missing; expected a folder made by mdp data prepare")
     found = read_json(path, "a manifest; run mdp data prepare again", _FORM)
     wrong = next((key for key, is_good in _VALUES.items() if not is_good(found)), None)
