@@ -1,6 +1,7 @@
 """`mdp serve`: a page to try a network."""
 
 import argparse
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -89,10 +90,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
             server_header=False,
             ws="none",
         )
-        try:
+        # uvicorn raises it again when it has ended; a callback of JAX may swallow it.
+        with contextlib.suppress(KeyboardInterrupt):
             web.server.Server(config).run(sockets=[listening])
-        except KeyboardInterrupt:  # which uvicorn raises again when it has ended
-            print("stopped")
+        print("stopped")
     return 0
 
 

@@ -15,7 +15,7 @@ import pytest
 from mdp_jax import cli
 from mdp_jax.commands import reproduce
 from mdp_jax.errors import PreemptedError, UserError
-from mdp_jax.studies import runs, score_files
+from mdp_jax.studies import runs, score_files, suite_files
 from mdp_jax.studies.engine import Engine
 from mdp_jax.studies.experiments import Contrast, Suite
 from tests.end_to_end import processes
@@ -44,7 +44,7 @@ def smallest() -> Suite:
         (["mini-real", "--data_dir", "nowhere"], "nowhere: no folder camvid11 in it"),
         (
             ["tiny"],
-            "--suite tiny: expected one of full, mini-real, mini-synthetic, transfer, or a Python file with",
+            f"--suite tiny: expected one of {', '.join(suite_files.shipped())}, or a Python file with",
         ),
         (["tiny.py"], "--suite tiny.py: expected one of"),
         (["mini-synthetic", "--seeds", "0"], "0: expected a whole number from 1"),

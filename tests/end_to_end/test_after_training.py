@@ -124,9 +124,9 @@ def test_everything_takes_the_best_unless_told_otherwise(run, tmp_path, capsys):
     assert "weights of step 8, the best" in capsys.readouterr().out
     mdp(["convert", "--from", "mdp", "--to", "mmseg", "--step", "4", str(folder), str(tmp_path / "x.safetensors")])
     assert "weights of step 4\n" in capsys.readouterr().out
-    chosen = exporting._opened(folder, (), "4").run
+    chosen = exporting._opened(folder, (), "4", "").run
     assert chosen.step == 4 and "this checkpoint was not scored" in card._scores(chosen)
-    assert "| valley | " in card._scores(exporting._opened(folder, (), "").run)
+    assert "| valley | " in card._scores(exporting._opened(folder, (), "", "").run)
     net = tiny.finetune_config(dataset__limit=2)
     adopt(folder, net, tmp_path / "adopted", layer="decoder", step="last")
     kept = checkpoints.load(tmp_path / "adopted").state["params"]["decoder"]

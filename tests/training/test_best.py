@@ -119,11 +119,11 @@ def test_the_one_before_stays_until_the_new_one_is_proven(tmp_path, monkeypatch)
     best.offer(2, state(2), 30.0, {})
     best.settle()
 
-    def unreadable(manager, step):
+    def unreadable(manager, step, where):
         raise ValueError("a flipped bit")
 
     best.offer(4, state(4), 31.0, {})
-    monkeypatch.setattr(checkpoints, "_read", unreadable)
+    monkeypatch.setattr(checkpoints, "read_step", unreadable)
     with pytest.raises(UserError, match=r"best/4: was written and cannot be read back \(a flipped bit\)"):
         best.settle()
     monkeypatch.undo()
