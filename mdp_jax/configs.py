@@ -120,8 +120,8 @@ class ModelConfig:
     # 8, 16 and 32 as well.
     output_stride: int = 8
     decoder: DecoderConfig = DecoderConfig()
-    # Stochastic depth of convnext and vit in fine-tuning: the share of samples for which the last block is left out; it
-    # rises evenly from 0 at the first block.
+    # Stochastic depth of convnext, swin and vit in fine-tuning: the share of samples for which the last block is left
+    # out; it rises evenly from 0 at the first block.
     drop_path: float = key(0.0, before=0.0)
     # What the backward pass computes again instead of keeping it: none, elementwise (all of the residual blocks but
     # convolutions and matrix products), blocks (all of them but their inputs).

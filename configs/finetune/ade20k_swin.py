@@ -2,9 +2,8 @@
 
 The values are those of MMSegmentation 1.2.2's
 configs/swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py, which are those of Swin's authors
-(arXiv 2103.14030). Two parts of it are not here: drop path (0.3) and the auxiliary head (weight 0.4). Biases do not
-decay here. So the published mIoU need not be reached. Weights come with --init, a file of timm, torchvision,
-MMSegmentation or the authors.
+(arXiv 2103.14030). But biases do not decay here, so the published mIoU need not be reached. Weights come with
+--init, a file of timm, torchvision, MMSegmentation or the authors.
 """
 
 from mdp_jax.config import load
@@ -15,6 +14,8 @@ def get_config():
     config.model.backbone = "swin_tiny"
     config.model.output_stride = 32
     config.model.decoder.name = "upernet"
+    config.model.drop_path = 0.3
+    config.model.auxiliary.weight = 0.4
     config.optim.name = "adamw"
     config.optim.lr = 6e-5
     config.optim.betas = (0.9, 0.999)

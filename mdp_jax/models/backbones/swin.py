@@ -16,7 +16,20 @@ from jax.sharding import PartitionSpec
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers, Rules
-from mdp_jax.models.layers import MLP, Dense, Dtypes, LayerNorm, Row, attended, normal, of_patches
+from mdp_jax.models.layers import (
+    MLP,
+    Dense,
+    Dtypes,
+    LayerNorm,
+    Path,
+    Row,
+    attended,
+    drop_path,
+    give_third_stage,
+    linear_rates,
+    normal,
+    of_patches,
+)
 from mdp_jax.models.resizing import padded, parts
 from mdp_jax.models.stages import FIRST, doubled, strides
 
@@ -182,12 +195,13 @@ class Block(nn.Module):
     dtypes: Dtypes
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, path: Path | None = None) -> jax.Array:
         del train
+        first, second = (None, None) if path is None else (Path(path.rate, key) for key in jax.random.split(path.key))
         y = LayerNorm(self.dtypes, EPS, name="norm1")(x)
-        x = x + Attention(self.heads, self.shift, self.dtypes, name="attn")(y)
+        x = x + drop_path(Attention(self.heads, self.shift, self.dtypes, name="attn")(y), first)
         y = LayerNorm(self.dtypes, EPS, name="norm2")(x)
-        return x + MLP(4 * x.shape[-1], self.dtypes, name="mlp")(y)
+        return x + drop_path(MLP(4 * x.shape[-1], self.dtypes, name="mlp")(y), second)
 
 
 class PatchMerging(nn.Module):
@@ -216,13 +230,14 @@ class Stage(nn.Module):
     merges: bool
     dtypes: Dtypes
     remat: str = "none"
+    rates: tuple[float, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if self.merges:
             x = PatchMerging(self.dtypes, name="downsample")(x)
         whole, shifted = (functools.partial(Block, self.heads, shift, self.dtypes) for shift in (0, SHIFT))
-        row = Row(whole, self.blocks, self.dtypes, self.remat, others=(shifted,), name="blocks")
+        row = Row(whole, self.blocks, self.dtypes, self.remat, rates=self.rates, others=(shifted,), name="blocks")
         return row(x, train).last
 
 
@@ -232,12 +247,15 @@ class Stages(nn.Module):
     sizes: Sizes
     dtypes: Dtypes
     remat: str = "none"
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        outputs = []
+        outputs, rates = [], linear_rates(self.drop_path, sum(self.sizes.blocks))
         for i, blocks in enumerate(self.sizes.blocks):
-            x = Stage(self.sizes.heads * 2**i, blocks, i > 0, self.dtypes, self.remat, name=str(i))(x, train)
+            own, rates = rates[:blocks], rates[blocks:]
+            heads = self.sizes.heads * 2**i
+            x = Stage(heads, blocks, i > 0, self.dtypes, self.remat, own, name=str(i))(x, train)
             outputs.append(x)
         return outputs
 
@@ -265,15 +283,19 @@ class Swin(nn.Module):
     head: int
     dtypes: Dtypes
     remat: str = "none"
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
         embed = PatchEmbed(self.sizes.heads * self.head, self.dtypes, name="patch_embed")
-        outputs = Stages(self.sizes, self.dtypes, self.remat, name="layers")(embed(padded(x, PATCH)), train)
-        return {
+        stages = Stages(self.sizes, self.dtypes, self.remat, self.drop_path, name="layers")
+        outputs = stages(embed(padded(x, PATCH)), train)
+        features = {
             stride: LayerNorm(self.dtypes, EPS, name=f"norm{i}")(x)
             for i, (stride, x) in enumerate(zip(STRIDES, outputs, strict=True))
         }
+        give_third_stage(self, features[STRIDES[2]])
+        return features
 
 
 def head_channels(width: float) -> int:
@@ -309,7 +331,7 @@ def feature_channels(name: str, width: float, output_stride: int) -> dict[int, i
 
 
 def _make(name: str, model: ModelConfig, dtypes: Dtypes) -> Swin:
-    return Swin(SIZES[name], head_channels(model.width), dtypes, model.remat)
+    return Swin(SIZES[name], head_channels(model.width), dtypes, model.remat, model.drop_path)
 
 
 # Matrices are split by output channels; for queries, keys and values these are all heads of all three.
@@ -343,6 +365,8 @@ BACKBONES = {
         make=functools.partial(_make, name),
         channels=functools.partial(feature_channels, name),
         output_strides=STRIDES[-1:],
+        third_stage=STRIDES[-1:],
+        stochastic_depth=True,
         normalisation="none",
         sharding=SHARDING,
         centre="cell",
