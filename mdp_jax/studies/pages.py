@@ -190,11 +190,13 @@ def pictures(results: Results) -> dict[str, Figure]:
     if everywhere:
         shared = [name for name in (first, *others) if all(name in row.targets for row in everywhere)]
         shown["targets"] = (everywhere, shared)
-    there = {cell for cell, _ in results.scores}
+    there, drawn = {cell for cell, _ in results.scores}, []
     for name, (rows, targets) in shown.items():
         names = [row.name for row in rows if any((row.name, target) in there for target in targets)]
-        if names:
-            picture = figures.scores(suite, results.scores, names, targets, f"{suite.name}: mIoU")
+        panels = [target for target in targets if any((row, target) in there for row in names)]
+        if names and (names, panels) not in drawn:
+            drawn.append((names, panels))
+            picture = figures.scores(suite, results.scores, names, panels, f"{suite.name}: mIoU")
             found[name] = Figure(picture, _SCORES)
     return found
 
