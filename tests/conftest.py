@@ -21,11 +21,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="mdp_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+runtime.collect_less()
 
 import jax
 import pytest
 
 from mdp_jax.models.backbones import resnet
+from tests import shallow as small
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -43,7 +45,8 @@ def shared_data() -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def shallow():
-    """Makes resnet18 a network of four blocks in place of eight, which compiles in half the time."""
+    """Makes resnet18 the small network of tests/shallow.py."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+        for name, depth in small.DEPTHS.items():
+            patch.setitem(resnet.DEPTHS, name, depth)
         yield
