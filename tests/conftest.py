@@ -26,8 +26,7 @@ runtime.collect_less()
 import jax
 import pytest
 
-from mdp_jax.models.backbones import resnet
-from tests import shallow as small
+from tests import small
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -45,8 +44,13 @@ def shared_data() -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def shallow():
-    """Makes resnet18 the small network of tests/shallow.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, depth in small.DEPTHS.items():
-            patch.setitem(resnet.DEPTHS, name, depth)
+    """Makes resnet18 the network of tests/small.py."""
+    with small.network():
+        yield
+
+
+@pytest.fixture
+def plain_pages():
+    """Leaves the figures of runs out of their pages."""
+    with small.pages():
         yield

@@ -6,16 +6,15 @@ import socket
 import subprocess
 import sys
 
-from tests import shallow
+from tests import small
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _COMMAND = "from mdp_jax.cli import main; main()"
-_SHALLOW = "from tests import shallow; shallow.use(); "
 
 
 def command() -> list[str]:
-    """Runs `mdp` with the resnet18 that this process has, which the fixture `shallow` changes."""
-    return [sys.executable, "-c", _SHALLOW * shallow.is_used() + _COMMAND]
+    """Runs `mdp` with the network and the pages that this process has (tests/small.py)."""
+    return [sys.executable, "-c", small.prelude() + _COMMAND]
 
 
 def free_port() -> int:
