@@ -1,4 +1,4 @@
-"""What makes a whole run smaller, for tests in which this is not the point: its network, and the figures of its page."""
+"""What makes a whole run smaller, for tests in which neither is the point: its network, and the figures of its page."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """`mdp bench --against`: the rows of a run beside those of a stored one, without the speed of the machine.
 
 Where both runs have a ratio, to PyTorch or to another part of the same run, the ratios are compared: those of the
-processor time if there are some, which other programs on the machine change least. Other rows are compared after the speed of the machine was divided out: by PyTorch's rows where there are some, or by the row in the
-middle of all.
+processor time if there are some, which other programs on the machine change least. Other rows are compared after the
+speed of the machine was divided out: by PyTorch's rows where there are some, or by the row in the middle of all.
 """
 
 import pathlib

@@ -1,6 +1,6 @@
 """What tensorboardX writes events with.
 
-tensorboardX imports the clients of S3 and of Google's storage where they are installed, for paths that it is never given
+tensorboardX imports the clients of S3 and of Google's storage where they are installed, for paths that nobody gives it
 here. They would be a tenth of a run's start, so they are imported when something asks for a part of them.
 """
 

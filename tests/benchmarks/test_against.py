@@ -94,7 +94,10 @@ def test_the_command(now, margin, lines, tmp_path, monkeypatch, capsys):
         ({}, r"the value is \{\}; expected a list"),
         ([{"case": "loss: a"}], r"has no 'ours'; expected one"),
         ([{"case": "loss: a", "ours": 0.0, "torch": None, "ratio": None}], r"\[0\]\.ours is 0.0; expected more than 0"),
-        ([{"case": "loss: a", "ours": 1.0, "torch": None, "ratio": None, "by processor": "x"}], "by processor is x; exp"),
+        (
+            [{"case": "loss: a", "ours": 1.0, "torch": None, "ratio": None, "by processor": "x"}],
+            "by processor is x; exp",
+        ),
         ([{"case": "step: a", "ours": 1.0, "torch": None, "ratio": None}], "no row of loss; expected some"),
         ([{"case": "loss: a", "ours": 1.0, "torch": None, "ratio": None}] * 2, "'loss: a' is there twice"),
     ],
