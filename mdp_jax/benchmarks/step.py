@@ -44,11 +44,13 @@ _MINI = (
     Size("configs/quickstart/pretrain.py", None, {}),
     Size("configs/quickstart/finetune.py", None, {}),
 )
+_WIDER = {"model.width": "0.5", "data.crop": "(96,96)"}
 _SMALL = {"data.crop": "(128,128)", "batch": "2"}
 _HALF = {"model.compute_dtype": "bfloat16"}
 SIZES = {  # by what JAX runs on
     "cpu": (
         *_MINI,
+        *(Size(size.config, None, _WIDER) for size in _MINI),
         Size("configs/pretrain/voc_ade.py", 171, _SMALL),
         Size("configs/finetune/voc.py", 21, _SMALL),
     ),
