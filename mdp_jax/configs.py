@@ -123,6 +123,9 @@ class ModelConfig:
     # Stochastic depth of convnext, swin and vit in fine-tuning: the share of samples for which the last block is left
     # out; it rises evenly from 0 at the first block.
     drop_path: float = key(0.0, before=0.0)
+    # Patches of a window's side in vit: attention stays inside windows, but for the last block of each quarter of the
+    # depth (arXiv 2203.16527). 0 = every patch sees every patch.
+    window: int = key(0, before=0)
     # What the backward pass computes again instead of keeping it: none, elementwise (all of the residual blocks but
     # convolutions and matrix products), blocks (all of them but their inputs).
     remat: str = "none"
