@@ -301,7 +301,8 @@ class RunConfig:
     # Name of a project of Weights & Biases that gets the metrics and pictures too; "" = none (docs/after_training.md).
     wandb: str = key("", before="", free=True)
     devices: int = key(0, free=True)  # number of devices of the mesh; 0 = all of all processes
-    fsdp: int = key(1, free=True)  # over so many devices are the kernels of convolutions and their momenta split
+    # Over so many devices kernels are split, with their momenta and averages; each is gathered where it is used.
+    fsdp: int = key(1, free=True)
 
 
 @dataclasses.dataclass(frozen=True)
