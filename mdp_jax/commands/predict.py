@@ -136,7 +136,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
-    predictor = Predictor(segmenter, Normalise.of(config.data, config.model.compute_dtype), shown)
+    normalise = Normalise.of(config.data, config.model.compute_dtype)
+    predictor = Predictor(segmenter, normalise, shown, config.model)
     depth = np.uint8 if len(classes) <= MOST_CLASSES else np.uint16
     colours = of_classes([(classes, palette)])
     in_colours = colours if args.palette else palette if stated else None
@@ -151,7 +152,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
                 label = found.label
                 _write_probabilities(files[-1], found, classes)
             else:
-                label = predictor(run.variables, seen, (height, width), args.tile, config.model.output_stride)
+                label = predictor(run.variables, seen, (height, width), args.tile)
             write_picture(files[0], label.astype(depth), in_colours)
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
