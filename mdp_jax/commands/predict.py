@@ -13,7 +13,7 @@ from PIL import Image
 
 from mdp_jax import runtime
 from mdp_jax.commands import arguments, predict_files
-from mdp_jax.configs import typed_pretrain
+from mdp_jax.configs import typed, typed_pretrain
 from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
     normalise = Normalise.of(config.data, config.model.compute_dtype)
-    predictor = Predictor(segmenter, normalise, shown, config.model)
+    predictor = Predictor(segmenter, normalise, shown, typed(config).model)
     depth = np.uint8 if len(classes) <= MOST_CLASSES else np.uint16
     colours = of_classes([(classes, palette)])
     in_colours = colours if args.palette else palette if stated else None
