@@ -110,7 +110,8 @@ class Session:
         self.sets = net.answers or net.datasets[:1]
         net.require_classes()
         self.first = answers or self.sets[-1]
-        self.network_of(self.first)  # UserError where there is no such set
+        if self.first not in self.sets:
+            raise UserError(f"--as {answers}: expected one of {', '.join(self.sets)}")
         self._known_names = {known.casefold() for known in (*self._plain_names(), *net.classes)}
         self._photos: dict[str, _Photo] = {}
         self._vectors: dict[str, np.ndarray] = {}

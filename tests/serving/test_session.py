@@ -145,8 +145,10 @@ def test_strokes_that_cannot_be(session, photo, change, said):
 
 
 def test_what_cannot_be_served(net, folder):
-    with pytest.raises(UserError, match=r"^set 'city': expected one of harbor, town, all$"):
+    with pytest.raises(UserError, match=r"^--as city: expected one of harbor, town, all$"):
         Session(net, "x", "city")
+    with pytest.raises(UserError, match=r"^set 'city': expected one of harbor, town, all$"):
+        Session(net, "x").network_of("city")
     with pytest.raises(UserError, match=r"^--layer decode: this network has no decode"):
         Session(net, "x", layers=("decode",))
     assert Session(net, "x").first == "all" and Session(net, "x", "town").first == "town"
