@@ -109,8 +109,8 @@ class Decoder:
       sharding: over the axis "fsdp".
       layouts: name of a file format (weights/layouts.py) -> names; the keys are the values of `decoder.layout`. Empty
         where there are no published weights; then `decoder.layout` is not read.
-      pools: output stride -> what it takes from the whole image, by whole.image_means; None: nothing. Where a photo is
-        seen tile by tile, it is given the means of the whole photo.
+      pools: output stride -> what it takes from the whole image, by functions of whole.py; None: nothing. Where a photo
+        is seen tile by tile, it is given the means of the whole photo.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]

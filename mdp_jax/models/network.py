@@ -218,7 +218,7 @@ def feature_stride(model: ModelConfig) -> int:
 
 
 def pools(model: ModelConfig) -> Pools | None:
-    """The features that the decoder averages over the whole image; None where it averages none.
+    """The features that the decoder averages over the whole image; None where it averages none, or is not there.
 
     Args:
       model: the network under the head.
@@ -227,7 +227,8 @@ def pools(model: ModelConfig) -> Pools | None:
       UserError: there is no such decoder.
     """
     decoder: Decoder = _choice("decoder.name", model.decoder.name, DECODERS)
-    return None if decoder.pools is None else decoder.pools(model.output_stride)
+    is_read = not isinstance(model, FinetuneModelConfig) or set(model.reads) != {"backbone"}
+    return decoder.pools(model.output_stride) if is_read and decoder.pools is not None else None
 
 
 def backbone_features(model: ModelConfig, variables: dict, images: jax.Array) -> dict[int, jax.Array]:

@@ -76,11 +76,27 @@ def image_means(module: nn.Module, x: jax.Array, side: int, dtypes: Dtypes) -> j
     Returns:
       [B,side,side,C] in `dtypes.wide`.
     """
+    known = known_means(module, x, side, dtypes)
+    return averaged(x, side) if known is None else known
+
+
+def known_means(module: nn.Module, x: jax.Array, side: int, dtypes: Dtypes) -> jax.Array | None:
+    """The means of the collection WHOLE; None where the network sees the whole image.
+
+    Args:
+      module: as for `image_means`.
+      x: as for `image_means`.
+      side: as for `image_means`.
+      dtypes: of the network.
+
+    Returns:
+      [B,side,side,C] in `dtypes.wide`.
+    """
     name = _MEANS.format(side)
-    if module.has_variable(WHOLE, name):
-        known = jnp.asarray(module.get_variable(WHOLE, name)).astype(dtypes.wide)
-        return jnp.broadcast_to(known, (len(x), *known.shape[1:]))
-    return x.astype(dtypes.wide).mean((1, 2), keepdims=True) if side == 1 else averaged(x, side)
+    if not module.has_variable(WHOLE, name):
+        return None
+    known = jnp.asarray(module.get_variable(WHOLE, name)).astype(dtypes.wide)
+    return jnp.broadcast_to(known, (len(x), *known.shape[1:]))
 
 
 def over_image(module: nn.Module, x: jax.Array, like: jax.Array) -> jax.Array:

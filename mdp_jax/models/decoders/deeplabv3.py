@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mdp_jax.configs import ModelConfig
 from mdp_jax.models.entries import Decoder, DecoderNames, Pools
 from mdp_jax.models.layers import ConvBlock, Dtypes, spread
-from mdp_jax.models.whole import image_means
+from mdp_jax.models.whole import known_means
 
 
 class ASPPDecoder(nn.Module):
@@ -34,7 +34,9 @@ class ASPPDecoder(nn.Module):
 
     def _branches(self, x: jax.Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """The image pooling branch, and the 1x1 branch ("aspp_0") with those of the rates ("aspp_1", ...)."""
-        pooled = image_means(self, x, 1, self.dtypes)
+        pooled = known_means(self, x, 1, self.dtypes)
+        if pooled is None:
+            pooled = x.astype(self.dtypes.wide).mean((1, 2), keepdims=True)
         pooled = ConvBlock(self.channels, 1, self.dtypes, name="image_pool")(pooled, train)
         pooled = spread(pooled, (*x.shape[:-1], self.channels), self.dtypes)
         branches = [ConvBlock(self.channels, 1, self.dtypes, name="aspp_0")(x, train)]
