@@ -116,8 +116,10 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter ends no run
             stream.reconfigure(errors="backslashreplace")
-    if arguments is None and runtime.malloc_helps(sys.argv[1:]):
-        runtime.restart_with_malloc()
+    if arguments is None:
+        if runtime.malloc_helps(sys.argv[1:]):
+            runtime.restart_with_malloc()
+        runtime.collect_less()
     try:
         status = run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:

@@ -21,11 +21,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="mdp_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+runtime.collect_less()
 
 import jax
 import pytest
 
-from mdp_jax.models.backbones import resnet
+from tests import small
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -43,7 +44,13 @@ def shared_data() -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def shallow():
-    """Makes resnet18 a network of four blocks in place of eight, which compiles in half the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+    """Makes resnet18 the network of tests/small.py."""
+    with small.network():
+        yield
+
+
+@pytest.fixture
+def plain_pages():
+    """Leaves the figures of runs out of their pages."""
+    with small.pages():
         yield

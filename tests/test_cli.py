@@ -105,7 +105,7 @@ for words in ([], ["pretrain"], ["finetune"]):
         cli.main([*words, "--help"])
     except SystemExit as end:
         assert not end.code
-assert not {"jax", "cv2"} & set(sys.modules)
+assert not {"jax", "cv2", "numpy"} & set(sys.modules)
 import mdp_jax.reporting.contact_sheet, mdp_jax.reporting.bank_figures
 assert not {"matplotlib", "scipy"} & set(sys.modules)
 """

@@ -1,8 +1,8 @@
 """`mdp bench --against`: the rows of a run beside those of a stored one, without the speed of the machine.
 
-Where both runs have a ratio, to PyTorch or to another part of the same run, the ratios are compared. Other rows are
-compared after the speed of the machine was divided out: by PyTorch's rows where there are some, or by the row in the
-middle of all.
+Where both runs have a ratio, to PyTorch or to another part of the same run, the ratios are compared: those of the
+processor time if there are some, which other programs on the machine change least. Other rows are compared after the
+speed of the machine was divided out: by PyTorch's rows where there are some, or by the row in the middle of all.
 """
 
 import pathlib
@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from mdp_jax.benchmarks.measure import BY_PROCESSOR
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json
 
@@ -51,9 +52,10 @@ def read(file: pathlib.Path, cases: Collection[str]) -> list[dict]:
     """
     rows = read_json(file, _EXPECTED, _FORM)
     for number, row in enumerate(rows):
-        for name in ("ours", "torch", "ratio"):
-            if row[name] is not None and not row[name] > 0:
-                raise UserError(f"{file}: [{number}].{name} is {row[name]}; expected more than 0, as {_EXPECTED}")
+        for name in ("ours", "torch", "ratio", BY_PROCESSOR):
+            value = row.get(name)
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise UserError(f"{file}: [{number}].{name} is {value}; expected more than 0, as {_EXPECTED}")
     names = [row["case"] for row in rows]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -87,11 +89,11 @@ def _comparison(before: Mapping, after: Mapping | None, machine: float | None, b
     case = before["case"]
     if after is None:
         return Comparison(case, None, f"{case}: missing; it is in the stored run")
-    if before["ratio"] and after["ratio"]:
-        change = after["ratio"] / before["ratio"]
-        return Comparison(
-            case, change, f"{case}: ratio {after['ratio']:.2f}, {before['ratio']:.2f} before: {_in_words(change)}"
-        )
+    for column, name in ((BY_PROCESSOR, "ratio by processor time"), ("ratio", "ratio")):
+        if before.get(column) and after.get(column):
+            change = after[column] / before[column]
+            line = f"{case}: {name} {after[column]:.2f}, {before[column]:.2f} before: {_in_words(change)}"
+            return Comparison(case, change, line)
     if machine is None:
         return Comparison(case, None, f"{case}: no other row and no PyTorch beside it, to tell the machine's speed")
     change = after["ours"] / before["ours"] / machine

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mdp_jax import checks, configs, runtime
 from mdp_jax import config as config_files
 from mdp_jax.benchmarks.chosen import config_of
-from mdp_jax.benchmarks.measure import Row, median_seconds
+from mdp_jax.benchmarks.measure import Row, median_taken
 from mdp_jax.data import images
 from mdp_jax.data.drawn import scenes
 from mdp_jax.errors import UserError
@@ -98,14 +98,14 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
         first = time.perf_counter() - began
         progress.update(1)
         passes = _passes(photos, network, normalise, variables)
-        taken = median_seconds({"whole": lambda: evaluator(variables), "alone": passes}, args.seconds)
+        taken = median_taken({"whole": lambda: evaluator(variables), "alone": passes}, args.seconds)
         progress.update(2)
     more = {
-        "ratio": taken["alone"] / taken["whole"],
-        "forward passes alone": PHOTOS / taken["alone"],
+        "ratio": taken["alone"].clock / taken["whole"].clock,
+        "forward passes alone": PHOTOS / taken["alone"].clock,
         "first (s)": first,
     }
-    row = Row(f"evaluation: {PHOTOS} photos of {SHAPES} shapes", PHOTOS / taken["whole"], None, more)
+    row = Row(f"evaluation: {PHOTOS} photos of {SHAPES} shapes", PHOTOS / taken["whole"].clock, None, more)
     return [row], (
         f"Photos/s of {HEIGHT} x {WIDTH} pixels and a little more ({jax.default_backend()}): decoded, labelled and "
         "counted, with programs that are compiled; beside the forward passes on batches that are there (ratio: "

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax.benchmarks.chosen import config_of
-from mdp_jax.benchmarks.measure import Row, median_seconds
+from mdp_jax.benchmarks.measure import Row, by_processor, median_taken
 from mdp_jax.benchmarks.step import random_bank
 from mdp_jax.errors import UserError
 from mdp_jax.method.losses import prototype_loss
@@ -65,8 +65,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
             inputs = _inputs(config, classes)
             for name, sides in (("value and gradient", _losses), ("class means and bank", _updates)):
                 progress.update(len(rows))
-                rates = _rates(sides(config, inputs), inputs, args.seconds)
-                rows.append(Row(f"loss: {name}, {classes:,} classes", *rates))
+                rows.append(_row(f"loss: {name}, {classes:,} classes", sides(config, inputs), inputs, args.seconds))
         progress.update(len(rows))
     images, pixels, dim = inputs.v.shape
     return rows, (
@@ -93,10 +92,11 @@ def _inputs(config: ConfigDict, classes: int) -> _Inputs:
     return _Inputs(v, labels, np.stack([own, 1 - own], axis=-1), random_bank(rng, classes, v.shape[-1]))
 
 
-def _rates(calls: dict[str, Callable[[], object]], inputs: _Inputs, seconds: float) -> tuple[float, float | None]:
-    taken = median_seconds(calls, seconds)
+def _row(case: str, calls: dict[str, Callable[[], object]], inputs: _Inputs, seconds: float) -> Row:
+    taken = median_taken(calls, seconds)
     pixels = inputs.labels[..., 0].size / _THOUSAND
-    return pixels / taken["ours"], pixels / taken["torch"] if "torch" in taken else None
+    rates = {name: pixels / each.clock for name, each in taken.items()}
+    return Row(case, rates["ours"], rates.get("torch"), by_processor(taken, jax.default_backend()))
 
 
 def _torch() -> tuple[types.ModuleType, str] | None:

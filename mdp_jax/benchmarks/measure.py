@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 TURNS = 5  # of every stream; the best one counts, as whatever else the machine does only slows it down
 WARM_UP = 4  # calls before the clock starts: first uses, and what was read ahead while nobody looked
+BY_PROCESSOR = "by processor"  # the column of the ratio that other programs on the machine hardly change
 ROUNDS = 3  # at least, of calls that take turns
 FIRST_ROUNDS = 2  # of them, before the clock starts: compiling, first uses
 
@@ -38,6 +39,29 @@ class Row(NamedTuple):
         """The row as it is printed and written: case, ours, torch, ratio, and what the case has besides."""
         ratio = None if self.torch is None else self.ours / self.torch
         return {"case": self.case, "ours": self.ours, "torch": self.torch, "ratio": ratio, **self.more}
+
+
+class Taken(NamedTuple):
+    """What a call took, the median of several.
+
+    Attributes:
+      clock: seconds that went by.
+      processor: seconds of this process on all cores; other programs of the machine do not count.
+    """
+
+    clock: float
+    processor: float
+
+
+def by_processor(taken: Mapping[str, Taken], platform: str) -> dict[str, float | None]:
+    """The ratio of "ours" to "torch" by the processor time, as the column of a row.
+
+    Args:
+      taken: as `median_taken` gives it.
+      platform: of JAX; on an accelerator the processor only waits, and the ratio is None.
+    """
+    there = platform == "cpu" and "torch" in taken
+    return {BY_PROCESSOR: taken["torch"].processor / taken["ours"].processor if there else None}
 
 
 def calls_per_second(
@@ -94,8 +118,8 @@ def _turn(take: Callable[[], object], seconds: float) -> tuple[float, float]:
     return taken / (time.perf_counter() - start), taken / (time.process_time() - used)
 
 
-def median_seconds(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Measures the median of the seconds that a call takes, by the clock.
+def median_taken(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, Taken]:
+    """Measures the median of what a call takes.
 
     The calls take turns, so that other work of the machine slows all of them, at least ROUNDS times after FIRST_ROUNDS
     that do not count.
@@ -105,18 +129,18 @@ def median_seconds(calls: dict[str, Callable[[], object]], seconds: float) -> di
       seconds: for each of them.
 
     Returns:
-      {name: seconds}.
+      {name: what it took}.
     """
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    taken: dict[str, list[Taken]] = {name: [] for name in calls}
     done = 1 - FIRST_ROUNDS
-    while done <= ROUNDS or sum(map(sum, taken.values())) < seconds * len(calls):
+    while done <= ROUNDS or sum(one.clock for each in taken.values() for one in each) < seconds * len(calls):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             call()
             if done > 0:
-                taken[name].append(time.perf_counter() - start)
+                taken[name].append(Taken(time.perf_counter() - start, time.process_time() - used))
         done += 1
-    return {name: statistics.median(each) for name, each in taken.items()}
+    return {name: Taken(*map(statistics.median, zip(*each, strict=True))) for name, each in taken.items()}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from mdp_jax import config as config_files
 from mdp_jax import configs, runtime
 from mdp_jax.benchmarks import peak
 from mdp_jax.benchmarks.chosen import config_of
-from mdp_jax.benchmarks.measure import Row, median_seconds
+from mdp_jax.benchmarks.measure import Row, by_processor, median_taken
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -44,11 +44,13 @@ _MINI = (
     Size("configs/quickstart/pretrain.py", None, {}),
     Size("configs/quickstart/finetune.py", None, {}),
 )
+_WIDER = {"model.width": "0.5", "data.crop": "(96,96)"}
 _SMALL = {"data.crop": "(128,128)", "batch": "2"}
 _HALF = {"model.compute_dtype": "bfloat16"}
 SIZES = {  # by what JAX runs on
     "cpu": (
         *_MINI,
+        *(Size(size.config, None, _WIDER) for size in _MINI),
         Size("configs/pretrain/voc_ade.py", 171, _SMALL),
         Size("configs/finetune/voc.py", 21, _SMALL),
     ),
@@ -109,10 +111,11 @@ def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, args: a
     calls = {"ours": ours.take}
     if comparable(config, mesh.size):
         calls["torch"] = _theirs(config, space, batch, bank, args.torch_compile)
-    rates = {name: config.batch / taken for name, taken in median_seconds(calls, args.seconds).items()}
+    taken = median_taken(calls, args.seconds)
+    rates = {name: config.batch / each.clock for name, each in taken.items()}
     used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     more = _at_most(config, space, mesh, ours.compiled) if mesh.size == 1 else {"at most": None, "limited by": None}
-    more |= {"peak (MiB)": None if used is None else used / MIB}
+    more |= {"peak (MiB)": None if used is None else used / MIB} | by_processor(taken, jax.default_backend())
     return Row(f"step: {_name(config)}", rates["ours"], rates.get("torch"), more)
 
 

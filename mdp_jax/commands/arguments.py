@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.data.class_names import NEAR
+from mdp_jax.configs import MethodConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import EMA, MOMENTUM, PLAIN, WEIGHTS
 from mdp_jax.storage.buckets import is_bucket
@@ -140,7 +140,7 @@ def add_names(parser: argparse.ArgumentParser) -> None:
         "--near",
         type=_cosine,
         metavar="COSINE",
-        help=f"with --names: smallest cosine of names that are near (default {NEAR})",
+        help=f"with --names: smallest cosine of names that are near (default {MethodConfig.relation_threshold})",
     )
 
 

@@ -14,7 +14,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       args: what `add_arguments` declares.
       overrides: pairs of a dotted key and a text.
     """
-    from mdp_jax.training.finetuning import finetune  # takes seconds; --help does without
+    profile, config = arguments.profile_of_run(args), arguments.config_of_run(args, overrides)
+    from mdp_jax.training.finetuning import finetune  # takes seconds; --help and wrong configs do without
 
-    profile = arguments.profile_of_run(args)
-    finetune(arguments.config_of_run(args, overrides), args.workdir, exits=True, profile=profile)
+    finetune(config, args.workdir, exits=True, profile=profile)

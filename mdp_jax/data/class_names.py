@@ -20,7 +20,7 @@ from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.paths import expanded
 
 RELATIONS = ("none", "names", "text")
-NEAR = 0.5  # smallest cosine of names that are near, where nothing else is said
+NEAR = MethodConfig.relation_threshold  # smallest cosine of names that are near, where nothing else is said
 FILE = "relations.json"  # of the workdir
 _EXPECTED = "an .npz file with the arrays names (text [n]) and vectors (numbers [n, d]), as docs/relations.md makes it"
 _MOST_BYTES = 1 << 30  # of the arrays of a file

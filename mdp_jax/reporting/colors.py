@@ -61,25 +61,29 @@ def _all_colours() -> tuple[np.ndarray, np.ndarray]:
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     candidates = seen_by_all(grid)
 
-    def distances(colours: np.ndarray) -> np.ndarray:
-        """Of the candidates to the nearest of some colours, for each way of seeing: [3, candidates]."""
-        differences = candidates[:, :, None] - seen_by_all(colours)[:, None]
+    def distances(seen: np.ndarray) -> np.ndarray:
+        """Of the candidates to the nearest of some colours [ways, n, 3], for each way of seeing: [ways, candidates]."""
+        differences = candidates[: len(seen), :, None] - seen[:, None]
         return np.linalg.norm(differences, axis=-1).min(axis=-1)
 
     greys = np.repeat(np.array([0, 215, 255], np.uint8), 3).reshape(-1, 3)
     greys = np.concatenate([greys, np.array([RIGHT, WRONG], np.uint8)])
-    of_first = distances(first)
+    of_first = distances(seen_by_all(first))
     # Lines of sets are drawn on white.
     allowed = (candidates[0, :, 0] > 25) & (candidates[0, :, 0] < 70) & (of_first.min(axis=0) > _NEAR)
     sets: list[np.ndarray] = []
-    distance = distances(greys)
+    distance = distances(seen_by_all(greys))
     while len(sets) < _SETS:
-        sets.append(grid[int(np.argmax(np.where(allowed, distance.min(axis=0), 0)))])
-        distance = np.minimum(distance, distances(sets[-1][None]))
+        best = int(np.argmax(np.where(allowed, distance.min(axis=0), 0)))
+        sets.append(grid[best])
+        distance = np.minimum(distance, distances(candidates[:, best, None]))
     classes, distance = list(first), np.minimum(distance, of_first)
     while len(classes) < 1024:
-        classes.append(grid[int(np.argmax(distance.min(axis=0) if len(classes) < _APART else distance[0]))])
-        distance = np.minimum(distance, distances(classes[-1][None]))
+        if len(classes) == _APART:
+            distance = distance[:1]
+        best = int(np.argmax(distance.min(axis=0)))
+        classes.append(grid[best])
+        distance = np.minimum(distance, distances(candidates[: len(distance), best, None]))
     return np.stack(classes), np.stack(sets)
 
 

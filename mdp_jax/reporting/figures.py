@@ -35,7 +35,7 @@ _LEAST = 256 * DENSITY  # short side of a picture in a grid, in pixels
 _MOST = 384 * DENSITY  # its width, unless the short side needs more
 _GAP = 8 * DENSITY
 _FONT = 15 * DENSITY  # height of the text in a grid, in pixels
-_LINES = palette(6)[[0, 3, 2, 4, 1, 5]] / 255
+_LINES = (0, 3, 2, 4, 1, 5)  # of the palette, for lines
 _ENLARGED = 3  # times from which the pixels of a small photo are shown as squares
 _VALUES_SHOWN = 4  # points of a line up to which each has its value beside it
 _LABEL = 0.14  # inches that the name of a class takes in a heat map
@@ -72,7 +72,7 @@ class Panel:
 
     series: Mapping[str, Sequence[tuple[float, float]]]
     label: str
-    colours: Sequence | np.ndarray = field(default_factory=lambda: _LINES)
+    colours: Sequence | np.ndarray = field(default_factory=lambda: palette(6)[[*_LINES]] / 255)
 
 
 def set_colours(count: int) -> np.ndarray:

@@ -13,10 +13,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 import rich.console
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import scalar
 
 from mdp_jax import distributed
 from mdp_jax.errors import NonFiniteError, UserError
@@ -24,6 +20,7 @@ from mdp_jax.reporting.progress import Progress, forecast
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.metrics_file import Rows, read_metrics
 from mdp_jax.storage.paths import as_path
+from mdp_jax.training.events import Event, EventsWriter, SessionLog, Summary, scalar
 
 STEPS_AHEAD = 3
 _SLOW = 20.0  # seconds from which one step is enough to tell the speed

@@ -25,6 +25,15 @@ def test_ratios_to_pytorch_leave_the_machine_out():
     assert changes(before, now) == {"step: a": 1.0, "step: b": 0.75}
 
 
+def test_ratios_by_processor_time_come_first():
+    """By the clock the first row looks slower, as where another program took a core."""
+    before = [Row("step: a", 8.0, 8.0, {"by processor": 1.0}), Row("step: b", 8.0, 8.0, {"by processor": None})]
+    now = [Row("step: a", 4.0, 8.0, {"by processor": 0.9}), Row("step: b", 4.0, 8.0, {"by processor": 0.9})]
+    found = against.compare(*([row.columns() for row in some] for some in (before, now)))
+    assert [one.change for one in found] == [0.9, 0.5]
+    assert found[0].line == "step: a: ratio by processor time 0.90, 1.00 before: 10 % slower"
+
+
 def test_a_row_without_pytorch_beside_rows_that_have_it():
     before = [("step: a", 10, 10.0), ("data: b", 8, None)]
     now = [("step: a", 4, 5.0), ("data: b", 4, None)]
@@ -85,6 +94,10 @@ def test_the_command(now, margin, lines, tmp_path, monkeypatch, capsys):
         ({}, r"the value is \{\}; expected a list"),
         ([{"case": "loss: a"}], r"has no 'ours'; expected one"),
         ([{"case": "loss: a", "ours": 0.0, "torch": None, "ratio": None}], r"\[0\]\.ours is 0.0; expected more than 0"),
+        (
+            [{"case": "loss: a", "ours": 1.0, "torch": None, "ratio": None, "by processor": "x"}],
+            "by processor is x; exp",
+        ),
         ([{"case": "step: a", "ours": 1.0, "torch": None, "ratio": None}], "no row of loss; expected some"),
         ([{"case": "loss: a", "ours": 1.0, "torch": None, "ratio": None}] * 2, "'loss: a' is there twice"),
     ],

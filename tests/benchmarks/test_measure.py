@@ -69,8 +69,11 @@ def test_calls_take_turns_and_the_median_counts(clock):
         clock.spend(next(costs[name]))
 
     calls = {name: lambda name=name: call(name) for name in costs}
-    assert measure.median_seconds(calls, 3.0) == {"ours": 2.0, "torch": 4.0}
+    taken = measure.median_taken(calls, 3.0)
+    assert taken == {"ours": (2.0, 1.0), "torch": (4.0, 2.0)}
+    assert measure.by_processor(taken, "cpu") == {"by processor": 2.0}
+    assert measure.by_processor(taken, "gpu") == {"by processor": None}
     assert called == ["ours", "torch"] * 5
     costs["ours"] = iter([0.0, 0.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0])
-    assert measure.median_seconds({"ours": calls["ours"]}, 10.0) == {"ours": 2.0}
+    assert measure.median_taken({"ours": calls["ours"]}, 10.0) == {"ours": (2.0, 1.0)}
     assert next(costs["ours"]) == 3.0  # 12 s are over after the sixth that counts

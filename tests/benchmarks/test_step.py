@@ -38,7 +38,7 @@ def _rows(tmp_path, *arguments) -> list[dict]:
     cli.run(["bench", "step", "--seconds", "0.001", "--json", str(tmp_path / "rows.json"), *arguments])
     rows = json.loads((tmp_path / "rows.json").read_text())
     for row in rows:
-        assert list(row) == ["case", "ours", "torch", "ratio", "at most", "limited by", "peak (MiB)"]
+        assert list(row) == ["case", "ours", "torch", "ratio", "at most", "limited by", "peak (MiB)", "by processor"]
         assert row["ours"] > 0 and row["at most"] > 0 and row["limited by"] in ("compute", "memory")
     return rows
 

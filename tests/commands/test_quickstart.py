@@ -8,6 +8,7 @@ from mdp_jax import cli
 from mdp_jax.errors import UserError
 
 
+@pytest.mark.usefixtures("plain_pages")
 def test_quickstart(shallow, tmp_path, capsys):
     small = ["--config.steps=2", "--config.model.width=0.0625", "--config.model.decoder.channels=8"]
     small += ["--config.data.crop=(32,32)", "--config.batch=4", "--config.devices=1"]

@@ -112,8 +112,8 @@ def test_a_suite_that_is_only_listed(tmp_path, capsys):
 
 
 @pytest.fixture
-def shallow_runs(shallow, monkeypatch):
-    """The runs of a suite have the shallow network too."""
+def small_runs(shallow, plain_pages, monkeypatch):
+    """The runs of a suite have the small network and pages too."""
     monkeypatch.setattr(reproduce, "Engine", functools.partial(Engine, command=processes.command()))
 
 
@@ -170,7 +170,7 @@ def _taken_from_another_workdir(folder: pathlib.Path, tmp_path: pathlib.Path, ro
     assert "The scores of 2 were taken from runs in other workdirs." in (other / "tiny" / "report.html").read_text()
 
 
-def test_stopped_and_started_again(shallow_runs, tmp_path, capsys):
+def test_stopped_and_started_again(small_runs, tmp_path, capsys):
     words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json"), "--docs", str(tmp_path)]
     folder = tmp_path / "w" / "tiny"
     kept = folder / "scores.json"
@@ -235,7 +235,7 @@ def closed_form() -> Suite:
     return Suite("tiny", whole.what, rows, (heads,), (mean, own), hours=lambda run: 0.5, device="core")
 
 
-def test_heads_in_closed_form(shallow_runs, tmp_path, capsys):
+def test_heads_in_closed_form(small_runs, tmp_path, capsys):
     words = ["--workdir", str(tmp_path / "w"), "--json", str(tmp_path / "rows.json")]
     reproduce.reproduce(closed_form(), command("--list", *words[:2]), [])
     assert "3 runs, 0 finished" in (said := capsys.readouterr().err) and "of which 1.5 are left" in " ".join(

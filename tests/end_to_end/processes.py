@@ -6,20 +6,15 @@ import socket
 import subprocess
 import sys
 
-from mdp_jax.models.backbones import resnet
+from tests import small
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-_COMMAND = """
-from mdp_jax.models.backbones import resnet
-resnet.DEPTHS["resnet18"] = (resnet.BasicBlock, {})
-from mdp_jax.cli import main
-main()
-"""
+_COMMAND = "from mdp_jax.cli import main; main()"
 
 
 def command() -> list[str]:
-    """Runs `mdp` with the depth of resnet18 that this process has, which the fixture `shallow` changes."""
-    return [sys.executable, "-c", _COMMAND.format(resnet.DEPTHS["resnet18"][1])]
+    """Runs `mdp` with the network and the pages that this process has (tests/small.py)."""
+    return [sys.executable, "-c", small.prelude() + _COMMAND]
 
 
 def free_port() -> int:

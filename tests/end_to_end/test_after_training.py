@@ -143,6 +143,7 @@ class Killed(Exception):
     """Stands for what ends a process."""
 
 
+@pytest.mark.usefixtures("plain_pages")
 def test_a_run_that_is_killed_and_stopped_ends_with_the_same_best(run, monkeypatch, tmp_path):
     folder, genuine = tmp_path / "run", Checkpoints.save
 
@@ -204,6 +205,7 @@ def test_what_cannot_be_gone_on_from(run, tmp_path, overrides, message):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("plain_pages")
 def test_a_pretraining_goes_on_as_if_it_had_not_ended(tmp_path, capsys):
     def of(**values):
         return tiny.pretrain_config(steps=4, checkpoint_every=2, keep_every=2, log_every=2, **values)

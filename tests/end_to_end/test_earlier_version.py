@@ -41,6 +41,7 @@ def test_weights_are_read_bit_for_bit(folder, name):
     assert opened.step == 4 and ("memory" in opened.variables) == (name == "pretrained")
 
 
+@pytest.mark.usefixtures("plain_pages")
 @pytest.mark.parametrize("name", earlier.NAMES)
 def test_a_run_goes_on(folder, name):
     """From step 2, with the steps that the earlier version took."""

@@ -53,6 +53,7 @@ def of_classes(objective):
     return lambda path: any(re.fullmatch(pattern, path) for pattern, _ in leaves)
 
 
+@pytest.mark.usefixtures("plain_pages")
 @pytest.mark.parametrize(("name", "objective"), [("pretrained", "mdp"), ("multi_head", "multi_head")])
 def test_a_set_that_is_dropped_and_added_again(folder, name, objective, capsys):
     """The other rows and the rest of the checkpoint are bit-equal, and training goes on."""

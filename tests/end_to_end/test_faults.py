@@ -7,7 +7,7 @@ from tests.end_to_end import faults
 STEPS, BETWEEN = 24, 4  # of the run, and at most from one signal to the next
 
 
-@pytest.mark.usefixtures("shallow")
+@pytest.mark.usefixtures("shallow", "plain_pages")
 def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path):
     ((status, output),) = faults.processes.finish([faults.pretrain(tmp_path / "undisturbed", STEPS)])
     assert status == 0, output

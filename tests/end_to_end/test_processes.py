@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 
 from mdp_jax.storage.metrics_file import read_metrics
+from tests import small
 from tests.end_to_end import process_study, processes
 
-STEPS = 21  # of each run; the first is there when it goes on
+STEPS = 12  # of each run; the first is there when it goes on
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def go_on(filled, folder, count, devices):
     return process_study.go_on(filled, folder, count, devices, steps=STEPS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_pages():
+    with small.pages():
+        yield
 
 
 @pytest.fixture(scope="module")

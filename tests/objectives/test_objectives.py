@@ -120,7 +120,7 @@ def test_pixel_to_pixel_against_a_naive_loop(on_one_device):
 
 def test_pixel_to_pixel_on_eight_devices_agrees_with_one():
     """In float64: in float32 the rounding of so small a network grows a hundredfold a step."""
-    types = {"model__compute_dtype": "float64", "model__param_dtype": "float64"}
+    types = {"model__compute_dtype": "float64", "model__param_dtype": "float64", "model__width": 0.0625}
     with jax.enable_x64(True):
         on_one_device, on_eight_devices = pixel_to_pixel(1, **types), pixel_to_pixel(8, fsdp=2, **types)
         batch = unmixed_batch(on_one_device.config)

@@ -11,7 +11,7 @@ from mdp_jax.models import network
 from mdp_jax.models.backbones import resnet
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.training import sharding
-from tests import tiny
+from tests import small, tiny
 
 OBJECTIVE = OBJECTIVES["mdp"]
 RULES = sharding.state_rules(network.sharding_rules(tiny.pretrain_config().model, OBJECTIVE.head), OBJECTIVE.shardings)
@@ -136,7 +136,7 @@ def test_a_process_finds_its_places_where_a_mesh_follows_the_wires():
 
 def test_losses_and_bank_are_the_same_on_every_layout(monkeypatch):
     """Three steps on eight devices in a row, and in another order with kernels split over pairs of them."""
-    monkeypatch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+    monkeypatch.setitem(resnet.DEPTHS, "resnet18", small.DEPTH)
     config = tiny.pretrain_config(batch=16, devices=0)
     space = label_spaces.LabelSpace((("a", ("x", "y")), ("b", ("z", "w"))))
     rng = np.random.default_rng(0)

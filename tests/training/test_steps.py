@@ -1,5 +1,6 @@
 """The two steps: worked values of their parts, order of the updates, one device against eight, one trace."""
 
+import functools
 import itertools
 
 import jax
@@ -33,11 +34,20 @@ def filled_bank(dim):
     return Bank(vectors.at[4].set(0.0), jnp.array([3, 1, 2, 5, 0], jnp.int32))
 
 
+@functools.cache
+def of_one_device():
+    """The program that several tests take steps of."""
+    config, mesh = tiny.pretrain_config(batch=16, devices=1), sharding.make_mesh(1)
+    return config, mesh, tiny.pretraining(config, mesh, LABEL_SPACE)
+
+
 def pretraining(devices, **overrides):
     """State with a filled bank, where the objective has one, and the step, on a mesh of so many devices."""
-    config = tiny.pretrain_config(batch=16, devices=devices, **overrides)
-    mesh = sharding.make_mesh(devices)
-    program = tiny.pretraining(config, mesh, LABEL_SPACE)
+    if devices == 1 and not overrides:
+        config, mesh, program = of_one_device()
+    else:
+        config, mesh = tiny.pretrain_config(batch=16, devices=devices, **overrides), sharding.make_mesh(devices)
+        program = tiny.pretraining(config, mesh, LABEL_SPACE)
     state = program.make()
     if "bank" in state.memory:
         bank = jax.device_put(filled_bank(config.model.projection.dim), tiny.bank(program.shardings))
