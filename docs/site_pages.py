@@ -1,7 +1,7 @@
 """What the site has besides the pages of docs/: pages made of files elsewhere, and links that lead to the right page.
 
-mkdocs calls `on_files` and `on_page_markdown` (mkdocs.yml, `hooks`). README.md, CONTRIBUTING.md and others stay where
-people look for them first. The site shows them, and nothing is written twice.
+mkdocs calls `on_files`, `on_page_markdown` and `on_page_content` (mkdocs.yml, `hooks`). README.md, CONTRIBUTING.md and
+others stay where people look for them first. The site shows them, and nothing is written twice.
 """
 
 import ast
@@ -33,6 +33,7 @@ ORIGINS |= {"python_api.md": NOTEBOOK, "config_keys.md": CONFIGS}
 FENCED = re.compile(r"(^ *```.*?^ *```[ \t]*$)", re.MULTILINE | re.DOTALL)
 # Code within a line, which stays as it is; or a link or picture.
 LINK = re.compile(r"`[^`\n]+`|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+SHORT_CODE = re.compile(r"<code>([^<\n]{1,32})</code>")
 
 
 def slug(heading: str) -> str:
@@ -133,8 +134,15 @@ def _comments() -> dict[tuple[str, str], str]:
                 above = itertools.takewhile(lambda line: line.startswith("    #"), reversed(lines[: item.lineno - 1]))
                 whole = [behind] if "#" in behind else list(above)[::-1]
                 comment = " ".join(line.strip().lstrip("# ") for line in whole)
-                found[node.name, item.target.id] = comment.replace("|", r"\|")
+                found[node.name, item.target.id] = _plain(comment)
     return found
+
+
+def _plain(comment: str) -> str:
+    """A comment in a cell of a table: outside of code, names such as _small are no emphasis."""
+    pieces = comment.replace("|", r"\|").split("`")
+    pieces[::2] = [re.sub(r"[_*]", r"\\\g<0>", piece) for piece in pieces[::2]]
+    return "`".join(pieces)
 
 
 def made_pages() -> dict[str, str]:
@@ -209,6 +217,11 @@ def on_files(files: Files, config, **_) -> Files:
     for page, text in made_pages().items():
         files.append(File.generated(config, page, content=text, inclusion=InclusionLevel.INCLUDED))
     return files
+
+
+def on_page_content(html: str, **_) -> str:
+    """Marks short code within a line, such as `--as`, which would break behind its hyphens (site.css)."""
+    return SHORT_CODE.sub(r'<code class="short">\1</code>', html)
 
 
 def on_page_markdown(markdown: str, page, config, **_) -> str:

@@ -170,12 +170,20 @@ def barrier(name: str) -> None:
 
 def total(counts: np.ndarray) -> np.ndarray:
     """The sum over processes of an int64 array, which has the same shape in each of them."""
-    if jax.process_count() == 1:
-        return counts
+    return counts if jax.process_count() == 1 else _of_each(counts).sum(0)
+
+
+def largest(values: np.ndarray) -> np.ndarray:
+    """The largest of the values that processes have at each place of an int64 array, of the same shape in each."""
+    return values if jax.process_count() == 1 else _of_each(values).max(0)
+
+
+def _of_each(values: np.ndarray) -> np.ndarray:
+    """int64 [processes, ...]."""
     # In two halves: JAX has no 64-bit integers unless they are turned on.
-    halves = np.stack([counts & 0xFFFFFFFF, counts >> 32]).astype(np.uint32)
+    halves = np.stack([values & 0xFFFFFFFF, values >> 32]).astype(np.uint32)
     low, high = np.moveaxis(np.asarray(multihost_utils.process_allgather(halves)).astype(np.int64), 1, 0)
-    return low.sum(0) + (high.sum(0) << 32)
+    return low + (high << 32)
 
 
 def from_main(value: int) -> int:

@@ -70,7 +70,21 @@ def test_every_config_key_has_its_row(site):
             yield from names(value, f"{group}{key}.") if isinstance(value, ConfigDict) and len(value) else [group + key]
 
     for config in (configs.pretrain(), configs.finetune()):
-        assert not [name for name in names(config) if f"<code>{name}</code>" not in site["config_keys.html"]]
+        assert not [name for name in names(config) if f">{name}</code>" not in site["config_keys.html"]]
+
+
+def test_lists_are_lists(site):
+    """Items behind a block of code or a table need an empty line before them, which GitHub does not ask for."""
+    for name, text in site.items():
+        text = re.sub(r"<(pre|script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+        for paragraph in re.findall(r"<p>(.*?)</p>", text, flags=re.DOTALL):
+            assert not re.search(r"^\s*- ", paragraph, flags=re.MULTILINE), (name, paragraph[:200])
+
+
+def test_short_code_does_not_break(pages):
+    assert pages.on_page_content("<p><code>--as</code></p>") == '<p><code class="short">--as</code></p>'
+    longer = f"<p><code>mdp pretrain {'x' * 40}</code></p>"
+    assert pages.on_page_content(longer) == longer
 
 
 def test_comments_of_config_keys(pages):
@@ -81,6 +95,8 @@ def test_comments_of_config_keys(pages):
     assert "| `data.crop` | `(224, 224)` | height, width in pixels |" in lines
     assert "| `model.decoder.dropout` | `0.1` | in front of the classifier |" in lines  # the value of fine-tuning alone
     assert not [line for line in lines if line.endswith("|  |")]  # a key without a comment
+    (backbone,) = {line for line in lines if line.startswith("| `model.backbone` ")}
+    assert r"convnext\_tiny, \_small, \_base." in backbone and "by `lr_rule`" in "".join(lines)
 
 
 def test_readme_is_cut_at_its_headings(pages, monkeypatch):

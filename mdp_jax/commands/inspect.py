@@ -155,5 +155,5 @@ def _sections(
 _TOLD: dict[bool, str] = {
     True: "",
     False: "One checkpoint is kept. With config.keep_checkpoints or config.keep_every a run keeps more of them, and "
-    "this page then says how far each class turns and when it was last seen.",
+    "this page then says how far each class turns.",
 }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mdp_jax import runtime
 from mdp_jax.commands import arguments, predict_files
-from mdp_jax.configs import typed_pretrain
+from mdp_jax.configs import typed, typed_pretrain
 from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
@@ -113,9 +113,11 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     photos = predict_files.find(args.images, args.out)
     also = [CONTOURS] * args.contours + [PROBABILITIES[args.probabilities]] * bool(args.probabilities)
     outputs = predict_files.plan(photos, args.out, [LABELS, OVERLAY, *also])
+    changed: dict[str, list[str]] = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(_require_readable, [photo.path for photo in photos]):
-            pass
+        for photo, changes in zip(photos, pool.map(_changes, [photo.path for photo in photos]), strict=True):
+            for change in changes:
+                changed.setdefault(change, []).append(photo.path)
     run = workdirs.load(args.checkpoint, overrides, step=args.step or "", weights=args.weights)
     config, palette = run.config, None if run.pretraining else run.palette()
     named = _by_name(args, run)
@@ -131,12 +133,16 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         classes, segmenter = run.classes, network.segmenter(config.model, len(run.classes))
     if args.palette and len(classes) > MOST_CLASSES:
         raise UserError(f"--palette: {len(classes)} classes; expected at most {MOST_CLASSES}, as a palette PNG has")
+    for change, paths in changed.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        print(f"mdp: {paths[0]}{more}: {change}", file=sys.stderr)
     for line in named.said() if named else ():
         print(f"mdp: --as {args.answers}: {line}", file=sys.stderr)
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user
-    predictor = Predictor(segmenter, Normalise.of(config.data, config.model.compute_dtype), shown)
+    normalise = Normalise.of(config.data, config.model.compute_dtype)
+    predictor = Predictor(segmenter, normalise, shown, typed(config).model)
     depth = np.uint8 if len(classes) <= MOST_CLASSES else np.uint16
     colours = of_classes([(classes, palette)])
     in_colours = colours if args.palette else palette if stated else None
@@ -151,7 +157,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
                 label = found.label
                 _write_probabilities(files[-1], found, classes)
             else:
-                label = predictor(run.variables, seen, (height, width), args.tile, config.model.output_stride)
+                label = predictor(run.variables, seen, (height, width), args.tile)
             write_picture(files[0], label.astype(depth), in_colours)
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
@@ -187,11 +193,12 @@ def _write_probabilities(file: pathlib.Path, found: Probable, classes: tuple[str
     write_bytes(file, buffer.getvalue())
 
 
-def _require_readable(photo: str) -> None:
-    """UserError where a photo cannot be read, or its overlay not be written."""
+def _changes(photo: str) -> list[str]:
+    """What reading changes of a photo. UserError where it cannot be read, or its overlay not be written."""
     side = max(images.read_photo(photo).shape)
     if side > MOST_PIXELS:
         raise UserError(f"{photo}: a side of {side} pixels; expected at most {MOST_PIXELS}, as an overlay is a JPEG")
+    return images.changes(photo)
 
 
 def write_picture(path: pathlib.Path, picture: np.ndarray, palette: np.ndarray | None = None) -> None:

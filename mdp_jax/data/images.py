@@ -36,6 +36,7 @@ _MOST_DEFLATED = 1032  # bytes that one byte of a PNG's compressed pixels can be
 _JPEG_PIXELS = 512  # that one byte of a JPEG can become: a block of 64 takes a bit at least
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners have
 _EXPECTED = "an image that can be read"
+_GREY = ("1", "L", "I", "I;16", "I;16B", "LA")  # Pillow's modes
 # What Pillow raises for bytes that are no image, or a damaged one.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
@@ -57,6 +58,54 @@ def read_photo(path: str | os.PathLike) -> np.ndarray:
         transparent, or not integers of 8 or 16 bits.
     """
     return decode_photo(path, _read(path))
+
+
+def changes(path: str | os.PathLike) -> list[str]:
+    """What `read_photo` changes of a photo or leaves out, in sentences.
+
+    Args:
+      path: of a file that it has read.
+
+    Raises:
+      UserError: the file cannot be read any more.
+    """
+    data = _read(path)
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            count = pictures(header)
+            found = [f"The first of {count} pictures was taken."] if count > 1 else []
+            return found + conversions(header, data)
+    except _DAMAGED:  # of a type that OpenCV reads and Pillow does not
+        return []
+
+
+def pictures(header: Image.Image) -> int:
+    """The number of pictures in a file: above 1 of an animation, or of a TIFF of several pages.
+
+    Args:
+      header: as Pillow opens the file.
+    """
+    # The second picture in the JPEG of a telephone is a depth map or a thumbnail.
+    return 1 if header.format in ("JPEG", "MPO") else getattr(header, "n_frames", 1)
+
+
+def conversions(header: Image.Image, data: bytes) -> list[str]:
+    """What `decode_photo` changes of a photo, in sentences.
+
+    Args:
+      header: as Pillow opens the file.
+      data: the bytes of the file.
+    """
+    mode, said = header.mode, []
+    if mode == "CMYK":
+        said.append("CMYK was converted to RGB without its colour profile, so colours may be off.")
+    if mode in _GREY:
+        said.append("The photo is grey; it was given three equal channels.")
+    if mode.startswith("I") or (header.format == "PNG" and data[24] == 16):  # Pillow's mode of deep colours is RGB
+        said.append("16 bits were scaled to 8.")
+    if mode in ("RGBA", "LA", "PA") or "transparency" in header.info:
+        said.append("The photo has an alpha channel; all of it is opaque, so it was left out.")
+    return said
 
 
 def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.ndarray:

@@ -73,11 +73,10 @@ def _vectors(saved: checkpoints.Saved, config: PretrainConfig, space: LabelSpace
     if bank_of is not None:
         count = np.asarray(bank_of(variables["memory"]).images_seen, np.int64)
     else:
-        # The ledger's rows are those of the sources, of which some may have no labels.
-        number = {source.name: row for source, row in zip(config.sources, saved.meta["ledger"], strict=True)}
-        count = np.zeros(space.num_classes, np.int64)
-        for (name, labels), ids in zip(space.datasets, space.global_ids, strict=True):
-            np.add.at(count, list(ids), number[name][1 : 1 + len(labels)])
+        count = _of_classes(saved.meta["ledger"], np.add, config, space)
+    last_seen = None
+    if "last_seen" in saved.meta:
+        last_seen = _of_classes(saved.meta["last_seen"], np.maximum, config, space)
     blocks = space.blocks()
     return Vectors(
         int(saved.state["step"]),
@@ -88,7 +87,18 @@ def _vectors(saved: checkpoints.Saved, config: PretrainConfig, space: LabelSpace
         bank_of is not None,
         count,
         "images" if bank_of is not None else "pixels",
+        last_seen,
     )
+
+
+def _of_classes(rows: list[list[int]], join: np.ufunc, config: PretrainConfig, space: LabelSpace) -> np.ndarray:
+    """Of rows of the ledger (training/ledger.py) what belongs to each class, int64 [C]."""
+    # They are those of the sources, of which some may have no labels.
+    number = {source.name: row for source, row in zip(config.sources, rows, strict=True)}
+    found = np.zeros(space.num_classes, np.int64)
+    for (name, labels), ids in zip(space.datasets, space.global_ids, strict=True):
+        join.at(found, list(ids), number[name][1 : 1 + len(labels)])
+    return found
 
 
 class Pixels(NamedTuple):

@@ -12,12 +12,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mdp_jax import distributed
+from mdp_jax.configs import ModelConfig
 from mdp_jax.data import images
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
-from mdp_jax.evaluation.tiles import labels_by_tiles
+from mdp_jax.evaluation.tiles import Tile, cut, labels_by_tiles
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
+from mdp_jax.evaluation.whole_photos import variables_of_tiles
 from mdp_jax.models.network import most_likely
 from mdp_jax.models.normalisation import Normalise
 
@@ -135,15 +137,18 @@ class Probable(NamedTuple):
 class Predictor:
     """Labels single photos; compiles once for each distinct pair of sizes."""
 
-    def __init__(self, segmenter: Segmenter, normalise: Normalise, views: Views = WHOLE):
+    def __init__(
+        self, segmenter: Segmenter, normalise: Normalise, views: Views = WHOLE, model: ModelConfig | None = None
+    ):
         """Makes the predictor; compiles nothing yet.
 
         Args:
           segmenter: the network.
           normalise: makes the network's inputs from uint8 photos.
           views: how each photo is shown.
+          model: the network under the head, for tiles.
         """
-        self._views = views
+        self._views, self._normalise, self._model = views, normalise, model
         self._labels = jax.jit(functools.partial(label_maps, segmenter, normalise, views), static_argnums=2)
         probable = functools.partial(probability_maps, segmenter, normalise, views)
         self._probable = jax.jit(probable, static_argnums=(2, 3))
@@ -160,9 +165,7 @@ class Predictor:
         label, probability = self._probable(variables, self._views.of([image]), size, of_classes)
         return Probable(np.asarray(label)[0], np.asarray(probability)[0])
 
-    def __call__(
-        self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0, stride: int = 1
-    ) -> np.ndarray:
+    def __call__(self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0) -> np.ndarray:
         """Labels a photo.
 
         Args:
@@ -170,15 +173,28 @@ class Predictor:
           image: uint8 [H,W,3], at the size that the network sees with scale 1.
           size: (H', W') of the result.
           tile: side in pixels of the tiles that a larger photo is cut into (tiles.py), so that the memory does not grow
-            with the photo; 0 = none. Labels of tiles are brought to another size by the nearest neighbour.
-          stride: of the network's coarsest features, for tiles.
+            with the photo; 0 = none. Labels of tiles are brought to another size by the nearest neighbour. A decoder
+            that looks at the whole photo is given its means (whole_photos.py) where there is one view, the photo as it
+            is; in other views it looks at the tile.
 
         Returns:
           int32 [H',W'], class ids.
         """
-        if tile and max(image.shape[:2]) > tile:
-            found = labels_by_tiles(lambda part: self(variables, part, part.shape[:2]), image, tile, stride)
-            return images.resize_label(found.astype(np.int16), *size).astype(np.int32)
+        if self._model is None or not tile or max(image.shape[:2]) <= tile:
+            return self._label(variables, image, size)
+        tiles = cut(image, tile, self._model.output_stride)
+        of_tile = None
+        if self._views == WHOLE:
+            of_tile = variables_of_tiles(self._model, self._normalise, variables, tiles)
+
+        def label(tile: Tile) -> np.ndarray:
+            return self._label(of_tile(tile) if of_tile else variables, tile.image, tiles.size)
+
+        found = labels_by_tiles(label, tiles)
+        found = found[: image.shape[0], : image.shape[1]].astype(np.int16)
+        return images.resize_label(found, *size).astype(np.int32)
+
+    def _label(self, variables: dict, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
 
 

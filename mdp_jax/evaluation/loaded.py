@@ -17,8 +17,9 @@ from mdp_jax.data import images as photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference, workdirs
 from mdp_jax.evaluation.pretrained import ALL, ClassScorer, answers_in
-from mdp_jax.evaluation.tiles import labels_by_tiles, require_tile
+from mdp_jax.evaluation.tiles import Tile, Tiles, cells_by_tiles, cut, labels_by_tiles, require_tile
 from mdp_jax.evaluation.views import WHOLE
+from mdp_jax.evaluation.whole_photos import variables_of_tiles
 from mdp_jax.models import network
 from mdp_jax.models.apply import Network as Module
 from mdp_jax.models.apply import apply_layers
@@ -80,7 +81,7 @@ class Network:
         self.classes, self.datasets, self.answers = tuple(classes), tuple(datasets), tuple(answers)
         self._module, self._prototypes = module, prototypes
         self._in_classes_of, self._others = in_classes_of, dict[str, Network]()
-        normalise = Normalise.of(data, model.compute_dtype)
+        self._normalise = normalise = Normalise.of(data, model.compute_dtype)
         self._labels = self._scores = self._logits = None
         if scorer is not None:
 
@@ -139,13 +140,12 @@ class Network:
         labels = self._of_classes(self._labels)
 
         def by_tiles(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+            tiles, of_tile = self._tiles(photo, tile)
             found = labels_by_tiles(
-                lambda part: np.asarray(labels(self.variables, (part[None],), part.shape[:2]))[0],
-                photo,
-                tile,
-                self.model.output_stride,
+                lambda one: np.asarray(labels(of_tile(one), (one.image[None],), tiles.size))[0], tiles
             )
-            return photos_of.resize_label(found.astype(np.int16), *size).astype(np.int32)
+            found = found[: photo.shape[0], : photo.shape[1]].astype(np.int16)
+            return photos_of.resize_label(found, *size).astype(np.int32)
 
         def of_photos(seen: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray | jax.Array:
             if tile and max(seen[0].shape[1:3]) > tile:
@@ -227,17 +227,18 @@ class Network:
 
         return tuple(of(layer) for layer in layers)
 
-    def features_as_they_are(self, photo: np.ndarray, layers: tuple[str, ...]) -> np.ndarray:
+    def features_as_they_are(self, photo: np.ndarray, layers: tuple[str, ...], tile: int = 0) -> np.ndarray:
         """The features of one photo that has its size already.
 
         Args:
           photo: uint8 [H, W, 3].
           layers: some of `layers`, whose features come side by side (METHOD.md section 8).
+          tile: as for `predict`; the sides of the photo are then multiples of the output stride.
 
         Returns:
           float32 [h, w, D].
         """
-        return np.asarray(self._features(self.variables, (_one(photo, "the photo")[None],), layers))[0]
+        return self._cells(photo, tile, lambda variables, part: self._features(variables, (part,), layers))
 
     @property
     def prototypes(self) -> np.ndarray:
@@ -250,11 +251,12 @@ class Network:
             raise UserError("this network has no prototypes; expected a pretrained one whose objective has them")
         return self._prototypes
 
-    def logits_as_they_are(self, photo: np.ndarray) -> np.ndarray:
+    def logits_as_they_are(self, photo: np.ndarray, tile: int = 0) -> np.ndarray:
         """The logits of one photo that has its size already, at the stride of the network.
 
         Args:
           photo: uint8 [H, W, 3].
+          tile: as for `features_as_they_are`.
 
         Returns:
           float32 [h, w, C].
@@ -262,7 +264,20 @@ class Network:
         Raises:
           UserError: a network without classes.
         """
-        return np.asarray(self._of_classes(self._logits)(self.variables, _one(photo, "the photo")[None]))[0]
+        return self._cells(photo, tile, self._of_classes(self._logits))
+
+    def _cells(self, photo: np.ndarray, tile: int, of: Callable[[dict, np.ndarray], jax.Array]) -> np.ndarray:
+        """What a function of variables and photos [1, H, W, 3] gives of a photo, as a whole or by tiles."""
+        _one(photo, "the photo")
+        if not tile or max(photo.shape[:2]) <= tile:
+            return np.asarray(of(self.variables, photo[None]))[0]
+        tiles, of_tile = self._tiles(photo, tile)
+        return cells_by_tiles(lambda one: np.asarray(of(of_tile(one), one.image[None]))[0], tiles)
+
+    def _tiles(self, photo: np.ndarray, tile: int) -> tuple[Tiles, Callable[[Tile], dict]]:
+        """The tiles of a photo, and the variables with which the network sees each."""
+        tiles = cut(photo, tile, self.model.output_stride)
+        return tiles, variables_of_tiles(self.model, self._normalise, self.variables, tiles)
 
     def require_classes(self) -> None:
         """Checks that the network can label photos.

@@ -35,12 +35,14 @@ def answers_in(label_space: LabelSpace, name: str, given: str) -> Answers:
       given: the option with its value, which the error begins with.
 
     Raises:
-      UserError: there is no such set.
+      UserError: there is no such set, or it has no labels.
     """
-    names = [known for known, _ in label_space.datasets]
-    if name in names:
-        index = names.index(name)
-        return Answers(label_space.datasets[index][1], np.array(label_space.global_ids[index], int))
+    names = [known for known, classes in label_space.datasets if classes]
+    for (known, classes), ids in zip(label_space.datasets, label_space.global_ids, strict=True):
+        if known == name and classes:
+            return Answers(classes, np.array(ids, int))
+        if known == name:
+            raise UserError(f"{given}: {name} has no labels, so no classes; expected one of {', '.join(names)}, or all")
     if name not in ("", ALL):
         raise UserError(f"{given} was trained on {', '.join(names)}; expected one of them, or all")
     return Answers(tuple(label_space.global_names()), np.arange(label_space.num_classes))

@@ -7,6 +7,7 @@ import jax
 
 from mdp_jax.models import network
 from mdp_jax.models.layers import AUXILIARY
+from mdp_jax.models.whole import WHOLE
 
 Network = nn.Module  # what others call it, since Linen is imported in models alone
 
@@ -52,14 +53,14 @@ def apply_evaluation(model: Network, variables: dict, images: jax.Array) -> jax.
 
     Args:
       model: a network of models/network.py.
-      variables: a dict with "params" and "batch_stats"; other keys are ignored.
+      variables: a dict with "params" and "batch_stats", and "whole" where it sees a part of an image
+        (models/whole.py); other keys are ignored.
       images: float [B, H, W, 3], normalised.
 
     Returns:
       float [B, h, w, ...].
     """
-    weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-    return cast(jax.Array, model.apply(weights, images, train=False))
+    return cast(jax.Array, model.apply(_read(variables), images, train=False))
 
 
 def apply_layers(model: Network, variables: dict, images: jax.Array, layers: tuple[str, ...]) -> jax.Array:
@@ -67,12 +68,16 @@ def apply_layers(model: Network, variables: dict, images: jax.Array, layers: tup
 
     Args:
       model: of models/network.py.
-      variables: with "params" and "batch_stats"; what else is in it is not looked at.
+      variables: as for `apply_evaluation`.
       images: float [B, H, W, 3], normalised.
       layers: see network.joined.
 
     Returns:
       float [B, h, w, channels].
     """
-    weights = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-    return cast(jax.Array, model.apply(weights, images, layers, False, method=network.joined))
+    return cast(jax.Array, model.apply(_read(variables), images, layers, False, method=network.joined))
+
+
+def _read(variables: dict) -> dict:
+    """The collections that a network reads."""
+    return {name: variables[name] for name in ("params", "batch_stats", WHOLE) if name in variables}

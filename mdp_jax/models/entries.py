@@ -83,6 +83,18 @@ class DecoderNames:
     sized_by: str
 
 
+class Pools(NamedTuple):
+    """Features that a decoder averages over the whole image (models/whole.py).
+
+    Attributes:
+      stride: of the features.
+      sides: of the grids, over the cells of which it averages; 1 = over all of them.
+    """
+
+    stride: int
+    sides: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Decoder:
     """A decoder.
@@ -97,6 +109,8 @@ class Decoder:
       sharding: over the axis "fsdp".
       layouts: name of a file format (weights/layouts.py) -> names; the keys are the values of `decoder.layout`. Empty
         where there are no published weights; then `decoder.layout` is not read.
+      pools: output stride -> what it takes from the whole image, by functions of whole.py; None: nothing. Where a photo
+        is seen tile by tile, it is given the means of the whole photo.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]
@@ -105,3 +119,4 @@ class Decoder:
     normalisation: Normalisation
     sharding: Rules = CONVOLUTIONS_SPLIT
     layouts: Mapping[str, DecoderNames] = field(default_factory=dict)
+    pools: Callable[[int], Pools] | None = None

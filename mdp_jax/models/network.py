@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from mdp_jax.configs import FinetuneModelConfig, ModelConfig, PretrainModelConfig, ProjectionConfig
 from mdp_jax.errors import UserError
 from mdp_jax.method.prototypes import normalise
-from mdp_jax.models.entries import Backbone, Decoder, Layers, Rules
+from mdp_jax.models.entries import Backbone, Decoder, Layers, Pools, Rules
 from mdp_jax.models.heads import SHARDING, Auxiliary, Classifier, Projection
 from mdp_jax.models.layers import AUXILIARY, REMATERIALISATIONS, Dtypes
 from mdp_jax.models.registry import BACKBONES, DECODERS
@@ -215,6 +215,39 @@ def feature_stride(model: ModelConfig) -> int:
     """
     decoder = _choice("decoder.name", model.decoder.name, DECODERS)
     return decoder.writes(model.output_stride)
+
+
+def pools(model: ModelConfig) -> Pools | None:
+    """The features that the decoder averages over the whole image; None where it averages none, or is not there.
+
+    Args:
+      model: the network under the head.
+
+    Raises:
+      UserError: there is no such decoder.
+    """
+    decoder: Decoder = _choice("decoder.name", model.decoder.name, DECODERS)
+    is_read = not isinstance(model, FinetuneModelConfig) or set(model.reads) != {"backbone"}
+    return decoder.pools(model.output_stride) if is_read and decoder.pools is not None else None
+
+
+def backbone_features(model: ModelConfig, variables: dict, images: jax.Array) -> dict[int, jax.Array]:
+    """The features of the backbone alone, with its running statistics.
+
+    Args:
+      model: the network under the head.
+      variables: of a network of this module; its parts "backbone" are read.
+      images: float [B, H, W, 3], normalised.
+
+    Returns:
+      {stride: features [B, h, w, channels]}.
+
+    Raises:
+      UserError: a value of the config is not supported.
+    """
+    backbone, _ = _body(model, _dtypes(model))
+    own = {name: variables[name].get("backbone", {}) for name in ("params", "batch_stats")}
+    return cast(dict[int, jax.Array], backbone.apply(own, images, train=False))
 
 
 def label_stride(model: ModelConfig, wanted: int) -> int:

@@ -12,7 +12,7 @@ MOST_LOGITS = 2**26  # numbers that `most_likely` holds at one time: 256 MiB in 
 MOST_WEIGHTS = 2**25  # of a matrix that interpolates, which is the fastest way; 65,500 pixels would need 537 million
 
 
-class _Neighbours(NamedTuple):
+class Neighbours(NamedTuple):
     """Two positions for each position of a result, int [n], and the weight of the second one, float [n]."""
 
     low: np.ndarray | jax.Array
@@ -20,7 +20,7 @@ class _Neighbours(NamedTuple):
     fraction: np.ndarray | jax.Array
 
 
-_Weights = np.ndarray | jax.Array | _Neighbours
+Weights = np.ndarray | jax.Array | Neighbours
 
 
 def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -35,8 +35,8 @@ def upsample(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
     Returns:
       [B,H,W,C] in float32 or wider.
     """
-    rows, columns = (_interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
-    return _interpolated(logits, rows, columns)
+    rows, columns = (interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
+    return interpolated(logits, rows, columns)
 
 
 def enlarged(x: jax.Array, like: jax.Array) -> jax.Array:
@@ -87,12 +87,12 @@ def _by_bands(logits: jax.Array, size: tuple[int, int], of_pixels: Callable[[jax
     bands = min(-(-len(logits) * height * width * logits.shape[-1] // MOST_LOGITS), height)
     if bands <= 1:
         return of_pixels(upsample(logits, size))
-    rows, columns = (_interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
+    rows, columns = (interpolation(logits.shape[axis + 1], size[axis]) for axis in (0, 1))
     # The last row fills the last band up.
     bands_of_rows = np.minimum(np.arange(bands * -(-height // bands)), height - 1).reshape(bands, -1)
 
-    def of_band(rows: _Weights) -> jax.Array:
-        return of_pixels(_interpolated(logits, rows, columns))
+    def of_band(rows: Weights) -> jax.Array:
+        return of_pixels(interpolated(logits, rows, columns))
 
     of_bands = jax.tree.map(lambda part: jnp.asarray(part[bands_of_rows]), rows)
     found = jax.lax.map(of_band, of_bands)  # [bands, B, rows of a band, W, ...]
@@ -148,12 +148,20 @@ def averaged(x: jax.Array, side: int) -> jax.Array:
     Returns:
       [B,side,side,C] in float32 or wider.
     """
-    rows, columns = (_means(n, side) for n in x.shape[1:3])
-    return _interpolated(x, rows, columns)
+    rows, columns = (means(n, side) for n in x.shape[1:3])
+    return interpolated(x, rows, columns)
 
 
-def _means(n_in: int, n_out: int) -> np.ndarray:
-    """Matrix [n_out, n_in], float64: cell i is the mean of the values from floor(i n / m) to ceil((i + 1) n / m)."""
+def means(n_in: int, n_out: int) -> np.ndarray:
+    """The means of the cells along an axis, as a matrix: cell i has the values floor(i n / m) to ceil((i + 1) n / m).
+
+    Args:
+      n_in: n, number of values.
+      n_out: m, number of cells.
+
+    Returns:
+      float64 [n_out, n_in].
+    """
     matrix = np.zeros((n_out, n_in))
     for i in range(n_out):
         first, end = i * n_in // n_out, -(-(i + 1) * n_in // n_out)
@@ -161,15 +169,24 @@ def _means(n_in: int, n_out: int) -> np.ndarray:
     return matrix
 
 
-def _interpolated(logits: jax.Array, rows: _Weights, columns: _Weights) -> jax.Array:
-    """[B,h,w,C] by matrices [H,h] and [W,w], or by neighbours, to [B,H,W,C], in float32 or wider."""
+def interpolated(logits: jax.Array, rows: Weights, columns: Weights) -> jax.Array:
+    """Interpolates along both axes.
+
+    Args:
+      logits: [B,h,w,C].
+      rows: how, along h: a matrix [H,h], or neighbours.
+      columns: how, along w.
+
+    Returns:
+      [B,H,W,C] in float32 or wider.
+    """
     logits = logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
     return _along(2, columns, _along(1, rows, logits))
 
 
-def _along(axis: int, weights: _Weights, logits: jax.Array) -> jax.Array:
+def _along(axis: int, weights: Weights, logits: jax.Array) -> jax.Array:
     """Interpolates [B,h,w,C] along an axis, 1 or 2."""
-    if not isinstance(weights, _Neighbours):
+    if not isinstance(weights, Neighbours):
         letters = ("Hh,bhwc->bHwc", "Ww,bHwc->bHWc")[axis - 1]
         matrix = jnp.asarray(weights, logits.dtype)
         return jnp.einsum(letters, matrix, logits, precision=jax.lax.Precision.HIGHEST)
@@ -180,15 +197,23 @@ def _along(axis: int, weights: _Weights, logits: jax.Array) -> jax.Array:
     return low * (1 - second) + high * second
 
 
-def _interpolation(n_in: int, n_out: int) -> _Weights:
-    """How to interpolate linearly along an axis: a matrix [n_out, n_in] whose rows sum to 1, or neighbours."""
+def interpolation(n_in: int, n_out: int) -> Weights:
+    """How to interpolate linearly along an axis, as `upsample`.
+
+    Args:
+      n_in: number of values.
+      n_out: number of values of the result.
+
+    Returns:
+      A matrix [n_out, n_in] whose rows sum to 1; neighbours where it would have more than MOST_WEIGHTS numbers.
+    """
     if export.is_symbolic_dim(n_in) or export.is_symbolic_dim(n_out):
         return _interpolation_of_any_size(n_in, n_out)
     position = np.maximum((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0.0)
     low = np.floor(position).astype(int)
     fraction = position - low
     if n_in * n_out > MOST_WEIGHTS:
-        return _Neighbours(low.astype(np.int32), np.minimum(low + 1, n_in - 1).astype(np.int32), fraction)
+        return Neighbours(low.astype(np.int32), np.minimum(low + 1, n_in - 1).astype(np.int32), fraction)
     matrix = np.zeros((n_out, n_in))
     matrix[np.arange(n_out), low] = 1.0 - fraction
     matrix[np.arange(n_out), np.minimum(low + 1, n_in - 1)] += fraction

@@ -28,6 +28,8 @@ class Vectors:
       unit: whether they are unit vectors by their nature, so that their norms say nothing.
       count: int64 [C], images (or, where these are not counted, labelled pixels) in which each class was seen.
       counted: "images" or "pixels".
+      last_seen: int64 [C], the last step whose batch had a pixel of each class, 0 = none that is known of; None where
+        the run did not keep it.
     """
 
     step: int
@@ -38,6 +40,7 @@ class Vectors:
     unit: bool
     count: np.ndarray
     counted: str
+    last_seen: np.ndarray | None = None
 
     @property
     def seen(self) -> np.ndarray:
@@ -128,19 +131,21 @@ def sentences(history: Sequence[Vectors]) -> list[str]:
 
 
 def ages(history: Sequence[Vectors]) -> list[tuple[int, int | None] | None]:
-    """How many steps ago each class was last seen, as far as the counts at the kept steps tell.
+    """How many steps ago each class was last seen: exactly where it was kept, else as the counts at the steps tell.
 
     Args:
       history: at least one, the newest last.
 
     Returns:
       For each class (at least, at most) steps; at most is None where it was last seen before the first kept step; None
-      where it was never seen, or where one step alone is kept.
+      where it was never seen, or where one step alone is kept and does not say it.
     """
     newest, found = history[-1], []
     for index in range(len(newest.names)):
         age: tuple[int, int | None] | None = None
-        if newest.count[index] and len(history) > 1:
+        if newest.last_seen is not None and newest.last_seen[index]:
+            age = (newest.step - int(newest.last_seen[index]),) * 2
+        elif newest.count[index] and len(history) > 1:
             age = (newest.step - history[0].step, None)
             for before, after in itertools.pairwise(history):
                 if after.count[index] > before.count[index]:
@@ -168,9 +173,11 @@ def drifts(history: Sequence[Vectors]) -> np.ndarray:
 
 
 def age_in_words(age: tuple[int, int | None] | None) -> str | None:
-    """An age as tables show it: "0 to 49", "at least 100"; None where nothing is known."""
+    """An age as tables show it: "7", "0 to 49", "at least 100"; None where nothing is known."""
     if age is None:
         return None
+    if age[0] == age[1]:
+        return str(age[0])
     return f"at least {age[0]}" if age[1] is None else f"{age[0]} to {age[1]}"
 
 
@@ -210,17 +217,19 @@ def classes_table(history: Sequence[Vectors], lengths: np.ndarray | None = None)
     columns = ["set", "class", f"{newest.counted} seen"]
     columns += [] if newest.unit else ["norm"]
     columns += [] if lengths is None else ["length of the mean feature"]
-    if len(history) > 1:
-        columns += ["steps since seen", f"turned since {history[-2].step} (°)"]
+    aged = len(history) > 1 or newest.last_seen is not None
+    columns += ["steps since seen"] if aged else []
+    columns += [f"turned since {history[-2].step} (°)"] if len(history) > 1 else []
     rows = []
     for index, (name, age) in enumerate(zip(newest.names, ages(history), strict=True)):
         row: list[str | int | float | None] = [newest.set_names[newest.sets[index]], name, int(newest.count[index])]
         row += [] if newest.unit else [float(norms[index])]
         if lengths is not None:
             row += [None if math.isnan(lengths[index]) else float(lengths[index])]
+        row += [age_in_words(age) or "–"] if aged else []
         if len(history) > 1:
             angle = float(turned[-1, index])
-            row += [age_in_words(age) or "–", None if math.isnan(angle) else angle]
+            row += [None if math.isnan(angle) else angle]
         own = nearest.get(index)
         other = None if own is None else own.other if own.one == index else own.one
         row += ["–", None] if own is None or other is None else [newest.full(other), own.cosine]

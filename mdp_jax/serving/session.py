@@ -15,7 +15,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import closed_form, discriminant
 from mdp_jax.evaluation.discriminant import NEVER
 from mdp_jax.evaluation.loaded import Network
-from mdp_jax.evaluation.tiles import cells_by_tiles, require_tile
+from mdp_jax.evaluation.tiles import require_tile
 from mdp_jax.reporting import colors
 
 MOST_SEEN = 1 << 21  # pixels of a photo on the page: they bound the memory of features, 268 MB for 2048 channels
@@ -110,7 +110,8 @@ class Session:
         self.sets = net.answers or net.datasets[:1]
         net.require_classes()
         self.first = answers or self.sets[-1]
-        self.network_of(self.first)  # UserError where there is no such set
+        if self.first not in self.sets:
+            raise UserError(f"--as {answers}: expected one of {', '.join(self.sets)}")
         self._known_names = {known.casefold() for known in (*self._plain_names(), *net.classes)}
         self._photos: dict[str, _Photo] = {}
         self._vectors: dict[str, np.ndarray] = {}
@@ -226,7 +227,7 @@ class Session:
         probabilities = np.exp(_log_softmax(at(self._logits(key, name)).astype(np.float64)))
         nearest = None
         if self._net.has_prototypes and _COSINE in self._net.layers:
-            feature = at(self._cells(photo, _COSINE, lambda part: self._net.features_as_they_are(part, (_COSINE,))))
+            feature = at(self._layers_of(photo, (_COSINE,)))
             cosines = self._net.prototypes @ (feature / max(float(np.linalg.norm(feature)), 1e-12))
             nearest = _largest(np.nan_to_num(cosines, nan=-2.0), self._net.classes)
             nearest = [(label, cosine) for label, cosine in nearest if cosine > -2]
@@ -296,19 +297,24 @@ class Session:
             raise UserError(f"this photo is not kept any more; the newest {PHOTOS} are: drop it again")
         return self._photos[key]
 
-    def _cells(self, photo: _Photo, name: str, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def _cells(self, photo: _Photo, name: str, of: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
         if name not in photo.cells:
-            photo.cells[name] = cells_by_tiles(of, photo.seen, self._tile)
+            photo.cells[name] = of(photo.seen, self._tile)
         return photo.cells[name]
 
     def _known(self, photo: _Photo, name: str) -> np.ndarray:
         """The logits of the classes of a set, float32 [h, w, C]."""
         return self._cells(photo, f"logits of {name}", self.network_of(name).logits_as_they_are)
 
+    def _layers_of(self, photo: _Photo, layers: tuple[str, ...]) -> np.ndarray:
+        """Unit features of some layers, float32 [h, w, D]."""
+        return self._cells(
+            photo, "+".join(layers), lambda seen, tile: _unit(self._net.features_as_they_are(seen, layers, tile))
+        )
+
     def _features(self, photo: _Photo) -> np.ndarray:
         """Unit features that tell new classes apart, float32 [h, w, D]."""
-        layers = self._layers
-        return self._cells(photo, "+".join(layers), lambda part: _unit(self._net.features_as_they_are(part, layers)))
+        return self._layers_of(photo, self._layers)
 
     def _logits(self, key: str, name: str) -> np.ndarray:
         """Log-odds of the classes of a set and of the new ones, float32 [h, w, C + N].

@@ -15,7 +15,6 @@ MOST_PIXELS = 50_000_000  # as the header says: 150 MB decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _EXPECTED = "expected a photo as JPEG, PNG, WebP, TIFF or BMP"
 _NAME = "the photo"  # in errors: the name of a user's file is not sent
-_GREY = ("1", "L", "I", "I;16", "I;16B", "LA")
 # What Pillow raises for a header that is none, or a damaged one.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error)
 
@@ -63,28 +62,16 @@ def _notes(data: bytes) -> list[str]:
     """What the header says that must be told."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-            width, height, mode, kind = header.width, header.height, header.mode, header.format
-            if width * height > MOST_PIXELS:
-                raise _too_many(f"{width} x {height} pixels")
-            # The second picture in the JPEG of a telephone is a depth map or a thumbnail.
-            pictures = getattr(header, "n_frames", 1) if kind in FORMATS and kind != "JPEG" else 1
-            transparent = "transparency" in header.info
+            if header.width * header.height > MOST_PIXELS:
+                raise _too_many(f"{header.width} x {header.height} pixels")
+            count, kind, notes = images.pictures(header), header.format, images.conversions(header, data)
     except Image.DecompressionBombError:  # Pillow's own limit is larger
         raise _too_many(f"far more than {MOST_PIXELS:,} pixels") from None
     except _DAMAGED:
         found = f"{_NAME} is empty" if not data else f"{_NAME} ({len(data):,} bytes) is none, or of another type"
         raise UserError(f"{found}; {_EXPECTED}") from None
-    if pictures > 1:
-        raise UserError(f"{_NAME} is a {kind} of {pictures} pictures; expected one: save the picture that you mean")
-    notes = []
-    if mode == "CMYK":
-        notes.append("CMYK was converted to RGB without its colour profile, so colours may be off.")
-    if mode in _GREY:
-        notes.append("The photo is grey; it was given three equal channels.")
-    if mode.startswith("I") or (kind == "PNG" and data[24] == 16):  # Pillow's mode of deep colours is RGB
-        notes.append("16 bits were scaled to 8.")
-    if mode in ("RGBA", "LA", "PA") or transparent:
-        notes.append("The photo has an alpha channel; all of it is opaque, so it was left out.")
+    if count > 1:
+        raise UserError(f"{_NAME} is a {kind} of {count} pictures; expected one: save the picture that you mean")
     return notes
 
 

@@ -82,9 +82,10 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
             "config": config_files.to_dict(grown),
             "label_space": label_space.rows(),
             "photos": photos,
-            "ledger": ledger.grown(saved.meta["ledger"], label_space.of_sources(names)).tolist(),
             "adopted": {"dataset": name, "head": "prototypes", "layer": LAYER},
         }
+        for name in ledger.NAMES & saved.meta.keys():
+            meta[name] = ledger.grown(saved.meta[name], label_space.of_sources(names)).tolist()
         try:
             checkpoints.save(run.step, state, meta)
         finally:

@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -238,8 +238,10 @@ def _edit(
         "config": config_files.to_dict(config),
         "label_space": label_space.rows(),
         "photos": {source.name: photos[source.name] for source in now.sources},
-        "ledger": _ledger(saved.meta["ledger"], old, old_space, label_space, classes),
     }
+    for name, join in (("ledger", sum), ("last_seen", max)):
+        if name in saved.meta:
+            meta[name] = _ledger(saved.meta[name], join, old, old_space, label_space, classes)
     workdir.require_free_or_same(folder, config, label_space)
     hold.keep()
     kept = workdir.checkpoints(folder, now)
@@ -421,9 +423,14 @@ def _state_of(
 
 
 def _ledger(
-    before: list[list[int]], old: PretrainConfig, old_space: LabelSpace, space: LabelSpace, classes: dict[str, _Classes]
+    before: list[list[int]],
+    join: Callable[[list[int]], int],
+    old: PretrainConfig,
+    old_space: LabelSpace,
+    space: LabelSpace,
+    classes: dict[str, _Classes],
 ) -> list[list[int]]:
-    """What the run has used of each set (training/ledger.py), for the sets that stay."""
+    """What the run has used of each set (training/ledger.py), for the sets that stay; `join` is for merged classes."""
     # Workdirs of mdp adopt --append had no row for the set that they added.
     totals = ledger.grown(before, old_space).tolist()
     rows = {source.name: row for source, row in zip(old.sources, totals, strict=True)}
@@ -433,6 +440,7 @@ def _ledger(
     for name, labels in space.datasets:
         row = rows.get(name, [0])
         of = classes.get(name, {})
-        pixels = [sum(row[1 + number[name][old_label]] for old_label in of.get(label, ())) for label in labels]
+        known = ([row[1 + number[name][old_label]] for old_label in of.get(label, ())] for label in labels)
+        pixels = [join(own) if own else 0 for own in known]
         found.append([row[0], *pixels] + [0] * (length - 1 - len(labels)))
     return found

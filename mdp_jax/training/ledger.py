@@ -10,6 +10,7 @@ from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.reporting.tables import Table
 
+NAMES = {"ledger", "last_seen"}  # of the totals, and of `last_seen`, in the meta of a checkpoint
 _NAMES_SHOWN = 10  # of the classes of a dataset that were never seen
 
 
@@ -36,10 +37,18 @@ class Ledger:
     each of its classes, before any mixing; 0 where d has fewer classes. The arrays of several processes add up to those
     of the run. The `meta` of a checkpoint has the totals of exactly its step; metrics.jsonl has sums of them, for the
     steps that are logged.
+
+    `last_seen` has the same form: the last step whose batch had such a photo or pixel, as after this step `state.step`
+    is; 0 = none, or none that is known of.
     """
 
     def __init__(
-        self, label_space: LabelSpace, datasets: Sequence[Source], before: Sequence[Sequence[int]] | None = None
+        self,
+        label_space: LabelSpace,
+        datasets: Sequence[Source],
+        before: Sequence[Sequence[int]] | None = None,
+        last_seen: Sequence[Sequence[int]] | None = None,
+        step: int = 0,
     ):
         """Makes the ledger.
 
@@ -49,6 +58,8 @@ class Ledger:
           before: totals of the run up to the step that it goes on from, as an array or as lists; None for a new run.
             Sets may be missing at its end (see `grown`).
             With several processes, only one of them gets the totals.
+          last_seen: of the same run; None where its checkpoints do not have it, as those of earlier versions.
+          step: that it goes on from.
         """
         self._label_space = label_space
         self._datasets = datasets
@@ -58,7 +69,10 @@ class Ledger:
         self._counts_of = [1 + np.array(ids, np.int64) for ids in label_space.global_ids]
         if before is not None:
             self._totals += grown(before, label_space)
-        self._of_run = self._totals
+        self._last_seen, self._step = np.zeros_like(self._totals), step
+        if last_seen is not None:
+            self._last_seen += grown(last_seen, label_space)
+        self._of_run, self._last_seen_of_run = self._totals, self._last_seen.copy()
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Counts a batch.
@@ -66,12 +80,15 @@ class Ledger:
         Args:
           batch: of data/batches/pipeline.py; `dataset`, int32 [B], and `label`, int16 [B, H, W], are read.
         """
+        before = self._totals.copy()
         self._totals[:, 0] += np.bincount(batch["dataset"], minlength=len(self._totals))
         for dataset, label in zip(batch["dataset"].tolist(), batch["label"], strict=True):
             # Photo by photo: this takes 8 bytes a pixel while it counts.
             pixels = np.bincount(label.ravel() + 1, minlength=self._label_space.num_classes + 1)
             own = self._counts_of[dataset]
             self._totals[dataset, 1 : 1 + len(own)] += pixels[own]
+        self._step += 1
+        self._last_seen[self._totals > before] = self._step
 
     def add_up(self) -> np.ndarray:
         """Adds up the totals of all processes. With several each must call it.
@@ -80,11 +97,16 @@ class Ledger:
           int64 [S, 1 + largest C_d], with `before`.
         """
         self._of_run = distributed.total(self.totals())
+        self._last_seen_of_run = distributed.largest(self._last_seen.copy())
         return self._of_run
 
     def of_run(self) -> np.ndarray:
         """The result of the last `add_up`."""
         return self._of_run
+
+    def last_seen(self) -> np.ndarray:
+        """int64 [S, 1 + largest C_d], of all processes at the last `add_up`; see the class."""
+        return self._last_seen_of_run
 
     def totals(self) -> np.ndarray:
         """The totals of this process, int64 [S, 1 + largest C_d], with `before`."""

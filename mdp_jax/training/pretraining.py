@@ -136,7 +136,8 @@ def _pretrain(
     state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, photos)
     meta = meta or earlier
     # One process goes on counting from what all of them counted.
-    ledger = Ledger(label_space, datasets, meta.get("ledger") if distributed.is_main() else None)
+    used = meta if distributed.is_main() else {}
+    ledger = Ledger(label_space, datasets, used.get("ledger"), used.get("last_seen"), int(state.step))
     shares = mixture.shares(pipeline.pretrain_schedule(config, datasets), steps * config.batch // 2)
     if distributed.is_main():
         warmup_epochs = 0.0 if config.stages else config.optim.warmup_epochs
@@ -151,7 +152,9 @@ def _pretrain(
     )
     fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": photos}
     hooks = loop.Hooks(
-        meta=lambda step: fixed | {"next_batch": step, "ledger": ledger.of_run().tolist()},
+        meta=lambda step: (
+            fixed | {"next_batch": step, "ledger": ledger.of_run().tolist(), "last_seen": ledger.last_seen().tolist()}
+        ),
         taken=ledger.add,
         warn=lambda values, step: health.of_training(values, step, steps, ledger.unseen_by_name()),
         row=lambda: ledger.metrics(ledger.add_up()),

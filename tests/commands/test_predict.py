@@ -131,6 +131,27 @@ def test_more_classes_than_8_bits_tell_apart_take_16(made, tmp_path, monkeypatch
     assert found.dtype == np.uint16 and set(np.unique(found)) == {7, 341}
 
 
+def test_what_is_changed_of_photos_is_said(made, tmp_path, monkeypatch, capsys):
+    """One line for each kind of change, whatever the number of photos. A telephone's second picture is no photo."""
+    _, run, _, _ = made
+    colours = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    picture = Image.fromarray(colours)
+    picture.convert("L").save(tmp_path / "grey.png")
+    picture.convert("L").save(tmp_path / "more.png")
+    picture.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.fromarray(255 - colours)])
+    picture.save(tmp_path / "telephone.jpg", "MPO", save_all=True, append_images=[picture])
+    monkeypatch.setattr(
+        predict.Predictor, "__call__", lambda self, variables, image, size, *_: np.zeros(size, np.int32)
+    )
+    names = [str(tmp_path / name) for name in ("grey.png", "more.png", "moving.gif", "telephone.jpg")]
+    cli.run(["predict", "--checkpoint", str(run), "--out", str(tmp_path / "out"), *names])
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mdp: /")]
+    assert said == [
+        f"mdp: {names[0]} and 1 more: The photo is grey; it was given three equal channels.",
+        f"mdp: {names[2]}: The first of 2 pictures was taken.",
+    ]
+
+
 def test_a_legend_that_is_too_long_for_a_jpeg_is_cut_off(made, tmp_path, monkeypatch):
     photos, run, _, _ = made
     monkeypatch.setattr(predict, "MOST_PIXELS", 60)

@@ -215,7 +215,8 @@ def test_a_pretraining_goes_on_as_if_it_had_not_ended(tmp_path, capsys):
     whole, longer = (checkpoints.choose(tmp_path / name, "last").saved for name in ("whole", "longer"))
     assert set(longer.state) >= {"params", "opt_state", "memory"}
     jax.tree.map(np.testing.assert_array_equal, longer.state, whole.state)
-    assert longer.meta["ledger"] == whole.meta["ledger"]  # the photos that both runs took
+    for name in ("ledger", "last_seen"):  # of the photos that both runs took
+        assert longer.meta[name] == whole.meta[name]
     assert "going on from step 2 of the workdir" in capsys.readouterr().err
     with pytest.raises(UserError, match="has taken 4 steps already"):
         pretrain(of(continue_from=str(tmp_path / "whole")), tmp_path / "new")

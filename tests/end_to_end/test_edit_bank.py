@@ -16,7 +16,7 @@ from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.metrics_file import read_metrics
-from mdp_jax.training import workdir
+from mdp_jax.training import editing, workdir
 from mdp_jax.training.editing import Edits, _edited_config, _moves, edit, edited_classes
 from mdp_jax.training.pretraining import pretrain
 from tests import earlier, tiny
@@ -93,6 +93,15 @@ def test_a_set_that_is_dropped_and_added_again(folder, name, objective, capsys):
         n > 0 and e >= 1 for n, e in zip(rows[-1]["dataset_unseen_classes"], rows[-1]["dataset_epochs"], strict=True)
     ]
     assert ("mdp: warning: step 6: never seen in a whole epoch" in said) == any(dead)
+
+
+@pytest.mark.parametrize(("join", "expected"), [(sum, [[9, 0, 10]]), (max, [[9, 0, 7]])])
+def test_counts_and_last_steps_of_merged_classes(join, expected):
+    old = configs.typed_pretrain(tiny.pretrain_config())
+    before = LabelSpace((("harbor", ("a", "b", "c")), ("town", ("d",))))
+    classes = {"harbor": {"c": ("c",), "ab": ("a", "b")}}
+    rows = [[9, 3, 7, 0], [5, 5, 0, 0]]
+    assert editing._ledger(rows, join, old, before, LabelSpace((("harbor", ("c", "ab")),)), classes) == expected
 
 
 def test_classes_are_renamed_merged_and_put_in_another_order(folder, capsys):

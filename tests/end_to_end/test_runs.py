@@ -17,7 +17,9 @@ from mdp_jax.cli import run as mdp
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
+from mdp_jax.evaluation.banks import history
 from mdp_jax.evaluation.chosen_weights import weights_of
+from mdp_jax.reporting import bank as bank_of
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training import profiling, programs, sharding
@@ -105,6 +107,12 @@ def test_what_a_pretraining_run_leaves(pretrained):
     assert sum(rows[-1]["dataset_images"]) == 12 * 8
     assert rows[-1]["dataset_images"] == [row[0] for row in meta["ledger"]]
     assert rows[-1]["dataset_valid_pixels"] == [sum(row[1:]) for row in meta["ledger"]]
+    ledger, last_seen = np.array(meta["ledger"]), np.array(meta["last_seen"])
+    np.testing.assert_array_equal(last_seen > 0, ledger > 0)
+    assert last_seen.max() == last_seen[:, 0].max() == 12  # a photo and a pixel of the last batch
+    assert {age for age in bank_of.ages([history(pretrained).steps[-1]]) if age} == {
+        (12 - step, 12 - step) for step in last_seen[:, 1:].ravel().tolist() if step
+    }
     bank = state["memory"]["bank"]
     norms = np.linalg.norm(bank["vectors"], axis=1)
     np.testing.assert_allclose(norms[bank["images_seen"] > 0], 1.0, atol=1e-5)

@@ -88,6 +88,15 @@ def test_the_head_of_the_dataset(objective):
     np.testing.assert_array_equal(found, [[[[2.0, 3.0]]]])
 
 
+def test_a_set_without_labels_has_no_classes():
+    space = LabelSpace((*SPACE.datasets, ("more", ())))
+    assert pretrained.answers_in(space, "town", "").classes == ("road", "Sky ")
+    with pytest.raises(UserError, match=r"^as_='more': more has no labels, .*; expected one of harbor, town, or all$"):
+        pretrained.answers_in(space, "more", "as_='more'")
+    with pytest.raises(UserError, match=r"^as_='city' was trained on harbor, town; expected one of them, or all$"):
+        pretrained.answers_in(space, "city", "as_='city'")
+
+
 def test_pixel_to_pixel_has_no_classes():
     with pytest.raises(UserError, match="pixel_to_pixel has neither prototypes nor a classifier"):
         pretrained.SourceSegmenter(tiny.pretrain_config(objective="pixel_to_pixel"), SPACE, 0)

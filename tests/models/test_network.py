@@ -138,7 +138,7 @@ def test_most_likely_class_in_bands_of_rows(monkeypatch, most, bands):
 @pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (1, 5), (5, 1), (3, 7), (7, 3), (200, 1597)])
 def test_the_interpolation_of_a_size_that_is_not_known_yet(n_in, n_out):
     found = resizing._interpolation_of_any_size(n_in, n_out)
-    np.testing.assert_allclose(found, resizing._interpolation(n_in, n_out), atol=1e-6)
+    np.testing.assert_allclose(found, resizing.interpolation(n_in, n_out), atol=1e-6)
 
 
 def test_upsample_in_a_program_for_any_size():

@@ -77,6 +77,11 @@ def test_ages_and_drifts_by_hand(history):
     assert bank.ages(history) == [(0, 19), (20, 29), (30, None), None, (0, 19)]
     assert list(map(bank.age_in_words, bank.ages(history))) == ["0 to 19", "20 to 29", "at least 30", None, "0 to 19"]
     assert bank.ages(history[:1]) == [None] * 5
+    kept = dataclasses.replace(history[-1], last_seen=np.array([40, 0, 3, 0, 33]))  # b is not known of
+    assert bank.ages([*history[:-1], kept]) == [(0, 0), (20, 29), (37, 37), None, (7, 7)]
+    assert bank.ages([kept]) == [(0, 0), None, (37, 37), None, (7, 7)] and bank.age_in_words((7, 7)) == "7"
+    assert "steps since seen" in bank.classes_table([kept]).columns
+    assert "steps since seen" not in bank.classes_table(history[:1]).columns
     found = bank.drifts(history)
     np.testing.assert_allclose(found, [[5, 10, 0, np.nan, np.nan], [2, 0, 0, np.nan, 30]], atol=1e-6)
     assert bank.drifts(history[:1]).shape == (0, 5)

@@ -145,8 +145,10 @@ def test_strokes_that_cannot_be(session, photo, change, said):
 
 
 def test_what_cannot_be_served(net, folder):
-    with pytest.raises(UserError, match=r"^set 'city': expected one of harbor, town, all$"):
+    with pytest.raises(UserError, match=r"^--as city: expected one of harbor, town, all$"):
         Session(net, "x", "city")
+    with pytest.raises(UserError, match=r"^set 'city': expected one of harbor, town, all$"):
+        Session(net, "x").network_of("city")
     with pytest.raises(UserError, match=r"^--layer decode: this network has no decode"):
         Session(net, "x", layers=("decode",))
     assert Session(net, "x").first == "all" and Session(net, "x", "town").first == "town"
@@ -175,7 +177,8 @@ def test_cells_by_tiles_are_those_of_the_whole():
         sizes.append(part.shape[:2])
         return part.reshape(part.shape[0] // 8, 8, part.shape[1] // 8, 8, 3).mean(axis=(1, 3))
 
-    np.testing.assert_array_equal(tiles.cells_by_tiles(means, image, 256), means(image))
+    found = tiles.cells_by_tiles(lambda tile: means(tile.image), tiles.cut(image, 256, 8))
+    np.testing.assert_array_equal(found, means(image))
     assert len(set(sizes[:-1])) == 1 and len(sizes) > 3 and max(sizes[0]) <= 256
 
 

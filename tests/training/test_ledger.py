@@ -42,6 +42,24 @@ def test_counts_by_hand():
     np.testing.assert_array_equal(totals, [[2, 2, 0, 1], [1, 0, 4, 0]])  # what was given out does not change
 
 
+def test_the_last_step_that_a_class_was_seen_in():
+    """Of datasets, then of their classes. A run goes on from step 7, once with what it knew and once without."""
+    without_sky = {name: values[:2] for name, values in BATCH.items()}
+    without_sky["label"] = np.int16([[[2, 2], [2, -1]], [[-1, -1], [-1, -1]]])
+    ledger = Ledger(SPACE, SOURCES)
+    for batch in (BATCH, without_sky, without_sky):
+        ledger.add(batch)
+    assert not ledger.last_seen().any()  # until the processes' are joined
+    ledger.add_up()
+    before = ledger.last_seen().tolist()
+    assert before == [[3, 1, 0, 3], [3, 0, 1, 0]]
+    for known, expected in ((before, [[8, 1, 0, 8], [8, 0, 1, 0]]), (None, [[8, 0, 0, 8], [8, 0, 0, 0]])):
+        ledger = Ledger(SPACE, SOURCES, ledger.totals(), known, step=7)
+        ledger.add(without_sky)
+        ledger.add_up()
+        assert ledger.last_seen().tolist() == expected
+
+
 def test_merged_classes_count_for_the_dataset_of_the_photo():
     """Sky is class 0 of both datasets, the cow 3; the third dataset is unlabelled."""
     space = LabelSpace((*SPACE.datasets, ("c", ())), "merged")

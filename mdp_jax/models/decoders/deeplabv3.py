@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from mdp_jax.configs import ModelConfig
-from mdp_jax.models.entries import Decoder, DecoderNames
+from mdp_jax.models.entries import Decoder, DecoderNames, Pools
 from mdp_jax.models.layers import ConvBlock, Dtypes, spread
+from mdp_jax.models.whole import known_means
 
 
 class ASPPDecoder(nn.Module):
@@ -33,7 +34,9 @@ class ASPPDecoder(nn.Module):
 
     def _branches(self, x: jax.Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """The image pooling branch, and the 1x1 branch ("aspp_0") with those of the rates ("aspp_1", ...)."""
-        pooled = x.astype(self.dtypes.wide).mean((1, 2), keepdims=True)
+        pooled = known_means(self, x, 1, self.dtypes)
+        if pooled is None:
+            pooled = x.astype(self.dtypes.wide).mean((1, 2), keepdims=True)
         pooled = ConvBlock(self.channels, 1, self.dtypes, name="image_pool")(pooled, train)
         pooled = spread(pooled, (*x.shape[:-1], self.channels), self.dtypes)
         branches = [ConvBlock(self.channels, 1, self.dtypes, name="aspp_0")(x, train)]
@@ -145,6 +148,12 @@ def _torchvision_rates(keys: Iterable[str]) -> int:
 
 SIZED_BY = "image_pool.conv.weight"
 
+
+def pools(output_stride: int) -> Pools:
+    """What the image pooling branch takes from the whole image."""
+    return Pools(output_stride, (1,))
+
+
 DECODER = Decoder(
     make=make,
     reads=lambda output_stride: (output_stride,),
@@ -154,4 +163,5 @@ DECODER = Decoder(
         "mmseg": DecoderNames(mmseg_modules, mmseg_rates, SIZED_BY),
         "torchvision": DecoderNames(_torchvision_modules, _torchvision_rates, SIZED_BY),
     },
+    pools=pools,
 )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from mdp_jax.configs import ModelConfig
-from mdp_jax.models.decoders.deeplabv3 import SIZED_BY, ASPPDecoder, mmseg_modules, mmseg_rates
+from mdp_jax.models.decoders.deeplabv3 import SIZED_BY, ASPPDecoder, mmseg_modules, mmseg_rates, pools
 from mdp_jax.models.entries import CONVOLUTIONS_SPLIT, Decoder, DecoderNames
 from mdp_jax.models.layers import ConvBlock, Dtypes
 from mdp_jax.models.resizing import enlarged
@@ -85,4 +85,5 @@ DECODER = Decoder(
         *((f"(?!{_SMALL}){pattern}", spec) for pattern, spec in CONVOLUTIONS_SPLIT),
     ),
     layouts={"mmseg": DecoderNames(_mmseg_modules, mmseg_rates, SIZED_BY)},
+    pools=pools,
 )

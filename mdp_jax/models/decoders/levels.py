@@ -5,19 +5,25 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 
 from mdp_jax.configs import ModelConfig
-from mdp_jax.models.entries import Decoder, DecoderNames
+from mdp_jax.models.entries import Decoder, DecoderNames, Pools
 from mdp_jax.models.layers import Dtypes
 
 LEVELS = (4, 8, 16, 32)  # strides of the features that they read
 
 
-def entry(module: Callable[[int, float, Dtypes], nn.Module], names: Mapping[str, str], sized_by: str) -> Decoder:
+def entry(
+    module: Callable[[int, float, Dtypes], nn.Module],
+    names: Mapping[str, str],
+    sized_by: str,
+    pools: Pools | None = None,
+) -> Decoder:
     """The entry of the registry.
 
     Args:
       module: (channels, dropout, dtypes) -> the decoder.
       names: our module below the decoder -> MMSegmentation's below its head.
       sized_by: see DecoderNames.
+      pools: what it takes from the whole image; None: nothing.
     """
 
     def make(model: ModelConfig, dtypes: Dtypes) -> nn.Module:
@@ -31,4 +37,5 @@ def entry(module: Callable[[int, float, Dtypes], nn.Module], names: Mapping[str,
         writes=lambda output_stride: LEVELS[0],
         normalisation="batch",
         layouts={"mmseg": DecoderNames(lambda rates: modules, None, sized_by)},
+        pools=None if pools is None else lambda output_stride: pools,
     )

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 
 from mdp_jax.models.decoders import levels
 from mdp_jax.models.decoders.levels import LEVELS
+from mdp_jax.models.entries import Pools
 from mdp_jax.models.layers import ConvBlock, Dtypes
-from mdp_jax.models.resizing import averaged, enlarged
+from mdp_jax.models.resizing import enlarged
+from mdp_jax.models.whole import image_means, over_image
 
 POOLED = (1, 2, 3, 6)  # sides of the grids that the coarsest features are averaged over
 
@@ -30,8 +32,9 @@ class UPerNet(nn.Module):
     @nn.compact
     def __call__(self, features: dict[int, jax.Array], train: bool) -> jax.Array:
         top = features[LEVELS[-1]]
-        pooled = [self._block(f"pool_{i}", 1)(averaged(top, side), train) for i, side in enumerate(POOLED)]
-        joined = jnp.concatenate([top, *(enlarged(x, top) for x in pooled)], axis=-1)
+        means = (image_means(self, top, side, self.dtypes) for side in POOLED)
+        pooled = [self._block(f"pool_{i}", 1)(x, train) for i, x in enumerate(means)]
+        joined = jnp.concatenate([top, *(over_image(self, x, top) for x in pooled)], axis=-1)
         laterals = [self._block(f"lateral_{i}", 1)(features[stride], train) for i, stride in enumerate(LEVELS[:-1])]
         laterals.append(self._block("bottleneck")(joined, train))
         for i in reversed(range(1, len(laterals))):
@@ -51,4 +54,4 @@ NAMES = {
     **{f"fpn_{i}": f"fpn_convs.{i}" for i in LOWER},
     "fpn_bottleneck": "fpn_bottleneck",
 }
-DECODER = levels.entry(UPerNet, NAMES, "bottleneck.conv.weight")
+DECODER = levels.entry(UPerNet, NAMES, "bottleneck.conv.weight", Pools(LEVELS[-1], POOLED))
