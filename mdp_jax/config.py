@@ -60,12 +60,16 @@ def load(path: str) -> ConfigDict:
 
 
 def _of_bucket(file: BucketPath, where: str) -> ConfigDict:
-    """`load` of a bucket: copied with the Python files that lie beside it, which it may import."""
+    """`load` of a bucket: copied with the Python files beside it, which it may import.
+
+    The file that mdp edit-bank writes reads the config.json beside it.
+    """
     if file.suffix != ".py" or not file.is_file():
         raise UserError(f"{where}: no such object, or no Python file; expected a .py file with get_config()")
     with tempfile.TemporaryDirectory(prefix="mdp-config-") as folder:
-        for beside in file.parent.glob("*.py"):
-            pathlib.Path(folder, beside.name).write_bytes(read_bytes(beside, "a Python file"))
+        for beside in file.parent.iterdir():
+            if beside.suffix == ".py" or beside.name == "config.json":
+                pathlib.Path(folder, beside.name).write_bytes(read_bytes(beside, "a Python file, or a config in JSON"))
         return _called(pathlib.Path(folder, file.name), where)
 
 

@@ -15,8 +15,9 @@ from mdp_jax import runtime
 from mdp_jax.data.class_names import NEAR
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import EMA, MOMENTUM, PLAIN, WEIGHTS
+from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.buckets import is_bucket
-from mdp_jax.storage.paths import expanded, require_plain
+from mdp_jax.storage.paths import expanded, require_plain, require_possible
 
 if typing.TYPE_CHECKING:
     from mdp_jax.training.profiling import Profile
@@ -69,13 +70,19 @@ def named_here(text: str) -> str:
 
 
 def workdir(text: str) -> str:
-    """As `named_here`, of a folder of runs: one in which checkpoints can be read again."""
-    folder = named_here(text)
+    """As `named`, of a folder of runs: one in which checkpoints can be read again."""
+    folder = named(text)
     try:
         require_plain(folder, "--workdir")
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return folder
+
+
+def workdir_here(text: str) -> str:
+    """As `workdir`, of a folder of this machine."""
+    workdir(text)
+    return path(text)
 
 
 def checkpoint_step(text: str) -> str:
@@ -154,8 +161,8 @@ def _cosine(text: str) -> float:
     return value
 
 
-def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
-    """Checks a file that an option names, before anything is measured.
+def output_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
+    """Checks a file that an option names, of this machine or a bucket, before anything is computed.
 
     Args:
       text: value of the option; None where it was not given.
@@ -165,13 +172,16 @@ def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
       The file; None where the option was not given.
 
     Raises:
-      UserError: it is a folder, or its folder does not exist.
+      UserError: it is a folder, or its folder does not exist; in a bucket, as for `require_possible`.
     """
     if not text:
         return None
-    file = pathlib.Path(text)
-    if file.is_dir() or not file.parent.is_dir():
+    file = expanded(text)
+    in_bucket = isinstance(file, BucketPath)  # where a folder is there when something is in it
+    if file.is_dir() or not (in_bucket or file.parent.is_dir()):
         raise UserError(f"{option} {file}: expected a file in a folder that exists")
+    if in_bucket:
+        require_possible(file.parent, option)
     return file
 
 
