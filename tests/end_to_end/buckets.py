@@ -1,7 +1,8 @@
 """Runs whose workdir, weights, config and photos are in a bucket on loopback: `python -m tests.end_to_end.buckets -h`.
 
 kills: a run that is killed five times ends as the run on disk, bit for bit, on S3 and on Google's storage. processes:
-two that are stopped, four that lose one, and one that goes on to the end. speed: images a second with 20 ms of latency a request.
+two that are stopped, four that lose one, and one that goes on to the end. speed: images a second with 20 ms of latency a
+request.
 """
 
 import argparse
@@ -204,11 +205,8 @@ def many(folder: pathlib.Path, steps: int) -> None:
             if not good:
                 raise AssertionError(done)
             whole = checkpoints.steps_in(BucketPath(f"{run}/checkpoints"))
-            print(
-                f"{count} x {devices}: {kind.name} to one after step {last_step(run)}; all ended within {waited:.0f} s, "
-                f"with {found}; checkpoints {whole}",
-                flush=True,
-            )
+            ended = f"all ended within {waited:.0f} s, with {found}; checkpoints {whole}"
+            print(f"{count} x {devices}: {kind.name} to one after step {last_step(run)}; {ended}", flush=True)
         finish(start(storage, words(data, run, *more), folder / "cache-s3", 1, 8))
         losses = [np.array([row["loss"] for row in read_metrics(place)]) for place in (run, disk)]
     apart = np.max(np.abs(losses[0] - losses[1]) / losses[1])
