@@ -1,8 +1,8 @@
 """Runs whose workdir, weights, config and photos are in a bucket on loopback: `python -m tests.end_to_end.buckets -h`.
 
 kills: a run that is killed five times ends as the run on disk, bit for bit, on S3 and on Google's storage. processes:
-two that are stopped, four that lose one, and one that goes on to the end. speed: images a second with 20 ms of latency a
-request.
+two that are stopped, four that lose one, and one that goes on to the end. speed: images a second with 20 ms of latency
+a request.
 """
 
 import argparse

@@ -23,7 +23,7 @@ CONTAINER = {
     "env?": [ENVIRONMENT],
     "ports": [{"containerPort": int}],
     "resources": {"requests": dict, "limits": dict},
-    "volumeMounts": [{"name": str, "mountPath": str}],
+    "volumeMounts?": [{"name": str, "mountPath": str}],
 }
 VOLUME = {"name": str, "persistentVolumeClaim?": {"claimName": str}, "emptyDir?": {"medium": "Memory"}}
 POD = {
@@ -32,7 +32,7 @@ POD = {
     "nodeSelector": dict,
     "tolerations": [{"key": str, "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
     "containers": [CONTAINER],
-    "volumes": [VOLUME],
+    "volumes?": [VOLUME],
 }
 EXIT_CODES = {"containerName": str, "operator": "In", "values": [int]}
 JOB = {
