@@ -258,12 +258,17 @@ def profile_of_run(args: argparse.Namespace) -> "Profile | None":
     return profiling.parse(args.profile, args.profile_all)
 
 
-def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
+def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]], loop: type) -> ConfigDict:
     """The config of a run: the file, the overrides, then --init and --weights or --continue_from. Joins the processes.
+
+    Args:
+      args: what `add_run` declares.
+      overrides: pairs of a dotted key and a text.
+      loop: PretrainConfig or FinetuneConfig, whose config it has to be.
 
     Raises:
       UserError: processes or devices that are not there, --step without --continue_from, --weights without --init, or a
-        config that cannot be.
+        config that cannot be, or is of the other loop.
     """
     if args.step and not args.continue_from:
         raise UserError(f"--step {args.step}: which checkpoint of --continue_from; expected that too, or neither")
@@ -279,4 +284,4 @@ def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) ->
         overrides = [*overrides, ("init_weights", args.weights)]
     if args.continue_from:
         overrides = [*overrides, ("continue_from", args.continue_from), ("continue_step", args.step or "last")]
-    return configs.apply_overrides(configs.load(args.config), overrides)
+    return configs.apply_overrides(configs.load(args.config, loop), overrides)

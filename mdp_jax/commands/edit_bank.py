@@ -5,6 +5,7 @@ import argparse
 from mdp_jax import config as configs
 from mdp_jax import runtime
 from mdp_jax.commands.arguments import add_platform, place, workdir
+from mdp_jax.configs import PretrainConfig
 from mdp_jax.errors import UserError
 from mdp_jax.training.editing import Edits, edit
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(
             "nothing to edit; expected --config, or one of --drop, --rename, --merge, --order, --order_sets"
         )
-    config = configs.load(args.config) if args.config else None
+    config = configs.load(args.config, PretrainConfig) if args.config else None
     runtime.start_devices(args.platform)
     found = edit(args.checkpoint, args.workdir, edits, config, args.adopt, overrides)
     print(f"classes with the rows that they had: {found.kept}")

@@ -3,6 +3,7 @@
 import argparse
 
 from mdp_jax.commands import arguments
+from mdp_jax.configs import PretrainConfig
 
 add_arguments = arguments.add_run
 
@@ -17,4 +18,4 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     from mdp_jax.training.pretraining import pretrain  # takes seconds; --help does without
 
     profile = arguments.profile_of_run(args)
-    pretrain(arguments.config_of_run(args, overrides), args.workdir, exits=True, profile=profile)
+    pretrain(arguments.config_of_run(args, overrides, PretrainConfig), args.workdir, exits=True, profile=profile)
