@@ -246,6 +246,8 @@ def speed(folder: pathlib.Path, schemes: list[str], steps: int, latency: float) 
     """`speed` of this command."""
     draw(folder / "data", photos=64, size=(160, 200))
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))  # each run makes its programs anew
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     for scheme in schemes:
         with started(scheme) as storage:
             copied(folder / "data", f"{storage.url}/data")

@@ -175,19 +175,21 @@ def write(
         pool.shutdown(cancel_futures=True)
 
 
+def _partial_of(path: pathlib.Path) -> pathlib.Path:
+    """The file of this machine that a shard is written to until it is whole."""
+    if not isinstance(path, BucketPath):
+        return path.with_name(path.name + _PARTIAL)
+    descriptor, name = tempfile.mkstemp(prefix="mdp-prepare-", suffix=_PARTIAL)
+    os.close(descriptor)
+    return pathlib.Path(name)
+
+
 def _write_one(
     builder: segmentation.SegmentationBuilder, shard: Shard, folder: pathlib.Path, stop: threading.Event
 ) -> dict | None:
     """The manifest's entry of a shard that was written; None where the run was stopped."""
     path = folder / shard.file
-    in_bucket = isinstance(path, BucketPath)
-    if in_bucket:
-        # Uploaded when it is whole; with a name that no other thread or process has.
-        descriptor, name = tempfile.mkstemp(prefix="mdp-prepare-", suffix=_PARTIAL)
-        os.close(descriptor)
-        partial = pathlib.Path(name)
-    else:
-        partial = path.with_name(path.name + _PARTIAL)
+    partial = _partial_of(path)
     try:
         writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         try:
@@ -204,7 +206,7 @@ def _write_one(
             "sha256": _sha256(partial),
             "source": shard.source,
         }
-        if in_bucket:
+        if isinstance(path, BucketPath):
             buckets.upload(partial, str(path))
         else:
             partial.replace(path)
