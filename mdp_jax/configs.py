@@ -123,6 +123,9 @@ class ModelConfig:
     # Stochastic depth of convnext, swin and vit in fine-tuning: the share of samples for which the last block is left
     # out; it rises evenly from 0 at the first block.
     drop_path: float = key(0.0, before=0.0)
+    # Patches of a window's side in vit: attention stays inside windows, but for the last block of each quarter of the
+    # depth (arXiv 2203.16527). 0 = every patch sees every patch.
+    window: int = key(0, before=0)
     # What the backward pass computes again instead of keeping it: none, elementwise (all of the residual blocks but
     # convolutions and matrix products), blocks (all of them but their inputs).
     remat: str = "none"
@@ -298,7 +301,8 @@ class RunConfig:
     # Name of a project of Weights & Biases that gets the metrics and pictures too; "" = none (docs/after_training.md).
     wandb: str = key("", before="", free=True)
     devices: int = key(0, free=True)  # number of devices of the mesh; 0 = all of all processes
-    fsdp: int = key(1, free=True)  # over so many devices are the kernels of convolutions and their momenta split
+    # Over so many devices kernels are split, with their momenta and averages; each is gathered where it is used.
+    fsdp: int = key(1, free=True)
 
 
 @dataclasses.dataclass(frozen=True)

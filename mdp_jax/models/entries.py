@@ -52,6 +52,7 @@ class Backbone:
       third_stage: the output strides with which the module gives the features of the third of its four stages
         (layers.give_third_stage), for an auxiliary head; () for none.
       stochastic_depth: whether it reads the config's `model.drop_path`.
+      windows: whether it reads the config's `model.window`.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]
@@ -64,6 +65,7 @@ class Backbone:
     layers: Layers | None = None
     third_stage: tuple[int, ...] = ()
     stochastic_depth: bool = False
+    windows: bool = False
 
 
 @dataclass(frozen=True)

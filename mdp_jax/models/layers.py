@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
 
 AUXILIARY = "auxiliary"  # the collection of what an auxiliary head reads and gives
 CONVOLUTION = "convolution"  # what outputs of convolutions are called where some intermediate values are kept
@@ -59,6 +60,21 @@ def kaiming_normal(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> 
     return normal(math.sqrt(2.0 / fan_out))(key, shape, dtype)
 
 
+def whole(kernel: jax.Array) -> jax.Array:
+    """Gathers a kernel that is split over the mesh axis "fsdp", where it is used.
+
+    Without this the compiler may gather the activations in place of the kernel, and split them by channels: the samples
+    are split over the same axis. Of a wide network on many devices these are many times as many bytes.
+
+    Args:
+      kernel: of a layer. Nothing is done outside a step on a mesh that has this axis (training/steps.py).
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape.get("fsdp", 1) == 1:
+        return kernel
+    return jax.lax.with_sharding_constraint(kernel, PartitionSpec())
+
+
 @dataclasses.dataclass(frozen=True)
 class Dtypes:
     """The dtypes of a network: `compute` of activations, `param` of parameters."""
@@ -97,7 +113,7 @@ class Conv(nn.Module):
         padding = self.padding or (self.dilation * (self.kernel // 2),) * 2
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtypes.compute),
-            kernel.astype(self.dtypes.compute),
+            whole(kernel.astype(self.dtypes.compute)),
             window_strides=(self.stride, self.stride),
             padding=(padding, padding),
             rhs_dilation=(self.dilation, self.dilation),
@@ -136,7 +152,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", normal(0.02), (x.shape[-1], self.features), self.dtypes.param)
-        y = x.astype(self.dtypes.compute) @ kernel.astype(self.dtypes.compute)
+        y = x.astype(self.dtypes.compute) @ whole(kernel.astype(self.dtypes.compute))
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
             y = y + spread(bias, y.shape, self.dtypes)

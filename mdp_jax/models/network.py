@@ -296,6 +296,14 @@ def _body(model: ModelConfig, dtypes: Dtypes) -> tuple[nn.Module, nn.Module]:
             f"config.model.drop_path={model.drop_path}: expected 0.0 with config.model.backbone={model.backbone}, "
             f"which has no stochastic depth; those that have are {having}"
         )
+    if model.window < 0:
+        raise UserError(f"config.model.window={model.window}: expected a number of patches, or 0 for no windows")
+    if model.window and not backbone.windows:
+        having = ", ".join(name for name, entry in BACKBONES.items() if entry.windows)
+        raise UserError(
+            f"config.model.window={model.window}: expected 0 with config.model.backbone={model.backbone}, which has no "
+            f"windows of this size; those that can have them are {having}"
+        )
     dropout = model.decoder.dropout
     if not 0 <= dropout < 1:
         raise UserError(f"config.model.decoder.dropout={dropout}: expected a rate from 0 to below 1")

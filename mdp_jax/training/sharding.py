@@ -69,9 +69,9 @@ def slice_of(device: Any) -> int:
 def mesh_of(devices: list, fsdp: int) -> Mesh:
     """Makes a mesh with the axes `data` and `fsdp`.
 
-    The batch is split over both axes. Kernels of convolutions are split over `fsdp`, so that a device has 1 / fsdp of
-    them. Where there are several slices or nodes, `data` goes over them and `fsdp` stays inside one: kernels are
-    gathered several times a step, and the network between slices is slow.
+    The batch is split over both axes. Kernels are split over `fsdp`, so that a device has 1 / fsdp of them, and each is
+    gathered where it is used (models/layers.py). Where there are several slices or nodes, `data` goes over them and
+    `fsdp` stays inside one: kernels are gathered several times a step, and the network between slices is slow.
 
     Args:
       devices: of JAX.

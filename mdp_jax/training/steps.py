@@ -45,9 +45,15 @@ def jitted(step: Callable, shardings: Any, mesh: Mesh) -> jax.stages.Wrapped:
     Args:
       step: pure.
       shardings: of the state.
-      mesh: of the run; every device gets all metrics.
+      mesh: of the run; every device gets all metrics. Layers find it while they are traced (models/layers.py).
     """
-    return jax.jit(traced_once(step), donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
+
+    @functools.wraps(step)
+    def on_mesh(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return step(*args)
+
+    return jax.jit(traced_once(on_mesh), donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
 
 
 def pretrain_step(setting: Setting, functions: Functions, optimizer: optax.GradientTransformation) -> Callable:

@@ -7,7 +7,7 @@ import pytest
 
 from mdp_jax import configs as base
 from mdp_jax.models import network
-from mdp_jax.models.backbones import swin
+from mdp_jax.models.backbones import swin, vit
 from mdp_jax.models.backbones.resnet import ResNet
 from mdp_jax.models.layers import Dtypes
 from mdp_jax.models.resizing import of_image, padded
@@ -216,3 +216,47 @@ def test_attention_inside_shifted_windows_by_loops():
                 out[row, column, 2 * head : 2 * head + 2] = mean
     expected = out @ params["proj"]["kernel"] + params["proj"]["bias"]
     np.testing.assert_allclose(found[0], expected[: size[0], : size[1]], atol=1e-5)
+
+
+@pytest.mark.parametrize(("grid", "dtype"), [((3, 5), np.float32), ((4, 2), np.float32)])
+def test_attention_inside_windows_of_a_vit_by_loops(grid, dtype):
+    """Two tokens stand in front. The windows of 2 x 2 patches reach over the edge of the first grid."""
+    tokens, window, shape = 2, 2, (2, 2 + grid[0] * grid[1], 3, 4)
+    q, k, v = (seeded.image(name, shape).astype(dtype) for name in "qkv")
+    found = jax.jit(lambda *x: vit.attended_in_windows(*x, tokens, grid, window))(q, k, v)
+    assert found.dtype == dtype
+
+    window_of = [None] * tokens + [
+        (row // window, column // window) for row in range(grid[0]) for column in range(grid[1])
+    ]
+    expected = np.zeros(shape)
+    for b, n, head in np.ndindex(shape[:3]):
+        seen = [m for m, one in enumerate(window_of) if None in (one, window_of[n]) or one == window_of[n]]
+        weights = np.exp(k[b, seen, head] @ q[b, n, head] / np.sqrt(shape[-1]))
+        expected[b, n, head] = weights / weights.sum() @ v[b, seen, head]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16", "vit_small_patch16_dinov3"])
+def test_windows_of_a_vit_take_the_weights_of_one_without(name):
+    """One window that holds all patches changes nothing; small ones change the features, of each output stride."""
+    x = seeded.image("windows", (1, 48, 80, 3)).astype(np.float32)
+    size, form = vit.KINDS[name]
+
+    def features(window):
+        return vit.ViT(size, 4, form, 32, FLOAT32, window=window)
+
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            seeded.image(jax.tree_util.keystr(path), leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
+        ).astype(np.float32),
+        jax.eval_shape(lambda: features(0).init(jax.random.key(0), x, train=False)),
+    )
+    whole, large, small = (
+        seeded.quick_jit(lambda v, x, w=window: features(w).apply(v, x, train=False))(variables, x)
+        for window in (0, 5, 2)
+    )
+    for stride, found in whole.items():
+        np.testing.assert_allclose(large[stride], found, atol=1e-4)
+        assert not np.allclose(small[stride], found, atol=1e-2)
+        assert np.all(np.isfinite(small[stride]))

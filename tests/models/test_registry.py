@@ -135,6 +135,19 @@ def test_stochastic_depth_is_of_training_alone(name):
         network.segmenter(typed_model(model, drop_path=0.5, backbone="resnet18", output_stride=8), 1)
 
 
+def test_windows_are_of_networks_that_have_them():
+    having = [name for name, entry in BACKBONES.items() if entry.windows]
+    for name in having:
+        model = pretraining(backbone=name, output_stride=BACKBONES[name].output_strides[0])
+        assert network.segmenter(typed_model(model, window=3), 1).backbone.window == 3
+    with pytest.raises(UserError, match=r"config.model.window=-1: expected a number of patches, or 0"):
+        network.segmenter(typed_model(pretraining(backbone="resnet18"), window=-1), 1)
+    with pytest.raises(
+        UserError, match=rf"window=3: expected 0 with .*=resnet18, .* that can have them are {having[0]}"
+    ):
+        network.segmenter(typed_model(pretraining(backbone="resnet18"), window=3), 1)
+
+
 def first_fitting(name):
     """The first output stride of a ResNet at which a decoder finds the features that it reads."""
     entry, reads = BACKBONES["resnet18"], DECODERS[name].reads

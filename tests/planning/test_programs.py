@@ -13,7 +13,7 @@ from mdp_jax.data.batches import pipeline
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
-from mdp_jax.planning import flops, programs
+from mdp_jax.planning import collectives, flops, programs
 from tests import tiny
 
 
@@ -70,6 +70,24 @@ def test_share_of_a_device():
     )
     everything = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.state))
     assert programs.share(program.state) == everything - kernels // 2
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "vit_small_patch16"])
+@pytest.mark.usefixtures("shallow")
+def test_fsdp_gathers_kernels_and_no_activations(backbone):
+    """Each kernel for the query's two passes and the momentum encoder's one; what is added up are gradients and means.
+
+    Samples and kernels are split over the same axis, so a compiler that is left alone gathers activations as well.
+    """
+    values = {"model__backbone": backbone, "model__output_stride": 16, "model__width": 0.125, "data__crop": "(64, 64)"}
+    config = tiny.pretrain_config(batch=32, fsdp=4, **values)
+    program = programs.program(config, jax.devices()[:4], programs.label_space(config, 10))
+    moved = collectives.count(program.step.lower(program.state, program.batch).compile().as_text())
+    params = jax.tree_util.tree_leaves_with_path(program.state.params)
+    kernels = sum(leaf.size * 4 for path, leaf in params if "kernel" in str(path))
+    assert kernels < moved.bytes["all-gather"] <= 3 * kernels
+    assert moved.bytes["all-reduce"] < 1.5 * sum(leaf.size * 4 for _, leaf in params)
+    assert {kind for kind, size in moved.bytes.items() if size} <= {"all-gather", "all-reduce", "reduce-scatter"}
 
 
 def test_operations_of_the_encoders_are_those_of_the_encoders_alone():

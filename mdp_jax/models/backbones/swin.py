@@ -32,6 +32,7 @@ from mdp_jax.models.layers import (
 )
 from mdp_jax.models.resizing import padded, parts
 from mdp_jax.models.stages import FIRST, doubled, strides
+from mdp_jax.models.windows import from_windows, into_windows
 
 HEAD = 32  # channels of an attention head at width 1
 PATCH = FIRST  # pixels of a patch's side
@@ -78,35 +79,6 @@ def relative_bias(table: jax.Array) -> jax.Array:
     return both.transpose(4, 2, 3, 1, 0).reshape(-1, WINDOW**2, WINDOW**2)
 
 
-def into_windows(x: jax.Array) -> jax.Array:
-    """Cuts a map into windows.
-
-    Args:
-      x: [B,WINDOW rows,WINDOW columns,C].
-
-    Returns:
-      [B,rows columns,WINDOW**2,C].
-    """
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, WINDOW**2, channels)
-
-
-def from_windows(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The inverse of `into_windows`.
-
-    Args:
-      x: [B,rows columns,WINDOW**2,C].
-      size: (WINDOW rows, WINDOW columns).
-
-    Returns:
-      [B,WINDOW rows,WINDOW columns,C].
-    """
-    rows, columns = (side // WINDOW for side in size)
-    x = x.reshape(x.shape[0], rows, columns, WINDOW, WINDOW, x.shape[-1])
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], *size, x.shape[-1])
-
-
 def shift_along(side: int, shift: int) -> Shift:
     """By how much the windows of an axis are shifted: not at all where one window has all of it.
 
@@ -149,7 +121,7 @@ def apart(size: tuple[int, int], shifts: tuple[Shift, Shift]) -> jax.Array:
     """
     below, right = (jnp.arange(side) + shift >= jnp.asarray(side) for side, shift in zip(size, shifts, strict=True))
     region = 2 * below.astype(jnp.int32)[:, None] + right.astype(jnp.int32)[None, :]
-    region = into_windows(region[None, :, :, None])[0, :, :, 0]
+    region = into_windows(region[None, :, :, None], WINDOW)[0, :, :, 0]
     return region[:, :, None] != region[:, None, :]
 
 
@@ -172,7 +144,7 @@ class Attention(nn.Module):
         size = (WINDOW * rows, WINDOW * columns)
         shifts = (shift_along(size[0], self.shift), shift_along(size[1], self.shift))
         x = jnp.pad(x, ((0, 0), (0, size[0] - height), (0, size[1] - width), (0, 0)))
-        windows = into_windows(rolled(x, shifts))
+        windows = into_windows(rolled(x, shifts), WINDOW)
         shape = (batch * rows * columns, WINDOW**2, 3, self.heads, channels // self.heads)
         q, k, v = jnp.moveaxis(Dense(3 * channels, self.dtypes, name="qkv")(windows).reshape(shape), 2, 0)
 
@@ -183,7 +155,7 @@ class Attention(nn.Module):
             bias = bias + jnp.where(apart(size, shifts), APART, 0.0).astype(bias.dtype)[:, None]
             bias = jnp.broadcast_to(bias, (batch, *bias.shape)).reshape(-1, *bias.shape[1:])
         y = attended(q, k, v, bias).reshape(windows.shape)
-        y = from_windows(Dense(channels, self.dtypes, name="proj")(y), size)
+        y = from_windows(Dense(channels, self.dtypes, name="proj")(y), WINDOW, size)
         return rolled(y, (-shifts[0], -shifts[1]))[:, :height, :width]
 
 

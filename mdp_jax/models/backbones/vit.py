@@ -31,11 +31,13 @@ from mdp_jax.models.layers import (
     of_patches,
     spread,
 )
-from mdp_jax.models.resizing import of_image, padded, upsample
+from mdp_jax.models.resizing import of_image, padded, parts, upsample
+from mdp_jax.models.windows import from_windows, into_windows
 
 HEAD = 64  # channels of an attention head at width 1
 LEVELS = 4  # blocks whose outputs become the features of the pyramid
 ROTATION_BASE = 100.0  # of the periods of rotary positions
+UNSEEN = -1e9  # added under the softmax for what fills a window at the edge
 
 
 class Form(NamedTuple):
@@ -109,23 +111,76 @@ def turned(x: jax.Array, angles: np.ndarray, tokens: int) -> jax.Array:
     return jnp.concatenate([x[:, :tokens], patches.astype(x.dtype)], axis=1)
 
 
+def attended_in_windows(
+    q: jax.Array, k: jax.Array, v: jax.Array, tokens: int, grid: tuple[int, int], window: int
+) -> jax.Array:
+    """Attention where patches see the tokens in front and the patches of their own window, and tokens see everything.
+
+    The grid is cut into windows from the upper left corner on. Those at the right and lower edge may hold fewer
+    patches.
+
+    Args:
+      q: queries [B,N,heads,channels]; N = tokens + rows * columns.
+      k: keys, the same shape.
+      v: values, the same shape.
+      tokens: number of tokens in front of the patches.
+      grid: rows and columns of patches.
+      window: patches of a window's side.
+
+    Returns:
+      [B,N,heads,channels].
+    """
+    batch, _, heads, channels = q.shape
+    counts = [parts(side, window) for side in grid]
+    whole = (counts[0] * window, counts[1] * window)
+    added = ((0, 0), (0, whole[0] - grid[0]), (0, whole[1] - grid[1]), (0, 0))
+
+    def cut(x: jax.Array) -> jax.Array:
+        patches = x[:, tokens:].reshape(batch, *grid, heads * channels)
+        return into_windows(jnp.pad(patches, added), window).reshape(-1, window**2, heads, channels)
+
+    def joined(x: jax.Array) -> jax.Array:
+        front = jnp.broadcast_to(x[:, None, :tokens], (batch, counts[0] * counts[1], tokens, heads, channels))
+        return jnp.concatenate([front.reshape(-1, tokens, heads, channels), cut(x)], axis=1)
+
+    bias = None
+    if whole != grid:
+        wide = jnp.promote_types(jnp.float32, q.dtype)
+        real = into_windows(jnp.pad(jnp.ones((1, *grid, 1), bool), added), window)[0, :, :, 0]
+        real = jnp.concatenate([jnp.ones((real.shape[0], tokens), bool), real], axis=1)
+        bias = jnp.where(real, 0.0, UNSEEN).astype(wide)[None, :, None, None, :]
+        shape = (batch, real.shape[0], 1, window**2, real.shape[1])
+        bias = jnp.broadcast_to(bias, shape).reshape(-1, *shape[2:])
+    inside = attended(cut(q), joined(k), joined(v), bias)
+    inside = from_windows(inside.reshape(batch, -1, window**2, heads * channels), window, whole)
+    inside = inside[:, : grid[0], : grid[1]].reshape(batch, -1, heads, channels)
+    return jnp.concatenate([attended(q[:, :tokens], k, v), inside], axis=1)
+
+
 class Attention(nn.Module):
-    """Attention of all tokens to all tokens, in several heads: [B,N,C] to the same."""
+    """Attention in several heads: [B,N,C] to the same.
+
+    All tokens see all tokens, or, with a `window`, patches see their own window (`attended_in_windows`).
+    """
 
     heads: int
     dtypes: Dtypes
     tokens: int
-    grid: tuple[int, int] | None
+    grid: tuple[int, int]
+    rotary: bool
+    window: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1] // self.heads
         qkv = Dense(3 * x.shape[-1], self.dtypes, name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, channels), 2, 0)
-        if self.grid is not None:
+        if self.rotary:
             angles = rotations(self.grid, channels)
             q, k = (turned(one, angles, self.tokens) for one in (q, k))
-        return Dense(x.shape[-1], self.dtypes, name="proj")(attended(q, k, v).reshape(x.shape))
+        see = functools.partial(attended_in_windows, tokens=self.tokens, grid=self.grid, window=self.window)
+        y = (see if self.window else attended)(q, k, v)
+        return Dense(x.shape[-1], self.dtypes, name="proj")(y.reshape(x.shape))
 
 
 class LayerScale(nn.Module):
@@ -143,14 +198,15 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Attention, then two matrix products; each after a normalisation and added to what it is given. [B,N,C].
 
-    `tokens` stand in front of the patches. `grid` is that of rotary positions, None without them.
+    `tokens` stand in front of the patches, which form a `grid`. `window` is 0 where all tokens see all tokens.
     """
 
     heads: int
     form: Form
     dtypes: Dtypes
     tokens: int
-    grid: tuple[int, int] | None
+    grid: tuple[int, int]
+    window: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, path: Path | None = None) -> jax.Array:
@@ -158,7 +214,8 @@ class Block(nn.Module):
         eps, scale = self.form.eps, self.form.layer_scale
         first, second = (None, None) if path is None else (Path(path.rate, key) for key in jax.random.split(path.key))
         y = LayerNorm(self.dtypes, eps, name="norm1")(x)
-        y = Attention(self.heads, self.dtypes, self.tokens, self.grid, name="attn")(y)
+        rotary = not self.form.grid
+        y = Attention(self.heads, self.dtypes, self.tokens, self.grid, rotary, self.window, name="attn")(y)
         x = x + drop_path(LayerScale(scale, self.dtypes, name="ls1")(y) if scale else y, first)
         y = LayerNorm(self.dtypes, eps, name="norm2")(x)
         y = MLP(4 * x.shape[-1], self.dtypes, name="mlp")(y)
@@ -202,6 +259,10 @@ class ViT(nn.Module):
 
     Feature i is centred in the cell of the pixels stride * i to stride * (i + 1). Images are padded to a multiple of
     the patch. The learned positions are interpolated.
+
+    With a `window` the attention stays inside windows of so many patches a side, but for the last block of each quarter
+    of the depth, as in ViTDet (arXiv 2203.16527). The tokens in front see everything and are seen in every window, so
+    that weights that were trained without windows fit.
     """
 
     size: Size
@@ -211,6 +272,7 @@ class ViT(nn.Module):
     dtypes: Dtypes
     remat: str = "none"
     drop_path: float = 0.0
+    window: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> dict[int, jax.Array]:
@@ -231,11 +293,14 @@ class ViT(nn.Module):
         repeated = [jnp.broadcast_to(one, (batch, *one.shape[1:])).astype(x.dtype) for one in first]
         x = jnp.concatenate([*repeated, x], axis=1)
 
-        turned_by = None if form.grid else (rows, columns)
-        make = functools.partial(Block, self.size.heads, form, self.dtypes, tokens, turned_by)
+        make = functools.partial(Block, self.size.heads, form, self.dtypes, tokens, (rows, columns))
+        quarter = self.size.blocks // LEVELS if self.window else 1
+        windows = (self.window,) * (quarter - 1) + (0,)
+        kinds = tuple(functools.partial(make, window) for window in windows)
         levels = LEVELS if self.output_stride > form.patch else 1
         rates = linear_rates(self.drop_path, self.size.blocks)
-        out = Row(make, self.size.blocks, self.dtypes, self.remat, levels, rates, name="blocks")(x, train)
+        row = Row(kinds[0], self.size.blocks, self.dtypes, self.remat, levels, rates, kinds[1:], name="blocks")
+        out = row(x, train)
         norm = LayerNorm(self.dtypes, form.eps, name="norm")
         maps = [norm(x[:, tokens:]).reshape(batch, rows, columns, channels) for x in out.levels]
         if levels == 1:
@@ -295,7 +360,7 @@ def feature_channels(size: Size, form: Form, width: float, output_stride: int) -
 
 def _make(size: Size, form: Form, model: ModelConfig, dtypes: Dtypes) -> ViT:
     head = head_channels(form, model.width)
-    return ViT(size, head, form, model.output_stride, dtypes, model.remat, model.drop_path)
+    return ViT(size, head, form, model.output_stride, dtypes, model.remat, model.drop_path, model.window)
 
 
 # Matrices are split by output channels; for queries, keys and values these are all heads of all three.
@@ -334,6 +399,7 @@ BACKBONES = {
         weight_names="mdp_jax.weights.names.vit",
         layers=Layers(functools.partial(layer_of, size.blocks), size.blocks + 2),
         stochastic_depth=True,
+        windows=True,
         third_stage=tuple(stride for stride, levels in strides(form).items() if len(levels) == LEVELS),
     )
     for name, (size, form) in KINDS.items()
