@@ -121,6 +121,8 @@ def test_what_is_made_of_a_run(storage, run, monkeypatch, capsys):
     code, said = status_of(report, capsys)
     assert code == 0, said
     assert buckets.read(f"{made}/runs.csv").startswith(b"set,run,") and b"<html" in buckets.read(f"{made}/runs.html")
+    code, said = status_of(["report", run, "--out", made], capsys)
+    assert code == 2 and f"--out {made}: expected a file in a folder that exists" in said.err
     # The config that is left in a bucket is one that a run can go on with.
     code, said = status_of(
         ["edit-bank", "--checkpoint", run, "--workdir", f"{made}/edited", "--drop", "harbor"], capsys
