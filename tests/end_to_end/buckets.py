@@ -209,7 +209,8 @@ def many(folder: pathlib.Path, steps: int) -> None:
             print(f"{count} x {devices}: {kind.name} to one after step {last_step(run)}; {ended}", flush=True)
         finish(start(storage, words(data, run, *more), folder / "cache-s3", 1, 8))
         losses = [np.array([row["loss"] for row in read_metrics(place)]) for place in (run, disk)]
-    apart = np.max(np.abs(losses[0] - losses[1]) / losses[1])
+    # Of the first steps the loss may be 0: no class has a prototype yet.
+    apart = np.max(np.abs(losses[0] - losses[1]) / np.maximum(losses[1], 1e-9))
     print(
         f"1 x 8: to the end; the losses of {len(losses[0])} steps are at most {apart:.1e} from those of 1 x 8 on disk"
     )
