@@ -7,7 +7,7 @@ import runpy
 import pytest
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
-TABLES = {"few_photos": "adopt.md"}
+TABLES = {"few_photos": "adopt.md", "own_sets": "inspect.md"}
 
 
 @pytest.mark.parametrize("script", TABLES)

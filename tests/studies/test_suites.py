@@ -103,9 +103,12 @@ def test_the_answer_is_short_and_its_differences_are_those_of_the_results():
     assert len(answer.splitlines()) <= 150
     rows = [row for name in KEPT for row in json.loads(pages.docs_file(DOCS, name, ".json").read_text())]
     measured = {
-        f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in rows if row["low"] is not None
+        f"{row['difference']:.{n}f} ({row['low']:.{n}f} to {row['high']:.{n}f})"
+        for row in rows
+        if row["low"] is not None
+        for n in (1, 2)
     }
-    said = re.findall(r"-?\d+\.\d \(-?\d+\.\d to -?\d+\.\d\)", answer)
+    said = re.findall(r"-?\d+\.\d+ \(-?\d+\.\d+ to -?\d+\.\d+\)", answer)
     assert said and set(said) <= measured
 
 
