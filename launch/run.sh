@@ -8,6 +8,19 @@ die() {
     exit 2
 }
 
+# Whether the arguments of mdp name the shared folder of the machines, which has to be mounted then.
+needs_mount() {
+    case " $* " in *[\ =]/mnt/mdp[/\ ]*) ;; *) return 1 ;; esac
+}
+
+# Ends the script where a workdir would be lost with the machine.
+require_lasting_workdir() {
+    case " $* " in
+    *" --workdir "/mnt/mdp/* | *" --workdir="/mnt/mdp/* | *" --workdir"[\ =]gs://* | *" --workdir"[\ =]s3://*) ;;
+    *) die "expected a --workdir below /mnt/mdp, or in a bucket: gs://BUCKET/FOLDER" ;;
+    esac
+}
+
 # Runs a command; in a dry run prints it instead, so that the line can be pasted into a shell.
 run() {
     local word line='' quote="'\\''"

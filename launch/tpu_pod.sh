@@ -12,7 +12,7 @@ usage: launch/tpu_pod.sh COMMAND --name NAME --zone ZONE [options] [-- mdp argum
 Every command takes the same options, so that one line, with another first word, does everything:
 
   create    asks for the slice and waits until it is there
-  install   copies this folder to all workers, installs it, mounts the shared folder
+  install   copies this folder to all workers, installs it, mounts the shared folder where --mount names one
   start     starts mdp on all workers; it is started again when it fails, not after exit 0, 2 or 3
   follow    shows the log of worker 0
   stop      saves a checkpoint and stops mdp on all workers
@@ -22,13 +22,13 @@ Every command takes the same options, so that one line, with another first word,
   --name NAME        of the queued resource and of its node
   --zone ZONE        as in us-west4-a
   --type TYPE        accelerator type: v5litepod-N, v6e-N, v5p-N or v4-N
-  --mount SOURCE     SERVER:/SHARE (Filestore or another NFS server) or gs://BUCKET (needs gcsfuse on the workers):
-                     the folder /mnt/mdp of all workers, which outlives the slice
+  --mount SOURCE     the folder /mnt/mdp of all workers, which outlives the slice: SERVER:/SHARE (Filestore or another
+                     NFS server) or gs://BUCKET (needs gcsfuse on the workers); not needed where paths are gs://BUCKET/...
   --project PROJECT  default: gcloud's own
   --runtime VERSION  TPU software version (default: the one for the type)
   --spot             preemptible; --reserved: from a reservation; default: on demand
   --dry-run          print the commands, run none
-  -- ...             as in -- pretrain --config configs/quickstart/pretrain.py --workdir /mnt/mdp/runs/quickstart
+  -- ...             as in -- pretrain --config configs/quickstart/pretrain.py --workdir gs://BUCKET/runs/quickstart
 EOF
 }
 
@@ -64,13 +64,14 @@ case $command in create | resume)
     ;;
 esac
 case $command in install | resume)
-    [[ $mount =~ ^(gs://[a-z0-9._-]+|[A-Za-z0-9.-]+:/[A-Za-z0-9._-][A-Za-z0-9._/-]*)$ ]] ||
+    [[ -z $mount || $mount =~ ^(gs://[a-z0-9._-]+|[A-Za-z0-9.-]+:/[A-Za-z0-9._-][A-Za-z0-9._/-]*)$ ]] ||
         die "--mount $mount: expected SERVER:/SHARE or gs://BUCKET"
     ;;
 esac
 case $command in start | resume)
     case ${1:-} in pretrain | finetune) ;; *) die "expected -- pretrain ... or -- finetune ..." ;; esac
-    case " $* " in *" --workdir /mnt/mdp/"* | *" --workdir=/mnt/mdp/"*) ;; *) die "expected a --workdir below /mnt/mdp" ;; esac
+    require_lasting_workdir "$@"
+    [ "$command$mount" != resume ] || ! needs_mount "$@" || die "expected --mount for what is below /mnt/mdp"
     ;;
 esac
 
@@ -112,7 +113,7 @@ install() {
     done
     run tar -czf "$archive" -C "$root" "${entries[@]}"
     node scp "$archive" "$name:mdp_jax.tar.gz" --worker=all
-    on_workers all "mkdir -p mdp_jax && tar -xzf mdp_jax.tar.gz -C mdp_jax && mdp_jax/launch/tpu_worker.sh install $(printf %q "$mount")"
+    on_workers all "mkdir -p mdp_jax && tar -xzf mdp_jax.tar.gz -C mdp_jax && mdp_jax/launch/tpu_worker.sh install${mount:+ $(printf %q "$mount")}"
 }
 
 start() {

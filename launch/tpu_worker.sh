@@ -12,7 +12,7 @@ usage: launch/tpu_worker.sh [--dry-run] COMMAND
 Runs on a worker of a TPU slice; tpu_pod.sh calls it there. mdp is a transient systemd service: it outlives the ssh
 connection, gets SIGTERM when the machine is taken away, and is started again when it fails (20 times in 6 hours).
 
-  install SOURCE          installs this folder, mounts SERVER:/SHARE or gs://BUCKET on /mnt/mdp
+  install [SOURCE]        installs this folder, mounts SERVER:/SHARE or gs://BUCKET on /mnt/mdp
   start PART ARGUMENTS    starts the service, unless it runs already
   stop                    stops it: SIGTERM, a checkpoint, 120 seconds at most
   follow                  shows its log
@@ -20,7 +20,7 @@ EOF
 }
 
 install() {
-    if [ "$dry_run" = 0 ] && [[ $1 = gs://* ]] && ! command -v gcsfuse >/dev/null; then
+    if [ "$dry_run" = 0 ] && [[ ${1:-} = gs://* ]] && ! command -v gcsfuse >/dev/null; then
         die "$1: gcsfuse is not installed on $(hostname)"
     fi
     # uv brings a Python: that of the TPU images is 3.10.
@@ -28,8 +28,8 @@ install() {
     if [ "$dry_run" = 1 ] || [ ! -x "$root/.venv/bin/python" ]; then
         run python3 -m uv venv --quiet --python 3.12 "$root/.venv"
     fi
-    run python3 -m uv pip install --quiet --python "$root/.venv/bin/python" --editable "${root}[tpu]"
-    if [ "$dry_run" = 0 ] && mountpoint -q /mnt/mdp; then return; fi
+    run python3 -m uv pip install --quiet --python "$root/.venv/bin/python" --editable "${root}[tpu,gcs,s3]"
+    if [ $# -eq 0 ] || { [ "$dry_run" = 0 ] && mountpoint -q /mnt/mdp; }; then return; fi
     run sudo mkdir -p /mnt/mdp
     case $1 in
     gs://*)
@@ -45,8 +45,10 @@ install() {
 }
 
 start() {
+    local compiled=$root/.compiled # of this worker, where nothing is shared
+    ! needs_mount "$@" || compiled=/mnt/mdp/compiled
     if [ "$dry_run" = 0 ]; then
-        mountpoint -q /mnt/mdp || die "/mnt/mdp is not mounted on $(hostname); run install first"
+        ! needs_mount "$@" || mountpoint -q /mnt/mdp || die "/mnt/mdp is not mounted on $(hostname); run install with --mount first"
         case $(systemctl show --property=ActiveState --value mdp) in active | activating) return ;; esac
         sudo systemctl reset-failed mdp 2>/dev/null || true # the name of a service that failed is taken
     fi
@@ -54,7 +56,7 @@ start() {
         --property=KillMode=mixed --property=TimeoutStopSec=120 \
         --property=Restart=on-failure --property=RestartSec=30 '--property=RestartPreventExitStatus=2 3' \
         --property=StartLimitIntervalSec=21600 --property=StartLimitBurst=20 --property=LimitMEMLOCK=infinity \
-        --setenv=JAX_COMPILATION_CACHE_DIR=/mnt/mdp/compiled \
+        --setenv=JAX_COMPILATION_CACHE_DIR="$compiled" \
         "$root/.venv/bin/mdp" "$1" --platform tpu "${@:2}"
 }
 
@@ -64,7 +66,7 @@ command=${1:-}
 case $command in
 --help) usage && exit 0 ;;
 install)
-    [[ ${2:-} =~ ^(gs://[a-z0-9._-]+|[A-Za-z0-9.-]+:/[A-Za-z0-9._-][A-Za-z0-9._/-]*)$ && $# -eq 2 ]] ||
+    [[ $# -eq 1 || ($# -eq 2 && $2 =~ ^(gs://[a-z0-9._-]+|[A-Za-z0-9.-]+:/[A-Za-z0-9._-][A-Za-z0-9._/-]*)$) ]] ||
         die "install ${2:-}: expected SERVER:/SHARE or gs://BUCKET"
     ;;
 start) case ${2:-} in pretrain | finetune) ;; *) die "start: expected pretrain or finetune" ;; esac ;;

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from ml_collections import ConfigDict
 
 from mdp_jax import python_files, schema
-from mdp_jax.configs import FinetuneConfig, PretrainConfig, complete, loop_of
+from mdp_jax.configs import PARTS, FinetuneConfig, PretrainConfig, complete, loop_of, require_loop
 from mdp_jax.errors import UserError
 from mdp_jax.python_files import configs_parent
 from mdp_jax.storage.bucket_path import BucketPath
@@ -31,19 +31,29 @@ def shipped(path: str) -> str:
     return str(configs_parent() / path)
 
 
-def load(path: str) -> ConfigDict:
+def load(path: str, loop: type | None = None) -> ConfigDict:
     """Loads the config that `get_config()` of a Python file returns.
 
     Args:
       path: a file, as given or relative to the folder that holds the shipped `configs/`.
+      loop: PretrainConfig or FinetuneConfig, whose config it has to be; None = either.
 
     Returns:
       The config, complete and locked.
 
     Raises:
-      UserError: no such file, a file without `get_config`, an error in it, or a value of another type.
+      UserError: no such file, a file without `get_config`, an error in it, a value of another type, or the config of
+        the other loop.
     """
-    where, file = f"--config {path}", expanded(path)
+    where = f"--config {path}"
+    config = _loaded(path, where)
+    if loop is not None:
+        require_loop(config, loop, f"{where}: ")
+    return config
+
+
+def _loaded(path: str, where: str) -> ConfigDict:
+    file = expanded(path)
     if isinstance(file, BucketPath):
         return _of_bucket(file, where)
     if not file.is_file():
@@ -60,12 +70,16 @@ def load(path: str) -> ConfigDict:
 
 
 def _of_bucket(file: BucketPath, where: str) -> ConfigDict:
-    """`load` of a bucket: copied with the Python files that lie beside it, which it may import."""
+    """`load` of a bucket: copied with the Python files beside it, which it may import.
+
+    The file that mdp edit-bank writes reads the config.json beside it.
+    """
     if file.suffix != ".py" or not file.is_file():
         raise UserError(f"{where}: no such object, or no Python file; expected a .py file with get_config()")
     with tempfile.TemporaryDirectory(prefix="mdp-config-") as folder:
-        for beside in file.parent.glob("*.py"):
-            pathlib.Path(folder, beside.name).write_bytes(read_bytes(beside, "a Python file"))
+        for beside in file.parent.iterdir():
+            if beside.suffix == ".py" or beside.name == "config.json":
+                pathlib.Path(folder, beside.name).write_bytes(read_bytes(beside, "a Python file, or a config in JSON"))
         return _called(pathlib.Path(folder, file.name), where)
 
 
@@ -256,8 +270,7 @@ def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> N
     complete(old, f"{workdir}/config.json")
     loop, other = loop_of(old), loop_of(new)
     if loop is not other:
-        parts: dict[type, str] = {PretrainConfig: "mdp pretrain", FinetuneConfig: "mdp finetune"}
-        raise UserError(f"{workdir}: the workdir of {parts[loop]}, now of {parts[other]}; use another workdir")
+        raise UserError(f"{workdir}: the workdir of {PARTS[loop]}, now of {PARTS[other]}; use another workdir")
     before, now = (schema.flat(loop, to_dict(config), ("free", "place")) for config in (old, new))
     for key in ("init", "continue_from"):  # workdirs and files, which may be named in several ways
         if key in before and before[key] and now[key] and _place(before[key]) == _place(now[key]):

@@ -431,10 +431,28 @@ def typed(
 _Loop = TypeVar("_Loop", PretrainConfig, FinetuneConfig)
 
 
-def _typed_as(loop: type[_Loop], config: ConfigDict | _Loop, part: str, where: str) -> _Loop:
+PARTS: dict[type, str] = {PretrainConfig: "mdp pretrain", FinetuneConfig: "mdp finetune"}
+
+
+def require_loop(config: ConfigDict | PretrainConfig | FinetuneConfig, loop: type, where: str = "config.") -> None:
+    """Checks that a config is for a loop.
+
+    Args:
+      config: in either form.
+      loop: PretrainConfig or FinetuneConfig.
+      where: what errors begin with: the file that it comes from, if there is one.
+
+    Raises:
+      UserError: it is for the other loop, or for neither.
+    """
+    if (found := loop_of(config, where)) is not loop:
+        raise UserError(f"{where.rstrip('.: ')}: the config of {PARTS[found]}; expected one of {PARTS[loop]}")
+
+
+def _typed_as(loop: type[_Loop], config: ConfigDict | _Loop, where: str) -> _Loop:
+    require_loop(config, loop, where)
     made = typed(config, where)
-    if not isinstance(made, loop):
-        raise UserError(f"{where.rstrip('.: ')}: the config of another part of mdp; expected the config of {part}")
+    assert isinstance(made, loop)
     return made
 
 
@@ -448,7 +466,7 @@ def typed_pretrain(config: ConfigDict | PretrainConfig, where: str = "config.") 
     Raises:
       UserError: it is the config of another loop, a key is missing or unknown, or a value has another type.
     """
-    return _typed_as(PretrainConfig, config, "mdp pretrain", where)
+    return _typed_as(PretrainConfig, config, where)
 
 
 def typed_finetune(config: ConfigDict | FinetuneConfig, where: str = "config.") -> FinetuneConfig:
@@ -461,7 +479,7 @@ def typed_finetune(config: ConfigDict | FinetuneConfig, where: str = "config.") 
     Raises:
       UserError: it is the config of another loop, a key is missing or unknown, or a value has another type.
     """
-    return _typed_as(FinetuneConfig, config, "mdp finetune", where)
+    return _typed_as(FinetuneConfig, config, where)
 
 
 def complete(config: ConfigDict, where: str) -> ConfigDict:

@@ -37,6 +37,10 @@ def test_every_part_has_help(part, capsys):
         (["pretrain"], "the following arguments are required: --config, --workdir"),
         (["pretrain", "--config", "x.py", "--workdir", "w"], "--config x.py: no such Python file"),
         (["pretrain", "--config", "configs/mini/pretrain.py", "--workdir", "w", "--config.epoch=3"], "is epochs"),
+        (
+            ["adopt", "--checkpoint", "scratch", "--config", "configs/quickstart/pretrain.py", "--workdir", "w"],
+            "mdp: --config configs/quickstart/pretrain.py: the config of mdp pretrain; expected one of mdp finetune",
+        ),
         (["pretrain", "--config", "configs/mini/pretrain.py", "--workdir", "w", "--config.batch"], "expected a value"),
         (["evaluate", "--checkpoint", "nowhere"], "nowhere/config.json: missing"),
     ],

@@ -15,13 +15,14 @@ NAME` saves a checkpoint and stops it, and the same line goes on from there.
 
   --image IMAGE       built from launch/gke/Dockerfile
   --name NAME         of the JobSet (default mdp)
-  --claim NAME        PersistentVolumeClaim of the folder /mnt/mdp, which all pods share (default mdp: workdir.yaml)
+  --claim NAME        PersistentVolumeClaim of the folder /mnt/mdp, which all pods share (default mdp: workdir.yaml);
+                      mounted where the mdp arguments name that folder, and not where all paths are gs://BUCKET/...
   --accelerator NAME  node label (default tpu-v5-lite-podslice, which is v5e, or nvidia-h100-80gb)
   --topology AxB      tpu: 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16 or 16x16, four chips a host (default 4x4)
   --nodes N           gpu: number of nodes (default 2)
   --gpus N            gpu: GPUs of each node (default 8)
   --dry-run           print the command with the manifest, run nothing
-  -- ...              as in -- pretrain --config configs/quickstart/pretrain.py --workdir /mnt/mdp/runs/quickstart
+  -- ...              as in -- pretrain --config configs/quickstart/pretrain.py --workdir gs://BUCKET/runs/quickstart
 EOF
 }
 
@@ -58,7 +59,7 @@ case $topology in
 esac
 [ "$kind" = tpu ] || hosts=$nodes chips=$gpus
 case ${1:-} in pretrain | finetune) ;; *) die "expected -- pretrain ... or -- finetune ..." ;; esac
-case " $* " in *" --workdir /mnt/mdp/"* | *" --workdir=/mnt/mdp/"*) ;; *) die "expected a --workdir below /mnt/mdp" ;; esac
+require_lasting_workdir "$@"
 
 arguments=''
 for word in "$1" --platform "$kind" "${@:2}"; do # on a node without its chips mdp ends, instead of going on on the CPU
@@ -66,6 +67,8 @@ for word in "$1" --platform "$kind" "${@:2}"; do # on a node without its chips m
     arguments+=", \"${word//\"/\\\"}\""
 done
 manifest=$(<"$root/launch/gke/$kind.yaml")
+needs_mount "$@" || manifest=$(grep --invert-match ' #mount$' <<<"$manifest")
+manifest=${manifest//' #mount'/}
 manifest=${manifest//__NAME__/"$name"}
 manifest=${manifest//__IMAGE__/"$image"}
 manifest=${manifest//__CLAIM__/"$claim"}

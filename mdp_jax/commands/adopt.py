@@ -6,7 +6,8 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import add_platform, add_step, add_weights, path, whole_number, workdir
+from mdp_jax.commands.arguments import add_platform, add_step, add_weights, place, whole_number, workdir
+from mdp_jax.configs import FinetuneConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.closed_form import AUTO, HEADS, Head
 from mdp_jax.models.network import LAYERS
@@ -31,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=path,
+        type=place,
         help="workdir of a run, a file of weights, or scratch: the config's network with its initial weights",
     )
     add_step(parser, "a workdir")
     add_weights(parser, "a workdir")
-    parser.add_argument("--config", required=True, type=path, help="fine-tuning config; its dataset and data are read")
+    parser.add_argument("--config", required=True, type=place, help="fine-tuning config; its dataset and data are read")
     parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp finetune")
     parser.add_argument(
         "--layer",
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"--append: takes the newest checkpoint; expected no --step {args.step}")
     if args.append and args.weights:
         raise UserError(f"--append: keeps the network as it is; expected no --weights {args.weights}")
-    config = configs.apply_overrides(configs.load(args.config), overrides)
+    config = configs.apply_overrides(configs.load(args.config, FinetuneConfig), overrides)
     runtime.start_devices(args.platform)
     if args.photos:
         return _budgets(args, config)

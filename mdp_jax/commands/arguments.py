@@ -15,8 +15,9 @@ from mdp_jax import runtime
 from mdp_jax.configs import MethodConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import EMA, MOMENTUM, PLAIN, WEIGHTS
+from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.buckets import is_bucket
-from mdp_jax.storage.paths import expanded, require_plain
+from mdp_jax.storage.paths import expanded, require_plain, require_possible
 
 if typing.TYPE_CHECKING:
     from mdp_jax.training.profiling import Profile
@@ -69,13 +70,19 @@ def named_here(text: str) -> str:
 
 
 def workdir(text: str) -> str:
-    """As `named_here`, of a folder of runs: one in which checkpoints can be read again."""
-    folder = named_here(text)
+    """As `named`, of a folder of runs: one in which checkpoints can be read again."""
+    folder = named(text)
     try:
         require_plain(folder, "--workdir")
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return folder
+
+
+def workdir_here(text: str) -> str:
+    """As `workdir`, of a folder of this machine."""
+    workdir(text)
+    return path(text)
 
 
 def checkpoint_step(text: str) -> str:
@@ -154,8 +161,8 @@ def _cosine(text: str) -> float:
     return value
 
 
-def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
-    """Checks a file that an option names, before anything is measured.
+def output_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
+    """Checks a file that an option names, of this machine or a bucket, before anything is computed.
 
     Args:
       text: value of the option; None where it was not given.
@@ -165,13 +172,16 @@ def json_file(text: str | None, option: str = "--json") -> pathlib.Path | None:
       The file; None where the option was not given.
 
     Raises:
-      UserError: it is a folder, or its folder does not exist.
+      UserError: it is a folder, or its folder does not exist; in a bucket, as for `require_possible`.
     """
     if not text:
         return None
-    file = pathlib.Path(text)
-    if file.is_dir() or not file.parent.is_dir():
+    file = expanded(text)
+    in_bucket = isinstance(file, BucketPath)  # where a folder is there when something is in it
+    if file.is_dir() or not (in_bucket or file.parent.is_dir()):
         raise UserError(f"{option} {file}: expected a file in a folder that exists")
+    if in_bucket:
+        require_possible(file.parent, option)
     return file
 
 
@@ -248,12 +258,17 @@ def profile_of_run(args: argparse.Namespace) -> "Profile | None":
     return profiling.parse(args.profile, args.profile_all)
 
 
-def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
+def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]], loop: type) -> ConfigDict:
     """The config of a run: the file, the overrides, then --init and --weights or --continue_from. Joins the processes.
+
+    Args:
+      args: what `add_run` declares.
+      overrides: pairs of a dotted key and a text.
+      loop: PretrainConfig or FinetuneConfig, whose config it has to be.
 
     Raises:
       UserError: processes or devices that are not there, --step without --continue_from, --weights without --init, or a
-        config that cannot be.
+        config that cannot be, or is of the other loop.
     """
     if args.step and not args.continue_from:
         raise UserError(f"--step {args.step}: which checkpoint of --continue_from; expected that too, or neither")
@@ -269,4 +284,4 @@ def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]]) ->
         overrides = [*overrides, ("init_weights", args.weights)]
     if args.continue_from:
         overrides = [*overrides, ("continue_from", args.continue_from), ("continue_step", args.step or "last")]
-    return configs.apply_overrides(configs.load(args.config), overrides)
+    return configs.apply_overrides(configs.load(args.config, loop), overrides)

@@ -3,15 +3,15 @@
 import argparse
 import importlib
 import os
-import pathlib
 import sys
 
 from mdp_jax import runtime
 from mdp_jax.benchmarks import against
-from mdp_jax.commands.arguments import add_platform, json_file, path, whole_number
+from mdp_jax.commands.arguments import add_platform, output_file, place, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
+from mdp_jax.storage.paths import as_path
 
 # Six ratios to PyTorch on a busy machine lay within a tenth of their middle (docs/performance.md).
 MARGIN = 0.15
@@ -26,10 +26,10 @@ CASES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp bench` to a parser; a case is the module of mdp_jax/benchmarks with its name."""
     parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
-    parser.add_argument("--json", type=path, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
+    parser.add_argument("--json", type=place, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
     parser.add_argument(
         "--against",
-        type=path,
+        type=place,
         metavar="FILE",
         help="what --json wrote before: exit status 1, with a line for each row that is missing or slower by more than "
         "--margin. The speed of the machine is divided out",
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin", type=float, default=MARGIN, metavar="M", help=f"of --against; 0.1 is a tenth (default {MARGIN:g})"
     )
-    parser.add_argument("--config", type=path, metavar="FILE", help="of a run of your own, for one case")
-    parser.add_argument("--data_dir", type=path, metavar="D", help="folder of its datasets")
+    parser.add_argument("--config", type=place, metavar="FILE", help="of a run of your own, for one case")
+    parser.add_argument("--data_dir", type=place, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
     parser.add_argument(
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     Raises:
       UserError: an argument is wrong, data are bad, or a file cannot be written.
     """
-    file = json_file(args.json)
+    file = output_file(args.json)
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds}: expected more than 0")
     if not args.case and (args.config or overrides):
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     if not 0 < args.margin < 1:
         raise UserError(f"--margin {args.margin}: expected a number between 0 and 1, such as 0.1 for a tenth")
     cases = [args.case] if args.case else list(CASES)
-    stored = against.read(pathlib.Path(args.against), cases) if args.against else []
+    stored = against.read(as_path(args.against), cases) if args.against else []
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     runtime.start_devices(args.platform)

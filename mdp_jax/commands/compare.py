@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import json_file, path
+from mdp_jax.commands.arguments import output_file, place
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import console
 from mdp_jax.storage.json_files import write_json
@@ -20,7 +20,7 @@ _TEXT = ("what", "note")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp compare` to a parser."""
     parser.add_argument(
-        "--json", type=path, default="compare.json", metavar="FILE", help="the same rows (default compare.json)"
+        "--json", type=place, default="compare.json", metavar="FILE", help="the same rows (default compare.json)"
     )
     parser.add_argument(
         "--backbone",
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
     if args.precision and args.all:
         raise UserError("--all: rows of parameters beside PyTorch's; expected it without --precision")
-    file = json_file(args.json)
+    file = output_file(args.json)
     comparison = None if args.precision else _comparison()
     runtime.start_devices()
 

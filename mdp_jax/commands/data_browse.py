@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import checks
 from mdp_jax.commands import data_selection as selection
-from mdp_jax.commands.arguments import named_here, whole_number
+from mdp_jax.commands.arguments import named, whole_number
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import mixture, pipeline, stages
@@ -21,7 +21,7 @@ from mdp_jax.reporting import contact_sheet, runs
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.storage.json_files import write_bytes, write_text
-from mdp_jax.storage.paths import make_folder
+from mdp_jax.storage.paths import as_path, make_folder, require_possible
 
 _COUNT = {"config": 16, "name": 4}  # samples of a config; photos of each class of a dataset
 _PAIRS = 2  # in one picture
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("train", "val", "test"), help="of NAME (default train)")
     parser.add_argument(
         "--out",
-        type=named_here,
+        type=named,
         default="contact_sheet",
         metavar="DIR",
         help="folder to write to (default %(default)s)",
@@ -62,9 +62,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     count = _COUNT["name" if args.config is None else "config"] if args.count is None else args.count
     if args.config is not None and args.split is not None:
         raise UserError(f"--split {args.split}: belongs to NAME; a config is shown as training sees it")
-    out = pathlib.Path(args.out)
+    out = as_path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: a file; expected a folder")
+    require_possible(out, "--out")
     config = selection.config_of(args, overrides)
     if args.config is None:
         stem, section = pathlib.PurePath(args.name).name, _classes_section(config, args.split or "train", count)

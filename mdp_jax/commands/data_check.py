@@ -10,7 +10,7 @@ import numpy as np
 
 from mdp_jax.commands import data_check_page
 from mdp_jax.commands import data_selection as selection
-from mdp_jax.commands.arguments import json_file, path, whole_number
+from mdp_jax.commands.arguments import output_file, place, whole_number
 from mdp_jax.data import sources
 from mdp_jax.data.doctor import findings, oddness, shrinking
 from mdp_jax.data.doctor.findings import Part
@@ -34,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selection.add_arguments(parser)
     parser.add_argument("--splits", metavar="A,B", help="to be looked at (default train,val)")
     parser.add_argument(
-        "--json", type=path, metavar="FILE", help="write all that was found, every file with a problem by name"
+        "--json", type=place, metavar="FILE", help="write all that was found, every file with a problem by name"
     )
     parser.add_argument(
         "--html",
-        type=path,
+        type=place,
         metavar="FILE",
         help="write a page: balance of the classes, which come together, examples of each, the oddest masks",
     )
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     Raises:
       UserError: an argument is wrong; or, after everything is printed, training would fail on the data.
     """
-    file, page = json_file(args.json), json_file(args.html, "--html")
+    file, page = output_file(args.json), output_file(args.html, "--html")
     config = selection.config_of(args, overrides)
     asked = _splits(args.splits)
     needed = asked or (("train", "val") if "dataset" in config else ("train",))

@@ -11,7 +11,7 @@ import rich.console
 from ml_collections import ConfigDict
 
 from mdp_jax.commands import data as data_command
-from mdp_jax.commands.arguments import path, whole_number
+from mdp_jax.commands.arguments import path, place, whole_number
 from mdp_jax.data.doctor import findings
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.kinds import DEFAULT_KIND, KINDS
@@ -19,6 +19,7 @@ from mdp_jax.data.prepared import archives, preparation
 from mdp_jax.data.sources import require_photos
 from mdp_jax.errors import UserError
 from mdp_jax.reporting import tables
+from mdp_jax.storage.paths import as_path, local
 
 _MIB = 1 << 20
 # Values of a dataset that do not change its records, as they are where they do nothing.
@@ -28,16 +29,16 @@ _WHEN_READING = {"drop_classes": (), "class_groups": (), "limit": 0, "holdout": 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp data prepare` to a parser."""
     parser.add_argument("name", metavar="NAME", help="name of the dataset")
-    parser.add_argument("--data_dir", required=True, type=path, metavar="D", help="folder of the datasets")
+    parser.add_argument("--data_dir", required=True, type=place, metavar="D", help="folder of the datasets")
     parser.add_argument(
         "--kind",
         choices=data_command.kinds_with_masks(),
         help=f"layout of the release (default: NAME if it is one, else {DEFAULT_KIND})",
     )
     parser.add_argument(
-        "--root", type=path, metavar="R", help="folder of the release under D (default: where its kind lies)"
+        "--root", type=place, metavar="R", help="folder of the release under D (default: where its kind lies)"
     )
-    parser.add_argument("--out", type=path, metavar="O", help="folder of the records (default: prepared/NAME under D)")
+    parser.add_argument("--out", type=place, metavar="O", help="folder of the records (default: prepared/NAME under D)")
     parser.add_argument("--splits", default="train,val", metavar="A,B", help="to be written (default train,val)")
     parser.add_argument("--jobs", type=whole_number, default=cores(), metavar="N", help="threads (default: one a core)")
     parser.add_argument(
@@ -62,9 +63,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     started = time.monotonic()
     dataset = _dataset(args, overrides)
-    data_dir = pathlib.Path(args.data_dir)
-    folder = data_dir / "prepared" / dataset.name if args.out is None else pathlib.Path(args.out)
+    data_dir = as_path(args.data_dir)
+    folder = data_dir / "prepared" / dataset.name if args.out is None else as_path(args.out)
     if args.archive:
+        local(data_dir, "--archive: --data_dir")
         _unpack(args.archive, data_dir, dataset.root)
     cv2.setNumThreads(0)  # samples are read in several threads
     open_split = KINDS[dataset.kind].source

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax.commands import data as data_command
-from mdp_jax.commands.arguments import path
+from mdp_jax.commands.arguments import place
 from mdp_jax.configs import finetune
 from mdp_jax.data import sources
 from mdp_jax.data.kinds import DEFAULT_KIND
@@ -16,14 +16,14 @@ from mdp_jax.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments NAME with its folder, and --config, to a parser."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of a dataset; also its kind, if it is one")
-    parser.add_argument("--data_dir", type=path, metavar="D", help="folder of the datasets")
+    parser.add_argument("--data_dir", type=place, metavar="D", help="folder of the datasets")
     default = f"its form (default: NAME if it is one, otherwise {DEFAULT_KIND})"
     parser.add_argument("--kind", choices=data_command.kinds_with_root(), help=default)
     parser.add_argument(
-        "--root", type=path, metavar="R", help="its folder, under D unless absolute (default: that of the kind)"
+        "--root", type=place, metavar="R", help="its folder, under D unless absolute (default: that of the kind)"
     )
     parser.add_argument(
-        "--config", type=path, metavar="FILE", help="in place of NAME: a pretraining or fine-tuning config"
+        "--config", type=place, metavar="FILE", help="in place of NAME: a pretraining or fine-tuning config"
     )
     parser.epilog = (
         "Every value of the config, or of NAME's part of one (mdp_jax/configs.py), can be set by --config.key=value."

@@ -4,7 +4,8 @@ import argparse
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import add_platform, path, workdir
+from mdp_jax.commands.arguments import add_platform, place, workdir
+from mdp_jax.configs import PretrainConfig
 from mdp_jax.errors import UserError
 from mdp_jax.training.editing import Edits, edit
 
@@ -13,11 +14,11 @@ _SHOWN = 12  # names in a line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp edit-bank` to a parser."""
-    parser.add_argument("--checkpoint", required=True, type=path, help="workdir of mdp pretrain")
+    parser.add_argument("--checkpoint", required=True, type=place, help="workdir of mdp pretrain")
     parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp pretrain")
     parser.add_argument(
         "--config",
-        type=path,
+        type=place,
         help="pretraining config of the run that goes on: its sources are the new list, and classes keep their rows by "
         "name (default: the config of the checkpoint, with the edits)",
     )
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(
             "nothing to edit; expected --config, or one of --drop, --rename, --merge, --order, --order_sets"
         )
-    config = configs.load(args.config) if args.config else None
+    config = configs.load(args.config, PretrainConfig) if args.config else None
     runtime.start_devices(args.platform)
     found = edit(args.checkpoint, args.workdir, edits, config, args.adopt, overrides)
     print(f"classes with the rows that they had: {found.kept}")

@@ -3,6 +3,7 @@
 import argparse
 
 from mdp_jax.commands import arguments
+from mdp_jax.configs import FinetuneConfig
 
 add_arguments = arguments.add_run
 
@@ -14,7 +15,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       args: what `add_arguments` declares.
       overrides: pairs of a dotted key and a text.
     """
-    profile, config = arguments.profile_of_run(args), arguments.config_of_run(args, overrides)
+    profile, config = arguments.profile_of_run(args), arguments.config_of_run(args, overrides, FinetuneConfig)
     from mdp_jax.training.finetuning import finetune  # takes seconds; --help and wrong configs do without
 
     finetune(config, args.workdir, exits=True, profile=profile)

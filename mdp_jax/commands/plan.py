@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import json_file, path, whole_number
+from mdp_jax.commands.arguments import output_file, place, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import costs, loss_memory, programs, steps, topologies
@@ -29,7 +29,7 @@ _BOUND = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp plan` to a parser."""
     parser.add_argument(
-        "--config", required=True, type=path, help="Python file with get_config(), of mdp pretrain or mdp finetune"
+        "--config", required=True, type=place, help="Python file with get_config(), of mdp pretrain or mdp finetune"
     )
     parser.add_argument(
         "--topology",
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cost.add_argument(
         "--photos", type=whole_number, metavar="N", help="photos of all datasets, where they are not here"
     )
-    parser.add_argument("--json", type=path, metavar="FILE", help="the columns of the table as a list of rows")
+    parser.add_argument("--json", type=place, metavar="FILE", help="the columns of the table as a list of rows")
     parser.epilog = (
         "Memory of a TPU needs its compiler, and no TPU: make venv EXTRA=tpu. Without it, and for GPUs, the step is "
         "compiled for CPUs, which shows operations and bytes. A ResNet-50 takes minutes to compile. "
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         hours make no sense, datasets are missing and no number of classes is given, or the JSON file cannot be written.
     """
     config = configs.apply_overrides(configs.load(args.config), overrides)
-    file = json_file(args.json)
+    file = output_file(args.json)
     for name in args.topology:
         topologies.chips(name)
     if args.part == "loss":

@@ -7,7 +7,7 @@ import time
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import add_platform, workdir
+from mdp_jax.commands.arguments import add_platform, workdir_here
 from mdp_jax.configs import typed_finetune
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
@@ -31,7 +31,10 @@ LEARNING_RATES = (0.1, 0.2)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp quickstart` to a parser."""
     parser.add_argument(
-        "--workdir", type=workdir, default="runs/quickstart", help="folder of all its runs (default runs/quickstart)"
+        "--workdir",
+        type=workdir_here,
+        default="runs/quickstart",
+        help="folder of all its runs (default runs/quickstart)",
     )
     add_platform(parser)
     parser.epilog = (

@@ -3,9 +3,8 @@
 import argparse
 import csv
 import io
-import pathlib
 
-from mdp_jax.commands.arguments import path
+from mdp_jax.commands.arguments import named, output_file, place
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import side_by_side
 from mdp_jax.reporting.report import html
@@ -15,9 +14,9 @@ from mdp_jax.storage.json_files import write_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp report` to a parser."""
-    parser.add_argument("workdirs", nargs="+", type=path, metavar="WORKDIR", help="of mdp finetune or mdp pretrain")
-    parser.add_argument("--out", type=path, default="runs.html", help="page to write (default runs.html)")
-    parser.add_argument("--csv", type=path, help="also write the table over all sets as CSV")
+    parser.add_argument("workdirs", nargs="+", type=place, metavar="WORKDIR", help="of mdp finetune or mdp pretrain")
+    parser.add_argument("--out", type=named, default="runs.html", help="page to write (default runs.html)")
+    parser.add_argument("--csv", type=named, help="also write the table over all sets as CSV")
     parser.epilog = "It reads config.json, metrics.jsonl and evaluation.json, and needs no device and no photo."
 
 
@@ -33,17 +32,16 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: mdp report has no config")
-    for option, name in (("--out", args.out), ("--csv", args.csv)):
-        if name and (pathlib.Path(name).is_dir() or not pathlib.Path(name).parent.is_dir()):
-            raise UserError(f"{option} {name}: expected a file in a folder that exists")
+    page, rows_file = output_file(args.out, "--out"), output_file(args.csv, "--csv")
     found = side_by_side.read(args.workdirs)
     sections = side_by_side.sections(found)
-    write_text(pathlib.Path(args.out), html(f"{len(found)} runs side by side", sections))
+    assert page is not None  # it has a default, and is not empty
+    write_text(page, html(f"{len(found)} runs side by side", sections))
     table = side_by_side.scores_table(found)
     console().print(for_terminal(table))
-    if args.csv:
-        write_text(pathlib.Path(args.csv), _csv(table))
-    print(f"page: {args.out}")
+    if rows_file:
+        write_text(rows_file, _csv(table))
+    print(f"page: {page}")
 
 
 def _csv(table: Table) -> str:

@@ -4,11 +4,12 @@ import argparse
 import pathlib
 import shlex
 
-from mdp_jax.commands.arguments import json_file, path, whole_number, workdir
+from mdp_jax.commands.arguments import output_file, path, place, whole_number, workdir_here
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.locks import locked
+from mdp_jax.storage.paths import as_path
 from mdp_jax.studies import pages, ready, runs, score_files, suite_files
 from mdp_jax.studies.engine import Engine, slots
 from mdp_jax.studies.experiments import Suite
@@ -27,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=whole_number, metavar="N", help="at most so many of each experiment (its first ones)"
     )
     parser.add_argument(
-        "--workdir", type=workdir, default="runs/reproduce", help="folder of all runs (default runs/reproduce)"
+        "--workdir", type=workdir_here, default="runs/reproduce", help="folder of all runs (default runs/reproduce)"
     )
     parser.add_argument(
-        "--data_dir", type=path, metavar="D", help="folder of the datasets, where the suite has real photos"
+        "--data_dir", type=place, metavar="D", help="folder of the datasets, where the suite has real photos"
     )
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="NAME", help="run these pretrainings alone; NAME/seed2 is one seed"
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--list", action="store_true", help="print claims and runs with their state; run nothing")
     shown.add_argument("--results", action="store_true", help="the results of the runs that are finished; run nothing")
     parser.add_argument(
-        "--json", type=path, metavar="FILE", help="the table of the claims and ablations as a list of rows"
+        "--json", type=place, metavar="FILE", help="the table of the claims and ablations as a list of rows"
     )
     parser.add_argument(
         "--docs", type=path, metavar="DIR", help="write a page, JSON and figures into DIR/results and DIR/images"
@@ -90,13 +91,13 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     """
     if overrides:
         raise UserError(f"--config.{overrides[0][0]}: the settings of a suite are fixed; expected no --config values")
-    rows_file, docs = json_file(args.json), pathlib.Path(args.docs) if args.docs else None
+    rows_file, docs = output_file(args.json), pathlib.Path(args.docs) if args.docs else None
     if args.list and (rows_file or docs):
         raise UserError("--list: runs are listed, not judged; expected --results with --json or --docs")
     if docs:
         pages.require_docs(docs)
     folder = pathlib.Path(args.workdir).resolve() / suite.name
-    data_dir = str(pathlib.Path(args.data_dir).resolve()) if args.data_dir else ""
+    data_dir = str(as_path(args.data_dir).resolve()) if args.data_dir else ""
     every = runs.of_suite(suite, data_dir, args.seeds)
     chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
     if not suite.runs_here:

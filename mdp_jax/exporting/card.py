@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mdp_jax import config as config_files
 from mdp_jax import configs
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.errors import UserError
 from mdp_jax.evaluation import scores, workdirs
 from mdp_jax.exporting.program import Form
 from mdp_jax.storage.paths import expanded
@@ -167,9 +168,12 @@ def _dataset(config: ConfigDict, of_what: str, classes: int) -> tuple:
 
 
 def _began_from(place: str) -> list[tuple]:
-    """The datasets of the run that a network began from; [] for a file, or where the folder is not there any more."""
+    """The datasets of the run that a network began from; [] for a file, or where the folder cannot be read here."""
     folder = expanded(place)
-    if not (folder / "config.json").is_file() or not (folder / "label_space.json").is_file():
+    try:
+        if not (folder / "config.json").is_file() or not (folder / "label_space.json").is_file():
+            return []
+    except UserError:  # a bucket that this machine has no right to read
         return []
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
     classes = {name: len(of_set) for name, of_set in LabelSpace.load(folder / "label_space.json").datasets}

@@ -18,8 +18,10 @@ from mdp_jax.evaluation import workdirs
 from mdp_jax.exporting import agreement, card, program, stablehlo
 from mdp_jax.exporting.card import ONNX, STABLEHLO
 from mdp_jax.exporting.program import Form
+from mdp_jax.storage import buckets
+from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.json_files import PARTIAL, write_bytes, write_json, write_text
-from mdp_jax.storage.paths import expanded, make_folder, require_possible
+from mdp_jax.storage.paths import expanded, is_there, make_folder, require_possible
 
 FORMATS = (STABLEHLO, ONNX)
 FILES = {STABLEHLO: "model.stablehlo", ONNX: "model.onnx"}
@@ -78,7 +80,7 @@ def export(
     folder, form = expanded(out), form or Form()
     _require_known(formats, FORMATS, "--format")
     _require_known(platforms, stablehlo.PLATFORMS, "--platforms")
-    if os.path.lexists(folder):
+    if is_there(folder) or os.path.lexists(folder):
         raise UserError(f"--out {folder}: exists already; expected a new folder")
     require_possible(folder, "--out")
     if ONNX in formats and not importlib.util.find_spec("onnx"):
@@ -176,6 +178,10 @@ def _require_known(given: Sequence[str], known: Sequence[str], option: str) -> N
 @contextlib.contextmanager
 def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder that gets its name when all is in it, and is removed where that fails."""
+    if isinstance(folder, BucketPath):
+        with _new_objects(folder) as partial:
+            yield partial
+        return
     expected = "expected a folder that can be made"
     beside = folder.absolute().parent
     made = [place for place in (beside, *beside.parents) if not place.exists()]
@@ -196,6 +202,19 @@ def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         for place in made:
             with contextlib.suppress(OSError):  # not empty: the folder is there
                 place.rmdir()
+
+
+@contextlib.contextmanager
+def _new_objects(folder: BucketPath) -> Iterator[pathlib.Path]:
+    """A folder of this machine that is uploaded when all is in it, the card last; where that fails nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="mdp-export-") as place:
+        yield pathlib.Path(place)
+        try:
+            buckets.upload_folder(pathlib.Path(place), str(folder), last=CARD)
+        except BaseException:
+            with contextlib.suppress(UserError):  # what ended the command is what is said
+                buckets.delete_folder(str(folder))
+            raise
 
 
 def _umask() -> int:

@@ -5,6 +5,7 @@ not used for the longest time are deleted when the folder is full. Several proce
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
@@ -192,6 +193,24 @@ def listing(folder: str) -> dict[str, buckets.Entry]:
     return known[1]
 
 
+def known(path: str | os.PathLike) -> buckets.Entry:
+    """Size and version of an object of data; those of a folder that was listed are not asked for again.
+
+    Args:
+      path: of a bucket.
+
+    Raises:
+      FileNotFoundError: there is no such object.
+      UserError: it cannot be asked for.
+    """
+    url = os.fspath(path)
+    entry = _VERSIONS.get(url) or buckets.entry(url)
+    if entry is None or entry.folder:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
+    _VERSIONS[url] = entry
+    return entry
+
+
 def local(path: str | os.PathLike) -> pathlib.Path | None:
     """The copy of an object on this machine; None where it is kept nowhere.
 
@@ -202,12 +221,7 @@ def local(path: str | os.PathLike) -> pathlib.Path | None:
       FileNotFoundError: there is no such object.
       UserError: it cannot be read.
     """
-    url = os.fspath(path)
-    entry = _VERSIONS.get(url) or buckets.entry(url)
-    if entry is None or entry.folder:
-        raise FileNotFoundError(url)
-    _VERSIONS[url] = entry
-    return in_use().local(url, entry)
+    return in_use().local(os.fspath(path), known(path))
 
 
 def read_bytes(path: str | os.PathLike, expected: str) -> bytes:

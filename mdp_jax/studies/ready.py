@@ -11,7 +11,7 @@ from mdp_jax import config as configs
 from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json, write_json
-from mdp_jax.storage.paths import expanded
+from mdp_jax.storage.paths import expanded, joined
 from mdp_jax.studies.runs import Run
 
 # Description of a split -> number and digests of its photos, as data.sources.photos_of gives them.
@@ -105,7 +105,7 @@ def _place(dataset: ConfigDict, data_dir: str) -> tuple[str, pathlib.Path] | Non
     """Kind and folder of a dataset; None where it is drawn."""
     if "root" not in dataset:
         return None
-    return dataset.kind, (expanded(data_dir) / expanded(dataset.root)).resolve()
+    return dataset.kind, joined(data_dir, dataset.root).resolve()
 
 
 def _require_unseen(run: Run, config: ConfigDict, by_name: Mapping[str, tuple[Run, ConfigDict]]) -> None:
@@ -128,7 +128,7 @@ def _require_folder(source: ConfigDict, data_dir: str) -> None:
     if "root" not in source:  # drawn
         return
     root = expanded(source.root)
-    folder = expanded(data_dir) / root
+    folder = joined(data_dir, source.root)
     if not folder.is_absolute():  # the runs are started in another folder
         raise UserError(f"--data_dir: missing; expected the folder that holds {source.root}")
     if not folder.is_dir():

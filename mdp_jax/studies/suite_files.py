@@ -10,7 +10,7 @@ from mdp_jax import config as configs
 from mdp_jax import python_files
 from mdp_jax.errors import UserError
 from mdp_jax.models.network import require_layers
-from mdp_jax.storage.paths import expanded
+from mdp_jax.storage.paths import expanded, joined
 from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED, Contrast, Pretraining, Suite, Target
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of folders
@@ -21,6 +21,7 @@ _SET = {  # config keys that the suite itself sets, and what says them instead
     "keep_checkpoints": "nothing: one is kept",
     "keep_best": "nothing: the last step is scored",
 }
+_NAMES_FILE = "method.names_file"
 _TAKEN = ("pretrain", "logs", "lock")  # by the folders of the runs
 
 
@@ -36,7 +37,8 @@ def load(suite: str) -> Suite:
     Args:
       suite: the value of `--suite`: a Python file, as given or relative to the folder that holds the shipped
         `configs/`; or the name of a shipped one. Configs and files of weights that the suite names are found from the
-        folder in which the process was started; configs may be shipped ones too.
+        folder in which the process was started; configs may be shipped ones too. An override of `method.names_file`
+        is found beside the suite's file, or else as a config is.
 
     Raises:
       UserError: neither a Python file nor the name of a shipped one; or a suite whose parts do not fit together.
@@ -53,7 +55,7 @@ def load(suite: str) -> Suite:
     require_suite(found, where)
     if found.name in known and not known[found.name].samefile(file):
         raise UserError(f"{where}: the suite is called {found.name}, as a shipped one is; expected another name")
-    return _with_files(found, where) if found.runs_here else found
+    return _with_files(found, file.parent, where) if found.runs_here else found
 
 
 def require_suite(suite: Suite, where: str) -> None:
@@ -166,14 +168,18 @@ def _require_contrast(contrast: Contrast, suite: Suite, where: str) -> None:
             raise UserError(f"{where}: {cell!r}; expected a pretraining and one of its targets")
 
 
-def _with_files(suite: Suite, where: str) -> Suite:
+def _with_files(suite: Suite, folder: pathlib.Path, where: str) -> Suite:
     """The suite with absolute paths of the user's files, as its runs are started in another folder."""
     names = {row.name for row in suite.pretrainings}
     rows = []
     for row in suite.pretrainings:
         config = _config(row.config, "sources", "mdp pretrain", f"{where}: {row.name}") if row.config else ""
         init = row.init if row.init in names or not row.init else _weights(row.init, f"{where}: {row.name}")
-        rows.append(dataclasses.replace(row, config=config, init=init))
+        overrides = tuple(
+            (key, _names(text, folder, f"{where}: {row.name}") if key == _NAMES_FILE and text else text)
+            for key, text in row.overrides
+        )
+        rows.append(dataclasses.replace(row, config=config, init=init, overrides=overrides))
     targets = [
         dataclasses.replace(row, config=_config(row.config, "dataset", "mdp finetune", f"{where}: {row.name}"))
         for row in suite.targets
@@ -195,6 +201,20 @@ def _config(path: str, key: str, part: str, where: str) -> str:
     if not file.is_file() or (shipped_file.is_file() and shipped_file.samefile(file)):
         return path
     return str(file.resolve())
+
+
+def _names(path: str, folder: pathlib.Path, where: str) -> str:
+    """The path of a file of names as a process in any folder finds it; that of a shipped one stays as it is."""
+    shipped_file = python_files.configs_parent() / path
+    for file in (joined(folder, path), expanded(path)):
+        if file.exists():
+            return path if shipped_file.exists() and shipped_file.samefile(file) else str(file.resolve())
+    if shipped_file.exists():
+        return path
+    raise UserError(
+        f"{where}: {_NAMES_FILE}={path}: no such file; expected one beside the suite's file, from the folder that you "
+        "are in, or with its whole path"
+    )
 
 
 def _weights(path: str, where: str) -> str:

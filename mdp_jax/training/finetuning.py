@@ -90,6 +90,7 @@ def _finetune(
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
     drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
     workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
+    stop.before_steps(folder)  # all photos were read: that may have taken long
     weights = class_weights.of_classes(config, dataset)
     if weights:
         named = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(dataset.classes, weights, strict=True))

@@ -111,6 +111,7 @@ def train(
             Monitor(folder, start, steps, config.batch, program.schedule, _other_writer(config)) as monitor,
             contextlib.closing(batches),
         ):
+            stop.before_steps(folder)
             if hooks.owed:
                 _catch_up(start, state, monitor, hooks, stop, folder)
             for step in range(start + 1, steps + 1):
@@ -125,7 +126,7 @@ def train(
                 monitor.leave_out(tracing.done(step, state))
                 monitor.say(*tracing.said)
                 tracing.said.clear()
-                last, stopped, complete = step == steps, stop.reached(step), True
+                last, stopped, complete = step == steps, stop.reached(), True
                 due = last or (hooks.validate_every and step % hooks.validate_every == 0)
                 validate = hooks.validate if due and (last or not stopped) else None
                 save = stopped or last or step % config.checkpoint_every == 0

@@ -113,6 +113,7 @@ def _pretrain(
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos, names.identity)
+    stop.before_steps(folder)  # all photos were read: that may have taken long
     program = programs.pretraining(config, mesh, label_space, samples, starts, names.relations)
     state, origins = program.make(), None
     earlier: dict = {}  # what the checkpoint that is gone on from has beside its state

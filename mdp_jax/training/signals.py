@@ -1,5 +1,6 @@
 """Stops a run on Ctrl-C, or on SIGTERM, with which TPU VMs, GKE and Slurm announce that they take a machine away."""
 
+import itertools
 import os
 import signal
 import sys
@@ -9,6 +10,9 @@ from types import FrameType, TracebackType
 import jax
 from jax.experimental import multihost_utils
 
+from mdp_jax.errors import PreemptedError
+
+_QUESTIONS = itertools.count(1)  # of all runs of this process: JAX's service remembers the number of the last one
 STATUS: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status of a process that a signal ended
 
 
@@ -22,8 +26,10 @@ class Stop:
     One process: the first signal is noted while there are steps to save (`saving`), and ends the process at once
     elsewhere; the second one ends it at once, whatever is under way. A command raises no exception by a signal, since
     one in a callback of JAX would be lost, and a thread waits for the signals, since Python would look at them only
-    after a long computation. Several processes: JAX's preemption service carries the notice of one to all, and names a
-    step that all of them still reach.
+    after a long computation. Several processes: JAX's preemption service carries the notice of one to all. It stops
+    them at the question after the last one that any of them had asked when the notice came, so all ask at the same
+    places: before the first step and after each. The questions are numbered, not the steps: a run that goes on after
+    step 100 is never at step 1, which the service names where nobody has asked yet.
 
     Attributes:
       noted: number of the signal, 0 before there was one.
@@ -75,13 +81,26 @@ class Stop:
         """
         self._saving = steps
 
-    def reached(self, step: int) -> bool:
-        """Whether the run must save and stop after this step; every process must ask after every step.
+    def reached(self) -> bool:
+        """Whether the run must save and stop now; every process must ask after every step."""
+        if self._alone:
+            return bool(self.noted)
+        return multihost_utils.reached_preemption_sync_point(next(_QUESTIONS))
+
+    def before_steps(self, folder: os.PathLike) -> None:
+        """Ends a run of several processes that was told to stop while there is nothing to save; all of them must ask.
+
+        One process alone was ended by the signal then.
 
         Args:
-          step: number of steps taken.
+          folder: the workdir.
+
+        Raises:
+          PreemptedError: the run was told to stop.
         """
-        return bool(self.noted) if self._alone else multihost_utils.reached_preemption_sync_point(step)
+        if not self._alone and self.reached():
+            message = f"told to stop before a step was taken; the same command begins or goes on in {folder}"
+            raise PreemptedError(message, self.status)
 
     def check(self) -> None:
         """Leaves work that the run does not need.

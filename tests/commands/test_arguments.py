@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from mdp_jax.commands.arguments import json_file, whole_number
+from mdp_jax.commands.arguments import output_file, whole_number
 from mdp_jax.errors import UserError
 
 
@@ -19,13 +19,13 @@ def test_no_whole_number(text):
         whole_number(text)
 
 
-def test_json_file(tmp_path):
-    assert json_file(None) is None
-    assert json_file("rows.json") == pathlib.Path("rows.json")
-    assert json_file(str(tmp_path / "rows.json")) == tmp_path / "rows.json"
+def test_output_file(tmp_path):
+    assert output_file(None) is None
+    assert output_file("rows.json") == pathlib.Path("rows.json")
+    assert output_file(str(tmp_path / "rows.json")) == tmp_path / "rows.json"
 
 
 @pytest.mark.parametrize("name", ["", "missing/rows.json"])
-def test_no_json_file(tmp_path, name):
+def test_no_output_file(tmp_path, name):
     with pytest.raises(UserError, match=r"--json .*: expected a file in a folder that exists"):
-        json_file(str(tmp_path / name))
+        output_file(str(tmp_path / name))

@@ -238,7 +238,7 @@ def test_wrong_use_is_one_line_and_nothing_is_written(folder, words, message):
         ({"shrinkage": 0.0}, "--shrinkage 0.0: expected more than 0"),
         ({"checkpoint": "nowhere"}, "nowhere: no such file or folder"),
         ({"folder": "finetuned"}, "--workdir finetuned: holds a run; expected a new folder"),
-        ({"config": tiny.pretrain_config()}, "the config of another part of mdp; expected the config of mdp finetune"),
+        ({"config": tiny.pretrain_config()}, "the config of mdp pretrain; expected one of mdp finetune"),
     ],
 )
 def test_what_cannot_be(folder, values, message):

@@ -189,7 +189,7 @@ def test_a_new_set_gets_prototypes_from_photos(folder):
         ({"edits": Edits(rename=[("harbor", "air", "sea")])}, "there is a class 'sea' already"),
         ({"edits": Edits(merge=[("harbor", "x", "air")])}, "--merge harbor x air: expected a set, the new name, and"),
         ({"edits": Edits(order_sets=["city"])}, "--order_sets city: no set 'city'"),
-        ({"checkpoint": "finetuned"}, "the config of another part of mdp; expected the config of mdp pretrain"),
+        ({"checkpoint": "finetuned"}, "the config of mdp finetune; expected one of mdp pretrain"),
         ({"checkpoint": "nowhere"}, r"nowhere/config\.json: missing; expected a workdir"),
         ({"folder": "finetuned"}, "--workdir finetuned: holds a run; expected a new folder"),
         ({"adopt": ["valley"]}, "--adopt valley: expected --config too"),

@@ -161,7 +161,7 @@ def test_tpu_worker_install(printed):
     uv = [
         ["python3", "-m", "pip", "install", "--quiet", "--user", "uv"],
         ["python3", "-m", "uv", "venv", "--quiet", "--python", "3.12", f"{ROOT}/.venv"],
-        ["python3", "-m", "uv", "pip", "install", "--quiet", "--python", python, "--editable", f"{ROOT}[tpu]"],
+        ["python3", "-m", "uv", "pip", "install", "--quiet", "--python", python, "--editable", f"{ROOT}[tpu,gcs,s3]"],
         ["sudo", "mkdir", "-p", "/mnt/mdp"],
     ]
     assert printed("tpu_worker.sh", "--dry-run", "install", "10.0.0.2:/share") == [
@@ -170,6 +170,7 @@ def test_tpu_worker_install(printed):
         ["sudo", "mount", "-t", "nfs", "10.0.0.2:/share", "/mnt/mdp"],
         ["sudo", "chmod", "a+rwx", "/mnt/mdp"],
     ]
+    assert printed("tpu_worker.sh", "--dry-run", "install") == uv[:-1]
     *first, owner, mount = printed("tpu_worker.sh", "--dry-run", "install", "gs://bucket")
     assert first == uv
     assert owner[:2] == ["sudo", "chown"]
@@ -194,6 +195,18 @@ def test_tpu_worker_service(printed):
         "LimitMEMLOCK": "infinity",
     }
     assert "--setenv=JAX_COMPILATION_CACHE_DIR=/mnt/mdp/compiled" in line[:end]
+
+
+def test_a_slice_whose_paths_are_in_buckets_mounts_nothing(printed):
+    train = [*TRAIN[:4], "gs://bucket/runs/q", "--config.data_dir=gs://bucket/data"]
+    lines = printed("tpu_pod.sh", "resume", *POD[:6], "--dry-run", "--", *train)
+    install, start = (line[-2] for line in lines[-2:])
+    assert install == f"--command={UNPACK}{WORKER}install"
+    assert start == f"--command={WORKER}start {' '.join(train)}"
+    (line,) = printed("tpu_worker.sh", "--dry-run", "start", *train)
+    assert f"--setenv=JAX_COMPILATION_CACHE_DIR={ROOT}/.compiled" in line
+    (line,) = printed("tpu_worker.sh", "--dry-run", "start", *train, "--config.data_dir=/mnt/mdp/data")
+    assert "--setenv=JAX_COMPILATION_CACHE_DIR=/mnt/mdp/compiled" in line
 
 
 def test_tpu_worker_stop_and_follow(printed):

@@ -1,5 +1,6 @@
 """The manifests of launch/gke against the fields of JobSet v1alpha2, batch/v1 Job and v1 Pod that they may use."""
 
+import json
 import shlex
 
 import pytest
@@ -22,7 +23,7 @@ CONTAINER = {
     "env?": [ENVIRONMENT],
     "ports": [{"containerPort": int}],
     "resources": {"requests": dict, "limits": dict},
-    "volumeMounts": [{"name": str, "mountPath": str}],
+    "volumeMounts?": [{"name": str, "mountPath": str}],
 }
 VOLUME = {"name": str, "persistentVolumeClaim?": {"claimName": str}, "emptyDir?": {"medium": "Memory"}}
 POD = {
@@ -31,7 +32,7 @@ POD = {
     "nodeSelector": dict,
     "tolerations": [{"key": str, "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
     "containers": [CONTAINER],
-    "volumes": [VOLUME],
+    "volumes?": [VOLUME],
 }
 EXIT_CODES = {"containerName": str, "operator": "In", "values": [int]}
 JOB = {
@@ -89,14 +90,14 @@ def problems(value, schema, path=""):
 def submitted(stand_ins):
     """A function: the JobSet that submit.sh gives to kubectl, the same as its dry run prints; and its only job."""
 
-    def submit(*arguments):
+    def submit(*arguments, train=TRAIN):
         options = [arguments[0], "--image", "registry/mdp:1", *arguments[1:]]
-        status, out, err = run(SCRIPTS["gke/submit.sh"], [*options, "--dry-run", "--", *TRAIN], stand_ins)
+        status, out, err = run(SCRIPTS["gke/submit.sh"], [*options, "--dry-run", "--", *train], stand_ins)
         assert (status, err, stand_ins.calls()) == (0, "", [])
         command, *manifest, end = out.splitlines()
         assert (command, end) == ("kubectl apply --filename=- <<'EOF'", "EOF")
         stand_ins.set("kubectl", f"cat >{shlex.quote(str(stand_ins.folder))}/applied")
-        assert run(SCRIPTS["gke/submit.sh"], [*options, "--", *TRAIN], stand_ins)[0] == 0
+        assert run(SCRIPTS["gke/submit.sh"], [*options, "--", *train], stand_ins)[0] == 0
         assert stand_ins.calls() == [["kubectl", "apply", "--filename=-"]]
         assert (stand_ins.folder / "applied").read_text().splitlines() == manifest
         jobset = yaml.safe_load("\n".join(manifest))
@@ -128,6 +129,22 @@ def test_parts_of_a_manifest_agree(kind, submitted):
     assert container["volumeMounts"][0] == {"name": "workdir", "mountPath": "/mnt/mdp"}
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "lab"
     assert pod["terminationGracePeriodSeconds"] == 120
+
+
+IN_BUCKET = ["pretrain", "--config", "gs://b/c.py", "--workdir", "gs://b/runs/q"]
+
+
+@KINDS
+def test_what_is_in_buckets_needs_no_claim(kind, submitted):
+    pod, container = pod_of(submitted(kind, train=IN_BUCKET)[1])
+    assert "workdir" not in {item["name"] for item in container.get("volumeMounts", [])}
+    assert not any("persistentVolumeClaim" in volume for volume in pod.get("volumes", []))
+    assert "/mnt/mdp" not in json.dumps(pod)
+
+
+def test_photos_of_the_shared_folder_need_it(submitted):
+    pod, _ = pod_of(submitted("tpu", train=[*IN_BUCKET, "--config.data_dir=/mnt/mdp"])[1])
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "mdp"
 
 
 @KINDS

@@ -139,6 +139,9 @@ def test_tpu_worker_needs_the_shared_folder(stand_ins):
     assert status == 2
     assert "/mnt/mdp is not mounted on " in err
     assert [call[0] for call in stand_ins.calls()] == ["mountpoint"]
+    in_bucket = ["start", *TRAIN[:-1], "gs://bucket/runs/q"]
+    assert TRAIN[-2] == "--workdir" and run(SCRIPTS["tpu_worker.sh"], in_bucket, stand_ins)[0] == 97
+    assert [call[0] for call in stand_ins.calls()] == ["mountpoint", "systemctl", "sudo", "sudo"]
 
 
 def slurm(stand_ins, **variables):

@@ -72,6 +72,12 @@ def test_help(script, stand_ins):
         ("tpu_pod.sh", ["install", *POD, "--mount", "/share"], "--mount /share: expected SERVER:/SHARE or gs://BUCKET"),
         ("tpu_pod.sh", ["start", *POD, "--", "evaluate"], "expected -- pretrain ... or -- finetune ..."),
         ("tpu_pod.sh", ["start", *POD, "--", *TRAIN[:-1], "runs/q"], "expected a --workdir below /mnt/mdp"),
+        (
+            "tpu_pod.sh",
+            ["start", *POD, "--", *TRAIN[:-1], "gs:/b"],
+            "expected a --workdir below /mnt/mdp, or in",
+        ),
+        ("tpu_pod.sh", ["resume", *FULL_POD[:6], "--", *TRAIN], "expected --mount for what is below /mnt/mdp"),
         ("tpu_pod.sh", ["resume", *FULL_POD], "expected -- pretrain ... or -- finetune ..."),
         ("tpu_pod.sh", ["create", *POD, "--gpus", "3"], "unknown argument: --gpus"),
         ("tpu_worker.sh", [], "no command: expected install, start, stop or follow"),

@@ -76,7 +76,7 @@ def test_what_is_run(file, mdp, accepted):
     words, variables = mdp(task, **ips)
     assert words[:2] == ["pretrain", "--platform"]
     assert words[2] == ("tpu" if file.stem == "tpu" else "gpu")
-    assert f"[{'tpu' if file.stem == 'tpu' else 'cuda12'}]" in task["setup"]
+    assert f"[{'tpu' if file.stem == 'tpu' else 'cuda12'},gcs,s3]" in task["setup"]
     accepted(words)
     words, _ = mdp(task, **ips, PART="finetune", ARGUMENTS=values)
     assert words[3:] == shlex.split(values)

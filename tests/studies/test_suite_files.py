@@ -196,6 +196,25 @@ def test_weights_to_start_from(tmp_path, monkeypatch):
     whole = dataclasses.replace(suite(), pretrainings=(suite().pretrainings[0], row), claims=(over,), ablations=())
     require_suite(whole, "w")
     with pytest.raises(UserError, match=r"w: p: starts from w\.pth; expected a pretraining of the suite, a workdir"):
-        suite_files._with_files(whole, "w")
+        suite_files._with_files(whole, tmp_path, "w")
     (tmp_path / "w.pth").write_text("")
-    assert suite_files._with_files(whole, "w").pretraining("p").init == str(tmp_path / "w.pth")
+    assert suite_files._with_files(whole, tmp_path, "w").pretraining("p").init == str(tmp_path / "w.pth")
+
+
+def test_a_file_of_names_beside_the_suite(tmp_path, monkeypatch):
+    """Runs are started in another folder; a shipped file is found from there, and stays in the page as it was given."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    body = f"compare_settings('mine', {PRETRAIN!r}, {FINETUNE!r}, {{'named': {{'method.names_file': '%s'}}}})"
+    with pytest.raises(UserError, match=r"named: method\.names_file=own\.npz: no such file; expected one beside"):
+        suite_files.load(write(tmp_path, body % "own.npz"))
+    found = {}
+    for path in ("own.npz", "here.npz", "configs/studies/names.npz"):
+        (tmp_path / "own.npz").touch()
+        (tmp_path / "elsewhere" / "here.npz").touch()
+        found[path] = dict(suite_files.load(write(tmp_path, body % path)).pretraining("named").overrides)
+    assert {path: values["method.names_file"] for path, values in found.items()} == {
+        "own.npz": str(tmp_path / "own.npz"),
+        "here.npz": str(tmp_path / "elsewhere" / "here.npz"),
+        "configs/studies/names.npz": "configs/studies/names.npz",
+    }

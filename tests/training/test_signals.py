@@ -1,6 +1,8 @@
 """Being told to stop: noted while there are steps to save, at once elsewhere and the second time."""
 
+import itertools
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -8,6 +10,8 @@ import time
 
 import pytest
 
+from mdp_jax.errors import PreemptedError
+from mdp_jax.training import signals
 from mdp_jax.training.signals import STATUS, Stop, StoppedError
 
 # A process that says when it is ready, and then is in one call that lasts, as a long step is. SAVING, COUNT of signals.
@@ -32,13 +36,13 @@ def test_the_first_one_is_noted_and_handlers_are_put_back(number, exits):
     before = {each: signal.getsignal(each) for each in STATUS}
     with Stop(exits) as stop:
         stop.saving(True)
-        assert not stop.reached(1)
+        assert not stop.reached()
         stop.check()
         os.kill(os.getpid(), number)
         deadline = time.monotonic() + 10
         while not stop.noted and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert stop.reached(2) and stop.status == STATUS[number]
+        assert stop.reached() and stop.status == STATUS[number]
         with pytest.raises(StoppedError):
             stop.check()
     assert {each: signal.getsignal(each) for each in STATUS} == before
@@ -68,3 +72,35 @@ def test_a_program_that_trains_is_not_ended(saving, number, error):
             for _ in range(1 + saving):
                 os.kill(os.getpid(), number)
                 time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("noticed_after", "steps_taken"), [(0, None), (1, 1), (2, 2), (5, 5)])
+def test_several_processes_stop_at_the_question_after_the_notice(noticed_after, steps_taken, monkeypatch):
+    """JAX's service names the number after the largest one that it was asked with, 1 where nobody has asked yet.
+
+    The question before the steps is the first: where the notice comes before it, no step is taken.
+    """
+    asked, named = [0], []
+
+    def service(number):
+        asked.append(number)
+        return [number] == named
+
+    monkeypatch.setattr(signals.multihost_utils, "reached_preemption_sync_point", service)
+    monkeypatch.setattr(signals, "_QUESTIONS", itertools.count(1))
+    monkeypatch.setattr(signals.jax, "process_count", lambda: 2)
+    stop, taken = Stop(), 0
+    if noticed_after == 0:
+        named.append(max(asked) + 1)
+        with pytest.raises(PreemptedError, match=r"before a step was taken; .* in runs/one") as ended:
+            stop.before_steps(pathlib.Path("runs/one"))
+        assert ended.value.status == 143
+        return
+    stop.before_steps(pathlib.Path("runs/one"))
+    for _ in range(100, 120):  # of a run that goes on
+        if len(asked) - 1 == noticed_after:
+            named.append(max(asked) + 1)
+        taken += 1
+        if stop.reached():
+            break
+    assert taken == steps_taken

@@ -6,6 +6,8 @@ Photos and masks are given to TFDS as encoded bytes: it would import TensorFlow 
 import functools
 import io
 import os
+import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,8 @@ import tensorflow_datasets as tfds
 
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import manifest
+from mdp_jax.storage import buckets, photo_cache
+from mdp_jax.storage.paths import as_path
 
 # Masks of few flat regions: the fastest setting that is also about the smallest.
 _PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_COMPRESSION, 1)
@@ -78,7 +82,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             photo, _ = source.files(index)
             label = source[index]["label"]  # decodes the photo, too: a file that cannot be read is found here
             example = {
-                "image": io.BytesIO(photo.read_bytes()),
+                "image": io.BytesIO(photo_cache.read_bytes(photo, "a photo")),
                 "mask": io.BytesIO(mask_png(label)),
                 "file_name": source.describe(index),
             }
@@ -117,7 +121,12 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             for split, part in splits.items()
         ]
         self.info.set_splits(tfds.core.SplitDict(infos))
-        self.info.write_to_directory(folder)
+        if not buckets.is_bucket(folder):
+            self.info.write_to_directory(folder)
+            return
+        with tempfile.TemporaryDirectory(prefix="mdp-prepare-") as place:
+            self.info.write_to_directory(place)
+            buckets.upload_folder(pathlib.Path(place), str(as_path(folder)))
 
 
 def shard_name(name: str, split: str, shard: int, shards: int) -> str:

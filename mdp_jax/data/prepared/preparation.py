@@ -2,14 +2,18 @@
 
 import pathlib
 import sys
+import tempfile
 from collections.abc import Collection, Mapping
 
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import archives, manifest, shards
 from mdp_jax.errors import UserError, of_system
 from mdp_jax.reporting.progress import Progress
+from mdp_jax.storage import buckets
+from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.json_files import PARTIAL, write_json
 from mdp_jax.storage.locks import locked
+from mdp_jax.storage.paths import require_possible
 
 _LOCK, _HOLDERS = ".lock", "another mdp data prepare"
 
@@ -34,6 +38,9 @@ def prepare(
       UserError: a sample is bad, the folder is in use or has other things in it, or there is not enough space. Complete
         shards stay for the next run.
     """
+    in_bucket = isinstance(folder, BucketPath)
+    if in_bucket:
+        require_possible(folder, "--out")
     earlier = _earlier(folder, name, kind, sources)
     plan = shards.plan(name, kind, sources, shard_bytes, str(folder))
     builder, planned = plan.builder, plan.shards
@@ -41,7 +48,11 @@ def prepare(
     missing = [shard for shard in planned if shard.file not in done]
     if earlier:
         print(f"{folder}: {len(done)} of {len(planned)} shards are there and whole", file=sys.stderr, flush=True)
-    archives.require_space(folder, sum(shard.bytes for shard in missing), f"preparing {name}")
+    if in_bucket:  # a shard of each thread is on this machine until it is uploaded
+        here = pathlib.Path(tempfile.gettempdir())
+        archives.require_space(here, sum(sorted(shard.bytes for shard in missing)[-jobs:]), f"preparing {name}")
+    else:
+        archives.require_space(folder, sum(shard.bytes for shard in missing), f"preparing {name}")
     identity = {"name": name, "kind": kind, **_classes(next(iter(sources.values())))}
 
     def record(complete: bool) -> dict:
@@ -76,11 +87,17 @@ def _classes(source: Source) -> dict:
     }
 
 
+def _is_of_a_start(path: pathlib.Path) -> bool:
+    """Whether a file is one that a run leaves which was killed before its first manifest."""
+    in_bucket = isinstance(path, BucketPath) and path.name.startswith((f"{_LOCK}.", buckets.PROBE))
+    return path.suffix == PARTIAL or path.name == _LOCK or in_bucket
+
+
 def _earlier(folder: pathlib.Path, name: str, kind: str, splits: Collection[str]) -> dict | None:
     """The manifest of an earlier run on the folder, or None where it is new or empty."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: a file; expected a folder")
-    if not folder.is_dir() or all(path.suffix == PARTIAL or path.name == _LOCK for path in folder.iterdir()):
+    if not folder.is_dir() or all(_is_of_a_start(path) for path in folder.iterdir()):
         return None
     if not (folder / manifest.FILE).exists():
         raise UserError(

@@ -4,8 +4,10 @@ TFDS's own download_and_prepare writes one shard after the other into a folder t
 """
 
 import hashlib
+import os
 import pathlib
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +19,8 @@ from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import builder as segmentation
 from mdp_jax.data.prepared import manifest
 from mdp_jax.errors import of_system
+from mdp_jax.storage import buckets, photo_cache
+from mdp_jax.storage.bucket_path import BucketPath
 
 # One record to a chunk, for random access. Not compressed, since photos and masks are already.
 _OPTIONS = "group_size:1,uncompressed"
@@ -91,11 +95,19 @@ def _stat(source: Source, index: int) -> tuple:
     row = []
     for path in source.files(index):
         try:
-            found = path.stat()
+            row += [path.name, *_size_and_version(path)]
         except OSError as error:
             raise of_system(error, f"{path} cannot be read ({error.strerror}); expected a file") from None
-        row += [path.name, found.st_size, found.st_mtime_ns]
     return tuple(row)
+
+
+def _size_and_version(path: pathlib.Path) -> tuple[int, int | str]:
+    """The size of a file, and what changes when it is written again."""
+    if isinstance(path, BucketPath):
+        entry = photo_cache.known(path)
+        return entry.size, entry.version
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def kept(shards: list[Shard], earlier: dict | None, folder: pathlib.Path, jobs: int) -> dict[str, dict]:
@@ -120,6 +132,9 @@ def kept(shards: list[Shard], earlier: dict | None, folder: pathlib.Path, jobs: 
 
 
 def _is_whole(path: pathlib.Path, entry: dict) -> bool:
+    if isinstance(path, BucketPath):  # written as a whole, with the storage's own checksum
+        found = buckets.entry(str(path))
+        return found is not None and found.size == entry["bytes"]
     return path.is_file() and path.stat().st_size == entry["bytes"] and _sha256(path) == entry["sha256"]
 
 
@@ -160,12 +175,21 @@ def write(
         pool.shutdown(cancel_futures=True)
 
 
+def _partial_of(path: pathlib.Path) -> pathlib.Path:
+    """The file of this machine that a shard is written to until it is whole."""
+    if not isinstance(path, BucketPath):
+        return path.with_name(path.name + _PARTIAL)
+    descriptor, name = tempfile.mkstemp(prefix="mdp-prepare-", suffix=_PARTIAL)
+    os.close(descriptor)
+    return pathlib.Path(name)
+
+
 def _write_one(
     builder: segmentation.SegmentationBuilder, shard: Shard, folder: pathlib.Path, stop: threading.Event
 ) -> dict | None:
     """The manifest's entry of a shard that was written; None where the run was stopped."""
     path = folder / shard.file
-    partial = path.with_name(path.name + _PARTIAL)
+    partial = _partial_of(path)
     try:
         writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         try:
@@ -182,7 +206,10 @@ def _write_one(
             "sha256": _sha256(partial),
             "source": shard.source,
         }
-        partial.replace(path)
+        if isinstance(path, BucketPath):
+            buckets.upload(partial, str(path))
+        else:
+            partial.replace(path)
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError, whatever is wrong with the file
         raise of_system(error, f"{path} cannot be written: {' '.join(str(error).split())}") from None
     finally:
