@@ -159,7 +159,7 @@ def test_a_run_that_is_killed_and_stopped_ends_with_the_same_best(run, monkeypat
     assert (Best(folder).step, checkpoints.choose(folder, "last").step) == (8, 4)
     assert_same_best(folder, run[0])
     with monkeypatch.context() as patch, pytest.raises(PreemptedError, match="goes on after step 8"):
-        patch.setattr(Stop, "reached", lambda self, step: step == 8)
+        patch.setattr(Stop, "reached", tiny.stop_after(4))
         finetune(config(), folder)
     assert_same_best(folder, run[0])
     shutil.rmtree(folder / "best")

@@ -268,7 +268,7 @@ def test_finetuning_that_is_told_to_stop(finetuned, pretrained, monkeypatch, tmp
     """It saves after the step under way, at which it would have been scored too, and leaves that for later."""
     config = averaging(pretrained, checkpoint_every=100)
     with monkeypatch.context() as patch, pytest.raises(PreemptedError, match="goes on after step 8"):
-        patch.setattr(Stop, "reached", lambda self, step: step == 8)
+        patch.setattr(Stop, "reached", tiny.stop_after(8))
         finetune(config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["8"]
     assert not any("val_mIoU" in row for row in read_metrics(tmp_path / "run"))
