@@ -1,5 +1,6 @@
 """Figures of the outcomes of a suite, as PNG bytes."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from mdp_jax.studies.statistics import CONTRADICTED, HOLDS, MARGIN, UNDECIDED
 
 _BLUE, _GREEN, _RED = palette(4)[[0, 2, 3]] / 255
 _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
+_TITLE = 34  # letters of a line above the narrowest panels
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
 
 
@@ -126,7 +128,7 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
             for seed, value, line in _in_lines(values, apart):
                 y = row + 0.15 + 0.2 * line
                 axes.scatter([value], [y], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
-        axes.set_title(suite.target(target).what, fontsize=9)
+        axes.set_title(textwrap.fill(suite.target(target).what, _TITLE), fontsize=9)
         axes.set_xlabel("mIoU (%)", fontsize=9)
     figure.suptitle(title, fontsize=11)
     return encode_png(pixels(figure))

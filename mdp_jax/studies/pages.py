@@ -281,14 +281,15 @@ def results_page(results: Results, images: dict[str, str]) -> str:
     listed = "`mdp reproduce --list` prints the claims, the rules of their verdicts and all settings."
     parts = [
         f"# mdp reproduce: {results.suite.name}\n\n{results.suite.what}\n\n{summary(results)} {listed}",
-        markdown_table(outcomes_table(results.claims)),
+        *([markdown_table(outcomes_table(results.claims))] if results.claims else []),
         *(image(name) for name in images if name != "ablations"),
     ]
     if measured := _measured(results.ablations):
         parts += [f"{ABLATIONS}.", markdown_table(outcomes_table(measured))]
         parts += [image(name) for name in images if name == "ablations"]
-    each = "\n\n".join(map(_claim_lines, results.claims))
-    parts += [f"## All runs\n\n{markdown_table(scores_table(results))}", f"## Each claim, seed by seed\n\n{each}"]
+    parts.append(f"## All runs\n\n{markdown_table(scores_table(results))}")
+    if results.claims:
+        parts.append("\n\n".join(["## Each claim, seed by seed", *map(_claim_lines, results.claims)]))
     return "\n\n".join(parts) + "\n"
 
 
