@@ -112,8 +112,7 @@ def train(
             contextlib.closing(batches),
         ):
             stop.before_steps(folder)
-            if hooks.owed:
-                _catch_up(start, state, monitor, hooks, stop, folder)
+            _catch_up(start, state, monitor, hooks, stop, folder)
             for step in range(start + 1, steps + 1):
                 with tracing.step(step):
                     asked = time.perf_counter()
@@ -180,7 +179,9 @@ def _validate(
 
 
 def _catch_up(step: int, state: Any, monitor: Monitor, hooks: Hooks, stop: Stop, folder: pathlib.Path) -> None:
-    """Makes the validation that a run left when it was told to stop."""
+    """Makes the validation that a run left when it was told to stop, if it did."""
+    if not hooks.owed:
+        return
     assert hooks.validate is not None  # which owed it
     hooks.row()
     try:
