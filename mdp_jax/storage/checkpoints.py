@@ -21,7 +21,7 @@ from mdp_jax.storage import buckets
 from mdp_jax.storage.background import quiet
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.checksums import checksums, own_checksums
-from mdp_jax.storage.leaves import leaf_names
+from mdp_jax.storage.leaves import leaf_names, one_copy
 from mdp_jax.storage.paths import as_path, expanded, require_plain
 
 NO_CHECKPOINT, NONE_GOOD = -1, -2  # in place of a step
@@ -108,17 +108,7 @@ def items_of(state: Any, meta: dict) -> ocp.args.Composite:
       state: a pytree of arrays.
       meta: as `sealed` gives it.
     """
-    return ocp.args.Composite(state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)), meta=ocp.args.JsonSave(meta))
-
-
-def _one_copy(leaf: Any) -> Any:
-    """An array that every device of this process holds, as it is on the first of them; anything else as it is.
-
-    Otherwise the library lets each device write a slice of it, by a program that is compiled for each shape. Within one
-    process they all write to the same disk.
-    """
-    whole = isinstance(leaf, jax.Array) and leaf.is_fully_replicated and leaf.is_fully_addressable
-    return leaf.addressable_data(0) if whole else leaf
+    return ocp.args.Composite(state=ocp.args.StandardSave(jax.tree.map(one_copy, state)), meta=ocp.args.JsonSave(meta))
 
 
 def manager_of(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:

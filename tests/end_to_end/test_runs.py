@@ -23,6 +23,7 @@ from mdp_jax.reporting import bank as bank_of
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training import profiling, programs, sharding
+from mdp_jax.training.best import Best
 from mdp_jax.training.continuing import continue_from, with_first_average
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
@@ -168,7 +169,7 @@ def test_scores_are_said_while_a_run_goes_on_and_at_its_end(tmp_path, capsys):
     printed = capsys.readouterr()
     lines = [line for line in printed.err.splitlines() if line.startswith(("step 1: ", "step 2: "))]
     assert len([line for line in lines if " mIoU " in line and " aAcc " in line]) == 2
-    assert any(f" mIoU {scores['mIoU']:.2f} %, " in line for line in lines)  # of the best of them
+    assert f"step {Best(tmp_path / 'run').step}: mIoU {scores['mIoU']:.2f} %" in printed.err
     # A network that has learnt nothing misses classes.
     assert any("never predicted: " in line or "predicts one class only: " in line for line in lines)
     rows = [line.split() for line in printed.out.splitlines()]
