@@ -130,11 +130,15 @@ class BucketCheckpoints(Checkpoints):
 
     def _delete_old(self, step: int) -> None:
         """Deletes what need not stay, now that the newest checkpoint is proven to be readable."""
-        steps = [old for old in steps_in(self.folder) if old <= step]
         with self._writing():
-            for old in steps[: -max(self._keep, 1)]:
+            whole = steps_in(self.folder)
+            for old in [old for old in whole if old <= step][: -max(self._keep, 1)]:
                 if not self._keep_every or old % self._keep_every:
                     buckets.delete_folder(str(self.folder / str(old)), first=COMMITTED)
+            # What a run left that was killed as it wrote or deleted a checkpoint; no other run is at work here.
+            for name in buckets.entries(str(self.folder)):
+                if name.isdecimal() and int(name) not in whole:
+                    buckets.delete_folder(str(self.folder / name))
 
     def _prove(self, read: bool) -> None:
         """Waits for the save under way, which reads itself back."""

@@ -4,9 +4,11 @@ import contextlib
 import http.client
 import http.server
 import importlib.util
+import json
 import logging
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -150,8 +152,8 @@ class Storage:
                 found = self._forward("GET", f"/storage/v1/b/{BUCKET}/o/{name}", b"", {})
                 if found[0] == 200:
                     return 412, [], b'{"error": {"code": 412, "message": "conditionNotMet"}}'
-                return self._forward(method, path, body, headers)
-        return self._forward(method, path, body, headers)
+                return self._forward(*_as_media(method, path, body, headers))
+        return self._forward(*_as_media(method, path, body, headers))
 
     def _forward(self, method, path, body, headers):
         connection = http.client.HTTPConnection("127.0.0.1", self._server, timeout=60)
@@ -176,6 +178,23 @@ def _name_of(query, body) -> str:
     if "name" in query:
         return query["name"][0]
     return body.split(b'"name":', 1)[1].split(b'"')[1].decode()
+
+
+def _as_media(method, path, body, headers):
+    """A request of one object without its parts: the emulator reads them as mail, and loses a last carriage return."""
+    boundary = re.search(r'multipart/related; boundary="([^"]+)"', headers.get("Content-Type", ""))
+    if method != "POST" or boundary is None:
+        return method, path, body, headers
+    name = _name_of(urllib.parse.parse_qs(urllib.parse.urlsplit(path).query), body)
+    between = f"--{boundary[1]}".encode()
+    _, described, content = body.split(between, 2)
+    assert json.loads(described.split(b"\n\n", 1)[1])["name"] == name
+    content = content.removeprefix(b"\n").split(b"\n\n", 1)[1].removesuffix(b"\n" + between + b"--")
+    if not content:
+        return method, path, body, headers
+    path = path.replace("uploadType=multipart", f"uploadType=media&name={urllib.parse.quote(name, safe='')}")
+    kept = {each: value for each, value in headers.items() if each.lower() != "content-type"}
+    return method, path, content, kept | {"Content-Type": "application/octet-stream"}
 
 
 @contextlib.contextmanager

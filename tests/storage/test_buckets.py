@@ -62,6 +62,10 @@ def test_objects_are_whole_and_made_once(storage, tmp_path):
     assert buckets.entry(f"{place}/a") is None, "the beginning of a name is no folder"
     assert [buckets.create(f"{place}/lock", content) for content in (b"x", b"y", b"x")] == [True, False, True]
     assert buckets.read(f"{place}/lock") == b"x"
+    for content in (b"", b"\0", b"a\r", b"\r\n", b"\n\n--", bytes(range(256))):
+        buckets.write(f"{place}/b c", content)
+        assert buckets.read(f"{place}/b c") == content
+    buckets.delete([f"{place}/b c"])
     (tmp_path / "up" / "in").mkdir(parents=True)
     (tmp_path / "up" / "in" / "b").write_bytes(bytes(range(256)) * 100)
     buckets.upload_folder(tmp_path / "up", f"{place}/up")
@@ -281,20 +285,22 @@ class Killed(BaseException):
     """In place of the end of a process: nothing catches it."""
 
 
-@pytest.mark.parametrize("at", range(1, 17, 5))
+@pytest.mark.parametrize("at", [1, 6, 11, "first of the last", "last"])
 def test_a_kill_at_any_request_leaves_a_checkpoint(s3, at, monkeypatch):
-    """A save is 15 requests that write or delete, and one more for each file of an older step."""
+    """A save writes about 15 objects, by a library; then it deletes the older step: what commits it, then the rest."""
     folder = BucketPath(f"{s3.url}/killed-{at}")
     states = [{"step": np.int32(step), "params": {"w": np.full(8, step, np.float32)}} for step in range(4)]
     kept = open_checkpoints(folder, keep=1)
     kept.save(1, states[1], {"is": 1})
     kept.close()
-    left = [at]
+    asked: list[str] = []
 
     def dying(name, request):
         def method(*args, **options):
-            left[0] -= 1
-            if left[0] <= 0:
+            asked.append(name)
+            deletes = asked[asked.index("upload") :].count("delete") if "upload" in asked else 0
+            if "killed" in asked or at in (len(asked), {1: "first of the last", 2: "last"}.get(deletes)):
+                asked.append("killed")
                 raise Killed(name)
             return request(*args, **options)
 
@@ -308,6 +314,7 @@ def test_a_kill_at_any_request_leaves_a_checkpoint(s3, at, monkeypatch):
         dead.save(2, states[2], {"is": 2})
         with contextlib.suppress(Killed):
             dead.close()
+    assert "killed" in asked
     found = checkpoints.load(folder)
     assert found.meta["is"] in (1, 2) and found.state["params"]["w"][0] == found.meta["is"]
     again = open_checkpoints(folder, keep=1)
