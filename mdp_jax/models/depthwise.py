@@ -85,9 +85,7 @@ def _whole(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     )
 
 
-def _whole_gradients(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, dilation: int
-) -> tuple[jax.Array, jax.Array]:
+def _whole_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array, dilation: int) -> tuple[jax.Array, jax.Array]:
     (of_x,) = jax.linear_transpose(lambda x: _whole(x, kernel, dilation), x)(g)
     (of_kernel,) = jax.linear_transpose(lambda kernel: _whole(x, kernel, dilation), kernel)(g)
     return of_x, of_kernel
@@ -111,17 +109,16 @@ def _shifted(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     (height, width), half = x.shape[1:3], kernel.shape[0] // 2
     rows, columns = _reach(x, kernel, dilation)
     padded = _with_zeros(x, rows * dilation, columns * dilation)
-    meeting = kernel[half - rows : half + rows + 1, half - columns : half + columns + 1, 0].astype(padded.dtype)
+    meeting = kernel[half - rows : half + rows + 1, half - columns : half + columns + 1].astype(padded.dtype)
     products = (
-        padded[:, i * dilation : i * dilation + height, j * dilation : j * dilation + width] * meeting[i, j]
+        padded[:, i * dilation : i * dilation + height, j * dilation : j * dilation + width]
+        * meeting[i : i + 1, j : j + 1]
         for i, j in np.ndindex(meeting.shape[:2])
     )
     return functools.reduce(jnp.add, products).astype(x.dtype)
 
 
-def _shifted_gradients(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, dilation: int
-) -> tuple[jax.Array, jax.Array]:
+def _shifted_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array, dilation: int) -> tuple[jax.Array, jax.Array]:
     """That of the image is a convolution with the kernel turned round; that of the kernel sums windows of the image.
 
     A loop over the positions of the image adds the window around each, times the gradient there. It is a sum for each
@@ -139,6 +136,7 @@ def _shifted_gradients(
         return total + around * jax.lax.dynamic_slice(wide, at, (batch, 1, 1, channels))
 
     zeros = jnp.zeros((batch, 2 * rows + 1, 2 * columns + 1, channels), padded.dtype)
-    met = jax.lax.fori_loop(0, height * width, add, zeros).sum(0)[:, :, None]
-    outside = ((half - rows,) * 2, (half - columns,) * 2, (0, 0), (0, 0))
-    return _shifted(g, kernel[::-1, ::-1], dilation), jnp.pad(met, outside).astype(kernel.dtype)
+    of_samples = jax.lax.fori_loop(0, height * width, add, zeros)
+    outside = ((0, 0), (half - rows,) * 2, (half - columns,) * 2, (0, 0))
+    of_kernel = jnp.pad(of_samples, outside).sum(0)[:, :, None].astype(kernel.dtype)
+    return _shifted(g, kernel[::-1, ::-1], dilation), of_kernel
