@@ -38,7 +38,9 @@ def _rows(tmp_path, *arguments) -> list[dict]:
     cli.run(["bench", "step", "--seconds", "0.001", "--json", str(tmp_path / "rows.json"), *arguments])
     rows = json.loads((tmp_path / "rows.json").read_text())
     for row in rows:
-        assert list(row) == ["case", "ours", "torch", "ratio", "at most", "limited by", "peak (MiB)", "by processor"]
+        of_passes = ["time of passes", "operations of passes"]
+        assert list(row)[:4] == ["case", "ours", "torch", "ratio"]
+        assert list(row)[4:] == ["at most", "limited by", "peak (MiB)", "by processor", *of_passes]
         assert row["ours"] > 0 and row["at most"] > 0 and row["limited by"] in ("compute", "memory")
     return rows
 
@@ -56,6 +58,8 @@ def test_the_sizes_of_the_house(quick, files, tmp_path, monkeypatch, capsys):
     for row in (pretraining, finetuning):
         assert (row["torch"] is not None) == TORCH
         assert not TORCH or row["ratio"] == pytest.approx(row["ours"] / row["torch"])
+    assert pretraining["time of passes"] > 0 and 1 < pretraining["operations of passes"] < 2
+    assert finetuning["time of passes"] is None and finetuning["operations of passes"] is None
     assert "Images/s of the whole training step on 1 cpu device(s)" in " ".join(capsys.readouterr().out.split())
 
 
