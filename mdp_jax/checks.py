@@ -372,6 +372,20 @@ def pretraining(config: ConfigDict, devices: int) -> None:
             f"config.method.class_frequencies=True: expected False for config.objective={config.objective}; "
             f"the frequencies stand beside the prototypes of {having}"
         )
+    if config.method.prototype_warmup and OBJECTIVES[config.objective].bank is None:
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
+        raise UserError(
+            f"config.method.prototype_warmup=True: expected False for config.objective={config.objective}; "
+            f"the prototypes are those of {having}"
+        )
+    projection, channels = config.model.projection, config.model.decoder.channels
+    if projection.layers not in (0, 1, 2):
+        raise UserError(f"config.model.projection.layers={projection.layers}: expected 0, 1 or 2")
+    if projection.layers == 0 and projection.dim != channels:
+        raise UserError(
+            f"config.model.projection.layers=0 and dim={projection.dim}: the embeddings are the decoder's features; "
+            f"expected config.model.projection.dim={channels}, as config.model.decoder.channels"
+        )
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)
     for key in (

@@ -5,6 +5,7 @@ step of pretraining has: forward and backward of the encoder, and forward of the
 """
 
 import argparse
+import dataclasses
 import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import programs as training
 from mdp_jax.training import sharding
 
+# Values of the method that parity/torch_speed.py has as they are by default.
+_NOT_OF_PYTORCH = ("pixel_weights", "class_frequencies", "relations", "prototype_warmup")
 _SAMPLES = 10_000  # of the datasets; only scales the schedule
 _LEARNING_RATE = 1e-3  # of PyTorch's side
 
@@ -252,7 +255,10 @@ def _ours(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch:
         state = program.make()
         if OBJECTIVES[config.objective].bank:
             empty, shardings = state.memory["bank"], program.shardings.memory["bank"]
-            bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, empty)
+            assert bank is not None
+            bank = dataclasses.replace(bank, vectors=bank.vectors.astype(empty.vectors.dtype))
+            if empty.pixels is not None:
+                bank = dataclasses.replace(bank, pixels=jnp.ones_like(empty.pixels))
             state = state.replace(memory=state.memory | {"bank": jax.device_put(bank, shardings)})
     else:
         program = training.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
@@ -285,6 +291,9 @@ def comparable(config: ConfigDict, devices: int) -> bool:
         # At the stride of the features another place of the labels is the same work.
         same = same and config.method.label_stride in (0, config.model.output_stride)
         same = same and config.method.momentum_view == "clean"
+        method, head = configs.as_config_dict(configs.MethodConfig()), config.model.projection
+        same = same and all(config.method[key] == method[key] for key in _NOT_OF_PYTORCH)
+        same = same and head.layers == 2 and not head.final_norm
     else:
         same = config.trainable == "all" and config.loss_mean == "all"
         same = same and config.loss.to_dict() == configs.as_config_dict(configs.FinetuneLossConfig()).to_dict()

@@ -85,7 +85,9 @@ def functions(setting: Setting) -> Functions:
         embedded = carry["embedded"] if carry else encoder.embed(state.memory, images)
         labels = labels_of_features(labels, stride, method.label_stride).astype(jnp.int32)
         before, momentum = state.memory["bank"], method.prototype_momentum
-        bank = prototypes.update_bank(before, embedded.vectors, labels, momentum, method.start_from_names)
+        bank = prototypes.update_bank(
+            before, embedded.vectors, labels, momentum, method.start_from_names, method.prototype_warmup
+        )
         memory = encoder.update(state.memory, params, embedded.batch_stats) | {"bank": bank}
         metrics = {"classes_seen": jnp.sum(bank.seen, dtype=jnp.int32), "bank_cosine": prototypes.mean_cosine(bank)}
         return memory, metrics | (carry["metrics"] if carry else {})

@@ -68,6 +68,12 @@ def test_own_config_that_pytorch_has_no_match_for(quick, files, tmp_path):
     assert row["torch"] is None and row["ratio"] is None
 
 
+def test_the_options_of_the_readme(quick, files, tmp_path):
+    options = ["--config.method.class_frequencies=True", "--config.model.projection.final_norm=True"]
+    (row,) = _rows(tmp_path, "--config", files["pretrain"], *options)
+    assert row["torch"] is None and row["time of passes"] > 0
+
+
 @pytest.mark.skipif(not TORCH, reason="PyTorch is not installed (extra torch)")
 def test_comparable():
     pretraining, finetuning = tiny.pretrain_config(), tiny.finetune_config()
@@ -87,6 +93,8 @@ def test_comparable():
         "method.sparse_coding=no_push",
         "method.label_stride=1",
         "method.momentum_view=mixed",
+        "method.class_frequencies=True",
+        "model.projection.final_norm=True",
     ):
         other = configs.apply_overrides(tiny.pretrain_config(), [tuple(value.split("="))])
         assert not step.comparable(other, 1)
