@@ -207,6 +207,8 @@ class MethodConfig:
     pixel_budget: int = 64  # pixels of each view of an image that pixel_to_pixel compares
     # What counts alike in the loss: pixel, or image_class: each class of each image, whatever its number of pixels.
     pixel_weights: str = key("pixel", before="pixel")
+    # Whose classes are a pixel's negatives, and may code it: all, or own_set: those of the sets of its own labels.
+    negatives: str = key("all", before="all")
     # Whether the logits have the logarithm of each class's share of the pixels beside its prototype.
     class_frequencies: bool = key(False, before=False)
     # Which classes of different sets are related (docs/relations.md): none; names: those of equal names; text: those

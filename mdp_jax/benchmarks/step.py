@@ -35,7 +35,7 @@ from mdp_jax.training import programs as training
 from mdp_jax.training import sharding
 
 # Values of the method that parity/torch_speed.py has as they are by default.
-_NOT_OF_PYTORCH = ("pixel_weights", "class_frequencies", "relations", "prototype_warmup")
+_NOT_OF_PYTORCH = ("pixel_weights", "class_frequencies", "relations", "negatives", "prototype_warmup")
 _SAMPLES = 10_000  # of the datasets; only scales the schedule
 _LEARNING_RATE = 1e-3  # of PyTorch's side
 

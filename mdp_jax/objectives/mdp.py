@@ -61,6 +61,7 @@ def functions(setting: Setting) -> Functions:
     bank_dtype = jnp.promote_types(setting.model.param_dtype, jnp.float32)
     mixed = method.momentum_view == "mixed"
     related, starts = (None if found is None else jnp.asarray(found) for found in setting.names)
+    sets = jnp.asarray(label_space.dataset_of()) if method.negatives == "own_set" else None
 
     def init(params: dict, batch_stats: dict) -> dict:
         dim = setting.model.projection.dim
@@ -72,7 +73,7 @@ def functions(setting: Setting) -> Functions:
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
         weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, method.pixel_weights)
-        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk, related)
+        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk, related, sets)
         weight = jnp.sum(pixels.weight)
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
