@@ -13,7 +13,7 @@ from mdp_jax.data.class_names import RELATIONS
 from mdp_jax.data.label_space import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.method import segmentation_losses
-from mdp_jax.method.losses import RELATED_AS, SPARSE_CODING
+from mdp_jax.method.losses import NEGATIVES, RELATED_AS, SPARSE_CODING
 from mdp_jax.method.weights import PIXEL_WEIGHTS
 from mdp_jax.models import network
 from mdp_jax.objectives.momentum import MOMENTUM_VIEWS
@@ -371,6 +371,32 @@ def pretraining(config: ConfigDict, devices: int) -> None:
         raise UserError(
             f"config.method.class_frequencies=True: expected False for config.objective={config.objective}; "
             f"the frequencies stand beside the prototypes of {having}"
+        )
+    _one_of(config, "method.negatives", NEGATIVES)
+    if config.method.negatives != NEGATIVES[0]:
+        negatives = f"config.method.negatives={config.method.negatives!r}: expected {NEGATIVES[0]!r}"
+        if OBJECTIVES[config.objective].bank is None:
+            having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
+            raise UserError(f"{negatives} with config.objective={config.objective!r}; others are for {having}")
+        if config.method.relations != RELATIONS[0]:
+            raise UserError(
+                f"{negatives} with config.method.relations={config.method.relations!r}, or relations='none'"
+            )
+        if config.label_space != KINDS[0]:
+            raise UserError(f"{negatives} with config.label_space={config.label_space!r}, where sets share classes")
+    if config.method.prototype_warmup and OBJECTIVES[config.objective].bank is None:
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
+        raise UserError(
+            f"config.method.prototype_warmup=True: expected False for config.objective={config.objective}; "
+            f"the prototypes are those of {having}"
+        )
+    projection, channels = config.model.projection, config.model.decoder.channels
+    if projection.layers not in (0, 1, 2):
+        raise UserError(f"config.model.projection.layers={projection.layers}: expected 0, 1 or 2")
+    if projection.layers == 0 and projection.dim != channels:
+        raise UserError(
+            f"config.model.projection.layers=0 and dim={projection.dim}: the embeddings are the decoder's features; "
+            f"expected config.model.projection.dim={channels}, as config.model.decoder.channels"
         )
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)

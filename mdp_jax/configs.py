@@ -139,6 +139,9 @@ class ProjectionConfig:
 
     channels: int = 512  # of its convolutions
     dim: int = 256  # of the embeddings
+    # Convolutions. 1: the last one alone, which is linear; 0: none, for prototypes of the decoder's own features, whose
+    # number of channels `dim` then has to be.
+    layers: int = key(2, before=2)
     final_norm: bool = key(False, before=False)  # batch normalisation behind the last convolution
 
 
@@ -190,6 +193,9 @@ class MethodConfig:
 
     temperature: float = 0.1  # tau
     prototype_momentum: float = 0.99  # share of a prototype that stays at an update
+    # Whether a prototype is the mean over all images that its class was seen in, until there are so many of them that
+    # the share of the older ones is prototype_momentum.
+    prototype_warmup: bool = key(False, before=False)
     encoder_momentum: float = 0.999  # share of the momentum encoder's weights that stays at a step
     momentum_view: str = "clean"  # what the momentum encoder makes prototypes of: clean or mixed photos
     sparse_coding: str = "pull"  # pull, no_push or off
@@ -201,6 +207,8 @@ class MethodConfig:
     pixel_budget: int = 64  # pixels of each view of an image that pixel_to_pixel compares
     # What counts alike in the loss: pixel, or image_class: each class of each image, whatever its number of pixels.
     pixel_weights: str = key("pixel", before="pixel")
+    # Whose classes are a pixel's negatives, and may code it: all, or own_set: those of the sets of its own labels.
+    negatives: str = key("all", before="all")
     # Whether the logits have the logarithm of each class's share of the pixels beside its prototype.
     class_frequencies: bool = key(False, before=False)
     # Which classes of different sets are related (docs/relations.md): none; names: those of equal names; text: those

@@ -19,6 +19,7 @@ from tests.test_readme import SMALL_NETWORK
 
 # Part of a command -> why it is not run here.
 NOT_RUN = {
+    "configs/mini/pretrain.py": "needs the photos; tests/end_to_end/test_runs.py runs it where they are",
     "serve": "waits for a browser; tests/serving has it",
     "config.wandb": "needs an account; tests/training has it",
     "gs://": "needs a bucket; tests/end_to_end/test_buckets.py has emulators",

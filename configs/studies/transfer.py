@@ -48,6 +48,10 @@ ROWS: dict[str, tuple[str, Overrides]] = {  # in the order in which they are run
     "cross_entropy": ("one softmax over all sets", (("objective", "cross_entropy"), *_UNMIXED)),
     "pixel_to_pixel": ("pixel-to-pixel contrast", (("objective", "pixel_to_pixel"), *_UNMIXED)),
     "mdp_one_set": ("MDP on the largest set alone", ()),
+    "mdp_own_set": ("MDP, negatives of the own set", (("method.negatives", "own_set"),)),
+    "mdp_warmup": ("MDP, prototypes that begin as running means", (("method.prototype_warmup", "True"),)),
+    "mdp_linear": ("MDP, a linear projection", (("model.projection.layers", "1"),)),
+    "mdp_decoder": ("MDP, prototypes of the decoder's features", (("model.projection.layers", "0"),)),
 }
 CLAIMED = {
     "scratch": "MDP is better than random features",

@@ -1,6 +1,7 @@
 """`mdp bench loss`: pixels a second of the prototype loss with its gradient, and of the bank's update.
 
-Beside the same in plain PyTorch with autograd (parity/torch_speed.py) on the same device (METHOD.md sections 3 and 4).
+Beside the same in plain PyTorch with autograd (parity/torch_speed.py) on the same device (METHOD.md sections 3 and 4),
+and the loss beside its formula in JAX without chunks, with JAX's own gradient.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, by_processor, median_taken
 from mdp_jax.benchmarks.step import random_bank
 from mdp_jax.errors import UserError
-from mdp_jax.method.losses import prototype_loss
+from mdp_jax.method.losses import LossOptions, prototype_loss
 from mdp_jax.method.prototypes import Bank, update_bank
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs
@@ -71,7 +72,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     return rows, (
         f"Thousand pixels/s of {images * pixels:,} pixels with {dim} dimensions ({jax.default_backend()}), float32; "
         f"logits of {loss_memory.chunk(config, 1):,} pixels at a time; the median of calls that take turns with "
-        "PyTorch's."
+        "PyTorch's, and with the plain form: the formula without chunks and with JAX's own gradient."
     )
 
 
@@ -96,7 +97,11 @@ def _row(case: str, calls: dict[str, Callable[[], object]], inputs: _Inputs, sec
     taken = median_taken(calls, seconds)
     pixels = inputs.labels[..., 0].size / _THOUSAND
     rates = {name: pixels / each.clock for name, each in taken.items()}
-    return Row(case, rates["ours"], rates.get("torch"), by_processor(taken, jax.default_backend()))
+    more = by_processor(taken, jax.default_backend()) | {"time of plain form": None}
+    if "plain" in taken:
+        at = 1 if jax.default_backend() == "cpu" else 0  # by the processor; on an accelerator by the clock
+        more["time of plain form"] = taken["ours"][at] / taken["plain"][at]
+    return Row(case, rates["ours"], rates.get("torch"), more)
 
 
 def _torch() -> tuple[types.ModuleType, str] | None:
@@ -119,6 +124,9 @@ def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], objec
     value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
     arrays = jax.device_put(inputs)
     calls = {"ours": lambda: jax.block_until_ready(value_and_gradient(*arrays))}
+    if config.method.sparse_coding == "pull":
+        plain = jax.jit(jax.value_and_grad(functools.partial(_plain, options=make_options(config.method))))
+        calls["plain"] = lambda: jax.block_until_ready(plain(*arrays))
     if config.method.sparse_coding != "no_push" and (found := _torch()):
         torch_speed, device = found
         own = _tensors(torch_speed, device, inputs)
@@ -132,6 +140,22 @@ def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], objec
 
         calls["torch"] = theirs
     return calls
+
+
+def _plain(v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, options: LossOptions) -> jax.Array:
+    """The loss as METHOD.md section 4 writes it down, for all pixels at once; every class has been seen."""
+    similarity = jnp.einsum("bnd,cd->bnc", v, bank.vectors, precision=jax.lax.Precision.HIGHEST)
+    log_softmax = jax.nn.log_softmax(similarity / options.temperature)
+    weights = jnp.where(labels >= 0, weights, 0.0)
+    own = jnp.take_along_axis(log_softmax, jnp.maximum(labels, 0), axis=-1)
+    classes = jnp.arange(similarity.shape[-1])[None, None, None, :]
+    is_own = jnp.any(labels[..., None] == classes, axis=2)
+    values, nearest = jax.lax.top_k(jnp.where(is_own, -jnp.inf, similarity), options.sparse_classes)
+    code = jax.lax.stop_gradient(jax.nn.softmax(values / options.sparse_temperature))
+    sparse = jnp.sum(code * jnp.take_along_axis(log_softmax, nearest, axis=-1), axis=-1)
+    weight = jnp.sum(weights, axis=-1)
+    total = jnp.sum(weights * own) + options.sparse_weight * jnp.sum(weight * sparse)
+    return -total / jnp.sum(weight)
 
 
 def _updates(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:

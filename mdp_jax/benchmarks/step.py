@@ -1,12 +1,14 @@
 """`mdp bench step`: images a second of whole training steps, from a batch on the device to the state after it.
 
-Beside the same steps in PyTorch (parity/torch_speed.py) on the same device.
+Beside the same steps in PyTorch (parity/torch_speed.py) on the same device, and beside the passes of the network that a
+step of pretraining has: forward and backward of the encoder, and forward of the momentum encoder where there is one.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +19,13 @@ from mdp_jax import config as config_files
 from mdp_jax import configs, runtime
 from mdp_jax.benchmarks import peak
 from mdp_jax.benchmarks.chosen import config_of
-from mdp_jax.benchmarks.measure import Row, by_processor, median_taken
+from mdp_jax.benchmarks.measure import Row, Taken, by_processor, median_taken
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
+from mdp_jax.models import network
+from mdp_jax.models.apply import apply_training
+from mdp_jax.models.normalisation import Normalise
+from mdp_jax.objectives.momentum import averaged
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import costs, programs
 from mdp_jax.planning.costs import Work
@@ -28,6 +34,8 @@ from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import programs as training
 from mdp_jax.training import sharding
 
+# Values of the method that parity/torch_speed.py has as they are by default.
+_NOT_OF_PYTORCH = ("pixel_weights", "class_frequencies", "relations", "negatives", "prototype_warmup")
 _SAMPLES = 10_000  # of the datasets; only scales the schedule
 _LEARNING_RATE = 1e-3  # of PyTorch's side
 
@@ -92,7 +100,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     return rows, (
         f"Images/s of the whole training step on {meshes[0].size} {jax.default_backend()} device(s), from a batch that "
         "is there; the median of steps that take turns with PyTorch's. At most: the bound by this device's own "
-        "measured rates of matrix products and of its memory."
+        "measured rates of matrix products and of its memory. Of passes: the step's multiple of those of the network."
     )
 
 
@@ -111,12 +119,62 @@ def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, args: a
     calls = {"ours": ours.take}
     if comparable(config, mesh.size):
         calls["torch"] = _theirs(config, space, batch, bank, args.torch_compile)
+    if alone := _passes(config, mesh, ours.state, batch):
+        calls["passes"] = alone
     taken = median_taken(calls, args.seconds)
     rates = {name: config.batch / each.clock for name, each in taken.items()}
     used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     more = _at_most(config, space, mesh, ours.compiled) if mesh.size == 1 else {"at most": None, "limited by": None}
     more |= {"peak (MiB)": None if used is None else used / MIB} | by_processor(taken, jax.default_backend())
+    more |= _of_passes(config, space, mesh, taken)
     return Row(f"step: {_name(config)}", rates["ours"], rates.get("torch"), more)
+
+
+def _passes(
+    config: ConfigDict, mesh: jax.sharding.Mesh, state: Any, batch: dict[str, np.ndarray]
+) -> Callable[[], object] | None:
+    """The passes of the network in a step of pretraining, without loss, mixing, bank and optimizer.
+
+    None where a step has others: in fine-tuning, with several parts of a batch or devices, and with the second view
+    mixed.
+    """
+    if not programs.is_pretraining(config) or config.accumulate > 1 or mesh.size > 1:
+        return None
+    if config.method.momentum_view != "clean":
+        return None
+    typed = configs.typed_pretrain(config)
+    encoder, normalise = network.pixel_encoder(typed.model), Normalise.of(typed.data, typed.model.compute_dtype)
+    own, memory = {"params": state.params, "batch_stats": state.batch_stats}, state.memory
+    others = averaged(memory) if "momentum_params" in memory else None
+
+    def applied(variables: dict, images: jax.Array) -> tuple[jax.Array, dict]:
+        found = apply_training(encoder, variables["params"], variables["batch_stats"], normalise(images))
+        return found.values, found.batch_stats
+
+    @jax.jit
+    def passes(own: dict, others: dict | None, images: dict, cotangent: jax.Array) -> Any:
+        found = applied(others, images["key_image"]) if others else None
+        _, pull, stats = jax.vjp(
+            lambda params: applied(own | {"params": params}, images["image"]), own["params"], has_aux=True
+        )
+        return pull(cotangent), stats, found
+
+    images = {name: jnp.asarray(array) for name, array in batch.items() if name in ("image", "key_image")}
+    like = jax.eval_shape(applied, own, images["image"])[0]
+    cotangent = jax.random.normal(jax.random.key(0), like.shape, like.dtype)
+    return lambda: jax.block_until_ready(passes(own, others, images, cotangent))
+
+
+def _of_passes(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, taken: dict[str, Taken]) -> dict:
+    """Time and operations of the whole step as multiples of those of its passes."""
+    names = ("time of passes", "operations of passes")
+    if "passes" not in taken:
+        return dict.fromkeys(names)
+    parts = programs.operations(config, list(mesh.devices.flat), space)
+    whole, alone = taken["ours"], taken["passes"]
+    on_cpu = jax.default_backend() == "cpu"
+    time = whole.processor / alone.processor if on_cpu else whole.clock / alone.clock
+    return dict(zip(names, (time, sum(parts.values()) / (sum(parts.values()) - parts[programs.REST])), strict=True))
 
 
 def _at_most(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, compiled: jax.stages.Compiled) -> dict:
@@ -184,10 +242,11 @@ def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
 
 
 class _Ours(NamedTuple):
-    """JAX's side: a function that takes a step, and its program."""
+    """JAX's side: a function that takes a step, its program, and a copy of the state that it begins with."""
 
     take: Callable[[], object]
     compiled: jax.stages.Compiled
+    state: Any
 
 
 def _ours(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch: dict, bank: Bank | None) -> _Ours:
@@ -196,20 +255,23 @@ def _ours(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch:
         state = program.make()
         if OBJECTIVES[config.objective].bank:
             empty, shardings = state.memory["bank"], program.shardings.memory["bank"]
-            bank = jax.tree.map(lambda new, old: new.astype(old.dtype), bank, empty)
+            assert bank is not None
+            bank = dataclasses.replace(bank, vectors=bank.vectors.astype(empty.vectors.dtype))
+            if empty.pixels is not None:
+                bank = dataclasses.replace(bank, pixels=jnp.ones_like(empty.pixels))
             state = state.replace(memory=state.memory | {"bank": jax.device_put(bank, shardings)})
     else:
         program = training.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
         state = program.make()
     batch = sharding.to_devices(batch, mesh)
-    step = program.step.lower(state, batch).compile()
+    step, first = program.step.lower(state, batch).compile(), jax.tree.map(jnp.copy, state)
 
     def take() -> None:
         nonlocal state
         state, _ = step(state, batch)
         jax.block_until_ready(state)
 
-    return _Ours(take, step)
+    return _Ours(take, step, first)
 
 
 def comparable(config: ConfigDict, devices: int) -> bool:
@@ -229,6 +291,9 @@ def comparable(config: ConfigDict, devices: int) -> bool:
         # At the stride of the features another place of the labels is the same work.
         same = same and config.method.label_stride in (0, config.model.output_stride)
         same = same and config.method.momentum_view == "clean"
+        method, head = configs.as_config_dict(configs.MethodConfig()), config.model.projection
+        same = same and all(config.method[key] == method[key] for key in _NOT_OF_PYTORCH)
+        same = same and head.layers == 2 and not head.final_norm
     else:
         same = config.trainable == "all" and config.loss_mean == "all"
         same = same and config.loss.to_dict() == configs.as_config_dict(configs.FinetuneLossConfig()).to_dict()

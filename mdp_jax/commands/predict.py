@@ -108,8 +108,6 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     runtime.start_devices(args.platform)
     require_tile(args.tile, f"--tile {args.tile}")
-    if args.tile and args.probabilities:
-        raise UserError(f"--probabilities {args.probabilities} and --tile {args.tile}: expected one of them")
     photos = predict_files.find(args.images, args.out)
     also = [CONTOURS] * args.contours + [PROBABILITIES[args.probabilities]] * bool(args.probabilities)
     outputs = predict_files.plan(photos, args.out, [LABELS, OVERLAY, *also])
@@ -153,7 +151,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             seen = images.resize_photo(image, *images.short_side_size(height, width, config.data.short_side))
             make_folder(files[0].parent, "--out")
             if args.probabilities:
-                found = predictor.probable(run.variables, seen, (height, width), args.probabilities == "classes")
+                every = args.probabilities == "classes"
+                found = predictor.probable(run.variables, seen, (height, width), every, args.tile)
                 label = found.label
                 _write_probabilities(files[-1], found, classes)
             else:

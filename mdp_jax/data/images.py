@@ -549,6 +549,27 @@ def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def resize_nearest(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes numbers of pixels, on the pixel centres of `resize_label`; of any type, and as many as there are.
+
+    Args:
+      values: [H, W, ...].
+      height: of the result.
+      width: of the result.
+
+    Returns:
+      [height, width, ...]; the values themselves where nothing changes.
+    """
+    if values.shape[:2] == (height, width):
+        return values
+
+    def taken(length: int, of: int) -> np.ndarray:
+        places = np.arange(of, dtype=np.float32)[:, None]
+        return cv2.resize(places, (1, length), interpolation=cv2.INTER_NEAREST_EXACT)[:, 0].astype(np.int64)
+
+    return values[taken(height, values.shape[0])][:, taken(width, values.shape[1])]
+
+
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """The size of a photo after it is resized to a short side.
 

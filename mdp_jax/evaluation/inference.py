@@ -17,7 +17,7 @@ from mdp_jax.data import images
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import metrics
-from mdp_jax.evaluation.tiles import Tile, cut, labels_by_tiles
+from mdp_jax.evaluation.tiles import Tile, cut, maps_by_tiles
 from mdp_jax.evaluation.views import WHOLE, Views, class_scores
 from mdp_jax.evaluation.whole_photos import variables_of_tiles
 from mdp_jax.models.network import most_likely
@@ -153,7 +153,9 @@ class Predictor:
         probable = functools.partial(probability_maps, segmenter, normalise, views)
         self._probable = jax.jit(probable, static_argnums=(2, 3))
 
-    def probable(self, variables: dict, image: np.ndarray, size: tuple[int, int], of_classes: bool) -> Probable:
+    def probable(
+        self, variables: dict, image: np.ndarray, size: tuple[int, int], of_classes: bool, tile: int = 0
+    ) -> Probable:
         """Labels a photo and says how likely the labels are.
 
         Args:
@@ -161,9 +163,15 @@ class Predictor:
           image: uint8 [H,W,3], at the size that the network sees with scale 1.
           size: (H', W') of the result.
           of_classes: whether the probabilities of all classes are given, and not that of the label alone.
+          tile: as for a call.
         """
-        label, probability = self._probable(variables, self._views.of([image]), size, of_classes)
-        return Probable(np.asarray(label)[0], np.asarray(probability)[0])
+
+        def of(variables: dict, image: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+            return [
+                np.asarray(found)[0] for found in self._probable(variables, self._views.of([image]), size, of_classes)
+            ]
+
+        return Probable(*self._by_tiles(of, variables, image, size, tile))
 
     def __call__(self, variables: dict, image: np.ndarray, size: tuple[int, int], tile: int = 0) -> np.ndarray:
         """Labels a photo.
@@ -173,29 +181,40 @@ class Predictor:
           image: uint8 [H,W,3], at the size that the network sees with scale 1.
           size: (H', W') of the result.
           tile: side in pixels of the tiles that a larger photo is cut into (tiles.py), so that the memory does not grow
-            with the photo; 0 = none. Labels of tiles are brought to another size by the nearest neighbour. A decoder
-            that looks at the whole photo is given its means (whole_photos.py) where there is one view, the photo as it
-            is; in other views it looks at the tile.
+            with the photo; 0 = none. What is found in tiles is brought to another size by the nearest neighbour. A
+            decoder that looks at the whole photo is given its means (whole_photos.py) where there is one view, the
+            photo as it is; in other views it looks at the tile.
 
         Returns:
           int32 [H',W'], class ids.
         """
+
+        def of(variables: dict, image: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+            return [np.asarray(self._labels(variables, self._views.of([image]), size))[0]]
+
+        return self._by_tiles(of, variables, image, size, tile)[0]
+
+    def _by_tiles(
+        self,
+        maps_of: Callable[..., list[np.ndarray]],
+        variables: dict,
+        image: np.ndarray,
+        size: tuple[int, int],
+        tile: int,
+    ) -> list[np.ndarray]:
+        """What a function finds of variables, an image and a size, as a whole or tile by tile."""
         if self._model is None or not tile or max(image.shape[:2]) <= tile:
-            return self._label(variables, image, size)
+            return maps_of(variables, image, size)
         tiles = cut(image, tile, self._model.output_stride)
         of_tile = None
         if self._views == WHOLE:
             of_tile = variables_of_tiles(self._model, self._normalise, variables, tiles)
 
-        def label(tile: Tile) -> np.ndarray:
-            return self._label(of_tile(tile) if of_tile else variables, tile.image, tiles.size)
+        def of_one(tile: Tile) -> list[np.ndarray]:
+            return maps_of(of_tile(tile) if of_tile else variables, tile.image, tiles.size)
 
-        found = labels_by_tiles(label, tiles)
-        found = found[: image.shape[0], : image.shape[1]].astype(np.int16)
-        return images.resize_label(found, *size).astype(np.int32)
-
-    def _label(self, variables: dict, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return np.asarray(self._labels(variables, self._views.of([image]), size))[0]
+        found = maps_by_tiles(of_one, tiles)
+        return [images.resize_nearest(each[: image.shape[0], : image.shape[1]], *size) for each in found]
 
 
 class Evaluator:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -146,23 +146,40 @@ def cut(image: np.ndarray, tile: int, stride: int) -> Tiles:
     return Tiles(photo, rows, columns, (height, width))
 
 
+def maps_by_tiles(maps_of: Callable[[Tile], Sequence[np.ndarray]], tiles: Tiles) -> list[np.ndarray]:
+    """Maps of the pixels of a photo, tile by tile.
+
+    A value is that of the whole photo where the network sees no farther than the margin, a quarter of a tile.
+
+    Args:
+      maps_of: a tile -> arrays [h,w,...], of any types; as many for each tile.
+      tiles: of the photo.
+
+    Returns:
+      Arrays [H,W,...], with what the photo was filled up by.
+    """
+    found: list[np.ndarray] = []
+    for tile in tiles:
+        own = tuple(slice(span.first - span.start, span.end - span.start) for span in (tile.rows, tile.columns))
+        parts = maps_of(tile)
+        if not found:
+            found = [np.empty((*tiles.photo.shape[:2], *part.shape[2:]), part.dtype) for part in parts]
+        for whole, part in zip(found, parts, strict=True):
+            whole[tile.rows.first : tile.rows.end, tile.columns.first : tile.columns.end] = part[own]
+    return found
+
+
 def labels_by_tiles(label: Callable[[Tile], np.ndarray], tiles: Tiles) -> np.ndarray:
     """Labels a photo tile by tile.
-
-    A label is that of the whole photo where the network sees no farther than the margin, a quarter of a tile.
 
     Args:
       label: a tile -> int32 [h,w].
       tiles: of the photo.
 
     Returns:
-      int32 [H,W], with what the photo was filled up by.
+      int32 [H,W], as `maps_by_tiles` gives it.
     """
-    found = np.empty(tiles.photo.shape[:2], np.int32)
-    for tile in tiles:
-        own = (slice(span.first - span.start, span.end - span.start) for span in (tile.rows, tile.columns))
-        found[tile.rows.first : tile.rows.end, tile.columns.first : tile.columns.end] = label(tile)[tuple(own)]
-    return found
+    return maps_by_tiles(lambda tile: [label(tile)], tiles)[0]
 
 
 def cells_by_tiles(cells_of: Callable[[Tile], np.ndarray], tiles: Tiles) -> np.ndarray:

@@ -17,6 +17,7 @@ from mdp_jax.method.prototypes import Bank
 
 SPARSE_CODING = ("pull", "no_push", "off")
 RELATED_AS = ("no_negatives", "positives")
+NEGATIVES = ("all", "own_set")
 
 
 class LossOptions(NamedTuple):
@@ -37,6 +38,19 @@ class LossOptions(NamedTuple):
     sparse_weight: float
     sparse_temperature: float
     related_as: str = RELATED_AS[0]
+
+
+@flax.struct.dataclass
+class Among:
+    """Which classes a pixel is compared with, where it is not every one.
+
+    Attributes:
+      related: bool [C, C], which classes are related to each class by their names; None = none.
+      sets: int [C], the set of each class: negatives are the classes of the sets of the pixel's own labels; None = all.
+    """
+
+    related: jax.Array | None = None
+    sets: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -71,8 +85,22 @@ def label_weights(labels: jax.Array, weights: jax.Array, seen: jax.Array) -> jax
     return jnp.where(valid, weights, 0.0)
 
 
+def of_own_sets(labels: jax.Array, sets: jax.Array) -> jax.Array:
+    """Marks the classes of the sets that a pixel's labels are of.
+
+    Args:
+      labels: int [..., M] global class ids, -1 = ignore or no such label.
+      sets: int [C], the set of each class.
+
+    Returns:
+      bool [..., C].
+    """
+    own = jnp.where(labels >= 0, sets[jnp.maximum(labels, 0)], -1)[..., None]
+    return jnp.any(own == sets.reshape((1,) * (own.ndim - 1) + (-1,)), axis=-2)
+
+
 def _chunk_terms(
-    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, related: jax.Array | None, options: LossOptions
+    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, among: Among, options: LossOptions
 ) -> tuple[PixelLosses, jax.Array]:
     """Value and gradient for one chunk: v [B, n, D], labels int and weights [B, n, 2], both already masked.
 
@@ -90,16 +118,20 @@ def _chunk_terms(
 
     target = jnp.sum(jnp.where(own, weights[..., None], 0.0), axis=2)  # [B, n, C], sums to weight
     code = jnp.zeros_like(logits)
+    if among.sets is not None:
+        logits = jnp.where(of_own_sets(labels, among.sets), logits, lowest)
     denominator = logits
     others = seen & ~jnp.any(own, axis=2)
-    if related is not None:
-        near = others & sparse_coding.related_classes(labels, related)
+    if among.sets is not None:
+        others &= logits > lowest
+    if among.related is not None:
+        near = others & sparse_coding.related_classes(labels, among.related)
         if options.related_as == "no_negatives":
             denominator = jnp.where(near, lowest, logits)
             others &= ~near
     if options.sparse_coding != "off":
         chosen = sparse_coding.nearest_classes(similarity, others, options.sparse_classes)
-        if related is not None and options.related_as == "positives":
+        if among.related is not None and options.related_as == "positives":
             chosen = jnp.where(jnp.any(near, axis=-1, keepdims=True), near, chosen)
         if options.sparse_coding == "no_push":
             denominator = jnp.where(chosen, lowest, denominator)
@@ -156,13 +188,13 @@ def _value_and_gradient(
     labels: jax.Array,
     weights: jax.Array,
     bank: Bank,
-    related: jax.Array | None,
+    among: Among,
     options: LossOptions,
     chunk: int,
 ) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
     def body(_: None, inputs: tuple[jax.Array, ...]) -> tuple[None, tuple[PixelLosses, jax.Array]]:
         v, labels, weights = inputs
-        return None, _chunk_terms(v, labels, weights, bank, related, options)
+        return None, _chunk_terms(v, labels, weights, bank, among, options)
 
     inputs = tuple(to_chunks(x, chunk) for x in (v, labels, weights))
     _, (losses, gradient) = jax.lax.scan(body, None, inputs)
@@ -180,11 +212,11 @@ def _summed_loss(
     labels: jax.Array,
     weights: jax.Array,
     bank: Bank,
-    related: jax.Array | None,
+    among: Among,
     options: LossOptions,
     chunk: int,
 ) -> tuple[jax.Array, PixelLosses]:
-    return _value_and_gradient(v, labels, weights, bank, related, options, chunk)[0]
+    return _value_and_gradient(v, labels, weights, bank, among, options, chunk)[0]
 
 
 def _summed_loss_forward(
@@ -192,11 +224,11 @@ def _summed_loss_forward(
     labels: jax.Array,
     weights: jax.Array,
     bank: Bank,
-    related: jax.Array | None,
+    among: Among,
     options: LossOptions,
     chunk: int,
 ) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
-    return _value_and_gradient(v, labels, weights, bank, related, options, chunk)
+    return _value_and_gradient(v, labels, weights, bank, among, options, chunk)
 
 
 def _summed_loss_backward(
@@ -217,6 +249,7 @@ def prototype_loss(
     options: LossOptions,
     chunk: int,
     related: jax.Array | None = None,
+    sets: jax.Array | None = None,
 ) -> tuple[jax.Array, PixelLosses]:
     """L + alpha L_csc, the weighted mean over the pixels of the global batch (METHOD.md section 4).
 
@@ -231,6 +264,7 @@ def prototype_loss(
       options: the static values of the loss.
       chunk: pixels of each image whose logits [B, chunk, C] exist at one time.
       related: bool [C, C], which classes are related to each class by their names; None = none.
+      sets: int [C], the set of each class, where only the sets of a pixel's own labels have negatives; None = all do.
 
     Returns:
       The loss, a scalar, and PixelLosses of [B, N].
@@ -240,6 +274,6 @@ def prototype_loss(
     weights = label_weights(labels, weights, bank.seen)
     chunk = min(chunk, embeddings.shape[1])
     bank = jax.lax.stop_gradient(bank)
-    total, losses = _summed_loss(embeddings.astype(dtype), labels, weights, bank, related, options, chunk)
+    total, losses = _summed_loss(embeddings.astype(dtype), labels, weights, bank, Among(related, sets), options, chunk)
     weight = jnp.sum(losses.weight)
     return total / jnp.where(weight > 0, weight, 1.0), jax.lax.stop_gradient(losses)

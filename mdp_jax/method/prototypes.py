@@ -108,7 +108,9 @@ def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> t
 
 
 @jax.named_scope("bank")
-def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: float, started: bool = False) -> Bank:
+def update_bank(
+    bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: float, started: bool = False, warmup: bool = False
+) -> Bank:
     """The two-step average of the global batch, folded into the bank (METHOD.md section 3).
 
     A class seen for the first time takes the normalised mean; a class absent from the batch keeps its prototype.
@@ -119,6 +121,8 @@ def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: 
       labels: int [B, N] global class ids, -1 = ignore.
       momentum: m_proto, the weight of the old prototype, in [0, 1].
       started: whether the prototypes of unseen classes are starts, which are moved as those of seen classes are.
+      warmup: whether the old prototype of n images weighs n / (n + k) beside the k images of this batch, where that is
+        less than the momentum; a start weighs as one image.
 
     Returns:
       The new bank.
@@ -127,7 +131,11 @@ def update_bank(bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: 
     means, present = image_means(embeddings.astype(bank.vectors.dtype), labels, num_classes)
     images = jnp.sum(present, axis=0, dtype=jnp.int32)
     mean = jnp.sum(means, axis=0) / jnp.maximum(images, 1)[:, None].astype(means.dtype)
-    moved = normalise(momentum * bank.vectors + (1.0 - momentum) * mean)
+    keep: jax.Array | float = momentum
+    if warmup:
+        before = (bank.images_seen + int(started)).astype(means.dtype)
+        keep = jnp.minimum(momentum, before / jnp.maximum(before + images, 1))[:, None]
+    moved = normalise(keep * bank.vectors + (1.0 - keep) * mean)
     # A start of 0 gives the normalised mean too.
     new = moved if started else jnp.where(bank.seen[:, None], moved, normalise(mean))
     vectors = jnp.where((images > 0)[:, None], new, bank.vectors)

@@ -11,21 +11,26 @@ from mdp_jax.models.layers import BatchNorm, Conv, ConvBlock, Dtypes, normal
 class Projection(nn.Module):
     """Maps features [B,h,w,in] to [B,h,w,dim] in `dtypes.wide`: 1x1 convolution - BN - ReLU - 1x1 convolution (- BN).
 
-    A convolution before batch normalisation has no bias, which this would undo. The second convolution computes in
-    `dtypes.wide`, so that the unit vectors made of its outputs are not rounded to bfloat16.
+    With 1 of `layers` it is the second convolution (- BN), with 0 the features as they are (- BN). A convolution before
+    batch normalisation has no bias, which this would undo. The second convolution computes in `dtypes.wide`, so that
+    the unit vectors made of its outputs are not rounded to bfloat16.
     """
 
     channels: int
     dim: int
     dtypes: Dtypes
     final_norm: bool = False
+    layers: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = Conv(self.channels, 1, self.dtypes, name="conv1")(x)
-        x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
         wide = Dtypes(self.dtypes.wide, self.dtypes.param)
-        x = Conv(self.dim, 1, wide, bias=not self.final_norm, name="conv2")(x)
+        if self.layers == 2:
+            x = Conv(self.channels, 1, self.dtypes, name="conv1")(x)
+            x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
+        if self.layers:
+            x = Conv(self.dim, 1, wide, bias=not self.final_norm, name="conv2")(x)
+        x = x.astype(wide.compute)
         return BatchNorm(wide, name="bn2")(x, train) if self.final_norm else x
 
 

@@ -201,7 +201,7 @@ def require_layers(layers: tuple[str, ...], where: str) -> None:
 
 
 def _projection(projection: ProjectionConfig, dtypes: Dtypes) -> Projection:
-    return Projection(projection.channels, projection.dim, dtypes, projection.final_norm)
+    return Projection(projection.channels, projection.dim, dtypes, projection.final_norm, projection.layers)
 
 
 def feature_stride(model: ModelConfig) -> int:

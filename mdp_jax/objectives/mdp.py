@@ -61,6 +61,7 @@ def functions(setting: Setting) -> Functions:
     bank_dtype = jnp.promote_types(setting.model.param_dtype, jnp.float32)
     mixed = method.momentum_view == "mixed"
     related, starts = (None if found is None else jnp.asarray(found) for found in setting.names)
+    sets = jnp.asarray(label_space.dataset_of()) if method.negatives == "own_set" else None
 
     def init(params: dict, batch_stats: dict) -> dict:
         dim = setting.model.projection.dim
@@ -72,7 +73,7 @@ def functions(setting: Setting) -> Functions:
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
         weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, method.pixel_weights)
-        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk, related)
+        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk, related, sets)
         weight = jnp.sum(pixels.weight)
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}
@@ -85,7 +86,9 @@ def functions(setting: Setting) -> Functions:
         embedded = carry["embedded"] if carry else encoder.embed(state.memory, images)
         labels = labels_of_features(labels, stride, method.label_stride).astype(jnp.int32)
         before, momentum = state.memory["bank"], method.prototype_momentum
-        bank = prototypes.update_bank(before, embedded.vectors, labels, momentum, method.start_from_names)
+        bank = prototypes.update_bank(
+            before, embedded.vectors, labels, momentum, method.start_from_names, method.prototype_warmup
+        )
         memory = encoder.update(state.memory, params, embedded.batch_stats) | {"bank": bank}
         metrics = {"classes_seen": jnp.sum(bank.seen, dtype=jnp.int32), "bank_cosine": prototypes.mean_cosine(bank)}
         return memory, metrics | (carry["metrics"] if carry else {})

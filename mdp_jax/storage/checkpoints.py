@@ -418,12 +418,12 @@ class Checkpoints:
 
 def _folder_of(workdir: str | os.PathLike) -> pathlib.Path:
     """The folder of a workdir's checkpoints; UserError where there is none."""
-    folder = expanded(workdir).absolute() / "checkpoints"
+    folder = expanded(workdir).absolute() / NEWEST
     require_plain(folder.parent, "the workdir")
     if not folder.parent.is_dir():
         raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
     if not folder.is_dir():
-        raise UserError(f"{workdir}: no folder checkpoints in it; expected the workdir of a run")
+        raise UserError(f"{workdir}: no folder {NEWEST} in it; expected the workdir of a run")
     return folder
 
 
@@ -497,13 +497,8 @@ def choose(workdir: str | os.PathLike, which: str | int = "", say: Callable[[str
     Raises:
       UserError: there is no such workdir or checkpoint, it cannot be read, or it has another version.
     """
-    place = expanded(workdir).absolute()
-    require_plain(place, "the workdir")
-    folder, best = place / NEWEST, place / BEST
-    if not place.is_dir():
-        raise UserError(f"{workdir}: no such file or folder; expected the workdir of a run")
-    if not folder.is_dir():
-        raise UserError(f"{workdir}: no folder {NEWEST} in it; expected the workdir of a run")
+    folder = _folder_of(workdir)
+    place, best = folder.parent, folder.parent / BEST
     there, best_there = steps_in(folder), steps_in(best)
     newest = max(there, default=NO_CHECKPOINT)
     if which not in ("", BEST, LAST):
@@ -525,6 +520,20 @@ def choose(workdir: str | os.PathLike, which: str | int = "", say: Callable[[str
     if found.saved is None:
         raise UserError(f"{folder}: none of its checkpoints can be read")
     return Chosen(found.saved, found.step, False, newest)
+
+
+def require_some(workdir: str | os.PathLike) -> None:
+    """Checks, before anything is computed, that a workdir has a checkpoint; none is read.
+
+    Args:
+      workdir: the workdir of a run.
+
+    Raises:
+      UserError: there is no such workdir, or no checkpoint in it.
+    """
+    folder = _folder_of(workdir)
+    if not steps_in(folder):
+        raise UserError(f"{folder}: empty; expected at least one checkpoint")
 
 
 def best_step(workdir: str | os.PathLike) -> int | None:

@@ -27,15 +27,20 @@ def _axes_of_rows(names: Sequence[str], panels: int, width: float) -> tuple["dra
         figsize=(width + 0.058 * longest, 1.2 + 0.38 * len(names)), dpi=DPI * DENSITY, layout="constrained"
     )
     all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
-    shown = [fonts.drawable(name) for name in names]
-    all_axes[0].set_yticks(range(len(names)), shown, fontsize=8, fontfamily=fonts.families())
-    all_axes[0].set_ylim(len(names) - 0.3, -0.6)
     for axes in all_axes:
-        axes.grid(color="0.92")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0, pad=9)  # room for an arrow at the border
+        _name_rows(axes, names)
     return figure, all_axes
+
+
+def _name_rows(axes: "drawing.Axes", names: Sequence[str]) -> None:
+    """Rows from top to bottom, with lines of a grid."""
+    shown = [fonts.drawable(name) for name in names]
+    axes.set_yticks(range(len(names)), shown, fontsize=8, fontfamily=fonts.families())
+    axes.set_ylim(len(names) - 0.3, -0.6)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0, pad=9)  # room for an arrow at the border
 
 
 def _row_name(suite: Suite, outcome: Outcome) -> str:
@@ -118,17 +123,48 @@ def scores(suite: Suite, found: Scores, pretrainings: Sequence[str], targets: Se
     whats = [suite.pretraining(name).what for name in pretrainings]
     figure, all_axes = _axes_of_rows(whats, len(targets), 2.0 + 2.1 * len(targets))
     for axes, target in zip(all_axes, targets, strict=True):
-        shown = [value for (cell, _), value in found.items() if cell[0] in pretrainings and cell[1] == target]
-        apart = 0.04 * np.ptp(shown) if shown else 0.0  # a number is about so wide
-        for row, name in enumerate(pretrainings):
-            values = {seed: value for (cell, seed), value in found.items() if cell == (name, target)}
-            if values:
-                mean = np.mean(list(values.values()))
-                axes.plot([mean, mean], [row - 0.34, row - 0.02], color=_BLUE, linewidth=2.2)
-            for seed, value, line in _in_lines(values, apart):
-                y = row + 0.15 + 0.2 * line
-                axes.scatter([value], [y], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
+        _panel(axes, found, pretrainings, target)
         axes.set_title(textwrap.fill(suite.target(target).what, _TITLE), fontsize=9)
-        axes.set_xlabel("mIoU (%)", fontsize=9)
     figure.suptitle(title, fontsize=11)
     return encode_png(pixels(figure))
+
+
+def scores_of_own_rows(suite: Suite, found: Scores, rows_of: Mapping[str, Sequence[str]], title: str) -> bytes:
+    """The same for targets that have other pretrainings than their neighbours: a panel below the other.
+
+    Args:
+      suite: as for `scores`.
+      found: as for `scores`.
+      rows_of: by the name of a target, the names of its pretrainings.
+      title: above all panels.
+
+    Returns:
+      PNG bytes.
+    """
+    whats = {name: suite.pretraining(name).what for rows in rows_of.values() for name in rows}
+    sizes = [1.2 + 0.38 * len(rows) for rows in rows_of.values()]
+    size = (4.1 + 0.058 * max(map(len, whats.values())), sum(sizes))
+    figure = drawing.Figure(figsize=size, dpi=DPI * DENSITY, layout="constrained")
+    all_axes = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=sizes)[:, 0]
+    for axes, (target, rows) in zip(all_axes, rows_of.items(), strict=True):
+        _name_rows(axes, [whats[name] for name in rows])
+        _panel(axes, found, rows, target)
+        axes.set_title(textwrap.fill(suite.target(target).what, 56), fontsize=9)
+        axes.locator_params(axis="x", nbins=7)
+    figure.suptitle(title, fontsize=11)
+    return encode_png(pixels(figure))
+
+
+def _panel(axes: "drawing.Axes", found: Scores, pretrainings: Sequence[str], target: str) -> None:
+    """The scores on one target, of a pretraining in each row."""
+    shown = [value for (cell, _), value in found.items() if cell[0] in pretrainings and cell[1] == target]
+    apart = 0.04 * np.ptp(shown) if shown else 0.0  # a number is about so wide
+    for row, name in enumerate(pretrainings):
+        values = {seed: value for (cell, seed), value in found.items() if cell == (name, target)}
+        if values:
+            mean = np.mean(list(values.values()))
+            axes.plot([mean, mean], [row - 0.34, row - 0.02], color=_BLUE, linewidth=2.2)
+        for seed, value, line in _in_lines(values, apart):
+            y = row + 0.15 + 0.2 * line
+            axes.scatter([value], [y], s=26, marker=f"${seed}$", color="0.15", linewidth=0, zorder=3)
+    axes.set_xlabel("mIoU (%)", fontsize=9)

@@ -198,6 +198,16 @@ def pictures(results: Results) -> dict[str, Figure]:
             drawn.append((names, panels))
             picture = figures.scores(suite, results.scores, names, panels, f"{suite.name}: mIoU")
             found[name] = Figure(picture, _SCORES)
+    rows_of = {
+        target.name: own
+        for target in suite.targets
+        if (own := [row.name for row in suite.pretrainings if (row.name, target.name) in there])
+    }
+    if {name for own in rows_of.values() for name in own} - {name for names, _ in drawn for name in names}:
+        # Pretrainings that the first targets do not have.
+        picture = figures.scores_of_own_rows(suite, results.scores, rows_of, f"{suite.name}: mIoU")
+        found = {name: figure for name, figure in found.items() if name not in shown}
+        found["scores"] = Figure(picture, _SCORES)
     return found
 
 

@@ -1,5 +1,7 @@
 """The runs of a suite: which `mdp` command each of them is, where it lies, what it needs, whether it is finished."""
 
+import copy
+import functools
 import pathlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,12 @@ KEPT = (("keep_checkpoints", "1"),)  # of every run: there are many of them
 # Scores after a fixed number of steps are compared: the best of several validations would be chosen on the photos that
 # it is scored on.
 LAST = (("keep_best", "False"), ("pictures", "0"))
+
+
+@functools.cache
+def _loaded(path: str) -> ConfigDict:
+    """A config that many runs share."""
+    return configs.load(path)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Run:
           UserError: naming a key or value that cannot be.
         """
         try:
-            return configs.apply_overrides(configs.load(configs.shipped(self.config)), list(self.overrides))
+            return configs.apply_overrides(copy.deepcopy(_loaded(configs.shipped(self.config))), list(self.overrides))
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
 

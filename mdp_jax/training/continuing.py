@@ -5,12 +5,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from mdp_jax.configs import RunConfig
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
+from mdp_jax.training import transfer
 from mdp_jax.training.state import FinetuneState, PretrainState, first_average
 from mdp_jax.training.transfer import require_leaves
 
@@ -43,6 +45,24 @@ def with_first_average(saved: dict, wanted: bool) -> dict:
     if not wanted:
         return {name: part for name, part in saved.items() if name != "ema"}
     return saved | {"ema": first_average(saved["params"], saved.get("batch_stats") or {})}
+
+
+def require_source(config: RunConfig) -> None:
+    """Checks, before photos are read, that there is what a run begins with; nothing of it is read.
+
+    Args:
+      config: of a run without checkpoints of its own.
+
+    Raises:
+      UserError: `init` or `continue_from` names no file or workdir, or one without a checkpoint.
+    """
+    if config.continue_from:
+        try:
+            checkpoints.require_some(expanded(config.continue_from))
+        except UserError as error:
+            raise type(error)(f"--continue_from {error}") from None
+    elif config.init != "scratch":
+        transfer.require_source(config.init)
 
 
 def continue_from(workdir: str, which: str, steps: int, state: State, label_space: LabelSpace) -> Continued[State]:

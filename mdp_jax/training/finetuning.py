@@ -29,7 +29,7 @@ from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import class_weights, loop, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.best import Best
-from mdp_jax.training.continuing import continue_from
+from mdp_jax.training.continuing import continue_from, require_source
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
@@ -76,6 +76,8 @@ def _finetune(
     checks.finetuning(untyped, mesh.size)
     config = configs.typed_finetune(untyped)
     wandb_writer.require(config.wandb)
+    if not workdir.has_checkpoints(folder):
+        require_source(config)
     assert config.dataset is not None  # the checks refuse it
     profiling.check(profile, config.steps)
     dataset, photos = (

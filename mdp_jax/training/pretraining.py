@@ -22,7 +22,7 @@ from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, profiling, programs, sharding, wandb_writer, workdir
-from mdp_jax.training.continuing import continue_from
+from mdp_jax.training.continuing import continue_from, require_source
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
@@ -99,6 +99,8 @@ def _pretrain(
     checks.pretraining(untyped, mesh.size)
     config = configs.typed_pretrain(untyped)
     wandb_writer.require(config.wandb)
+    if not workdir.has_checkpoints(folder):
+        require_source(config)
     objective = OBJECTIVES[config.objective]
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
     label_space = label_spaces.build(datasets, config.label_space)

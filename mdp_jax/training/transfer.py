@@ -1,6 +1,7 @@
 """Starts a run from another network: a new network gets parts of a workdir or of a file (METHOD.md 1 and 6)."""
 
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -91,6 +92,29 @@ def _names_in_file(names: Mapping[str, str], params: dict, batch_stats: dict) ->
     return found
 
 
+def require_source(init: str) -> None:
+    """Checks, before photos are read, that there is what `transfer` is to read; nothing of it is read.
+
+    Args:
+      init: as for `transfer`.
+
+    Raises:
+      UserError: there is no such file or workdir, or no checkpoint in it.
+    """
+    path = expanded(init)
+    try:
+        if _is_file(path):
+            files.require_readable(path)
+        else:
+            checkpoints.require_some(init)
+    except UserError as error:
+        raise type(error)(f"--init {error}") from None
+
+
+def _is_file(path: pathlib.Path) -> bool:
+    return path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir())
+
+
 def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict, weights: str = "") -> Transferred:
     """Replaces parts of a new network by those of a workdir or of a file.
 
@@ -109,7 +133,7 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict, w
         its leaves.
     """
     path = expanded(init)
-    if path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir()):
+    if _is_file(path):
         if weights:
             raise UserError(f"--weights {weights}: --init {init} is a file, which has one set of them; expected none")
         found = load_init(path, params, batch_stats, tuple(parts))

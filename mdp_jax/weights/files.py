@@ -55,11 +55,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
         weights, or torch is missing.
     """
     path = as_path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: a folder; expected a file of weights (the workdir of a run goes with --from mdp)")
-    _require_suffix(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    require_readable(path)
     state = _read_torch(path) if path.suffix in TORCH_SUFFIXES else _read_safetensors(path)
     if not state:
         raise UserError(f"{path}: no weights in it")
@@ -69,6 +65,25 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
         state |= {key: state[key].astype(np.float32) for key in halves}
         notes.append(f"{len(halves)} of {len(state)} leaves are {dtype}; cast to float32")
     return state, notes
+
+
+def require_readable(path: str | os.PathLike) -> None:
+    """Checks, before anything is computed, that there is a file that `read` may be given.
+
+    Args:
+      path: the file.
+
+    Raises:
+      UserError: it is a folder, there is no such file, it has another suffix, or torch is missing.
+    """
+    path = as_path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected a file of weights (the workdir of a run goes with --from mdp)")
+    _require_suffix(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a file of weights")
+    if path.suffix in TORCH_SUFFIXES:
+        _require_torch(path)
 
 
 def require_writable(path: str | os.PathLike) -> None:

@@ -3,12 +3,15 @@
 import importlib.util
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from mdp_jax import cli
 from mdp_jax import config as configs
 from mdp_jax.benchmarks import loss, measure
+from mdp_jax.method.losses import prototype_loss
+from mdp_jax.objectives import mdp
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -32,7 +35,9 @@ def test_numbers_of_classes(quick, tmp_path, monkeypatch, capsys):
     names = ("value and gradient", "class means and bank")
     assert [row["case"] for row in rows] == [f"loss: {name}, {c} classes" for c in ("6", "1,500") for name in names]
     for row in rows:
-        assert list(row) == ["case", "ours", "torch", "ratio", "by processor"] and row["ours"] > 0
+        columns = ["case", "ours", "torch", "ratio", "by processor", "time of plain form"]
+        assert list(row) == columns and row["ours"] > 0
+        assert (row["time of plain form"] is not None) == ("value" in row["case"])
         assert (row["torch"] is not None) == TORCH
         assert not TORCH or row["ratio"] == pytest.approx(row["ours"] / row["torch"])
     printed = " ".join(capsys.readouterr().out.split())
@@ -44,6 +49,17 @@ def test_own_config(quick, tmp_path):
     value, update = _rows(tmp_path, "--config", "configs/mini/pretrain.py", "--classes", "12", *values)
     assert value["case"] == "loss: value and gradient, 12 classes" and value["torch"] is None
     assert (update["torch"] is not None) == TORCH
+
+
+def test_the_plain_form_is_the_same_loss():
+    config = configs.load("configs/mini/pretrain.py")
+    config.batch, config.data.crop = 2, (8, 8)
+    options = mdp.loss_options(config.method)
+    inputs = loss._inputs(config, classes=9)
+    ours = jax.value_and_grad(lambda v: prototype_loss(v, *inputs[1:], options, chunk=5)[0])(inputs.v)
+    plain = jax.value_and_grad(lambda v: loss._plain(v, *inputs[1:], options))(inputs.v)
+    for one, other in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
 def test_inputs():

@@ -38,7 +38,9 @@ def _rows(tmp_path, *arguments) -> list[dict]:
     cli.run(["bench", "step", "--seconds", "0.001", "--json", str(tmp_path / "rows.json"), *arguments])
     rows = json.loads((tmp_path / "rows.json").read_text())
     for row in rows:
-        assert list(row) == ["case", "ours", "torch", "ratio", "at most", "limited by", "peak (MiB)", "by processor"]
+        of_passes = ["time of passes", "operations of passes"]
+        assert list(row)[:4] == ["case", "ours", "torch", "ratio"]
+        assert list(row)[4:] == ["at most", "limited by", "peak (MiB)", "by processor", *of_passes]
         assert row["ours"] > 0 and row["at most"] > 0 and row["limited by"] in ("compute", "memory")
     return rows
 
@@ -56,12 +58,20 @@ def test_the_sizes_of_the_house(quick, files, tmp_path, monkeypatch, capsys):
     for row in (pretraining, finetuning):
         assert (row["torch"] is not None) == TORCH
         assert not TORCH or row["ratio"] == pytest.approx(row["ours"] / row["torch"])
+    assert pretraining["time of passes"] > 0 and 1 < pretraining["operations of passes"] < 2
+    assert finetuning["time of passes"] is None and finetuning["operations of passes"] is None
     assert "Images/s of the whole training step on 1 cpu device(s)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_own_config_that_pytorch_has_no_match_for(quick, files, tmp_path):
     (row,) = _rows(tmp_path, "--config", files["finetune"], "--classes", "9", "--config.trainable=head")
     assert row["torch"] is None and row["ratio"] is None
+
+
+def test_the_options_of_the_readme(quick, files, tmp_path):
+    options = ["--config.method.class_frequencies=True", "--config.model.projection.final_norm=True"]
+    (row,) = _rows(tmp_path, "--config", files["pretrain"], *options)
+    assert row["torch"] is None and row["time of passes"] > 0
 
 
 @pytest.mark.skipif(not TORCH, reason="PyTorch is not installed (extra torch)")
@@ -83,6 +93,8 @@ def test_comparable():
         "method.sparse_coding=no_push",
         "method.label_stride=1",
         "method.momentum_view=mixed",
+        "method.class_frequencies=True",
+        "model.projection.final_norm=True",
     ):
         other = configs.apply_overrides(tiny.pretrain_config(), [tuple(value.split("="))])
         assert not step.comparable(other, 1)

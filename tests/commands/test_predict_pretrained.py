@@ -62,6 +62,20 @@ def test_tiles(folder, net, tmp_path):
     np.testing.assert_array_equal(net.predict(PHOTO, tile=256), net.predict(PHOTO))
 
 
+def test_probabilities_of_tiles(folder, net, tmp_path):
+    """Of the same first classes as the labels; in the middle of a tile those of the photo as a whole."""
+    wide, whole = "wide_probabilities.npz", net.probabilities(np.tile(PHOTO, (1, 4, 1)))
+    found = predicted(folder, tmp_path / "of", "--tile", "256", "--probabilities", "classes", photo="wide")
+    np.testing.assert_array_equal(found, predicted(folder, tmp_path / "labels", "--tile", "256", photo="wide"))
+    with np.load(tmp_path / "of" / wide) as file:
+        every = file["probabilities"]
+    assert every.dtype == np.uint8 and every.shape == whole.shape
+    assert np.abs(every[:, 64:100] / 255 - whole[:, 64:100]).max() < 0.02
+    predicted(folder, tmp_path / "max", "--tile", "256", "--probabilities", "max", photo="wide")
+    one = cv2.imread(str(tmp_path / "max" / "wide_probability.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(one, np.max(every, axis=-1))
+
+
 def test_a_name_that_is_none(folder, net, tmp_path):
     with pytest.raises(UserError, match=r"^--as city: .* was trained on harbor, town; expected one of them, or all$"):
         predicted(folder, tmp_path / "out", "--as", "city")

@@ -192,6 +192,16 @@ def test_resize_label_takes_the_nearest_pixel_centre():
             assert np.abs(picked - exact).max() <= 0.5 + 1e-2  # either neighbour where two are equally near
 
 
+@pytest.mark.parametrize("size", [(3, 5), (14, 9), (7, 6)])
+def test_resize_nearest_takes_the_pixels_of_resize_label(size):
+    values = RNG.integers(0, 256, (7, 6, 600), dtype=np.uint8)
+    found = images.resize_nearest(values, *size)
+    assert found.dtype == np.uint8
+    for channel in (0, 599):
+        expected = images.resize_label(values[..., channel].astype(np.int16), *size)
+        np.testing.assert_array_equal(found[..., channel], expected)
+
+
 def test_resize_label_keeps_int16_values_and_ignore():
     label = np.array([[-1, 300], [32766, 5]], np.int16)
     expected = np.repeat(np.repeat(label, 2, 0), 2, 1)

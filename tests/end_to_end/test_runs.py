@@ -14,6 +14,7 @@ import mdp_jax
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
+from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
@@ -462,11 +463,18 @@ def test_weights_of_another_architecture(pretrained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_no_checkpoint_to_start_from(tmp_path):
+@pytest.mark.parametrize("key", ["init", "continue_from"])
+def test_no_checkpoint_to_start_from(key, tmp_path, monkeypatch):
+    """It is said before photos are read, which may take long."""
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
-    for init, message in (("nowhere", "no such file or folder"), ("empty", "empty; expected at least one")):
-        with pytest.raises(UserError, match=message):
-            finetune(tiny.finetune_config(init=tmp_path / init), tmp_path / "run")
+    monkeypatch.setattr(sources, "check_source", lambda *_, **__: pytest.fail("photos were read"))
+    for start, message in (("nowhere", "no such file or folder"), ("empty", "empty; expected at least one")):
+        for loop, config in ((finetune, tiny.finetune_config), (pretrain, tiny.pretrain_config)):
+            with pytest.raises(UserError, match=rf"^--{key} \S+: {message}"):
+                loop(config(**{key: tmp_path / start}), tmp_path / "run")
+    for name, message in (("w.pth", "no such file"), ("w.npz", "no such file or folder")):
+        with pytest.raises(UserError, match=rf"{name}: {message}"):
+            finetune(tiny.finetune_config(**{key: tmp_path / name}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -220,6 +220,34 @@ def test_class_frequencies_by_hand(sparse_coding):
     np.testing.assert_allclose(jax.grad(ours)(v), jax.grad(plain)(v), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("sparse_coding", SPARSE_CODING)
+def test_negatives_of_the_own_set_are_the_loss_on_the_bank_of_that_set(sparse_coding):
+    """Sets of 3 and 4 classes: pixels as if the other set were not there; mixed ones as if all classes were one set."""
+    rng = np.random.default_rng(3)
+    vectors = normalise(jnp.asarray(rng.standard_normal((7, 6), dtype=np.float32)))
+    seen = jnp.array([1, 1, 1, 1, 0, 1, 1])
+    sets, opts = jnp.array([0, 0, 0, 1, 1, 1, 1]), options(sparse_coding, k=2)
+    v = normalise(jnp.asarray(rng.standard_normal((1, 5, 6), dtype=np.float32)))
+    weights = jnp.asarray([[[1.0, 0.0]] * 5])
+
+    def found(v, labels, vectors, seen, weights, sets=None):
+        def loss(v):
+            return prototype_loss(v, jnp.asarray(labels), weights, Bank(vectors, seen), opts, 2, sets=sets)[0]
+
+        return jax.value_and_grad(loss)(v)
+
+    for ids, first, last in (([0, 2, 1, 0, -1], 0, 3), ([3, 6, 4, 5, -1], 3, 7)):  # class 4 was never seen
+        labels = np.array([[[i, -1] for i in ids]])
+        alone = np.where(labels >= 0, labels - first, -1)
+        expected = found(v, alone, vectors[first:last], seen[first:last], weights)
+        for one, other in zip(found(v, labels, vectors, seen, weights, sets), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+    mixed, shares = np.array([[[0, 5]] * 5]), jnp.asarray([[[0.3, 0.7]] * 5])
+    expected = found(v, mixed, vectors, seen, shares)
+    for one, other in zip(found(v, mixed, vectors, seen, shares, sets), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_equal_frequencies_change_nothing():
     bank = Bank(PLANE.vectors, PLANE.images_seen, jnp.full(3, 7.0))
     assert loss_at([2, -1], [1.0, 0.0], options(), bank) == pytest.approx(LOG_TOTAL + 1, rel=1e-6)

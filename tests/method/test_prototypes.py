@@ -50,6 +50,21 @@ def test_moving_average_is_normalised_and_takes_the_unnormalised_mean():
     assert bank.images_seen.tolist() == [7]
 
 
+def test_warm_up_is_the_mean_over_the_images_until_the_momentum_is_reached():
+    # One image before and two now: a third of (1, 0), two thirds of their mean (0.5, 0.5), which is (2/3, 1/3).
+    embeddings = jnp.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    bank = update_bank(bank_of([[1.0, 0.0]], [1]), embeddings, jnp.array([[0], [0]]), 0.99, warmup=True)
+    np.testing.assert_allclose(bank.vectors, np.array([[2.0, 1.0]]) / np.sqrt(5), rtol=1e-6)
+    # 6 of 8 images are more than the momentum of 0.5. A class never seen takes the mean; a start weighs as one image.
+    for seen, started, warmed, keep in ((6, False, True, 0.5), (0, False, True, 0.0), (0, True, True, 1 / 3)):
+        old = bank_of([[1.0, 0.0]], [seen])
+        found = update_bank(old, embeddings, jnp.array([[0], [0]]), 0.5, started, warmed)
+        expected = np.array([[keep + (1 - keep) / 2, (1 - keep) / 2]])
+        np.testing.assert_allclose(found.vectors, expected / np.linalg.norm(expected), rtol=1e-6)
+    kept = update_bank(bank_of([[0.6, 0.8]], [3]), embeddings, jnp.array([[-1], [-1]]), 0.5, warmup=True)
+    assert np.array_equal(kept.vectors, np.array([[0.6, 0.8]], np.float32))
+
+
 def test_absent_class_keeps_its_prototype_bit_for_bit():
     old = np.array([[0.6, 0.8], [0.28, 0.96]], np.float32)
     bank = update_bank(bank_of(old, [3, 4]), jnp.array([[[0.0, 1.0]]]), jnp.array([[0]]), 0.9)

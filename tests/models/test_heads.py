@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mdp_jax.models.heads import Classifier, Projection
 from mdp_jax.models.layers import Dtypes
@@ -37,3 +38,15 @@ def test_projection_has_a_bias_where_nothing_undoes_it():
         "conv2": {"kernel": (1, 1, 5, 4), "bias": (4,)},
     }
     assert (y.shape, y.dtype) == ((2, 2, 2, 4), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("layers", "final_norm", "left"), [(1, False, {"conv2"}), (1, True, {"conv2", "bn2"}), (0, False, set())]
+)
+def test_a_projection_of_fewer_layers(layers, final_norm, left):
+    x = jnp.ones((2, 2, 2, 4), jnp.bfloat16)
+    projection = Projection(5, 4, BFLOAT16, final_norm, layers)
+    y, variables = projection.init_with_output(jax.random.key(0), x, train=False)
+    assert set(variables.get("params", {})) == left and (y.shape, y.dtype) == ((2, 2, 2, 4), jnp.float32)
+    if not left:
+        np.testing.assert_array_equal(y, x.astype(jnp.float32))

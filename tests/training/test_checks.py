@@ -204,6 +204,22 @@ TOGETHER = [
         {"mixing.region": "0.0", "mixing.pixel": "1.0", "method.momentum_view": "mixed"},
         "config.method.momentum_view='mixed': expected 'clean' with config.mixing.pixel=1.0",
     ),
+    (
+        {"objective": "multi_head", "method.prototype_warmup": "True"},
+        "config.method.prototype_warmup=True: expected False for config.objective=multi_head",
+    ),
+    ({"method.negatives": "mine"}, "config.method.negatives='mine': expected one of all, own_set"),
+    (
+        {"method.negatives": "own_set", "objective": "multi_head"},
+        "config.method.negatives='own_set': expected 'all' with config.objective='multi_head'; others are for mdp",
+    ),
+    (
+        {"method.negatives": "own_set", "method.relations": "names"},
+        "expected 'all' with config.method.relations='names'",
+    ),
+    ({"method.negatives": "own_set", "label_space": "merged"}, "expected 'all' with config.label_space='merged'"),
+    ({"model.projection.layers": "3"}, "config.model.projection.layers=3: expected 0, 1 or 2"),
+    ({"model.projection.layers": "0"}, r"layers=0 and dim=\d+: .*; expected config.model.projection.dim=\d+, as"),
     ({"stages": "(('town',),)"}, r"config.stages=.*: dataset 'harbor' is in 0 stages; expected one"),
     (
         {"stages": "(('town',),('harbor',))", "mixture_schedule": "((0,1,1),)"},
