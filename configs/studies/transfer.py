@@ -34,6 +34,7 @@ LARGEST = {"camvid11": "ccp", "msrc_v2": "ccp", "labelmefacade": "ccp", "ccp": "
 _UNMIXED: Overrides = (("mixing.region", "0.0"), ("mixing.pixel", "0.0"))
 _BALANCED: Overrides = (("method.pixel_weights", "image_class"),)
 _FREQUENCIES: Overrides = (("method.class_frequencies", "True"),)
+_OWN_SET: Overrides = (("method.negatives", "own_set"),)
 _NORM: Overrides = (("model.projection.final_norm", "True"),)
 _MULTI_HEAD: Overrides = (("objective", "multi_head"), *_UNMIXED)
 ROWS: dict[str, tuple[str, Overrides]] = {  # in the order in which they are run
@@ -48,7 +49,11 @@ ROWS: dict[str, tuple[str, Overrides]] = {  # in the order in which they are run
     "cross_entropy": ("one softmax over all sets", (("objective", "cross_entropy"), *_UNMIXED)),
     "pixel_to_pixel": ("pixel-to-pixel contrast", (("objective", "pixel_to_pixel"), *_UNMIXED)),
     "mdp_one_set": ("MDP on the largest set alone", ()),
-    "mdp_own_set": ("MDP, negatives of the own set", (("method.negatives", "own_set"),)),
+    "mdp_own_set": ("MDP, negatives of the own set", _OWN_SET),
+    "mdp_own_set_frequencies_norm": (
+        "MDP, negatives of the own set, class frequencies and a final normalisation",
+        (*_OWN_SET, *_FREQUENCIES, *_NORM),
+    ),
     "mdp_warmup": ("MDP, prototypes that begin as running means", (("method.prototype_warmup", "True"),)),
     "mdp_linear": ("MDP, a linear projection", (("model.projection.layers", "1"),)),
     "mdp_decoder": ("MDP, prototypes of the decoder's features", (("model.projection.layers", "0"),)),
