@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax.errors import UserError
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.layouts import Found, Leaf
 from mdp_jax.weights.torch_weights import from_torch, shapes
@@ -86,6 +87,7 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
     if not taken:
         raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}")
     expected = "config.model" + (_other_than(found) if "backbone" in taken else "")
+    layouts.require_sound_parts(found, {AUXILIARY} & set(taken))
     layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, expected)
 
     leaves = [Leaf(key, array.shape, "loaded", part) for part in taken for key, array in _theirs(found, part).items()]
@@ -122,6 +124,8 @@ def _refusal(part: str, found: Found, params: Mapping, parts: tuple[str, ...]) -
             return f"classifier of {theirs} classes; the new head is trained"
         ours = params[part]["conv"]["bias"].shape[0]
         return "" if theirs == ours else f"another number of classes: {theirs}, here {ours}"
+    if part == AUXILIARY:
+        return _refusal_of_auxiliary(found, params, asked=part in parts)
     if part not in parts or part not in params:
         return "not among the parts to take"
     if part == "decoder":
@@ -131,6 +135,17 @@ def _refusal(part: str, found: Found, params: Mapping, parts: tuple[str, ...]) -
         if layout != found.layout:
             return f"decoder of {found.layout}'s layout; config.model.decoder.layout is {layout}"
     return ""
+
+
+def _refusal_of_auxiliary(found: Found, params: Mapping, asked: bool) -> str:
+    """The same of the auxiliary head, which goes with the classifier in it."""
+    if AUXILIARY not in params:
+        return "auxiliary head; this run has none"
+    in_it = {key: array for key, array in found.of_parts([AUXILIARY]).items() if ".classifier." in key}
+    theirs, ours = _classes(in_it), params[AUXILIARY]["classifier"]["conv"]["bias"].shape[0]
+    if not asked:
+        return f"auxiliary head of {theirs} classes; the new head is trained, since config.transfer does not list it"
+    return "" if theirs == ours else f"auxiliary head of another number of classes: {theirs}, here {ours}"
 
 
 def _classes(classifier: Mapping) -> int:
