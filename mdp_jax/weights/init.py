@@ -65,7 +65,7 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
 
     Args:
       path: .pth, .pt or .safetensors.
-      params: parameters of the new network, {"backbone", "decoder", ...}.
+      params: parameters of the new network, {"backbone", "decoder", ...}, or their shapes.
       batch_stats: running statistics of the new network; parts without batch normalisation are absent.
       parts: names of the parts to take where they fit.
 

@@ -366,7 +366,7 @@ def test_the_moving_average_is_what_is_used(finetuned, pretrained, tmp_path, cap
         )
         assert written["auxiliary_head.convs.0.bn.running_var"].shape == (256,)
         assert written["auxiliary_head.conv_seg.bias"].shape == written["decode_head.conv_seg.bias"].shape
-        own = saved.state["ema"] if weights != "plain" else saved.state
+        own = saved["ema"] if weights != "plain" else saved
         blank = [jax.tree.map(lambda leaf: np.asarray(leaf) + 1, own[part]) for part in ("params", "batch_stats")]
         back = load_init(out, *blank, checks.TRANSFERABLE)
         for taken, part in ((back.params, "params"), (back.batch_stats, "batch_stats")):

@@ -6,9 +6,11 @@ from jax.sharding import SingleDeviceSharding
 
 from mdp_jax import checks, configs
 from mdp_jax.commands import convert
+from mdp_jax.data import sources
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
-from mdp_jax.training.pretraining import start_from
+from mdp_jax.training.finetuning import finetune
+from mdp_jax.training.pretraining import pretrain, start_from
 from mdp_jax.training.programs import Program
 from mdp_jax.training.state import PretrainState
 from mdp_jax.training.transfer import transfer
@@ -300,7 +302,8 @@ def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new)
         jnp.zeros((), jnp.int32), f["params"], f["batch_stats"], (), init(f["params"], f["batch_stats"])
     )
     shardings = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
-    state = start_from(str(path), state, Program(None, None, shardings, None, None, init)).state
+    of_file = transfer(str(path), PARTS, f["params"], f["batch_stats"])
+    state = start_from(of_file, state, Program(None, None, shardings, None, None, init)).state
     momentum_params, momentum_batch_stats = tiny.momentum(state)
     for params in (state.params, momentum_params):
         weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
@@ -309,6 +312,22 @@ def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new)
         weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(buffers)) == len(buffers)
+
+
+@pytest.mark.parametrize(
+    "train, config", [(pretrain, tiny.pretrain_config), (finetune, tiny.finetune_config)], ids=["pretrain", "finetune"]
+)
+def test_weights_that_do_not_fit_are_refused_before_photos_are_read(tmp_path, seeded, monkeypatch, train, config):
+    def read(*arguments, **options):
+        raise AssertionError("photos are read")
+
+    monkeypatch.setattr(sources, "check_source", read)
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"]))
+    with pytest.raises(UserError, match=r"x\.safetensors: another architecture than config\.model \(the file has"):
+        train(config(init=path, model__width=0.125), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):
+        train(config(init=tmp_path / "nowhere.pth"), tmp_path / "run")
 
 
 def test_a_file_of_a_classifier_and_nothing_else(tmp_path, new):
