@@ -15,6 +15,8 @@ from mdp_jax.weights.layouts import Found, part_of, rename
 from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import shapes
 
+_AUXILIARY_KERNEL = f"{AUXILIARY}.convs_0.conv.weight"
+
 
 def model_of(found: Found) -> ModelConfig:
     """The network of a state dict. Weights do not tell the values of the rates and the output stride.
@@ -42,6 +44,25 @@ def model_of(found: Found) -> ModelConfig:
     return ModelConfig(backbone.backbone, width, _output_stride(backbone.backbone, width, decoder.name), decoder)
 
 
+def in_words(found: Found, parts: Sequence[str]) -> str:
+    """The config values that give the network of a state dict, for a message that it is another one.
+
+    Args:
+      found: a state dict whose names are known.
+      parts: of it, that are spoken of.
+
+    Raises:
+      UserError: as `model_of`.
+    """
+    model = model_of(found)
+    values = {"backbone": repr(model.backbone), "width": f"{model.width:g}"}
+    if "decoder" in parts:
+        values["decoder.channels"] = str(model.decoder.channels)
+    if AUXILIARY in parts:
+        values["auxiliary.channels"] = str(_channels(found, _AUXILIARY_KERNEL))
+    return ", ".join(f"config.model.{key}={value}" for key, value in values.items())
+
+
 def expected_shapes(found: Found, model: ModelConfig, parts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The shapes of a network's leaves, in some of the parts that a state dict has.
 
@@ -59,7 +80,7 @@ def expected_shapes(found: Found, model: ModelConfig, parts: Sequence[str]) -> d
     classes = _channels(found, "classifier.conv.weight") if "classifier" in parts else 1
     if AUXILIARY in parts:
         own = {field.name: getattr(model, field.name) for field in dataclasses.fields(ModelConfig)}
-        auxiliary = AuxiliaryConfig(weight=1.0, channels=_channels(found, f"{AUXILIARY}.convs_0.conv.weight"))
+        auxiliary = AuxiliaryConfig(weight=1.0, channels=_channels(found, _AUXILIARY_KERNEL))
         model = FinetuneModelConfig(**own, auxiliary=auxiliary)
     segmenter = network.segmenter(model, classes)
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)

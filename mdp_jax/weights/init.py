@@ -86,9 +86,9 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
         wanted[part] |= shapes({part: batch_stats.get(part, {})})
     if not taken:
         raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}")
-    expected = "config.model" + (_other_than(found) if "backbone" in taken else "")
+    fits = f" (the file fits {architecture.in_words(found, taken)})" if "backbone" in taken else ""
     layouts.require_sound_parts(found, {AUXILIARY} & set(taken))
-    layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, expected)
+    layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, f"config.model{fits}")
 
     leaves = [Leaf(key, array.shape, "loaded", part) for part in taken for key, array in _theirs(found, part).items()]
     for part, reason in refused.items():
@@ -104,12 +104,6 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
     )
     names = {ours: found.keys[ours] for ours in found.of_parts(taken)}
     return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes), names))
-
-
-def _other_than(found: Found) -> str:
-    """Says which backbone a file has, for the message that it is another one than the config's."""
-    model = architecture.model_of(found)
-    return f" (the file has {model.backbone} of width {model.width:g})"
 
 
 def _theirs(found: Found, part: str) -> dict:

@@ -263,7 +263,7 @@ def test_wrong_architectures_name_leaves_and_shapes(tmp_path, seeded, new):
     deeper = new_network(model__backbone="resnet34")
     refused(path, deeper, "backbone.layer1.2.bn1.bias (4,) is missing", "; and ")
     channels = new_network(model__decoder__channels=6)
-    refused(path, channels, "decode_head.aspp_modules.0.bn.bias has shape (8,), expected (6,)")
+    refused(path, channels, "decode_head.aspp_modules.0.bn.bias has shape (8,), expected (6,)", "decoder.channels=8")
     weights.write_file(path, state | {"backbone.layer1.0.bn3.bias": np.zeros(4, np.float32)})
     refused(path, new["mmseg"], "backbone.layer1.0.bn3.bias (4,) is not in this network")
     weights.write_file(path, state | {"neck.bias": np.zeros(4, np.float32)})
@@ -323,7 +323,7 @@ def test_weights_that_do_not_fit_are_refused_before_photos_are_read(tmp_path, se
 
     monkeypatch.setattr(sources, "check_source", read)
     path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"]))
-    with pytest.raises(UserError, match=r"x\.safetensors: another architecture than config\.model \(the file has"):
+    with pytest.raises(UserError, match=r"x\.safetensors: another architecture than config\.model \(the file fits"):
         train(config(init=path, model__width=0.125), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):

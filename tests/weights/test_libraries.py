@@ -250,7 +250,8 @@ def test_a_file_of_another_patch_names_what_it_holds(tmp_path):
     sixteen = layouts.find(empty(published.keys("timm/vit_small_patch16_224")), "x")
     params = from_torch(sixteen.of_parts(["backbone"]))[0]
     expected = (
-        r"than config\.model \(the file has vit_small_patch14_reg4_dinov2 of width 1\): patch_embed\.proj\.weight"
+        r"than config\.model \(the file fits config\.model\.backbone='vit_small_patch14_reg4_dinov2', "
+        r"config\.model\.width=1\): patch_embed\.proj\.weight"
     )
     with pytest.raises(UserError, match=expected):
         load_init(tmp_path / "dinov2.safetensors", params, {}, ("backbone",))
