@@ -109,9 +109,7 @@ def test_mmsegmentations_own_segmentor_loads_ours_and_gives_our_logits(mmseg, tm
 
     config = base.finetune().model
     config.decoder.name, config.backbone = name.split("_")[0], published.MMSEG_BACKBONE_OF[name]
-    config.output_stride = architecture.model_of(
-        layouts.find(empty(published.keys(f"mmseg/{name}")), name)
-    ).output_stride
+    config.output_stride = 8 if name.endswith("d8") else 32  # which no weight tells
     theirs = published.mmseg_model(name).eval()
     if theirs.with_auxiliary_head:
         config.auxiliary.weight = 0.4
