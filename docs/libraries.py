@@ -2,8 +2,8 @@
 
 python docs/libraries.py --workdir runs/libraries --out docs/results/libraries.json
 
-Started again on the same workdir it goes on, and repeats no comparison that is finished. A backbone takes half a minute
-to three minutes of processor time. --only names some of them.
+Started again on the same workdir it goes on, and repeats no comparison that is finished. A backbone takes from a
+quarter of a minute to three minutes of processor time. --only names some of them.
 """
 
 import argparse
