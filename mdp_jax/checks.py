@@ -23,7 +23,7 @@ MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
 OPTIMIZERS, SCHEDULES = ("sgd", "adamw", "lars", "lamb"), ("poly", "cosine")  # those of training/optim.py
 WEIGHTS = ("plain", "ema", "momentum")  # those of evaluation/chosen_weights.py
-TRANSFERABLE = ("backbone", "decoder", "classifier")
+TRANSFERABLE = ("backbone", "decoder", "classifier", "auxiliary")
 MOST_CHANNELS, MOST_THREADS, MOST_WIDTH, MOST_BATCH = 2**20, 1024, 100, 2**20  # no machine has the memory for more
 MOST_PHOTOMETRIC, MOST_EPOCHS = 1000, 1e9
 MOST_PIXELS = 2**38  # of the crops of a batch, likewise
@@ -520,6 +520,11 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     _one_of(config, "trainable", TRAINABLE)
     if not config.transfer or not set(config.transfer) <= set(TRANSFERABLE):
         raise UserError(f"config.transfer={config.transfer}: expected some of {', '.join(TRANSFERABLE)}")
+    if TRANSFERABLE[-1] in config.transfer and not config.model.auxiliary.weight:
+        raise UserError(
+            f"config.transfer={config.transfer}: expected config.model.auxiliary.weight of more than 0, as 0.4, with "
+            f"{TRANSFERABLE[-1]!r}: without it the network has no auxiliary head"
+        )
     _one_of(config, "loss_mean", segmentation_losses.MEANS)
     _loss(config)
     _share(config, "data.category_ratio")

@@ -7,7 +7,12 @@ import runpy
 import pytest
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
-TABLES = {"few_photos": "adopt.md", "own_sets": "inspect.md"}
+TABLES = {
+    "few_photos": "adopt.md",
+    "libraries": "numerics.md",
+    "own_sets": "inspect.md",
+    "precision": "numerics.md",
+}
 
 
 @pytest.mark.parametrize("script", TABLES)
@@ -21,6 +26,22 @@ def test_a_cell_of_few_photos():
     table = runpy.run_path(str(DOCS / "few_photos.py"))["table"]
     cell = {"set": "camvid11", "way": "scratch", "photos": 10, "mIoU": 31.46, "seconds": 61.6}
     assert table([cell]).splitlines()[2] == "| camvid11 | fine-tuned from scratch | – | 31.5 (62 s) | – | – | – |"
+
+
+def test_a_row_of_libraries_is_the_largest_share_of_a_scale():
+    module = runpy.run_path(str(DOCS / "libraries.py"))
+
+    def row(section, float64, float32, scale, ok=True):
+        differences = {"float64 max difference": float64, "float32 max difference": float32}
+        return {"what": f"net beside lib, stride 8: {section}", **differences, "scale": scale, "ok": ok}
+
+    rows = [row("outputs, a", 2e-15, 4e-6, 2.0), row("features, b", 3e-15, 8e-7, 1.0), row("gradient", 0.0, 1.0, 4.0)]
+    found = module["largest"](rows)
+    assert module["table"](found).splitlines()[2] == (
+        "| net beside lib, stride 8 | 3.0e-15 | 2.0e-06 | 0.0e+00 | 2.5e-01 | yes |"
+    )
+    found = module["largest"]([*rows, row("outputs, c", 0.0, 0.0, 1.0, ok=False)])
+    assert module["table"](found).endswith("| NO |")
 
 
 def test_means_of_own_sets_are_of_the_pretrainings_that_all_rows_have():

@@ -130,7 +130,7 @@ def from_workdir(folder: str, step: str = "", which: str = "") -> Weights:
     run = workdirs.load(path, step=step, weights=which, auxiliary=True)
     config, label_space, variables = run.config, run.label_space, run.variables
     trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
-    state = {key: array for key, array in trained.items() if key.split(".")[0] in PARTS}
+    state = {key: array for key, array in trained.items() if layouts.part_of(key) in PARTS}
     for key, array in state.items():
         layouts.require_sound(folder, key, array)
     skipped = [
@@ -172,7 +172,9 @@ def from_file(path: str, layout: str) -> Weights:
     if found.layout not in (ALONE, layout):
         raise UserError(f"{path}: has the names of {found.layout}; expected --from {found.layout}")
     model = architecture.model_of(found)
-    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), model.backbone)
+    parts = found.parts()
+    layouts.require_sound_parts(found, [AUXILIARY])
+    layouts.require_same(found, parts, architecture.expected_shapes(found, model, parts), model.backbone)
     return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, [*notes, *found.notes])
 
 

@@ -141,8 +141,10 @@ def ours_of_gradients(gradients: Mapping[str, np.ndarray], where: str) -> dict[s
     return to_torch(read(gradients, where))
 
 
-def without_new_biases(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Our gradients, with 0 for the biases of keys where the library has none: ours begin at 0, and are trained.
+def without_new_leaves(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our gradients, with 0 for what the library has not: ours begins at 0 there, and is trained.
+
+    That are the biases of keys, and the position of the class token, which timm leaves out where there are registers.
 
     Args:
       ours: our key -> gradient.
@@ -152,6 +154,8 @@ def without_new_biases(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.n
     for key, gradient in theirs.items():
         if key.endswith("qkv.bias") and not np.any(gradient.reshape(3, -1)[1]):
             found[key] = found[key] * np.repeat([1, 0, 1], len(gradient) // 3)
+        elif key.endswith("pos_embed") and not np.any(gradient[:, 0]):
+            found[key] = np.concatenate([np.zeros_like(found[key][:, :1]), found[key][:, 1:]], axis=1)
     return found
 
 
@@ -167,7 +171,7 @@ def _both(
     found = features_and_gradients(model, params, images)
     captured = _outputs(model, params, images)
     gradients = ours_of_gradients(theirs.gradients, reference.library)
-    found["gradient"] = without_new_biases(found["gradient"], gradients)
+    found["gradient"] = without_new_leaves(found["gradient"], gradients)
     outputs = {}
     library = library_of(list(state), _libraries(name))
     for theirs_name, value in theirs.outputs.items():

@@ -18,7 +18,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.models.network import PixelEncoder, Segmenter
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import flops
-from mdp_jax.training import programs, sharding
+from mdp_jax.training import class_weights, programs, sharding
 
 # Of a pretraining set no more is needed than its classes: how many photos it has only scales the schedule.
 _SAMPLES = 10_000
@@ -73,7 +73,8 @@ def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
         classes.
 
     Raises:
-      UserError: a dataset cannot be opened, or there are fewer classes than labelled datasets.
+      UserError: a dataset cannot be opened, there are fewer classes than labelled datasets, or more or fewer class
+        weights than classes.
     """
     datasets = config.sources if is_pretraining(config) else (config.dataset,)
     if classes is not None:
@@ -88,6 +89,8 @@ def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
         opened = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in datasets]
     except UserError as error:
         raise UserError(f"{error}; to plan without the data, give the number of classes: --classes N") from None
+    if not is_pretraining(config):
+        class_weights.require_number(configs.typed_finetune(config), opened[0])
     return label_spaces.build(opened, config.label_space if is_pretraining(config) else "concatenated")
 
 

@@ -33,8 +33,8 @@ from mdp_jax.training.continuing import continue_from, require_source
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
-from mdp_jax.training.state import FinetuneState, first_average, scored
-from mdp_jax.training.transfer import transfer
+from mdp_jax.training.state import FinetuneState, first_average, initial_variables, scored
+from mdp_jax.training.transfer import Transferred, transfer
 
 
 def _variables(state: FinetuneState, mesh: Mesh) -> dict:
@@ -87,6 +87,7 @@ def _finetune(
     label_space = label_spaces.build([dataset])
     class_weights.require_number(config, dataset)
     workdir.require_free_or_same(folder, untyped, label_space)
+    taken = _taken(config, folder, label_space.num_classes)
     size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
     for source, of_source in ((dataset, size), (photos, {})):
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
@@ -98,7 +99,8 @@ def _finetune(
         named = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(dataset.classes, weights, strict=True))
         distributed.say(f"class weights: {named}")
     program = programs.finetuning(config, mesh, label_space.num_classes, weights)
-    state, origins = _first_state(config, folder, program, label_space)
+    state, origins = _first_state(config, folder, program, label_space, taken)
+    del taken  # what it holds is in the state, or a copy of it
     distributed.say(runtime.described(mesh.size))
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
@@ -154,8 +156,24 @@ def _finetune(
     return measured.scores
 
 
+def _taken(config: configs.FinetuneConfig, folder: pathlib.Path, num_classes: int) -> Transferred | None:
+    """What the run takes of `init`; None for nothing. It is read before the photos, since it may not fit."""
+    if config.init == "scratch" or config.continue_from or workdir.has_checkpoints(folder):
+        return None
+    segmenter = network.segmenter(config.model, num_classes)
+    shapes = jax.eval_shape(functools.partial(initial_variables, segmenter, config.data.crop, config.seed))
+    taken = transfer(config.init, config.transfer, shapes.params, shapes.batch_stats, config.init_weights)
+    for line in taken.lines():
+        distributed.say(f"--init {config.init}: {line}")
+    return taken
+
+
 def _first_state(
-    config: configs.FinetuneConfig, folder: pathlib.Path, program: Program, label_space: label_spaces.LabelSpace
+    config: configs.FinetuneConfig,
+    folder: pathlib.Path,
+    program: Program,
+    label_space: label_spaces.LabelSpace,
+    taken: Transferred | None,
 ) -> tuple[FinetuneState, dict | None]:
     """The state that a run begins with, and what transfer.json says of it; None where nothing is to be said."""
     state = program.make()
@@ -165,13 +183,11 @@ def _first_state(
         found = continue_from(config.continue_from, config.continue_step, config.steps, state, label_space)
         distributed.say(f"going on from {found.report['source']}")
         return jax.device_put(found.state, program.shardings), found.report
-    if config.init == "scratch":
+    if taken is None:
         return state, None
-    taken = transfer(config.init, config.transfer, state.params, state.batch_stats, config.init_weights)
-    for line in taken.lines():
-        distributed.say(f"--init {config.init}: {line}")
-    ema = first_average(taken.params, taken.batch_stats) if state.ema else {}
-    state = state.replace(params=taken.params, batch_stats=taken.batch_stats, ema=ema)
+    params, batch_stats = taken.into(state.params, state.batch_stats)
+    ema = first_average(params, batch_stats) if state.ema else {}
+    state = state.replace(params=params, batch_stats=batch_stats, ema=ema)
     return jax.device_put(state, program.shardings), taken.report()
 
 

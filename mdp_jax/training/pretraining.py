@@ -28,7 +28,7 @@ from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import PretrainState
-from mdp_jax.training.transfer import transfer
+from mdp_jax.training.transfer import Transferred, transfer
 
 
 class Started(NamedTuple):
@@ -43,30 +43,24 @@ class Started(NamedTuple):
     report: dict
 
 
-def start_from(init: str, state: PretrainState, program: Program, weights: str = "") -> Started:
+def start_from(taken: Transferred, state: PretrainState, program: Program) -> Started:
     """Gives both encoders of a new state the backbone and decoder of a workdir or a file (METHOD.md section 1).
 
     Args:
-      init: a workdir or a file of weights, as for `transfer`.
+      taken: backbone, decoder or both.
       state: from scratch.
       program: of the run.
-      weights: which of a workdir's, as for `transfer`.
 
     Returns:
       The new state, and where its leaves come from.
-
-    Raises:
-      UserError: there are no weights, or they have another architecture.
     """
     assert program.init_memory is not None  # it is a pretraining
-    found = transfer(init, ("backbone", "decoder"), state.params, state.batch_stats, weights)
-    for line in found.lines():
-        distributed.say(f"--init {init}: {line}")
+    found = taken.into(state.params, state.batch_stats)
     params = jax.device_put(found.params, program.shardings.params)
     batch_stats = jax.device_put(found.batch_stats, program.shardings.batch_stats)
     memory = jax.jit(program.init_memory, out_shardings=program.shardings.memory)(params, batch_stats)
     new = dataclasses.replace(state, params=params, batch_stats=batch_stats, memory=memory)
-    return Started(new, found.report())
+    return Started(new, taken.report())
 
 
 def pretrain(
@@ -110,21 +104,28 @@ def _pretrain(
     profiling.check(profile, steps)
     names = class_names.of_run(config.method, label_space, config.model.projection.dim, config.seed)
     names.require_same(folder)
+    program = programs.pretraining(config, mesh, label_space, samples, starts, names.relations)
+    taken = None
+    if config.init != "scratch" and not config.continue_from and not workdir.has_checkpoints(folder):
+        new = jax.eval_shape(program.make)  # what is taken is read before the photos, since it may not fit
+        taken = transfer(config.init, ("backbone", "decoder"), new.params, new.batch_stats, config.init_weights)
+        for line in taken.lines():
+            distributed.say(f"--init {config.init}: {line}")
     for dataset in datasets:
         size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos, names.identity)
     stop.before_steps(folder)  # all photos were read: that may have taken long
-    program = programs.pretraining(config, mesh, label_space, samples, starts, names.relations)
     state, origins = program.make(), None
     earlier: dict = {}  # what the checkpoint that is gone on from has beside its state
     if config.continue_from and not workdir.has_checkpoints(folder):
         found = continue_from(config.continue_from, config.continue_step, steps, state, label_space)
         distributed.say(f"going on from {found.report['source']}")
         state, origins, earlier = jax.device_put(found.state, program.shardings), found.report, found.meta
-    elif config.init != "scratch" and not workdir.has_checkpoints(folder):
-        state, origins = start_from(config.init, state, program, config.init_weights)
+    elif taken is not None:
+        state, origins = start_from(taken, state, program)
+    del taken  # what it holds is in the state, or a copy of it
     for line in names.lines(config.method.related_as):
         distributed.say(line)
     distributed.say(runtime.described(mesh.size))

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from mdp_jax import distributed
 from mdp_jax.errors import UserError
@@ -15,6 +14,7 @@ from mdp_jax.reporting.runs import origins_of_parts
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
+from mdp_jax.training.state import Variables
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.layouts import require_sound
@@ -66,6 +66,19 @@ class Transferred(NamedTuple):
     source: str
     left: dict[str, str]
 
+    def into(self, params: dict, batch_stats: dict) -> Variables:
+        """The variables of a network that was not made yet when the parts were taken, with these parts.
+
+        Args:
+          params: of the new network.
+          batch_stats: of the new network.
+        """
+
+        def chosen(taken: Any, own: Any) -> Any:
+            return own if isinstance(taken, jax.ShapeDtypeStruct) else taken
+
+        return Variables(jax.tree.map(chosen, self.params, params), jax.tree.map(chosen, self.batch_stats, batch_stats))
+
     def report(self) -> dict:
         """What `transfer.json` of a workdir holds."""
         return {"source": self.source, "leaves": self.origins, "not taken": self.left}
@@ -78,7 +91,7 @@ class Transferred(NamedTuple):
 def _origins(names: Mapping[str, str], params: dict, batch_stats: dict) -> list[dict]:
     """A row for each leaf; `names`: leaf -> its name where it comes from."""
     leaves = leaf_names({"params": params, "batch_stats": batch_stats})
-    return [{"leaf": name, "shape": list(np.shape(leaf)), "from": names.get(name, "")} for name, leaf in leaves.items()]
+    return [{"leaf": name, "shape": list(leaf.shape), "from": names.get(name, "")} for name, leaf in leaves.items()]
 
 
 def _names_in_file(names: Mapping[str, str], params: dict, batch_stats: dict) -> dict[str, str]:
@@ -121,12 +134,13 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict, w
     Args:
       init: workdir of either loop, or file of weights in torchvision's or MMSegmentation's layout.
       parts: names of top-level parts, such as ("backbone", "decoder"); they may have no running statistics.
-      params: of the new network.
-      batch_stats: of the new network.
+      params: of the new network; shapes (jax.ShapeDtypeStruct) will do, so that this is known before it is made.
+      batch_stats: of the new network, likewise.
       weights: which of a workdir's, as for chosen_weights.weights_of.
 
     Returns:
-      The variables with new parts, in the dtypes of the new network, and where each leaf comes from.
+      The variables with new parts, in the dtypes of the new network, and where each leaf comes from. What is not taken
+      is as it was given.
 
     Raises:
       UserError: there is no checkpoint or no such weights in it, or a part has another architecture; the message names

@@ -1,15 +1,21 @@
 """Finds the network that a state dict belongs to, by its names and shapes."""
 
+import dataclasses
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
-from mdp_jax.configs import DecoderConfig, ModelConfig
+from mdp_jax.configs import AuxiliaryConfig, DecoderConfig, FinetuneModelConfig, ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.models.registry import BACKBONES, DECODERS
-from mdp_jax.weights.layouts import Found, rename
+from mdp_jax.weights.layouts import Found, part_of, rename
 from mdp_jax.weights.names import names_of
 from mdp_jax.weights.torch_weights import shapes
+
+_AUXILIARY_KERNEL = f"{AUXILIARY}.convs_0.conv.weight"
 
 
 def model_of(found: Found) -> ModelConfig:
@@ -38,12 +44,32 @@ def model_of(found: Found) -> ModelConfig:
     return ModelConfig(backbone.backbone, width, _output_stride(backbone.backbone, width, decoder.name), decoder)
 
 
-def expected_shapes(found: Found, model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's leaves, in the parts that a state dict has.
+def in_words(found: Found, parts: Sequence[str]) -> str:
+    """The config values that give the network of a state dict, for a message that it is another one.
+
+    Args:
+      found: a state dict whose names are known.
+      parts: of it, that are spoken of.
+
+    Raises:
+      UserError: as `model_of`.
+    """
+    model = model_of(found)
+    values = {"backbone": repr(model.backbone), "width": f"{model.width:g}"}
+    if "decoder" in parts:
+        values["decoder.channels"] = str(model.decoder.channels)
+    if AUXILIARY in parts:
+        values["auxiliary.channels"] = str(_channels(found, _AUXILIARY_KERNEL))
+    return ", ".join(f"config.model.{key}={value}" for key, value in values.items())
+
+
+def expected_shapes(found: Found, model: ModelConfig, parts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's leaves, in some of the parts that a state dict has.
 
     Args:
       found: the state dict.
-      model: the network.
+      model: the network; its auxiliary head, if it is among the parts, has as many channels as that of the state dict.
+      parts: the parts.
 
     Returns:
       {our key: shape in PyTorch's layout}.
@@ -51,13 +77,16 @@ def expected_shapes(found: Found, model: ModelConfig) -> dict[str, tuple[int, ..
     Raises:
       UserError: the leaf of the classifier that tells the number of classes is missing.
     """
-    parts = found.parts()
     classes = _channels(found, "classifier.conv.weight") if "classifier" in parts else 1
+    if AUXILIARY in parts:
+        own = {field.name: getattr(model, field.name) for field in dataclasses.fields(ModelConfig)}
+        auxiliary = AuxiliaryConfig(weight=1.0, channels=_channels(found, _AUXILIARY_KERNEL))
+        model = FinetuneModelConfig(**own, auxiliary=auxiliary)
     segmenter = network.segmenter(model, classes)
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: segmenter.init(jax.random.key(0), x, train=False), images)
     expected = shapes(variables["params"]) | shapes(variables.get("batch_stats", {}))
-    return {key: shape for key, shape in expected.items() if key.split(".")[0] in parts}
+    return {key: shape for key, shape in expected.items() if part_of(key) in parts}
 
 
 def _output_stride(backbone: str, width: float, decoder: str) -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdp_jax.errors import UserError
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.layouts import Found, Leaf
 from mdp_jax.weights.torch_weights import from_torch, shapes
@@ -64,7 +65,7 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
 
     Args:
       path: .pth, .pt or .safetensors.
-      params: parameters of the new network, {"backbone", "decoder", ...}.
+      params: parameters of the new network, {"backbone", "decoder", ...}, or their shapes.
       batch_stats: running statistics of the new network; parts without batch normalisation are absent.
       parts: names of the parts to take where they fit.
 
@@ -85,8 +86,9 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
         wanted[part] |= shapes({part: batch_stats.get(part, {})})
     if not taken:
         raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}")
-    expected = "config.model" + (_other_than(found) if "backbone" in taken else "")
-    layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, expected)
+    fits = f" (the file fits {architecture.in_words(found, taken)})" if "backbone" in taken else ""
+    layouts.require_sound_parts(found, {AUXILIARY} & set(taken))
+    layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, f"config.model{fits}")
 
     leaves = [Leaf(key, array.shape, "loaded", part) for part in taken for key, array in _theirs(found, part).items()]
     for part, reason in refused.items():
@@ -104,12 +106,6 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
     return Loaded(params | new_params, batch_stats | new_stats, Report(tuple(leaves), tuple(notes), names))
 
 
-def _other_than(found: Found) -> str:
-    """Says which backbone a file has, for the message that it is another one than the config's."""
-    model = architecture.model_of(found)
-    return f" (the file has {model.backbone} of width {model.width:g})"
-
-
 def _theirs(found: Found, part: str) -> dict:
     return {found.keys[ours]: array for ours, array in found.of_parts([part]).items()}
 
@@ -122,6 +118,8 @@ def _refusal(part: str, found: Found, params: Mapping, parts: tuple[str, ...]) -
             return f"classifier of {theirs} classes; the new head is trained"
         ours = params[part]["conv"]["bias"].shape[0]
         return "" if theirs == ours else f"another number of classes: {theirs}, here {ours}"
+    if part == AUXILIARY:
+        return _refusal_of_auxiliary(found, params, asked=part in parts)
     if part not in parts or part not in params:
         return "not among the parts to take"
     if part == "decoder":
@@ -131,6 +129,17 @@ def _refusal(part: str, found: Found, params: Mapping, parts: tuple[str, ...]) -
         if layout != found.layout:
             return f"decoder of {found.layout}'s layout; config.model.decoder.layout is {layout}"
     return ""
+
+
+def _refusal_of_auxiliary(found: Found, params: Mapping, asked: bool) -> str:
+    """The same of the auxiliary head, which goes with the classifier in it."""
+    if AUXILIARY not in params:
+        return "auxiliary head; this run has none"
+    in_it = {key: array for key, array in found.of_parts([AUXILIARY]).items() if ".classifier." in key}
+    theirs, ours = _classes(in_it), params[AUXILIARY]["classifier"]["conv"]["bias"].shape[0]
+    if not asked:
+        return f"auxiliary head of {theirs} classes; the new head is trained, since config.transfer does not list it"
+    return "" if theirs == ours else f"auxiliary head of another number of classes: {theirs}, here {ours}"
 
 
 def _classes(classifier: Mapping) -> int:

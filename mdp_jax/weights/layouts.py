@@ -11,6 +11,7 @@ import numpy as np
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from mdp_jax.weights import mmseg, timm, torchvision
 from mdp_jax.weights.names import OURS, names_of
@@ -20,7 +21,10 @@ LAYOUTS = {"torchvision": torchvision, "mmseg": mmseg}  # of whole networks
 OF_BACKBONES = {**LAYOUTS, "timm": timm}
 ALONE = "alone"  # in place of a layout: a backbone and nothing else
 COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation; nothing reads it
-_SKIPPED = {module: why for library in OF_BACKBONES.values() for module, why in library.SKIPPED.items()}
+_OTHER_HEAD = "auxiliary head of another form; that of fine-tuning is one convolution and a classifier"
+_SKIPPED = {module: why for library in OF_BACKBONES.values() for module, why in library.SKIPPED.items()} | {
+    theirs.split(".")[0]: _OTHER_HEAD for library in LAYOUTS.values() for theirs in library.AUXILIARY.values()
+}
 _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _SHOWN = 4  # leaves that an error names
 
@@ -72,7 +76,7 @@ class Found:
 
     def parts(self) -> list[str]:
         """The top-level parts of our network that have leaves in the state dict."""
-        return sorted({key.split(".")[0] for key in self.keys})
+        return sorted({part_of(key) for key in self.keys})
 
     def of_parts(self, parts: Iterable[str]) -> dict[str, np.ndarray]:
         """The leaves of some parts.
@@ -83,7 +87,16 @@ class Found:
         Returns:
           {our key: array}.
         """
-        return {ours: self.state[theirs] for ours, theirs in self.keys.items() if ours.split(".")[0] in parts}
+        return {ours: self.state[theirs] for ours, theirs in self.keys.items() if part_of(ours) in parts}
+
+
+def part_of(key: str) -> str:
+    """The part of a network that a key names first.
+
+    Args:
+      key: ours or theirs, such as "backbone.conv1.weight".
+    """
+    return key.split(".")[0]
 
 
 def rename(key: str, modules: Mapping[str, str]) -> str | None:
@@ -162,14 +175,14 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     """
     if all(key.startswith(_PARALLEL) for key in state):
         state = {key.removeprefix(_PARALLEL): array for key, array in state.items()}
-    starts = {key.split(".")[0] for key in state}
+    starts = {part_of(key) for key in state}
     whole = [name for name, library in LAYOUTS.items() if {"backbone", library.HEAD} <= starts]
     layout = whole[0] if whole else ALONE
     prefix = "backbone." if "backbone" in starts else ""
     known = _ours(state, prefix, where)
     if known:
         state = known.state
-    weights = [key for key in state if key.split(".")[0] not in _SKIPPED]
+    weights = [key for key in state if part_of(key) not in _SKIPPED]
     layouts = (OURS,) if known else whole or LAYOUTS
     backbone, modules = _backbone([key for key in weights if key.startswith(prefix)], prefix, layouts)
     if not any(rename(key, {module: module}) for key in weights for module in modules.values()):
@@ -180,7 +193,7 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     decoder = ""
     if whole:
         decoder, names = _decoder(weights, layout)
-        modules |= names
+        modules |= names | _auxiliary(state, layout)
     theirs_to_ours = {theirs: ours for ours, theirs in modules.items()}
     keys: dict[str, str] = {}
     strangers, skipped = [], []
@@ -188,12 +201,13 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
         ours = rename(key, theirs_to_ours)
         if key.endswith(f".{COUNTER}"):
             skipped.append(Leaf(key, array.shape, "skipped", "counter that nothing reads"))
-        elif key.split(".")[0] in _SKIPPED:
-            skipped.append(Leaf(key, array.shape, "skipped", _SKIPPED[key.split(".")[0]]))
+        elif ours is None and part_of(key) in _SKIPPED:
+            skipped.append(Leaf(key, array.shape, "skipped", _SKIPPED[part_of(key)]))
         elif ours is None:
             strangers.append(key)
         else:
-            require_sound(where, key, array)
+            if part_of(ours) != AUXILIARY:  # it is mostly left out; `require_sound_parts` checks it where it is taken
+                require_sound(where, key, array)
             keys[ours] = key
     if known:
         skipped += [Leaf(key, None, "skipped", why) for key, why in known.skipped.items()]
@@ -237,6 +251,14 @@ def _decoder(keys: list[str], layout: str) -> tuple[str, dict[str, str]]:
     return min(candidates, key=lambda candidate: _misfit(keys, candidate[1]))
 
 
+def _auxiliary(state: Mapping[str, np.ndarray], layout: str) -> dict[str, str]:
+    """The modules of an auxiliary head, if the layout's file has one of the form that ours has."""
+    modules = LAYOUTS[layout].AUXILIARY
+    heads = {part_of(module) for module in modules.values()}
+    keys = [key for key in state if part_of(key) in heads and not key.endswith(f".{COUNTER}")]
+    return {} if _misfit(keys, modules) else modules
+
+
 def _misfit(keys: list[str], modules: Mapping[str, str]) -> int:
     """Leaves of no module, and modules without a leaf."""
     theirs = list(modules.values())
@@ -265,6 +287,20 @@ def require_sound(where: str, key: str, array: np.ndarray) -> None:
             f"{where}: {key} holds {array[wrong][0]:g} ({wrong.sum()} of {array.size} values); expected finite weights "
             "and variances from 0: it is damaged, or the training that wrote it diverged"
         )
+
+
+def require_sound_parts(found: Found, parts: Iterable[str]) -> None:
+    """Checks with `require_sound` what is taken of a file.
+
+    Args:
+      found: the state dict.
+      parts: the parts that are taken.
+
+    Raises:
+      UserError: a leaf of them is not sound.
+    """
+    for ours, array in found.of_parts(parts).items():
+        require_sound(found.where, found.keys[ours], array)
 
 
 def require_same(found: Found, parts: Iterable[str], wanted: Mapping[str, tuple[int, ...]], expected: str) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 HEAD = "decode_head"  # the module that only a whole segmentor has besides its backbone
 SKIPPED = {
-    "auxiliary_head": "auxiliary head; the method has none",
     "head": "classifier of whole images",  # MMPretrain's
     "fc": "classifier of whole images",  # of open-mmlab's files
 }
 
-# The auxiliary head of a fine-tuning, which is written and not read: our module -> theirs.
+# The auxiliary head of a fine-tuning: our module -> theirs.
 AUXILIARY = {"auxiliary.convs_0": "auxiliary_head.convs.0", "auxiliary.classifier.conv": "auxiliary_head.conv_seg"}
 
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 HEAD = "classifier"  # the module that only a whole segmentation network has besides its backbone
 SKIPPED = {
     "fc": "classifier of whole images",
-    "aux_classifier": "auxiliary head; the method has none",
 }
 
-# The auxiliary head of a fine-tuning, which is written and not read: our module -> theirs.
+# The auxiliary head of a fine-tuning: our module -> theirs.
 AUXILIARY = {
     "auxiliary.convs_0.conv": "aux_classifier.0",
     "auxiliary.convs_0.bn": "aux_classifier.1",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mdp_jax.configs import DecoderConfig, ModelConfig
 from mdp_jax.errors import UserError
+from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.weights import architecture, files, layouts
 from mdp_jax.weights.torch_weights import from_torch
 
@@ -50,8 +51,9 @@ def read_network(path: str | os.PathLike, model: ModelConfig | None = None) -> W
                 "expected a model that says them"
             )
         model = dataclasses.replace(told, decoder=dataclasses.replace(told.decoder, rates=rates))
-    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), model.backbone)
-    arrays = found.of_parts(found.parts())
+    parts = [part for part in found.parts() if part != AUXILIARY]
+    layouts.require_same(found, parts, architecture.expected_shapes(found, model, parts), model.backbone)
+    arrays = found.of_parts(parts)
     for key, array in arrays.items():
         layouts.require_sound(str(path), key, array)
     params, batch_stats = from_torch(arrays)

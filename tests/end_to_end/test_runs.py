@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import mdp_jax
+from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
@@ -31,6 +32,7 @@ from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.signals import Stop, StoppedError
 from mdp_jax.weights import files
+from mdp_jax.weights.init import load_init
 from tests import tiny
 from tests.data.fixtures import write_folder
 
@@ -364,6 +366,11 @@ def test_the_moving_average_is_what_is_used(finetuned, pretrained, tmp_path, cap
         )
         assert written["auxiliary_head.convs.0.bn.running_var"].shape == (256,)
         assert written["auxiliary_head.conv_seg.bias"].shape == written["decode_head.conv_seg.bias"].shape
+        own = saved["ema"] if weights != "plain" else saved
+        blank = [jax.tree.map(lambda leaf: np.asarray(leaf) + 1, own[part]) for part in ("params", "batch_stats")]
+        back = load_init(out, *blank, checks.TRANSFERABLE)
+        for taken, part in ((back.params, "params"), (back.batch_stats, "batch_stats")):
+            jax.tree.map(np.testing.assert_array_equal, taken, own[part])
         assert ("step 12, moving average\n" in capsys.readouterr().out) == (weights != "plain")
 
 

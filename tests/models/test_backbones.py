@@ -60,6 +60,20 @@ def test_backbones_equal_those_of_libraries(torch_outputs, library, name, stride
     assert (np.abs(rows - expected["gradients"]) <= 1e-9 * np.maximum(scales, 1e-3)).all()
 
 
+def test_gradients_of_what_a_library_has_not_are_not_compared():
+    """The bias of keys, second of three parts, and the position of the class token: where all of theirs is 0."""
+    ours = {"blocks.0.attn.qkv.bias": np.arange(1.0, 7), "pos_embed": np.arange(1.0, 7).reshape(1, 3, 2)}
+    theirs = {
+        "blocks.0.attn.qkv.bias": np.float64([1, 2, 0, 0, 5, 6]),
+        "pos_embed": np.float64([[[0, 0], [3, 4], [5, 6]]]),
+    }
+    found = parity.without_new_leaves(ours, theirs)
+    np.testing.assert_array_equal(found["blocks.0.attn.qkv.bias"], [1, 2, 0, 0, 5, 6])
+    np.testing.assert_array_equal(found["pos_embed"], theirs["pos_embed"])
+    theirs = {"blocks.0.attn.qkv.bias": np.ones(6), "pos_embed": np.ones((1, 3, 2))}
+    assert all(parity.without_new_leaves(ours, theirs)[key] is value for key, value in ours.items())
+
+
 @pytest.mark.parametrize(
     "backbone, parameters",
     # torchvision 0.29: resnet50 25,557,032 less the classifier's 2048 * 1000 + 1000, and so on.

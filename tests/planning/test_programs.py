@@ -57,6 +57,9 @@ def test_label_space():
     config.sources = (base.folder("streets", root="nowhere"),)
     with pytest.raises(UserError, match=r"nowhere.*to plan without the data, give the number of classes: --classes N"):
         programs.label_space(config, None)
+    config = tiny.finetune_config(loss__class_weights="(1.0, 2.0)")
+    with pytest.raises(UserError, match=r"class_weights: 2 weights; expected \d+, one for each class"):
+        programs.label_space(config, None)
 
 
 def test_share_of_a_device():

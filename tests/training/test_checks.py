@@ -271,6 +271,13 @@ def test_one_photo_at_a_time_is_for_a_frozen_network(batch):
     checks.finetuning(configs.apply_overrides(config, [("trainable", "head")]), devices=1)
 
 
+def test_an_auxiliary_head_is_taken_by_a_network_that_has_one():
+    config = configs.apply_overrides(finetuning(), [("transfer", "('backbone', 'auxiliary')")])
+    with pytest.raises(UserError, match=r"config.transfer=.*: expected config.model.auxiliary.weight of more than 0"):
+        checks.finetuning(config, 1)
+    checks.finetuning(configs.apply_overrides(config, [("model.auxiliary.weight", "0.4")]), 1)
+
+
 def test_an_auxiliary_head_is_for_a_network_that_learns():
     config = configs.apply_overrides(finetuning(), [("model.auxiliary.weight", "0.4"), ("trainable", "head")])
     with pytest.raises(UserError, match=r"auxiliary.weight=0.4: expected 0.0 with config.trainable='head'"):

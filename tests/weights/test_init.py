@@ -4,14 +4,20 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from mdp_jax import checks, configs
+from mdp_jax.commands import convert
+from mdp_jax.data import sources
 from mdp_jax.errors import UserError
-from mdp_jax.training.pretraining import start_from
+from mdp_jax.models import network
+from mdp_jax.training.finetuning import finetune
+from mdp_jax.training.pretraining import pretrain, start_from
 from mdp_jax.training.programs import Program
 from mdp_jax.training.state import PretrainState
 from mdp_jax.training.transfer import transfer
 from mdp_jax.weights import layouts
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.torch_weights import to_torch
+from mdp_jax.weights.whole import read_network
 from tests import tiny
 from tests.models import plain_parts
 from tests.weights import seeded_weights as weights
@@ -20,12 +26,15 @@ PARTS = ("backbone", "decoder")
 
 
 def their_state(variables, layout="mmseg", alone=False):
-    """A state dict in the layout, with an auxiliary head and counters, from variables."""
+    """A state dict in the layout, with counters and one leaf of another kind of auxiliary head, from variables."""
     ours = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
     if alone:
         ours = {key: array for key, array in ours.items() if key.startswith("backbone.")}
     modules = layouts.modules_for(tiny.finetune_config(model__decoder__layout=layout).model, layout, alone)
+    modules |= layouts.LAYOUTS[layout].AUXILIARY
     state = {layouts.rename(key, modules): array for key, array in ours.items()}
+    if "auxiliary" in variables["params"]:
+        return state
     extra = {"torchvision": "fc.weight" if alone else "aux_classifier.4.bias", "mmseg": "auxiliary_head.conv_seg.bias"}
     bn = layouts.rename("backbone.bn1.num_batches_tracked", modules)
     return state | {extra[layout]: np.zeros(3, np.float32), bn: np.int64(5)}
@@ -70,7 +79,8 @@ def test_backbone_and_decoder_of_a_file(tmp_path, seeded, new, layout):
     classifier = {"torchvision": "classifier.4.bias", "mmseg": "decode_head.conv_seg.bias"}[layout]
     assert found[classifier] == ("skipped", "classifier of 3 classes; the new head is trained")
     head = {"torchvision": "aux_classifier.4.bias", "mmseg": "auxiliary_head.conv_seg.bias"}[layout]
-    assert found[head] == ("skipped", "auxiliary head; the method has none")
+    other = "auxiliary head of another form; that of fine-tuning is one convolution and a classifier"
+    assert found[head] == ("skipped", other)
     assert found["backbone.bn1.num_batches_tracked"] == ("skipped", "counter that nothing reads")
 
 
@@ -115,6 +125,56 @@ def test_a_classifier_is_taken_where_asked_for_and_of_the_same_classes(tmp_path,
     loaded, report = load(weights.write_file(tmp_path / "y.safetensors", state), new["mmseg"], parts)
     weights.assert_same_tree(loaded["params"]["classifier"], new["mmseg"]["params"]["classifier"])
     assert statuses(report)["decode_head.conv_seg.bias"] == ("skipped", "another number of classes: 21, here 3")
+
+
+def with_auxiliary(layout="mmseg", classes=3):
+    """Seeded variables of a small segmenter with an auxiliary head."""
+    head = {"model__auxiliary__weight": 0.4, "model__auxiliary__channels": 6}
+    config = configs.typed_finetune(tiny.finetune_config(model__decoder__layout=layout, **head))
+    return weights.variables_of(network.segmenter(config.model, classes))
+
+
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+def test_an_auxiliary_head_comes_back_bit_for_bit(tmp_path, layout):
+    """Of our names, theirs, a file, and ours again; by `mdp convert` between files as well."""
+    variables = with_auxiliary(layout)
+    state = their_state(variables, layout)
+    path = weights.write_file(tmp_path / "x.safetensors", state)
+    blank = jax.tree.map(lambda leaf: jnp.asarray(leaf + 1), variables)
+    loaded, report = load(path, blank, checks.TRANSFERABLE)
+    weights.assert_same_tree(loaded, variables)
+    assert {leaf.status for leaf in report.leaves} == {"loaded"}
+    again, _ = convert.to_layout(convert.from_file(str(path), layout), layout)
+    weights.assert_same_tree({key: array for key, array in again.items() if key in state}, state)
+    config = configs.typed_finetune(tiny.finetune_config(model__decoder__layout=layout))
+    assert set(read_network(path, config.model).params) == {"backbone", "decoder", "classifier"}
+
+
+def test_an_auxiliary_head_is_taken_where_asked_for_and_of_the_same_classes(tmp_path, new):
+    variables = with_auxiliary()
+    state = their_state(variables)
+    path = weights.write_file(tmp_path / "x.safetensors", state)
+    parts = (*PARTS, "auxiliary")
+
+    def left_out(blank, parts):
+        loaded, report = load(path, blank, parts)
+        weights.assert_same_tree(loaded["params"].get("auxiliary"), blank["params"].get("auxiliary"))
+        status, note = statuses(report)["auxiliary_head.convs.0.bn.running_var"]
+        assert status == "skipped"
+        return note
+
+    assert left_out(new["mmseg"], PARTS) == "auxiliary head; this run has none"
+    blank = jax.tree.map(lambda leaf: jnp.asarray(leaf + 1), variables)
+    assert left_out(blank, PARTS).startswith("auxiliary head of 3 classes; the new head is trained, since config.trans")
+    of_other = jax.tree.map(jnp.asarray, with_auxiliary(classes=5))
+    assert left_out(of_other, parts) == "auxiliary head of another number of classes: 3, here 5"
+    state["auxiliary_head.conv_seg.bias"][1] = np.nan
+    weights.write_file(path, state)
+    left_out(blank, PARTS)
+    with pytest.raises(UserError, match=r"auxiliary_head\.conv_seg\.bias holds nan"):
+        load(path, blank, parts)
+    with pytest.raises(UserError, match=r"auxiliary_head\.conv_seg\.bias holds nan"):
+        convert.from_file(str(path), "mmseg")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +263,7 @@ def test_wrong_architectures_name_leaves_and_shapes(tmp_path, seeded, new):
     deeper = new_network(model__backbone="resnet34")
     refused(path, deeper, "backbone.layer1.2.bn1.bias (4,) is missing", "; and ")
     channels = new_network(model__decoder__channels=6)
-    refused(path, channels, "decode_head.aspp_modules.0.bn.bias has shape (8,), expected (6,)")
+    refused(path, channels, "decode_head.aspp_modules.0.bn.bias has shape (8,), expected (6,)", "decoder.channels=8")
     weights.write_file(path, state | {"backbone.layer1.0.bn3.bias": np.zeros(4, np.float32)})
     refused(path, new["mmseg"], "backbone.layer1.0.bn3.bias (4,) is not in this network")
     weights.write_file(path, state | {"neck.bias": np.zeros(4, np.float32)})
@@ -242,7 +302,8 @@ def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new)
         jnp.zeros((), jnp.int32), f["params"], f["batch_stats"], (), init(f["params"], f["batch_stats"])
     )
     shardings = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
-    state = start_from(str(path), state, Program(None, None, shardings, None, None, init)).state
+    of_file = transfer(str(path), PARTS, f["params"], f["batch_stats"])
+    state = start_from(of_file, state, Program(None, None, shardings, None, None, init)).state
     momentum_params, momentum_batch_stats = tiny.momentum(state)
     for params in (state.params, momentum_params):
         weights.assert_same_tree(params["backbone"], seeded["mmseg"]["params"]["backbone"])
@@ -251,6 +312,22 @@ def test_both_encoders_of_pretraining_start_from_the_file(tmp_path, seeded, new)
         weights.assert_same_tree(batch_stats["backbone"], seeded["mmseg"]["batch_stats"]["backbone"])
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(buffers)) == len(buffers)
+
+
+@pytest.mark.parametrize(
+    "train, config", [(pretrain, tiny.pretrain_config), (finetune, tiny.finetune_config)], ids=["pretrain", "finetune"]
+)
+def test_weights_that_do_not_fit_are_refused_before_photos_are_read(tmp_path, seeded, monkeypatch, train, config):
+    def read(*arguments, **options):
+        raise AssertionError("photos are read")
+
+    monkeypatch.setattr(sources, "check_source", read)
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"]))
+    with pytest.raises(UserError, match=r"x\.safetensors: another architecture than config\.model \(the file fits"):
+        train(config(init=path, model__width=0.125), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):
+        train(config(init=tmp_path / "nowhere.pth"), tmp_path / "run")
 
 
 def test_a_file_of_a_classifier_and_nothing_else(tmp_path, new):

@@ -111,7 +111,7 @@ def test_every_leaf_of_a_published_file_has_its_place(name):
     backbone, left_out = KNOWN[name]
     found, model = found_of(name)
     assert (model.backbone, model.width) == (backbone, 1.0)
-    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model), name)
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model, found.parts()), name)
     assert {leaf.key.split(".")[0] for leaf in found.skipped} == left_out
 
 
@@ -191,7 +191,7 @@ def test_the_authors_files_of_swin_have_the_merging_at_the_end_of_a_stage():
     found = layouts.find(empty(theirs), "x")
     model = architecture.model_of(found)
     assert model.backbone == "swin_tiny"
-    layouts.require_same(found, ["backbone"], architecture.expected_shapes(found, model), "x")
+    layouts.require_same(found, ["backbone"], architecture.expected_shapes(found, model, ["backbone"]), "x")
     assert not any("normalisation" in note for note in found.notes)
 
 
@@ -250,7 +250,8 @@ def test_a_file_of_another_patch_names_what_it_holds(tmp_path):
     sixteen = layouts.find(empty(published.keys("timm/vit_small_patch16_224")), "x")
     params = from_torch(sixteen.of_parts(["backbone"]))[0]
     expected = (
-        r"than config\.model \(the file has vit_small_patch14_reg4_dinov2 of width 1\): patch_embed\.proj\.weight"
+        r"than config\.model \(the file fits config\.model\.backbone='vit_small_patch14_reg4_dinov2', "
+        r"config\.model\.width=1\): patch_embed\.proj\.weight"
     )
     with pytest.raises(UserError, match=expected):
         load_init(tmp_path / "dinov2.safetensors", params, {}, ("backbone",))
