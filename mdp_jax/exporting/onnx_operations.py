@@ -8,6 +8,7 @@ from jax.extend import core
 
 from mdp_jax.errors import UserError
 from mdp_jax.exporting.onnx_values import Graph, Value, inverse, kind_of, of_constant
+from mdp_jax.models import depthwise
 
 # Primitive -> operation of ONNX on each number, and the same in NumPy, which computes what is constant faster than JAX,
 # where it gives the same. ONNX's operations broadcast, so that nothing has to be repeated for them.
@@ -82,6 +83,8 @@ def _apply(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[V
     name = equation.primitive.name
     if name == "scan":
         return _scan(graph, equation, inputs)
+    if (chosen := depthwise.on_accelerators(equation)) is not None:
+        return run(graph, chosen, inputs[1:])
     if name in _CALLS:
         inner = next(equation.params[key] for key in _INNER if key in equation.params)
         closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
@@ -401,6 +404,11 @@ def _iota(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Va
     return [Value(name, tuple(range(len(dims))), dims)]
 
 
+def _platform_index(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+    """Which form of a choice by platform is taken; `_apply` does not ask."""
+    return [of_constant(np.asarray(equation.params["platforms"].index(None), np.int32))]
+
+
 def _dim_as_value(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     number = graph.node("Squeeze", graph.size(equation.params["dim"]))
     return [Value(graph.node("Cast", number, to=kind_of(_type(equation.outvars[0]))), (), ())]
@@ -492,6 +500,7 @@ _FUNCTIONS: dict[str, Callable[[Graph, core.JaxprEqn, list[Value]], list[Value]]
     "iota": _iota,
     "ne": _not_equal,
     "pad": _pad,
+    "platform_index": _platform_index,
     "reduce_window_max": _max_pool,
     "reshape": _reshape,
     "rsqrt": _rsqrt,

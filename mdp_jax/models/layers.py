@@ -12,6 +12,8 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
+from mdp_jax.models import depthwise
+
 AUXILIARY = "auxiliary"  # the collection of what an auxiliary head reads and gives
 CONVOLUTION = "convolution"  # what outputs of convolutions are called where some intermediate values are kept
 
@@ -111,15 +113,20 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.dtypes.param)
         padding = self.padding or (self.dilation * (self.kernel // 2),) * 2
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtypes.compute),
-            whole(kernel.astype(self.dtypes.compute)),
-            window_strides=(self.stride, self.stride),
-            padding=(padding, padding),
-            rhs_dilation=(self.dilation, self.dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )
+        x, kernel = x.astype(self.dtypes.compute), whole(kernel.astype(self.dtypes.compute))
+        same = self.stride == 1 and self.kernel % 2 == 1 and padding == (self.dilation * (self.kernel // 2),) * 2
+        if same and self.groups == self.features == x.shape[-1] > 1:
+            y = depthwise.convolution(x, kernel, self.dilation)
+        else:
+            y = jax.lax.conv_general_dilated(
+                x,
+                kernel,
+                window_strides=(self.stride, self.stride),
+                padding=(padding, padding),
+                rhs_dilation=(self.dilation, self.dilation),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.groups,
+            )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.dtypes.param)
             y = y + spread(bias, y.shape, self.dtypes)

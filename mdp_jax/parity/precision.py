@@ -24,7 +24,7 @@ import numpy as np
 from mdp_jax import configs
 from mdp_jax.configs import DecoderConfig, PretrainModelConfig, ProjectionConfig
 from mdp_jax.errors import UserError
-from mdp_jax.models import network
+from mdp_jax.models import depthwise, network
 from mdp_jax.models.apply import Network
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from mdp_jax.parity.comparison_jax import computing_in
@@ -223,9 +223,11 @@ def drawn(shapes: Any) -> Any:
 def _operations(program: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
     """The operations of a program and of all programs inside it, and how often each runs."""
     for operation in program.eqns:
+        # Both forms of a choice by platform round alike, and one of them runs.
+        chosen = depthwise.on_accelerators(operation)
         inner = [
             getattr(value, "jaxpr", value)
-            for parameter in operation.params.values()
+            for parameter in (operation.params.values() if chosen is None else (chosen,))
             for value in (parameter if isinstance(parameter, tuple | list) else (parameter,))
             if hasattr(getattr(value, "jaxpr", value), "eqns")
         ]

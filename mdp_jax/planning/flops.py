@@ -2,7 +2,8 @@
 
 A multiply-add of a convolution or a matrix product is two operations; multiplications with padding and with the zeros
 of a dilated input are none. Every other array operation counts one for each element of its output, a reduction or a
-scatter one for each element of its input. Operations that only move or convert values count nothing.
+scatter one for each element of its input. Operations that only move or convert values count nothing. Where a program
+has one form for CPUs and another for accelerators, that of accelerators counts, on a CPU too.
 """
 
 import math
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn
+
+from mdp_jax.models import depthwise
 
 _MOVES = {
     "bitcast_convert_type",
@@ -26,6 +29,7 @@ _MOVES = {
     "iota",
     "optimization_barrier",
     "pad",
+    "platform_index",
     "reshape",
     "reshard",
     "rev",
@@ -105,6 +109,8 @@ def _inner(equation: JaxprEqn) -> list[tuple[Jaxpr, int]]:
     params, name = equation.params, equation.primitive.name
     if name == "while":  # how often it runs is not known before
         return [(params["body_jaxpr"].jaxpr, 1), (params["cond_jaxpr"].jaxpr, 1)]
+    if (chosen := depthwise.on_accelerators(equation)) is not None:
+        return [(chosen.jaxpr, 1)]
     if name == "cond":
         return [
             (max((branch.jaxpr for branch in params["branches"]), key=lambda branch: sum(count(branch).values())), 1)

@@ -124,7 +124,7 @@ def _compiled_for_tpu(case: Case, quick: bool) -> _Found:
 def _compiled_for_cpu(case: Case, quick: bool) -> _Found:
     """The same step for virtual CPU devices, each with a chip's own share of the batch.
 
-    A program for CPUs has the same operations and collectives. Its memory is its own.
+    A program for CPUs has the same collectives. Its memory is its own, and so is the form of some operations.
     """
     fsdp, inside = case.config.fsdp, topologies.chips(case.topology)
     total = inside * case.slices

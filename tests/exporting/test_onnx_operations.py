@@ -10,6 +10,7 @@ from jax import lax
 from mdp_jax.errors import UserError
 from mdp_jax.exporting import onnx_file, onnx_operations
 from mdp_jax.exporting.program import Form
+from mdp_jax.models import depthwise
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (2, 7, 9, 3), dtype=np.uint8)
 KERNEL = np.random.default_rng(1).normal(size=(3, 3, 3, 4)).astype(np.float32)
@@ -49,6 +50,11 @@ def of_convolutions(image):
     z = lax.conv_general_dilated(x, KERNEL[:, :, :1, :3], (1, 1), feature_group_count=3, **arguments)
     pooled = lax.reduce_window(y, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 0), (0, 0)))
     return jnp.sum(pooled, (1, 2)) @ MATRIX.T[:4, :1] + jnp.sum(z)
+
+
+def of_a_choice(image):
+    """By platform. What is written is the form of accelerators: one convolution, of each channel by itself."""
+    return depthwise.convolution(numbers(image), KERNEL[:, :, :1, :3], 1)
 
 
 def of_products(image):
@@ -101,13 +107,14 @@ CASES = (
     of_conditions,
     of_sums,
     of_convolutions,
+    of_a_choice,
     of_products,
     of_parts,
     of_a_loop,
     of_rows,
     of_a_grid,
 )
-ANY_SIZE = (of_each_number, of_sums, of_rows, of_a_grid)
+ANY_SIZE = (of_each_number, of_sums, of_a_choice, of_rows, of_a_grid)
 
 
 @pytest.mark.parametrize("function", CASES)
@@ -150,6 +157,12 @@ def test_sizes_are_computed_as_jax_computes_them():
         image = np.zeros((2, height, 5, 3), np.uint8)
         expected = [-(-height // 4), (height - 9) // 4, (height - 9) % 4, 5 * height - 2, 2 * height * height]
         assert onnx_file.run(model, image).tolist() == expected
+
+
+def test_a_choice_by_platform_is_one_convolution():
+    model = onnx.load_from_string(onnx_file.model_of(of_a_choice, Form(), (), ""))
+    (convolution,) = (node for node in model.graph.node if node.op_type == "Conv")
+    assert {one.name: one.i for one in convolution.attribute}["group"] == 3
 
 
 def test_a_convolution_moves_no_data_but_the_image():
