@@ -18,6 +18,7 @@ import numpy as np
 ROWS = {
     "mdp": "MDP",
     "mdp_frequencies_norm": "MDP, class frequencies and final normalisation",
+    "mdp_own_set_frequencies_norm": "the same, negatives of the own set",
     "multi_head": "multi-head cross entropy",
 }
 SCORES = ("mIoU", "aAcc")
