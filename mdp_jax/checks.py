@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mdp_jax import schema
-from mdp_jax.configs import LR_RULES
+from mdp_jax.configs import LR_RULES, MethodConfig
 from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
 from mdp_jax.data.batches.stages import MOST_STEPS
 from mdp_jax.data.class_names import RELATIONS
@@ -274,6 +274,32 @@ def _names(config: ConfigDict) -> None:
         )
 
 
+def _prototypes(config: ConfigDict) -> None:
+    """Checks the options of prototypes and of what they are compared with."""
+    method, projection, channels = config.method, config.model.projection, config.model.decoder.channels
+    _one_of(config, "method.negatives", NEGATIVES)
+    for key in ("class_frequencies", "negatives", "prototype_warmup"):
+        default = getattr(MethodConfig, key)
+        if method[key] != default and OBJECTIVES[config.objective].bank is None:
+            having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
+            raise UserError(
+                f"config.method.{key}={method[key]!r}: expected {default!r} with "
+                f"config.objective={config.objective!r}; prototypes have {having}"
+            )
+    negatives = f"config.method.negatives={method.negatives!r}: expected {NEGATIVES[0]!r}"
+    if method.negatives != NEGATIVES[0] and method.relations != RELATIONS[0]:
+        raise UserError(f"{negatives} with config.method.relations={method.relations!r}, or relations='none'")
+    if method.negatives != NEGATIVES[0] and config.label_space != KINDS[0]:
+        raise UserError(f"{negatives} with config.label_space={config.label_space!r}, where sets share classes")
+    if projection.layers not in (0, 1, 2):
+        raise UserError(f"config.model.projection.layers={projection.layers}: expected 0, 1 or 2")
+    if projection.layers == 0 and projection.dim != channels:
+        raise UserError(
+            f"config.model.projection.layers=0 and dim={projection.dim}: the embeddings are the decoder's features; "
+            f"expected config.model.projection.dim={channels}, as config.model.decoder.channels"
+        )
+
+
 def _labelled_first(config: ConfigDict) -> None:
     """Unlabelled photos get their labels from prototypes, which come from the photos of labelled datasets."""
     names = [source.name for source in config.sources]
@@ -366,38 +392,7 @@ def pretraining(config: ConfigDict, devices: int) -> None:
             f"config.method.pixel_weights={config.method.pixel_weights}: expected {PIXEL_WEIGHTS[0]} for "
             f"config.objective={config.objective}; others are for {having}"
         )
-    if config.method.class_frequencies and OBJECTIVES[config.objective].bank is None:
-        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
-        raise UserError(
-            f"config.method.class_frequencies=True: expected False for config.objective={config.objective}; "
-            f"the frequencies stand beside the prototypes of {having}"
-        )
-    _one_of(config, "method.negatives", NEGATIVES)
-    if config.method.negatives != NEGATIVES[0]:
-        negatives = f"config.method.negatives={config.method.negatives!r}: expected {NEGATIVES[0]!r}"
-        if OBJECTIVES[config.objective].bank is None:
-            having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
-            raise UserError(f"{negatives} with config.objective={config.objective!r}; others are for {having}")
-        if config.method.relations != RELATIONS[0]:
-            raise UserError(
-                f"{negatives} with config.method.relations={config.method.relations!r}, or relations='none'"
-            )
-        if config.label_space != KINDS[0]:
-            raise UserError(f"{negatives} with config.label_space={config.label_space!r}, where sets share classes")
-    if config.method.prototype_warmup and OBJECTIVES[config.objective].bank is None:
-        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)
-        raise UserError(
-            f"config.method.prototype_warmup=True: expected False for config.objective={config.objective}; "
-            f"the prototypes are those of {having}"
-        )
-    projection, channels = config.model.projection, config.model.decoder.channels
-    if projection.layers not in (0, 1, 2):
-        raise UserError(f"config.model.projection.layers={projection.layers}: expected 0, 1 or 2")
-    if projection.layers == 0 and projection.dim != channels:
-        raise UserError(
-            f"config.model.projection.layers=0 and dim={projection.dim}: the embeddings are the decoder's features; "
-            f"expected config.model.projection.dim={channels}, as config.model.decoder.channels"
-        )
+    _prototypes(config)
     for key in ("method.temperature", "method.sparse_temperature", "mixture_temperature", "mixing.beta"):
         _at_least(config, key, 0, strictly=True)
     for key in (

@@ -531,8 +531,7 @@ def require_some(workdir: str | os.PathLike) -> None:
     Raises:
       UserError: there is no such workdir, or no checkpoint in it.
     """
-    folder = _folder_of(workdir)
-    if not steps_in(folder):
+    if not steps_in(folder := _folder_of(workdir)):
         raise UserError(f"{folder}: empty; expected at least one checkpoint")
 
 

@@ -205,13 +205,17 @@ TOGETHER = [
         "config.method.momentum_view='mixed': expected 'clean' with config.mixing.pixel=1.0",
     ),
     (
+        {"objective": "cross_entropy", "method.class_frequencies": "True"},
+        "config.method.class_frequencies=True: expected False with config.objective='cross_entropy'; prototypes have",
+    ),
+    (
         {"objective": "multi_head", "method.prototype_warmup": "True"},
-        "config.method.prototype_warmup=True: expected False for config.objective=multi_head",
+        "config.method.prototype_warmup=True: expected False with config.objective='multi_head'; prototypes have mdp",
     ),
     ({"method.negatives": "mine"}, "config.method.negatives='mine': expected one of all, own_set"),
     (
         {"method.negatives": "own_set", "objective": "multi_head"},
-        "config.method.negatives='own_set': expected 'all' with config.objective='multi_head'; others are for mdp",
+        "config.method.negatives='own_set': expected 'all' with config.objective='multi_head'; prototypes have mdp",
     ),
     (
         {"method.negatives": "own_set", "method.relations": "names"},
