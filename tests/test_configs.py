@@ -9,6 +9,7 @@ from mdp_jax import checks
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.cli import run as mdp
+from mdp_jax.studies import suite_files
 from tests.data.official import make_ade20k, make_cityscapes, make_coco_stuff, make_voc
 
 # METHOD.md section 2 to 5, in its order.
@@ -160,6 +161,19 @@ def test_published_recipes(name):
     checks.finetuning(config, devices=8)
     values, expected = flat(config), RECIPE | RECIPES[name]
     assert {key: values[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["convnext", "vit"])
+def test_narrow_recipes_have_the_values_of_the_study_that_tried_them(name):
+    suite = suite_files.load("configs/studies/networks.py")
+    tried = {row.name: row for row in (*suite.pretrainings, *suite.targets)}
+    for row, recipe, own in (
+        (tried[name], f"configs/mini/pretrain_{name}.py", {"steps"}),
+        (tried[f"tuned_{name}"], f"configs/mini/camvid11_{name}.py", {"evaluate_every"}),
+    ):
+        expected = flat(configs.apply_overrides(configs.load(row.config), list(row.overrides)))
+        values = flat(configs.load(recipe))
+        assert {key for key in values if str(values[key]) != str(expected[key])} <= own
 
 
 def test_the_official_layouts_from_pretraining_to_evaluation(tmp_path):

@@ -15,6 +15,8 @@ from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.training.adopting import Adopted, adopt, adopt_budgets
 from mdp_jax.training.appending import LAYER, append_to_bank
 
+_MADE_FROM = "What it was made from (a feature that covers pixels of several classes counts in parts for each)"
+
 
 def _shrinkage(text: str) -> float | str:
     try:
@@ -102,16 +104,16 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             args.step or "",
             args.weights,
         )
-    _say(found, args.workdir)
+    _say(found, args.workdir, args.shrinkage == AUTO)
 
 
-def _say(found: Adopted, folder: str) -> None:
-    """Says what a set was made from, and what will never be predicted."""
+def _say(found: Adopted, folder: str, chosen: bool) -> None:
+    """Says what a set was made from, with a shrinkage that was chosen or given, and what will never be predicted."""
     rows: list[list[str | int | float | None]] = [
         [name, int(photos), float(weight)]
         for name, photos, weight in zip(found.classes, found.photos, found.weight, strict=True)
     ]
-    console().print(for_terminal(Table(["class", "photos", "features"], rows, "What it was made from")))
+    console().print(for_terminal(Table(["class", "photos", "features"], rows, _MADE_FROM)))
     unseen = found.unseen()
     if unseen:
         print(f"never predicted, since no pixel of theirs is labelled: {', '.join(unseen)}")
@@ -119,7 +121,8 @@ def _say(found: Adopted, folder: str) -> None:
         (only,) = set(found.classes) - set(unseen)
         print(f"warning: {only} is the only class with a labelled pixel; every pixel will be {only}")
     if found.shrinkage is not None:
-        print(f"shrinkage: {found.shrinkage:.2g}")
+        how = "the best for photos left out in turn" if chosen else "as given"
+        print(f"shrinkage: {found.shrinkage:.2g} of the covariance, {how}")
     print(f"adopted in {found.seconds:.1f} s; mdp evaluate and mdp predict take {folder}")
 
 
@@ -136,4 +139,4 @@ def _budgets(args: argparse.Namespace, config: ConfigDict) -> None:
         rows.append([layers, number, cell["mIoU"], min(scores), max(scores), len(scores)])
     table = Table(["layers", "photos", "mIoU (%)", "least", "most", "draws"], rows, "Scores by labelled photos")
     console().print(for_terminal(table))
-    print(f"mean of the rows: {found['mIoU']:.1f}; scored in {found['seconds']:.1f} s")
+    print(f"mean of the rows: {found['mIoU']:.1f} % mIoU; scored in {found['seconds']:.1f} s")

@@ -23,6 +23,7 @@ RELATIONS = ("none", "names", "text")
 NEAR = MethodConfig.relation_threshold  # smallest cosine of names that are near, where nothing else is said
 FILE = "relations.json"  # of the workdir
 _EXPECTED = "an .npz file with the arrays names (text [n]) and vectors (numbers [n, d]), as docs/relations.md makes it"
+_NAMED = 30  # classes without a vector that a message names
 _MOST_BYTES = 1 << 30  # of the arrays of a file
 _ROUNDING = 1e-6  # of a cosine: equal vectors are near at a threshold of 1
 _SHUFFLE, _PROJECTION = 0x73687566, 0x70726F6A  # keep the two uses of the seed apart
@@ -77,11 +78,13 @@ class NameVectors:
           float64 [n, E], unit rows.
 
         Raises:
-          UserError: a class has no vector in the file. The message names the first.
+          UserError: a class has no vector in the file. The message names them.
         """
         missing = [text for name, text in zip(names, whose, strict=True) if normalised(name) not in self.vectors]
         if missing:
-            more = f"; so it is with {len(missing)} of {len(names)} classes" if len(missing) > 1 else ""
+            named = ", ".join(text.removeprefix("class ") for text in missing[:_NAMED])
+            named += ", ..." if len(missing) > _NAMED else ""
+            more = f"; so it is with {len(missing)} of {len(names)} classes: {named}" if len(missing) > 1 else ""
             raise UserError(f"{self.where}: no vector of {missing[0]}{more}; expected one of every class: add it")
         rows = np.stack([self.vectors[normalised(name)] for name in names])
         rows = rows / np.abs(rows).max(axis=1, keepdims=True)  # so that no square overflows or vanishes

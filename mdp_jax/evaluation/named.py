@@ -18,6 +18,7 @@ from mdp_jax.evaluation.pretrained import ClassScorer, SetSegmenter
 from mdp_jax.storage.paths import expanded
 
 _NEVER = -1e9  # the logit of a class without a match: finite, so that windows and scales can be averaged
+_SHOWN = 20  # names whose classes a line has
 _MOST = 32767  # classes, as labels are int16
 
 
@@ -40,13 +41,22 @@ class ByName(NamedTuple):
         return [name for name, found in self.matches.items() if not found]
 
     def said(self) -> list[str]:
-        """What is said of them: the unknown names, in one line."""
-        if not self.unknown:
-            return []
-        return [
-            f"{len(self.unknown)} of {len(self.classes)} names are near to no class of the network and are never "
-            f"predicted: {', '.join(self.unknown)}"
+        """What is said of them: a line of the names that are known, with who answers, and one of those that are not."""
+        known = [name for name in self.classes if self.matches[name]]
+        answers = [
+            f"{name} by "
+            + ", ".join(
+                f"{own} ({near:.2f})" for own, near in sorted(self.matches[name].items(), key=lambda of: -of[1])
+            )
+            for name in known[:_SHOWN]
         ]
+        lines = [f"who answers, and how near the names are: {'; '.join(answers)}{'; ...' * (len(known) > _SHOWN)}"]
+        if self.unknown:
+            lines.append(
+                f"{len(self.unknown)} of {len(self.classes)} names are near to no class of the network and are never "
+                f"predicted: {', '.join(self.unknown)}"
+            )
+        return lines
 
 
 def read_names(path: str, option: str) -> tuple[str, ...]:

@@ -317,7 +317,13 @@ def _body(model: ModelConfig, dtypes: Dtypes) -> tuple[nn.Module, nn.Module]:
     """Backbone and decoder, which fit together."""
     backbone = _choice("backbone", model.backbone, BACKBONES)
     decoder = _choice("decoder.name", model.decoder.name, DECODERS)
-    _choice("output_stride", model.output_stride, dict.fromkeys(backbone.output_strides))
+    if model.output_stride not in backbone.output_strides:
+        *most, last = map(str, backbone.output_strides)
+        strides = f"{', '.join(most)} or {last}" if most else last
+        raise UserError(
+            f"config.model.output_stride={model.output_stride}: expected {strides} with "
+            f"config.model.backbone={model.backbone}"
+        )
     _choice("remat", model.remat, REMATERIALISATIONS)
     if decoder.layouts:
         _choice("decoder.layout", model.decoder.layout, decoder.layouts)

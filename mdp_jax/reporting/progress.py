@@ -114,12 +114,20 @@ class Progress:
         else:
             self._console.print(f"{count}  {state}".rstrip(), markup=False, highlight=False, soft_wrap=True)
 
+    def count_from(self, step: int) -> None:
+        """Reckons the time that is left from the speed since now, when `step` steps of the whole run are done.
+
+        Args:
+            step: as for `update`.
+        """
+        self._anchor, self._first_update = (step, self._clock()), False
+
     def say(self, line: str) -> None:
         """Shows a line of its own; a bar stays below it."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _time_left(self, step: int) -> str:
-        """From the mean speed since the first update: what comes before it is mostly compilation."""
+        """From the mean speed since `count_from`, or else since the first update: compilation comes before it."""
         now = self._clock()
         since_step, since = self._anchor
         if self._first_update:

@@ -52,7 +52,7 @@ def print_datasets(datasets: Sequence[Photos], shares: dict, steps: int, batch: 
     text = f"{steps} steps of {batch} samples: {epochs:.1f} epochs"
     if 0 < epochs <= warmup_epochs:
         text += f"; the learning rate rises to the end, as config.optim.warmup_epochs={warmup_epochs}"
-    console.print(text, highlight=False)
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def about(settings: Sequence[tuple[str, str]]) -> Section:

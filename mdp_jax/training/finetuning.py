@@ -162,7 +162,7 @@ def _taken(config: configs.FinetuneConfig, folder: pathlib.Path, num_classes: in
         return None
     segmenter = network.segmenter(config.model, num_classes)
     shapes = jax.eval_shape(functools.partial(initial_variables, segmenter, config.data.crop, config.seed))
-    taken = transfer(config.init, config.transfer, shapes.params, shapes.batch_stats, config.init_weights)
+    taken = transfer(config.init, config.transfer, shapes.params, shapes.batch_stats, config.init_weights, config.model)
     for line in taken.lines():
         distributed.say(f"--init {config.init}: {line}")
     return taken

@@ -221,6 +221,7 @@ class Monitor:
         self._pending: list[tuple[int, dict]] = []
         self._first, self._steps = start_step + 1, steps
         self._first_done: float | None = None
+        self._first_took = (0.0, 0.0)  # seconds of the first step, and those of them in which it waited for data
         self._forecast_due = True
         self._since = time.perf_counter()
         self._waited = 0.0
@@ -228,6 +229,8 @@ class Monitor:
 
     def __enter__(self) -> "Monitor":
         self._progress.__enter__()
+        if self._first <= self._steps:
+            self.say("compiling the step, which takes minutes for a large network or on a busy machine")
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -258,12 +261,15 @@ class Monitor:
         jax.block_until_ready(metrics)
         if self._first_done is None:
             self._first_done = time.perf_counter()
+            self._first_took = (self._first_done - self._since, self._waited)
+            self._progress.count_from(step)
             return
         timed = step - self._first
         seconds = (time.perf_counter() - self._first_done) / timed
         if seconds > _SLOW or timed == _TIMED - 1:
             self._forecast_due = False
-            self.say(*forecast(seconds, self._steps - step))
+            if step < self._steps:
+                self.say(*forecast(seconds, self._steps - step))
 
     def say(self, *lines: str) -> None:
         """Shows lines above the progress bar."""
@@ -291,9 +297,11 @@ class Monitor:
             for name in ("loss", "gradient_norm"):
                 if not math.isfinite(float(row[name])):
                     raise NonFiniteError(f"step {step}: {name} is {float(row[name])}; earlier checkpoints are kept")
-        seconds = time.perf_counter() - self._since
-        images_per_second = len(rows) * self._batch / seconds
-        wait = min(self._waited / seconds, 1.0)
+        seconds, waited, timed = time.perf_counter() - self._since, self._waited, len(rows)
+        if self._first in steps and timed > 1:  # the first step is mostly compilation
+            seconds, waited, timed = seconds - self._first_took[0], waited - self._first_took[1], timed - 1
+        images_per_second = timed * self._batch / seconds
+        wait = min(waited / seconds, 1.0)
         means = {name: _mean([row[name] for row in rows]) for name in rows[0]}
         speed = {"images_per_second": round(images_per_second, 2), "data_wait_fraction": round(wait, 4)}
         values = means | {"lr": float(self._schedule(steps[-1] - 1))} | speed | (also or {})

@@ -108,7 +108,9 @@ def _pretrain(
     taken = None
     if config.init != "scratch" and not config.continue_from and not workdir.has_checkpoints(folder):
         new = jax.eval_shape(program.make)  # what is taken is read before the photos, since it may not fit
-        taken = transfer(config.init, ("backbone", "decoder"), new.params, new.batch_stats, config.init_weights)
+        taken = transfer(
+            config.init, ("backbone", "decoder"), new.params, new.batch_stats, config.init_weights, config.model
+        )
         for line in taken.lines():
             distributed.say(f"--init {config.init}: {line}")
     for dataset in datasets:

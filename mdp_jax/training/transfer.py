@@ -1,24 +1,40 @@
 """Starts a run from another network: a new network gets parts of a workdir or of a file (METHOD.md 1 and 6)."""
 
+import operator
 import os
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
+from mdp_jax import config as configs
 from mdp_jax import distributed
+from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import in_words, weights_of
 from mdp_jax.reporting.runs import origins_of_parts
+from mdp_jax.schema import as_config_dict
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
-from mdp_jax.storage.paths import expanded
+from mdp_jax.storage.paths import expanded, is_there
 from mdp_jax.training.state import Variables
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
 from mdp_jax.weights.layouts import require_sound
 from mdp_jax.weights.torch_weights import to_torch, torch_key
+
+# Keys of config.model that both loops need alike.
+_OF_THE_NETWORK = (
+    "backbone",
+    "width",
+    "output_stride",
+    "decoder.name",
+    "decoder.layout",
+    "decoder.channels",
+    "decoder.rates",
+)
 
 
 def require_leaves(have: Any, want: Any, where: str) -> None:
@@ -128,7 +144,27 @@ def _is_file(path: pathlib.Path) -> bool:
     return path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir())
 
 
-def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict, weights: str = "") -> Transferred:
+def _other_values(workdir: pathlib.Path, model: ModelConfig | None) -> str:
+    """What to set for the network of a workdir, as the end of a message; "" where that is not known."""
+    file = workdir / "config.json"
+    if model is None or not is_there(file):
+        return ""
+    theirs = configs.complete(configs.load_json(file), str(file)).model
+    there, here = (
+        {key: operator.attrgetter(key)(values) for key in _OF_THE_NETWORK} for values in (theirs, as_config_dict(model))
+    )
+    options = [f"--config.model.{key}={value}" for key, value in there.items() if value != here[key]]
+    return f"; set {shlex.join(options)}, as in {file}" if options else ""
+
+
+def transfer(
+    init: str,
+    parts: Sequence[str],
+    params: dict,
+    batch_stats: dict,
+    weights: str = "",
+    model: ModelConfig | None = None,
+) -> Transferred:
     """Replaces parts of a new network by those of a workdir or of a file.
 
     Args:
@@ -137,6 +173,7 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict, w
       params: of the new network; shapes (jax.ShapeDtypeStruct) will do, so that this is known before it is made.
       batch_stats: of the new network, likewise.
       weights: which of a workdir's, as for chosen_weights.weights_of.
+      model: of the new network; an error then says which of its keys a workdir has with other values.
 
     Returns:
       The variables with new parts, in the dtypes of the new network, and where each leaf comes from. What is not taken
@@ -167,7 +204,10 @@ def transfer(init: str, parts: Sequence[str], params: dict, batch_stats: dict, w
         # On the host: they go wherever the new network's arrays lie, on devices of other processes too.
         taken = {part: jax.device_get(have[part]) for part in parts if part in have}
         wanted = {part: ours[part] for part in parts if part in ours}
-        require_leaves(taken, wanted, f"--init {init}")
+        try:
+            require_leaves(taken, wanted, f"--init {init}")
+        except UserError as error:
+            raise UserError(f"{error}{_other_values(path, model)}") from None
         for key, array in to_torch(taken).items():
             require_sound(f"--init {init}", key, array)
         loaded.append(ours | jax.tree.map(lambda new, old: new.astype(old.dtype), taken, wanted))

@@ -470,6 +470,11 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
             r"--split s\.txt: expected a name with train, val or test in it",
         ),
         (
+            lambda: os.mkdir("lists"),
+            (*LISTED, "--split", "lists"),
+            r"--split lists: a folder; expected files of it, as --split lists/train\.txt lists/val\.txt",
+        ),
+        (
             lambda: None,
             (*LISTED, "--split", "x.yaml", "--val", "0.1"),
             r"--val 0\.1: makes a split, and --split gives one",

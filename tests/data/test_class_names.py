@@ -125,7 +125,7 @@ BAD = {
     ),
     "classes": (
         _npz(names=np.array(NAMES[:2]), vectors=VECTORS[:2]),
-        "no vector of class one/tree; so it is with 2",
+        "no vector of class one/tree; so it is with 2 of 6 classes: one/tree, two/trees; expected one of",
     ),
 }
 

@@ -467,6 +467,8 @@ def test_weights_of_another_architecture(pretrained, tmp_path):
     with pytest.raises(UserError, match=r"another architecture: backbone/.* has shape .*, expected") as error:
         finetune(tiny.finetune_config(init=pretrained, model__width=0.125), tmp_path / "run")
     assert "\n" not in str(error.value)
+    there = json.loads((pretrained / "config.json").read_text())["model"]["width"]
+    assert str(error.value).endswith(f"; set --config.model.width={there}, as in {pretrained}/config.json")
     assert not (tmp_path / "run").exists()
 
 

@@ -22,10 +22,15 @@ def file(tmp_path):
 def test_which_classes_answer(file):
     found = named.by_name(("SKY", "lake"), SPACE, "--as x")
     np.testing.assert_array_equal(found.weights, [[1, 0, 0, 1], [0, 0, 0, 0]])
-    assert found.unknown == ["lake"] and "1 of 2 names are near to no class" in found.said()[0]
+    assert found.unknown == ["lake"] and "1 of 2 names are near to no class" in found.said()[1]
+    assert found.said()[0] == "who answers, and how near the names are: SKY by harbor/Sky (1.00), town/sky (1.00)"
     found = named.by_name(("lake", "heaven"), SPACE, "--as x", file)
     np.testing.assert_allclose(found.weights, [[0, 0.6, 0.8, 0], [1, 0, 0, 1]], rtol=1e-6)
-    assert found.matches["lake"] == {"harbor/water": 0.6, "town/road": 0.8} and not found.said()
+    assert found.matches["lake"] == {"harbor/water": 0.6, "town/road": 0.8}
+    assert found.said() == [
+        "who answers, and how near the names are: lake by town/road (0.80), harbor/water (0.60); "
+        "heaven by harbor/Sky (1.00), town/sky (1.00)"
+    ]
     np.testing.assert_allclose(
         named.by_name(("lake",), SPACE, "--as x", file, 0.7).weights, [[0, 0, 0.8, 0]], rtol=1e-6
     )

@@ -248,7 +248,7 @@ def test_frozen_body_keeps_statistics_and_takes_no_gradient():
     "key, value, expected",
     [
         ("backbone", "resnet52", "config.model.backbone=resnet52: expected one of resnet18, resnet34, resnet50"),
-        ("output_stride", 12, "config.model.output_stride=12: expected one of 8, 16, 32"),
+        ("output_stride", 12, "config.model.output_stride=12: expected 8, 16 or 32 with config.model.backbone="),
         ("compute_dtype", "float16", "config.model.compute_dtype=float16: expected one of float32, bfloat16, float64"),
         ("param_dtype", "bfloat16", "config.model.param_dtype=bfloat16: expected one of float32, float64"),
         ("param_dtype", "float64", "JAX_ENABLE_X64=1"),

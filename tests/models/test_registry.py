@@ -237,7 +237,10 @@ def test_networks_without_batch_normalisation(monkeypatch):
             r"reads features at stride 4; config\.model\.backbone=vit_small_patch14_dinov2 has those at 14; "
             r"expected another backbone, or one of the decoders deeplabv3, fcn, identity, linear$",
         ),
-        ({"backbone": "vit_base_patch16"}, r"config\.model\.output_stride=8: expected one of 16, 32"),
+        (
+            {"backbone": "vit_base_patch16"},
+            r"config\.model\.output_stride=8: expected 16 or 32 with .*=vit_base_patch16",
+        ),
         (
             {"backbone": "vit_small_patch16_dinov3", "output_stride": 16, "width": 1 / 64},
             r"width=0\.015625: gives 1 channels for an attention head; expected a width of 0\.0625 or a multiple of it",

@@ -31,6 +31,14 @@ def test_a_resumed_run_counts_from_its_start():
     assert lines == ["step 510/540  left 0:01:00", "step 520/540  left 4:00:00"]
 
 
+def test_time_left_from_the_end_of_the_compilation():
+    console, clock = Console(file=io.StringIO(), width=40), iter([0.0, 400.0, 408.0])
+    with Progress(21, console=console, clock=lambda: next(clock)) as progress:
+        progress.count_from(1)
+        progress.update(5)
+    assert console.file.getvalue() == "step 5/21  left 0:00:32\n"  # 16 steps at 2 s
+
+
 def test_the_last_step_has_no_time_left():
     assert plain_lines([0.0, 5.0], [(10, {"loss": 0.5})], total=10) == ["step 10/10  loss 0.5000"]
 

@@ -12,7 +12,7 @@ from mdp_jax.models.registry import BACKBONES
 
 PRETRAINING = [
     ("model.backbone=resnet51", "config.model.backbone=resnet51: expected one of resnet18"),
-    ("model.output_stride=12", "config.model.output_stride=12: expected one of 8, 16, 32"),
+    ("model.output_stride=12", "config.model.output_stride=12: expected 8, 16 or 32 with config.model.backbone="),
     ("model.decoder.layout=unet", "config.model.decoder.layout=unet: expected one of"),
     ("model.compute_dtype=float8", "config.model.compute_dtype=float8: expected one of"),
     ("model.width=0.0", "config.model.width=0.0: expected"),

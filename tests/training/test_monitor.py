@@ -36,6 +36,23 @@ def test_means_counts_and_gaps(tmp_path):
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
+def test_the_speed_is_that_without_the_first_step(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("mdp_jax.training.monitor.time.perf_counter", lambda: now[0])
+    with Monitor(tmp_path, 0, 4, 8, schedule=lambda step: 0.1 * step) as monitor:
+        for step, waited, done in ((1, 60, 100), (2, 0, 104), (3, 2, 108)):
+            monitor.waited(waited)
+            now[0] = done
+            monitor.record(step, metrics(1.0))
+        monitor.flush()
+        now[0] = 110
+        monitor.record(4, metrics(1.0))
+        monitor.flush()
+    first, second = read_metrics(tmp_path)
+    assert (first["images_per_second"], first["data_wait_fraction"]) == (2.0, 0.25)  # 16 images in 8 s, 2 s waited
+    assert (second["images_per_second"], second["data_wait_fraction"]) == (4.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("name", "row"), [("loss", metrics(float("nan"))), ("gradient_norm", metrics(1.0, float("inf")))]
 )

@@ -1,5 +1,7 @@
 """Files of ConvNeXt, Swin and vision transformers with the names of timm, torchvision, Hugging Face and the authors."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,26 @@ def test_queries_keys_and_values_are_joined_in_this_order():
         state[f"{before}.{name}.weight"] = np.full((384, 384), number, np.float32)
     joined = layouts.find(state, "x").state["blocks.5.attn.qkv.weight"]
     np.testing.assert_array_equal(joined[:, 0], np.repeat([1, 2, 3], 384))
+
+
+def test_a_state_dict_of_transformers_5_in_memory():
+    """Its ViTModel has other names there than in the files that it saves."""
+    saved, renamed = published.keys("huggingface/dinov2_small"), {}
+    for key, shape in saved.items():
+        key = key.replace("encoder.layer.", "layers.").replace("attention.output.dense", "attention.o_proj")
+        renamed[re.sub(r"attention\.attention\.([qkv])[a-z]+", r"attention.\1_proj", key)] = shape
+    assert "layers.11.attention.q_proj.weight" in renamed
+    found, expected = (layouts.find(empty(keys), "x").state for keys in (renamed, saved))
+    assert {key: array.shape for key, array in found.items()} == {key: array.shape for key, array in expected.items()}
+
+
+def test_the_heads_of_a_narrow_vit_are_said():
+    """timm's vit_tiny has the shapes of a vit_small of half the width, and 3 heads where that has 6."""
+    wide = published.keys("timm/vit_small_patch16_224")
+    tiny = {key: tuple(size // 2 if size % 384 == 0 else size for size in shape) for key, shape in wide.items()}
+    assert layouts.find(empty(wide), "x").notes == ()
+    (note,) = layouts.find(empty(tiny), "x").notes
+    assert note.startswith("192 channels: read as a narrow network of 6 heads; ")
 
 
 def test_missing_biases_are_0_and_those_of_keys_too():

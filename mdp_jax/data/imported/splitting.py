@@ -53,6 +53,10 @@ def _lists_of(file: str) -> dict[str, list[str]]:
         return read_json(file, f"{_EXPECTED} in JSON", {str: [str]})
     if suffix not in (".yaml", ".yml"):
         split = names.split_of(pathlib.Path(file).name)
+        if pathlib.Path(file).is_dir():
+            raise UserError(
+                f"--split {file}: a folder; expected files of it, as --split {file}/train.txt {file}/val.txt"
+            )
         if not split:
             raise UserError(
                 f"--split {file}: expected a name with train, val or test in it, or YAML or JSON of {_EXPECTED}"

@@ -88,8 +88,9 @@ def _with_sbd(lists: pathlib.Path) -> list[tuple[str, str]]:
     if name is None:
         expected = ", ".join(f"{name}.txt" for name in _SBD_LISTS)
         raise UserError(
-            f"{lists} has no list with the photos of SBD; expected one of {expected}, or train_list=train for VOC's "
-            f"own photos alone; {listing.found_at(lists)}"
+            f"{lists} has no list with the photos of SBD; expected one of {expected}; VOC's own photos alone are "
+            f'configs.voc(train_list="train") in a config, --config.train_list=train with mdp data; '
+            f"{listing.found_at(lists)}"
         )
     others = [other for other, _ in [*_OWN_LISTS["val"], *_SBD_LISTS[name]] if other != name]
     for other in others:

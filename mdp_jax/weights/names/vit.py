@@ -39,7 +39,7 @@ _HUGGING_FACE = (
     (r"^embeddings\.register_tokens$", "reg_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
-    (r"^(encoder\.|model\.)?layer\.(\d+)\.", r"blocks.\2."),
+    (r"^(encoder\.|model\.)?layers?\.(\d+)\.", r"blocks.\2."),  # layers: ViTModel of transformers 5 in memory
     (r"\.attention\.(attention\.)?(query|q_proj)\.", ".attn.q."),
     (r"\.attention\.(attention\.)?(key|k_proj)\.", ".attn.k."),
     (r"\.attention\.(attention\.)?(value|v_proj)\.", ".attn.v."),
@@ -113,7 +113,28 @@ def ours(state: Mapping[str, np.ndarray], where: str) -> Ours | None:
     if form and form.grid and "pos_embed" in leaves:
         leaves["pos_embed"], said = _positions(leaves["pos_embed"], form)
         notes += said
-    return Ours(leaves, found.skipped, tuple(notes))
+    return Ours(leaves, found.skipped, (*notes, *_narrow({key: array.shape for key, array in leaves.items()})))
+
+
+def _narrow(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What a network of no published width is read as: its heads leave no trace, and the features depend on them."""
+    channels = shapes.get("patch_embed.proj.weight", (0,))[0]
+    sizes = _sizes(shapes)
+    if not sizes or channels in [SIZES[size].heads * HEAD for size in sizes]:
+        return []
+    return [
+        f"{channels} channels: read as a narrow network of {SIZES[sizes[0]].heads} heads; weights that were trained "
+        "with another number of heads compute something else here (vit_tiny of timm and DeiT has 3)"
+    ]
+
+
+def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The sizes that have as many blocks as a network with some shapes."""
+    return [name for name, size in SIZES.items() if size.blocks == _blocks(shapes)]
+
+
+def _blocks(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return len({key.split(".")[1] for key in shapes if re.match(r"blocks\.\d+\.", key)})
 
 
 def _positions(positions: np.ndarray, form: Form) -> tuple[np.ndarray, list[str]]:
@@ -181,9 +202,9 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
     patches = sorted({form.patch for form in FORMS.values()})
     if patch not in patches:
         raise UserError(f"{where}: patches of {patch} x {patch} pixels; expected {' or '.join(map(str, patches))}")
-    depth = len({key.split(".")[1] for key in shapes if re.match(r"blocks\.\d+\.", key)})
-    sizes = [name for name, size in SIZES.items() if size.blocks == depth]
+    sizes = _sizes(shapes)
     if not sizes:
+        depth = _blocks(shapes)
         expected = " or ".join(str(blocks) for blocks in dict.fromkeys(size.blocks for size in SIZES.values()))
         raise UserError(f"{where}: {depth} blocks; expected {expected}")
     form = _form(shapes)
