@@ -4,6 +4,7 @@ What needs JAX is imported where it is used: `mdp pretrain --help` does not wait
 """
 
 import argparse
+import os
 import pathlib
 import typing
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import EMA, MOMENTUM, PLAIN, WEIGHTS
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.buckets import is_bucket
+from mdp_jax.storage.files import require_regular
 from mdp_jax.storage.paths import expanded, require_plain, require_possible
 
 if typing.TYPE_CHECKING:
@@ -172,16 +174,24 @@ def output_file(text: str | None, option: str = "--json") -> pathlib.Path | None
       The file; None where the option was not given.
 
     Raises:
-      UserError: it is a folder, or its folder does not exist; in a bucket, as for `require_possible`.
+      UserError: an empty text, as "$FILE" is where nobody has set FILE; a folder or a device; a folder around it that
+        does not exist or cannot be written to; in a bucket, as for `require_possible`.
     """
-    if not text:
+    if text is None:
         return None
+    if not text:
+        raise UserError(f"{option}: an empty text; expected a file")
     file = expanded(text)
     in_bucket = isinstance(file, BucketPath)  # where a folder is there when something is in it
     if file.is_dir() or not (in_bucket or file.parent.is_dir()):
         raise UserError(f"{option} {file}: expected a file in a folder that exists")
     if in_bucket:
         require_possible(file.parent, option)
+        return file
+    if file.exists() and not file.is_file():  # which would be replaced by a file
+        require_regular(file, "a file", f"{option} {file}")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {file}: the folder cannot be written to; expected a file in one that can")
     return file
 
 

@@ -2,12 +2,13 @@
 
 import argparse
 import importlib
+import math
 import os
 import sys
 
 from mdp_jax import runtime
 from mdp_jax.benchmarks import against
-from mdp_jax.commands.arguments import add_platform, output_file, place, whole_number
+from mdp_jax.commands.arguments import add_platform, named, output_file, place, whole_number
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -29,14 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=place, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
     parser.add_argument(
         "--against",
-        type=place,
+        type=named,
         metavar="FILE",
         help="what --json wrote before: exit status 1, with a line for each row that is missing or slower by more than "
         "--margin. The speed of the machine is divided out",
     )
-    parser.add_argument(
-        "--margin", type=float, default=MARGIN, metavar="M", help=f"of --against; 0.1 is a tenth (default {MARGIN:g})"
-    )
+    parser.add_argument("--margin", type=float, metavar="M", help=f"of --against; 0.1 is a tenth (default {MARGIN:g})")
     parser.add_argument("--config", type=place, metavar="FILE", help="of a run of your own, for one case")
     parser.add_argument("--data_dir", type=place, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
@@ -63,13 +62,18 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
       UserError: an argument is wrong, data are bad, or a file cannot be written.
     """
     file = output_file(args.json)
-    if not args.seconds > 0:
-        raise UserError(f"--seconds {args.seconds}: expected more than 0")
+    if not 0 < args.seconds < math.inf:
+        raise UserError(f"--seconds {args.seconds}: expected more than 0, and an end")
     if not args.case and (args.config or overrides):
         given = f"--config {args.config}" if args.config else f"--config.{overrides[0][0]}"
         raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
-    if not 0 < args.margin < 1:
-        raise UserError(f"--margin {args.margin}: expected a number between 0 and 1, such as 0.1 for a tenth")
+    margin = MARGIN if args.margin is None else args.margin
+    if not 0 < margin < 1:
+        raise UserError(f"--margin {margin}: expected a number between 0 and 1, such as 0.1 for a tenth")
+    if args.margin is not None and not args.against:
+        raise UserError(f"--margin {margin}: of --against; expected that too, or neither")
+    if args.torch_compile and args.case not in (None, "step"):
+        raise UserError("--torch_compile: belongs to step; expected that case, or leave it out")
     cases = [args.case] if args.case else list(CASES)
     stored = against.read(as_path(args.against), cases) if args.against else []
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
@@ -86,10 +90,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
             write_json(file, rows)
         screen.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
         screen.print(remark, markup=False, highlight=False)
-    failed = [found for found in against.compare(stored, rows) if found.fails(args.margin)]
+    failed = [found for found in against.compare(stored, rows) if found.fails(margin)]
     for found in failed:
         print(f"mdp: {args.against}: {found.line}", file=sys.stderr)
     if stored and not failed:
         said = "1 row is" if len(stored) == 1 else f"{len(stored)} rows are"
-        print(f"{said} as fast as in {args.against}, within {100 * args.margin:.0f} %", file=sys.stderr)
+        print(f"{said} as fast as in {args.against}, within {100 * margin:.0f} %", file=sys.stderr)
     return 1 if failed else 0

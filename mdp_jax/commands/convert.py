@@ -13,6 +13,7 @@ from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.models.layers import AUXILIARY
+from mdp_jax.models.registry import NO_DECODER, decoder_in_words
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.paths import as_path
 from mdp_jax.weights import architecture, files, layouts
@@ -109,6 +110,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     console().print(for_terminal(leaf_table(leaves, args.input, args.output)))
     for note in weights.notes:
         print(note)
+    if weights.classes and any(leaf.status == "loaded" and leaf.key.startswith("classifier.") for leaf in leaves):
+        print(f"classes in order: {', '.join(weights.classes)}")
     counters = sum(key.endswith(COUNTER) for key in state)
     print(f"wrote {args.output}: {len(state) - counters} leaves, and {counters} counters {COUNTER} of 0")
 
@@ -143,17 +146,16 @@ def from_workdir(folder: str, step: str = "", which: str = "") -> Weights:
     classes: tuple[str, ...] = ()
     if "dataset" in config:
         classes = label_space.datasets[0][1]
-        notes.append(f"classes in order: {', '.join(classes)}")
     return Weights(config.model, state, {key: key for key in state}, skipped, notes, classes)
 
 
 def _network_note(config: ConfigDict) -> str:
-    model, decoder = config.model, config.model.decoder
+    model, data = config.model, config.data
+    decoder = "" if model.decoder.name == NO_DECODER else "the decoder "
     return (
         f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g} at output stride "
-        f"{model.output_stride}, the decoder {decoder.name} of {decoder.channels} channels with rates "
-        f"{tuple(decoder.rates)}, and RGB images normalised with mean {tuple(config.data.mean)} and std "
-        f"{tuple(config.data.std)}"
+        f"{model.output_stride}, {decoder}{decoder_in_words(model.decoder)}, and RGB images normalised with mean "
+        f"{tuple(data.mean)} and std {tuple(data.std)}"
     )
 
 

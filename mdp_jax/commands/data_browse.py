@@ -24,6 +24,7 @@ from mdp_jax.storage.json_files import write_bytes, write_text
 from mdp_jax.storage.paths import as_path, make_folder, require_possible
 
 _COUNT = {"config": 16, "name": 4}  # samples of a config; photos of each class of a dataset
+_MOST = 1000  # that are looked at as pictures
 _PAIRS = 2  # in one picture
 _CLASSES = 8  # in one picture
 _LOOKED_AT = 1000  # photos that are searched for classes, evenly spaced over the dataset
@@ -62,13 +63,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     count = _COUNT["name" if args.config is None else "config"] if args.count is None else args.count
     if args.config is not None and args.split is not None:
         raise UserError(f"--split {args.split}: belongs to NAME; a config is shown as training sees it")
+    if count > _MOST:
+        raise UserError(f"--count {count}: expected at most {_MOST}")
     out = as_path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: a file; expected a folder")
     require_possible(out, "--out")
     config = selection.config_of(args, overrides)
     if args.config is None:
-        stem, section = pathlib.PurePath(args.name).name, _classes_section(config, args.split or "train", count)
+        stem, section = _last_part(args.name, args.data_dir), _classes_section(config, args.split or "train", count)
     else:
         section = _dataset_batches(config, count) if "dataset" in config else _mixture_batches(config, count)
         stem = pathlib.Path(args.config).stem
@@ -77,6 +80,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     write_bytes(out / f"{stem}.png", png)
     write_text(out / f"{stem}.html", html(f"Contact sheet of {stem}", [section]))
     print(f"contact sheet: {out / stem}.png, {out / stem}.html")
+
+
+def _last_part(name: str, data_dir: str | None) -> str:
+    """The last part of a name, of which . and .. have none."""
+    found = pathlib.PurePath(name).name
+    return found if found not in ("", "..") else pathlib.Path(data_dir or "", name).resolve().name
 
 
 def _mixture_batches(config: ConfigDict, count: int) -> Section:

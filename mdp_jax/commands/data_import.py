@@ -2,13 +2,14 @@
 
 import argparse
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from mdp_jax.commands.arguments import path, whole_number
+from mdp_jax.commands.arguments import named_here, path, whole_number
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.imported import naming, splitting, writing
 from mdp_jax.data.imported.form import IGNORED, MASKS, OVERLAPS, SHAPES, Key, Options
@@ -27,8 +28,8 @@ _SHOWN = 40  # keys of masks that a table shows
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp data import` to a parser."""
-    parser.add_argument("source", type=path, metavar="SOURCE", help="folder, or file of annotations")
-    parser.add_argument("--out", required=True, type=path, metavar="DIR", help="new folder of the dataset")
+    parser.add_argument("source", type=named_here, metavar="SOURCE", help="folder, or file of annotations")
+    parser.add_argument("--out", required=True, type=named_here, metavar="DIR", help="new folder of the dataset")
     parser.add_argument("--form", choices=tuple(FORMS), help="of the annotations (default: recognised by the files)")
     parser.add_argument(
         "--images",
@@ -138,6 +139,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     writing.require_usable(out)
     place = Place(args.source, args.out)
     named = naming.read(args.classes)
+    if args.group:
+        splitting.group_expression(args.group)
     lists = splitting.read_lists(args.split)
     words = {key: value for key, value in vars(args).items() if key not in ("out", "workers", "yes", "part", "command")}
     words["classes"] = named.as_text()
@@ -216,6 +219,7 @@ def _confirm(keys: Sequence[Key], out: pathlib.Path, yes: bool) -> None:
     if yes:
         return
     draft = out.with_name(f"{out.name}_classes.txt")
+    file = shlex.quote(str(draft))
     given = " ".join(f"'{key.key}={key.name}'" for key in keys[:4]) + (" ..." if len(keys) > 4 else "")
     if draft.exists():
         kept = f"{draft} is there already and is kept"
@@ -225,7 +229,7 @@ def _confirm(keys: Sequence[Key], out: pathlib.Path, yes: bool) -> None:
         kept = f"{draft} is a draft of them"
     raise UserError(
         f"the classes of these {len(keys)} have no names yet, and {kept}: change the names in it and give --classes "
-        f"{draft} (or --classes {given}), or take them as they are with --yes; nothing was imported"
+        f"{file} (or --classes {given}), or take them as they are with --yes; nothing was imported"
     )
 
 
@@ -249,4 +253,5 @@ def _print(result: writing.Result, out: pathlib.Path) -> None:
     for note in result.notes:
         print(f"note: {note}")
     parent = out.parent if str(out.parent) else pathlib.Path()
-    print(f"{out} is a dataset now; look at it: mdp data check {out.name} --data_dir {parent}")
+    look = f"mdp data check {shlex.quote(out.name)} --data_dir {shlex.quote(str(parent))}"
+    print(f"{out} is a dataset now; look at it: {look}")

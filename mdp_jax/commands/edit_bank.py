@@ -1,6 +1,7 @@
 """`mdp edit-bank`: other sets and classes for a pretrained checkpoint, which goes on training with them."""
 
 import argparse
+import shlex
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             print(f"{what}: {len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})")
     at = f"step {found.step} of {found.steps}"
     if found.step < found.steps:
-        print(f"{at}; mdp pretrain --config {found.config} --workdir {args.workdir} goes on")
+        file, folder = shlex.quote(str(found.config)), shlex.quote(args.workdir)
+        print(f"{at}; mdp pretrain --config {file} --workdir {folder} goes on")
     else:
         print(f"{at}: no step is left; with a larger --config.steps mdp edit-bank makes a run that goes on")

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from mdp_jax.commands.arguments import add_weights, place
+from mdp_jax.commands.arguments import add_weights, named, place
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import banks
 from mdp_jax.evaluation.chosen_weights import MOMENTUM, PLAIN
@@ -14,7 +14,7 @@ from mdp_jax.reporting.report import Figure, Section, html
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_bytes, write_text
 from mdp_jax.storage.metrics_file import read_metrics
-from mdp_jax.storage.paths import as_path, make_folder
+from mdp_jax.storage.paths import as_path, make_folder, require_possible
 
 _PAIRS = 15  # rows in the terminal
 _NONE = "none"
@@ -23,11 +23,11 @@ _NONE = "none"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp inspect` to a parser."""
     parser.add_argument(
-        "--checkpoint", required=True, type=place, help="workdir of mdp pretrain; all its steps are read"
+        "--checkpoint", required=True, type=named, help="workdir of mdp pretrain; all its steps are read"
     )
     parser.add_argument(
         "--out",
-        type=place,
+        type=named,
         help="folder for inspect.html, CSV files and pictures (default: inspect in the workdir)",
     )
     parser.add_argument(
@@ -62,14 +62,22 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         raise UserError(f"--config.{overrides[0][0]}: mdp inspect changes no config; expected no such argument")
     if args.pixels < 0:
         raise UserError(f"--pixels {args.pixels}: expected 0 for none, or a number of pixels")
+    for name in ("weights", "data_dir"):
+        if getattr(args, name) and not args.pixels:
+            raise UserError(
+                f"--{name} {getattr(args, name)}: of photos, and --pixels 0 reads none; leave one of them out"
+            )
+    if args.out:
+        require_possible(args.out, "--out")
     if args.map == "tsne":
         bank_figures.require_tsne()
     found = banks.history(args.checkpoint, _say)
     newest = found.steps[-1]
     if newest.seen.sum() < 2:
         raise UserError(f"{args.checkpoint}: {newest.seen.sum()} class(es) seen so far; expected at least two")
-    out = make_folder(args.out or as_path(args.checkpoint) / "inspect", "--out")
-    wrong = bank.sentences(found.steps)
+    out = as_path(args.out or as_path(args.checkpoint) / "inspect")
+    require_possible(out, "--out")
+    metrics, wrong = read_metrics(args.checkpoint), bank.sentences(found.steps)
     pixels = None
     if args.pixels:
         pixels = banks.sample_pixels(args.checkpoint, found, args.pixels, args.data_dir, _say, args.weights)
@@ -77,12 +85,14 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if pixels is not None and len(pixels.ids):
         lengths = bank.mean_lengths(pixels.vectors, pixels.ids, len(newest.seen))
     table, pairs = bank.classes_table(found.steps, lengths), bank.neighbours_table(newest)
+    pictures = _pictures(args, found, pixels, metrics)
+    page = html(_title(found), _sections(found, wrong, pictures, table, args.checkpoint))
+    make_folder(out, "--out")
     write_text(out / "classes.csv", bank.as_csv(table))
     write_text(out / "neighbours.csv", bank.as_csv(pairs))
-    pictures = _pictures(args, found, pixels)
     for name, figure in pictures.items():
         write_bytes(out / f"{name}.png", figure.png)
-    write_text(out / "inspect.html", html(_title(found), _sections(found, wrong, pictures, table, args.checkpoint)))
+    write_text(out / "inspect.html", page)
     for sentence in wrong:
         print(f"mdp: warning: {sentence}")
     console().print(for_terminal(_summary(found)))
@@ -98,7 +108,9 @@ def _title(found: banks.History) -> str:
     return f"Classes of {', '.join(found.steps[-1].set_names)} after step {found.steps[-1].step}"
 
 
-def _pictures(args: argparse.Namespace, found: banks.History, pixels: banks.Pixels | None) -> dict[str, Figure]:
+def _pictures(
+    args: argparse.Namespace, found: banks.History, pixels: banks.Pixels | None, metrics: list[dict]
+) -> dict[str, Figure]:
     newest = found.steps[-1]
     heat = bank_figures.clustered_heatmap(newest)
     pictures = {"heatmap": Figure(heat, "Cosines between all classes; alike ones stand together, whatever their set.")}
@@ -110,7 +122,7 @@ def _pictures(args: argparse.Namespace, found: banks.History, pixels: banks.Pixe
         dots = f"; dots: {keep.sum()} pixels" if len(keep) else ""
         caption = f"Classes (marks, named where there is room{dots}) in {words}."
         pictures["map"] = Figure(png, caption)
-    curves = bank_figures.over_time(found.steps, read_metrics(args.checkpoint))
+    curves = bank_figures.over_time(found.steps, metrics)
     text = "Above: the mean cosine between classes. Middle: classes seen."
     text += " Below: the median of the angles by which the classes of a set have turned." * (len(found.steps) > 1)
     return pictures | {"over_time": Figure(curves, text)}

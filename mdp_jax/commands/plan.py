@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import math
+import sys
 
 import jax
 from ml_collections import ConfigDict
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         topologies.chips(name)
     if args.part == "loss":
         _check_loss(args, config)
-    money = costs.money(args.price, args.deadline, args.efficiency, len(args.topology))
+    money = costs.money(args.price, args.deadline, args.efficiency, args.topology)
     if args.network is not None and not 0 < args.network < math.inf:
         raise UserError(f"--network {args.network:g}: expected Gbit/s of a node, more than 0, such as 3200")
     # Nothing is run, so the host's own accelerator is left alone.
@@ -110,6 +111,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
     cases = _cases(args, config)
+    for line in _not_used(args, config):
+        print(f"mdp: {line}", file=sys.stderr)
     if args.part == "loss":
         rows = loss_memory.rows(cases, args.quick)
     else:
@@ -139,6 +142,16 @@ def _check_loss(args: argparse.Namespace, config: ConfigDict) -> None:
         if not topologies.is_tpu(name):
             raise UserError(f"--topology {name}: the memory of the loss is known for TPUs alone; expected e.g. v5e:2x2")
     topologies.require_compiler()
+
+
+def _not_used(args: argparse.Namespace, config: ConfigDict) -> list[str]:
+    """Lines about what was given and changes nothing."""
+    lines = []
+    if args.photos and (config.steps or not programs.is_pretraining(config)):
+        lines.append(f"--photos {args.photos}: not used, as config.steps={config.steps} says how many steps there are")
+    if args.network and (args.slices == 1 or all(map(topologies.is_tpu, args.topology))):
+        lines.append(f"--network {args.network:g}: not used; it is between GPU nodes, and needs --slices 2 or more")
+    return lines
 
 
 def _cases(args: argparse.Namespace, config: ConfigDict) -> list[programs.Case]:

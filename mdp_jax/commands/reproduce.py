@@ -3,8 +3,9 @@
 import argparse
 import pathlib
 import shlex
+import sys
 
-from mdp_jax.commands.arguments import output_file, path, place, whole_number, workdir_here
+from mdp_jax.commands.arguments import named_here, output_file, path, place, whole_number, workdir_here
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", type=place, metavar="FILE", help="the table of the claims and ablations as a list of rows"
     )
     parser.add_argument(
-        "--docs", type=path, metavar="DIR", help="write a page, JSON and figures into DIR/results and DIR/images"
+        "--docs", type=named_here, metavar="DIR", help="write a page, JSON and figures into DIR/results and DIR/images"
     )
     parser.epilog = (
         "Started again on the same workdir it goes on, and no finished run is repeated. Of a pretraining the weights "
@@ -111,6 +112,8 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     runs.require_same(all_seeds, folder)
     if args.list:
         return _list(suite, chosen, folder, known)
+    if args.results and args.only:
+        print("mdp: --only: not used, as --results runs nothing and shows all runs", file=sys.stderr)
     chosen = [] if args.results else _not_elsewhere(chosen, known, folder)
     names = {run.name for run in chosen}
     own = scores_of([run for run in all_seeds if run.name not in names], folder)

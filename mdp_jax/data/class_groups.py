@@ -34,6 +34,20 @@ class Grouped(NamedTuple):
         return table
 
 
+def require_name(name: str, where: str) -> None:
+    """Checks that a text can be the name of a class, which takes one line of a file or a table.
+
+    Args:
+      name: of a class.
+      where: what the error begins with.
+
+    Raises:
+      UserError: it is empty, or has line breaks.
+    """
+    if not name.strip() or len(name.splitlines()) > 1:
+        raise UserError(f"{where}: the name {name!r}; expected the name of a class, in one line")
+
+
 def grouped(where: str, classes: Sequence[str], drop: Sequence[str], groups: Groups) -> Grouped:
     """Applies a config's `drop_classes` and `class_groups`.
 
@@ -46,12 +60,14 @@ def grouped(where: str, classes: Sequence[str], drop: Sequence[str], groups: Gro
       groups: rows (name, classes of the set ...); with several classes they become one.
 
     Raises:
-      UserError: a class is unknown, dropped or in two groups, a row is too short, or a name would be there twice.
+      UserError: a class is unknown, dropped or in two groups, a row is too short, or a name is none or would be there
+        twice.
     """
     left = [name for name in classes if name not in drop]
     for row in groups:
         if len(row) < 2:
             raise UserError(f"{where}: class_groups has {tuple(row)!r}; expected rows of a name and classes of the set")
+        require_name(row[0], f"{where}: class_groups")
         for label in row[1:]:
             if label not in left:
                 state = "is dropped too" if label in classes else f"expected some of {', '.join(left)}"

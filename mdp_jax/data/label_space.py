@@ -13,7 +13,7 @@ from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.paths import as_path, is_there
 
 KINDS = ("concatenated", "merged")
-_MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16
+MAX_CLASSES = int(np.iinfo(np.int16).max)  # labels travel as int16
 _KEYS = {"dataset", "class", "global_id"}
 
 
@@ -174,10 +174,10 @@ class LabelSpace:
             name, classes = mine or (None, ())
             other_name, other_classes = theirs or (None, ())
             if name != other_name:
-                raise UserError(f"{where}: dataset {i} is {_quoted(other_name)}, expected {_quoted(name)}")
+                raise UserError(f"{where}: dataset {i} is {_quoted(other_name)}, expected {_quoted(name, 'none')}")
             for j, (label, other_label) in enumerate(itertools.zip_longest(classes, other_classes)):
                 if label != other_label:
-                    found, expected = _quoted(other_label), _quoted(label)
+                    found, expected = _quoted(other_label), _quoted(label, "none")
                     raise UserError(f"{where}: class {j} of dataset {name!r} is {found}, expected {expected}")
         if self.rows() != other.rows():
             raise UserError(f"{where}: the label space is {other.kind}, expected {self.kind}")
@@ -196,8 +196,8 @@ def _first_difference(expected: list[dict], rows: list[dict]) -> tuple[int, int]
     return next((i, mine["global_id"]) for i, (mine, row) in enumerate(zip(expected, rows, strict=True)) if mine != row)
 
 
-def _quoted(name: str | None) -> str:
-    return "missing" if name is None else repr(name)
+def _quoted(name: str | None, nothing: str = "missing") -> str:
+    return nothing if name is None else repr(name)
 
 
 def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
@@ -232,8 +232,8 @@ def build(sources: Iterable, kind: str = "concatenated") -> LabelSpace:
             f"the only class is {space.global_names()[0]}, which is then always right; expected at least two: name the "
             "background, too (255 in a mask is no class, but ignored)"
         )
-    if space.num_classes > _MAX_CLASSES:
-        raise UserError(f"the datasets have {space.num_classes} classes together; expected at most {_MAX_CLASSES}")
+    if space.num_classes > MAX_CLASSES:
+        raise UserError(f"the datasets have {space.num_classes} classes together; expected at most {MAX_CLASSES}")
     return space
 
 

@@ -48,7 +48,8 @@ def history(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> H
       say: called with one line for each checkpoint that was skipped.
 
     Raises:
-      UserError: no such workdir, no good checkpoint, or an objective without a vector for each class.
+      UserError: no such workdir, no good checkpoint, files of different runs in it, vectors that are not finite, or an
+        objective without a vector for each class.
     """
     folder = expanded(workdir)
     file = folder / "config.json"
@@ -59,9 +60,19 @@ def history(workdir: str | os.PathLike, say: Callable[[str], None] = print) -> H
             f"{folder}: objective {config.objective} has neither prototypes nor a classifier; expected one that has"
         )
     label_space = LabelSpace.load(folder / "label_space.json")
+    of_config = label_space.of_sources([source.name for source in config.sources])
+    of_config.require_same(label_space, str(folder / "label_space.json"))
     runtime.start_devices()
     runtime.set_precision(config.model.compute_dtype, config.model.param_dtype)
-    found = [_vectors(saved, config, label_space, rows) for saved in checkpoints.each(folder, say)]
+    found = []
+    for saved in checkpoints.each(folder, say):
+        label_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), f"{folder}/checkpoints")
+        found.append(_vectors(saved, config, label_space, rows))
+        if not np.isfinite(found[-1].vectors).all():
+            raise UserError(
+                f"{folder}/checkpoints/{found[-1].step}: vectors of classes that are not finite; expected those of a "
+                "run that went well: remove this checkpoint to look at the others"
+            )
     if not found:
         raise UserError(f"{folder}: no checkpoint that can be read; expected at least one")
     return History(config, label_space, rows, found)

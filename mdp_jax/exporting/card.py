@@ -13,6 +13,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import scores, workdirs
 from mdp_jax.exporting.program import Form
+from mdp_jax.models.registry import decoder_in_words
 from mdp_jax.storage.paths import expanded
 
 NOT_STATED = "not stated"
@@ -119,7 +120,7 @@ def _facts(run: workdirs.Workdir, written: Written) -> list[tuple[str, object]]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("mdp_jax", "jax"))
     rows: list[tuple[str, object]] = [
         ("network", f"{model.backbone} of width {model.width:g}, output stride {model.output_stride}"),
-        ("decoder", f"{model.decoder.name}, {model.decoder.channels} channels{reads}"),
+        ("decoder", f"{decoder_in_words(model.decoder)}{reads}"),
         ("steps of training", f"{run.step}{run.chosen.in_words()}"),
         ("license", written.license or NOT_STATED),
         ("written by", versions),
@@ -152,14 +153,25 @@ def _input(run: workdirs.Workdir, written: Written) -> str:
 
 def _data(run: workdirs.Workdir) -> str:
     rows = [_dataset(run.config.dataset, "this network", len(run.classes))]
-    before = str(run.config.init)
-    if before == SCRATCH:
-        note = "Training began with random weights."
-    else:
-        began = _began_from(before)
-        note = f"Training began with the weights of `{pathlib.Path(before).name}`."
-        note += "" if began else " What these were trained on is not known here."
-        rows += began
+    config, whose, said = run.config, "Training", []
+    places: list[str] = []  # that were looked at
+    while (place := str(config.continue_from or config.init)) != SCRATCH:
+        name, goes_on = pathlib.Path(place).name, bool(config.continue_from)
+        said.append(f"{whose} {'went on from' if goes_on else 'began with'} the weights of `{name}`.")
+        try:
+            found = None if place in places else _run_in(place)
+        except UserError:
+            if not places:
+                raise
+            found = None
+        if found is None:
+            said.append("What these were trained on is not known here.")
+            break
+        places.append(place)
+        known = {row[0] for row in rows} if goes_on else ()
+        config, whose = found[0], f"The run `{name}`"
+        rows += [row for row in found[1] if row not in rows and row[0] not in known]
+    note = " ".join(said) or "Training began with random weights."
     return f"{_table(('dataset', 'trained', 'classes', 'license'), rows)}\n\n{note}"
 
 
@@ -167,18 +179,18 @@ def _dataset(config: ConfigDict, of_what: str, classes: int) -> tuple:
     return config.name, of_what, classes, config.license or NOT_STATED
 
 
-def _began_from(place: str) -> list[tuple]:
-    """The datasets of the run that a network began from; [] for a file, or where the folder cannot be read here."""
+def _run_in(place: str) -> tuple[ConfigDict, list[tuple]] | None:
+    """Config and datasets of a run that a network began from; None for a file, or a folder that is not read here."""
     folder = expanded(place)
     try:
         if not (folder / "config.json").is_file() or not (folder / "label_space.json").is_file():
-            return []
+            return None
     except UserError:  # a bucket that this machine has no right to read
-        return []
+        return None
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
     classes = {name: len(of_set) for name, of_set in LabelSpace.load(folder / "label_space.json").datasets}
     sources = config.sources if "sources" in config else [config.dataset]
-    return [_dataset(source, "what it began from", classes.get(source.name, 0)) for source in sources]
+    return config, [_dataset(source, "what it began from", classes.get(source.name, 0)) for source in sources]
 
 
 def _scores(run: workdirs.Workdir) -> str:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from mdp_jax.checks import MOST_BATCH
 from mdp_jax.configs import DataConfig, ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
@@ -40,8 +41,11 @@ class Form:
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise UserError(f"--output {self.output}: expected one of {', '.join(OUTPUTS)}")
-        if self.batch is not None and self.batch < 1:
-            raise UserError(f"--batch {self.batch}: expected a number of photos from 1, or no --batch for any number")
+        if self.batch is not None and not 1 <= self.batch <= MOST_BATCH:
+            raise UserError(
+                f"--batch {self.batch}: expected a number of photos from 1 to {MOST_BATCH:,}, or no --batch for any "
+                "number"
+            )
         for side in self.size or ():
             if not 1 <= side <= MOST_SIDE:
                 given = " ".join(map(str, self.size or ()))

@@ -114,14 +114,16 @@ class Money(NamedTuple):
 NO_MONEY = Money((), None, None)
 
 
-def money(prices: Sequence[float], deadline: float | None, efficiency: float | None, topologies: int) -> Money:
+def money(
+    prices: Sequence[float], deadline: float | None, efficiency: float | None, topologies: Sequence[str]
+) -> Money:
     """Checks what a user says of price and time.
 
     Args:
       prices: of a chip for an hour.
       deadline: hours, or None.
       efficiency: share of the bound, or None.
-      topologies: number of topologies.
+      topologies: their names.
 
     Raises:
       UserError: a value makes no sense.
@@ -129,9 +131,14 @@ def money(prices: Sequence[float], deadline: float | None, efficiency: float | N
     for price in prices:
         if not 0 < price < math.inf:
             raise UserError(f"--price {price:g}: expected what a chip costs for an hour, more than 0")
-    if prices and len(prices) not in (1, topologies):
+    if prices and len(prices) not in (1, len(topologies)):
         raise UserError(
-            f"--price: {len(prices)} prices for {topologies} topologies; expected one for all, or one for each"
+            f"--price: {len(prices)} prices for {len(topologies)} topologies; expected one for all, or one for each"
+        )
+    twice = next((name for name in topologies if list(topologies).count(name) > 1), None)
+    if len(prices) > 1 and twice is not None:
+        raise UserError(
+            f"--topology {twice}: there twice, with a price for each; expected each topology once (or one --price)"
         )
     if deadline is not None and not 0 < deadline < math.inf:
         raise UserError(f"--deadline {deadline:g}: expected a number of hours, more than 0")

@@ -73,14 +73,16 @@ def label_space(config: ConfigDict, classes: int | None) -> LabelSpace:
         classes.
 
     Raises:
-      UserError: a dataset cannot be opened, there are fewer classes than labelled datasets, or more or fewer class
-        weights than classes.
+      UserError: a dataset cannot be opened, there are fewer classes than labelled datasets, or fewer or more than
+        a run takes, or more or fewer class weights than classes.
     """
     datasets = config.sources if is_pretraining(config) else (config.dataset,)
     if classes is not None:
         labelled = [source.name for source in datasets if source.labels == "masks"]
         if classes < len(labelled):
             raise UserError(f"--classes {classes}: expected at least one for each of the {len(labelled)} datasets")
+        if not 2 <= classes <= label_spaces.MAX_CLASSES:
+            raise UserError(f"--classes {classes}: expected from 2 to {label_spaces.MAX_CLASSES}, as in a run")
         ends = [classes * (d + 1) // len(labelled) for d in range(len(labelled))]
         names = [tuple(map(str, range(start, end))) for start, end in zip([0, *ends], ends, strict=False)]
         own = dict.fromkeys((source.name for source in datasets), ()) | dict(zip(labelled, names, strict=True))

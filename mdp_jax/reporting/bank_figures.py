@@ -125,7 +125,9 @@ def flat_map(points: np.ndarray, method: str) -> tuple[np.ndarray, str]:
     if method == "pca":
         left, spread, _ = np.linalg.svd(centred, full_matrices=False)
         share = 100 * np.sum(spread[:2] ** 2) / max(np.sum(spread**2), 1e-300)
-        return left[:, :2] * spread[:2], f"the plane of the first two principal axes, {share:.0f} % of the spread"
+        found = left[:, :2] * spread[:2]
+        places = np.pad(found, ((0, 0), (0, 2 - found.shape[1])))  # features of one number have one axis
+        return places, f"the plane of the first two principal axes, {share:.0f} % of the spread"
     perplexity = min(30.0, (len(points) - 1) / 3)
     placed = (
         require_tsne().TSNE(metric="cosine", perplexity=perplexity, init="pca", random_state=0).fit_transform(points)

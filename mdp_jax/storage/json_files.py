@@ -141,8 +141,16 @@ def _kind(form: Form) -> Any:
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:
-    """`write_text` of values as JSON."""
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    """`write_text` of values as JSON, which has no NaN and no infinite numbers: they become null."""
+    write_text(path, json.dumps(_finite(values), indent=2, ensure_ascii=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

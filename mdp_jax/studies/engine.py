@@ -52,11 +52,15 @@ def slots(jobs: int, gpus: Sequence[str] = ()) -> list[Place]:
       gpus: CUDA device of each job, as many as `jobs`; empty = each sees what this process sees.
 
     Raises:
-      UserError: there are more jobs than cores.
+      UserError: there are more jobs than cores, or a GPU twice.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if not 1 <= jobs <= len(cores):
-        raise UserError(f"{jobs} jobs at once: expected from 1 to the number of cores, {len(cores)}")
+        option = "--gpus" if gpus else "--jobs"
+        raise UserError(f"{option}: {jobs} jobs at once: expected from 1 to the number of cores, {len(cores)}")
+    twice = next((gpu for gpu in gpus if list(gpus).count(gpu) > 1), None)
+    if twice is not None:
+        raise UserError(f"--gpus {' '.join(gpus)}: {twice} is there twice; expected each device once")
     shares = [set(cores[len(cores) * i // jobs : len(cores) * (i + 1) // jobs]) for i in range(jobs)]
     return [Place(share, {"CUDA_VISIBLE_DEVICES": gpus[i]} if gpus else {}) for i, share in enumerate(shares)]
 

@@ -10,7 +10,7 @@ from mdp_jax.reporting import report
 from mdp_jax.reporting.report import Figure, Section
 from mdp_jax.reporting.tables import Table, text_of
 from mdp_jax.storage.json_files import write_bytes, write_json, write_text
-from mdp_jax.storage.paths import make_folder
+from mdp_jax.storage.paths import make_folder, require_possible
 from mdp_jax.studies import figures
 from mdp_jax.studies.experiments import EQUIVALENT, Cell, Contrast, Overrides, Suite, Target
 from mdp_jax.studies.results import Outcome, Results, json_row
@@ -336,10 +336,11 @@ def require_docs(docs: pathlib.Path) -> None:
       docs: the folder.
 
     Raises:
-      UserError: there is no such folder, or images or results in it is a file.
+      UserError: there is no such folder, it cannot be written to, or images or results in it is a file.
     """
     if not docs.is_dir():
         raise UserError(f"--docs {docs}: expected a folder that exists")
+    require_possible(docs, "--docs")
     for name in ("images", "results"):
         if (docs / name).exists() and not (docs / name).is_dir():
             raise UserError(f"--docs {docs}: {name} in it is a file; expected a folder, or none")

@@ -74,7 +74,7 @@ def continue_from(workdir: str, which: str, steps: int, state: State, label_spac
       workdir: of the finished run.
       which: "last", "best" or a step.
       steps: of the new run as a whole; the learning rate falls over these.
-      state: of step 0 of the new run.
+      state: of step 0 of the new run; shapes (jax.ShapeDtypeStruct) will do, so that this is known before it is made.
       label_space: of the new run.
 
     Raises:

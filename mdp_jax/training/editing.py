@@ -22,6 +22,7 @@ from mdp_jax.configs import PretrainConfig
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data import sources
 from mdp_jax.data.batches import stages
+from mdp_jax.data.class_groups import require_name
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import discriminant, loaded
@@ -115,14 +116,17 @@ def edited_classes(label_space: LabelSpace, edits: Edits) -> dict[str, _Classes]
             del found[name]
     for name, old, new in edits.rename:
         _join(found, name, new, [old], f"--rename {name} {old} {new}")
-    for name, new, *labels in edits.merge:
-        given = f"--merge {' '.join([name, new, *labels])}"
-        if len(set(labels)) < 2:
+    for merge in edits.merge:
+        given = f"--merge {' '.join(merge)}"
+        if len(set(merge[2:])) < 2:
             raise UserError(f"{given}: expected a set, the new name, and at least two of its classes")
+        name, new, *labels = merge
         _join(found, name, new, labels, given)
     for name, *labels in edits.order:
         given = f"--order {' '.join([name, *labels])}"
         own = _set_of(found, name, given)
+        if not labels:
+            raise UserError(f"{given}: expected classes of the set too, those that are to come first")
         for label in labels:
             _require_class(own, label, given)
         found[name] = {label: own[label] for label in (*labels, *own)}
@@ -147,6 +151,7 @@ def _require_class(own: _Classes, label: str, given: str) -> None:
 def _join(found: dict[str, _Classes], name: str, new: str, labels: Sequence[str], given: str) -> None:
     """Puts one class in the place of the first of some."""
     own = _set_of(found, name, given)
+    require_name(new, given)
     for label in labels:
         _require_class(own, label, given)
     if new in own and new not in labels:
@@ -228,9 +233,11 @@ def _edit(
     runtime.start_devices()
     runtime.set_precision(now.model.compute_dtype, now.model.param_dtype)
     saved = checkpoints.load(checkpoint)
+    old_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), f"{checkpoint}/checkpoints")
     moves = _moves(old_space, label_space, classes)
+    fitting = _fitting(saved.state, now, label_space, rows_of, str(checkpoint))  # before photos are read
     photos_rows = _adopted(checkpoint, now, label_space, adopt, moves, rows_of)
-    state = _state_of(saved.state, now, label_space, moves, photos_rows, rows_of, str(checkpoint))
+    state = _state_of(fitting, moves, photos_rows, rows_of)
     photos = saved.meta["photos"]
     if opened:
         photos = {source.name: sources.photos_of(source) for source in opened}
@@ -370,16 +377,27 @@ def _adopted(
     return found
 
 
-def _state_of(
-    saved: Any,
-    config: PretrainConfig,
-    label_space: LabelSpace,
-    moves: list[list[int]],
-    photos_rows: list[_FromPhotos],
-    rows: ClassRows | None,
-    where: str,
-) -> Any:
-    """The state with other rows, on the host, in the form of a training state."""
+class _Fitting(NamedTuple):
+    """A saved state that fits to the new classes in all but the leaves with rows.
+
+    Attributes:
+      have: its leaves.
+      want: those of the new state, as shapes.
+      axes: {leaf: its axis of classes}.
+      shapes: the new state.
+      make: () -> the new state as it is at step 0.
+    """
+
+    have: dict[str, Any]
+    want: dict[str, Any]
+    axes: dict[str, int]
+    shapes: Any
+    make: Callable[[], Any]
+
+
+def _fitting(
+    saved: Any, config: PretrainConfig, label_space: LabelSpace, rows: ClassRows | None, where: str
+) -> _Fitting:
     mesh = sharding.mesh_of(jax.local_devices()[:1], 1)
     program = programs.pretraining(config, mesh, label_space, config.batch)
     shapes = jax.eval_shape(program.make)
@@ -387,7 +405,8 @@ def _state_of(
     if have.keys() != want.keys():
         name = min(have.keys() ^ want.keys())
         raise UserError(
-            f"{where}: of another network, objective or optimizer: {name} is {'new' if name in want else 'unknown'}"
+            f"{where}: of another network, objective or optimizer: {name} is {'new' if name in want else 'unknown'}; "
+            "expected the settings of that run, as its weights and momenta stay"
         )
     axes = {}
     for name, leaf in want.items():
@@ -399,9 +418,15 @@ def _state_of(
                 f"{where}: {name} has shape {have[name].shape}, and {leaf.shape} with the new classes, and "
                 f"config.objective={config.objective!r} does not say how its classes change; expected the same classes"
             )
+    return _Fitting(have, want, axes, shapes, program.make)
+
+
+def _state_of(fitting: _Fitting, moves: list[list[int]], photos_rows: list[_FromPhotos], rows: ClassRows | None) -> Any:
+    """The state with other rows, on the host, in the form of a training state."""
+    have, want, axes = fitting.have, fitting.want, fitting.axes
 
     def of_classes() -> dict:
-        made = leaf_names(program.make())
+        made = leaf_names(fitting.make())
         return {name: made[name] for name in axes}  # XLA makes nothing else
 
     fresh = {name: np.array(leaf) for name, leaf in jax.jit(of_classes)().items()}
@@ -419,7 +444,7 @@ def _state_of(
             fresh[name][adopted.ids] = adopted.rows[name]
     new = {name: np.ascontiguousarray(np.moveaxis(leaf, 0, axes[name])) for name, leaf in fresh.items()}
     leaves = [new.get(name, have[name]) for name in want]
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    return jax.tree.unflatten(jax.tree.structure(fitting.shapes), leaves)
 
 
 def _ledger(

@@ -29,7 +29,7 @@ from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import class_weights, loop, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.best import Best
-from mdp_jax.training.continuing import continue_from, require_source
+from mdp_jax.training.continuing import Continued, continue_from, require_source
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
@@ -87,7 +87,7 @@ def _finetune(
     label_space = label_spaces.build([dataset])
     class_weights.require_number(config, dataset)
     workdir.require_free_or_same(folder, untyped, label_space)
-    taken = _taken(config, folder, label_space.num_classes)
+    taken = _taken(config, folder, mesh, label_space)
     size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
     for source, of_source in ((dataset, size), (photos, {})):
         sources.check_source(source, config.data.check_files, distributed.say, **of_source)
@@ -99,7 +99,7 @@ def _finetune(
         named = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(dataset.classes, weights, strict=True))
         distributed.say(f"class weights: {named}")
     program = programs.finetuning(config, mesh, label_space.num_classes, weights)
-    state, origins = _first_state(config, folder, program, label_space, taken)
+    state, origins = _first_state(program, taken)
     del taken  # what it holds is in the state, or a copy of it
     distributed.say(runtime.described(mesh.size))
     hold.keep()
@@ -156,11 +156,20 @@ def _finetune(
     return measured.scores
 
 
-def _taken(config: configs.FinetuneConfig, folder: pathlib.Path, num_classes: int) -> Transferred | None:
-    """What the run takes of `init`; None for nothing. It is read before the photos, since it may not fit."""
-    if config.init == "scratch" or config.continue_from or workdir.has_checkpoints(folder):
+def _taken(
+    config: configs.FinetuneConfig, folder: pathlib.Path, mesh: Mesh, label_space: label_spaces.LabelSpace
+) -> Transferred | Continued[FinetuneState] | None:
+    """What the run begins with; None for nothing. It is read before the photos, since it may not fit."""
+    if workdir.has_checkpoints(folder):  # the run will take theirs
         return None
-    segmenter = network.segmenter(config.model, num_classes)
+    if config.continue_from:
+        state = jax.eval_shape(programs.finetuning(config, mesh, label_space.num_classes).make)
+        found = continue_from(config.continue_from, config.continue_step, config.steps, state, label_space)
+        distributed.say(f"going on from {found.report['source']}")
+        return found
+    if config.init == "scratch":
+        return None
+    segmenter = network.segmenter(config.model, label_space.num_classes)
     shapes = jax.eval_shape(functools.partial(initial_variables, segmenter, config.data.crop, config.seed))
     taken = transfer(config.init, config.transfer, shapes.params, shapes.batch_stats, config.init_weights, config.model)
     for line in taken.lines():
@@ -169,20 +178,12 @@ def _taken(config: configs.FinetuneConfig, folder: pathlib.Path, num_classes: in
 
 
 def _first_state(
-    config: configs.FinetuneConfig,
-    folder: pathlib.Path,
-    program: Program,
-    label_space: label_spaces.LabelSpace,
-    taken: Transferred | None,
+    program: Program, taken: Transferred | Continued[FinetuneState] | None
 ) -> tuple[FinetuneState, dict | None]:
     """The state that a run begins with, and what transfer.json says of it; None where nothing is to be said."""
+    if isinstance(taken, Continued):
+        return jax.device_put(taken.state, program.shardings), taken.report
     state = program.make()
-    if workdir.has_checkpoints(folder):  # it will take theirs
-        return state, None
-    if config.continue_from:
-        found = continue_from(config.continue_from, config.continue_step, config.steps, state, label_space)
-        distributed.say(f"going on from {found.report['source']}")
-        return jax.device_put(found.state, program.shardings), found.report
     if taken is None:
         return state, None
     params, batch_stats = taken.into(state.params, state.batch_stats)

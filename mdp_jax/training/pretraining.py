@@ -105,9 +105,14 @@ def _pretrain(
     names = class_names.of_run(config.method, label_space, config.model.projection.dim, config.seed)
     names.require_same(folder)
     program = programs.pretraining(config, mesh, label_space, samples, starts, names.relations)
-    taken = None
-    if config.init != "scratch" and not config.continue_from and not workdir.has_checkpoints(folder):
-        new = jax.eval_shape(program.make)  # what is taken is read before the photos, since it may not fit
+    taken = found = None
+    # What the run begins with is read before the photos, since it may not fit.
+    if config.continue_from and not workdir.has_checkpoints(folder):
+        new = jax.eval_shape(program.make)
+        found = continue_from(config.continue_from, config.continue_step, steps, new, label_space)
+        distributed.say(f"going on from {found.report['source']}")
+    elif config.init != "scratch" and not workdir.has_checkpoints(folder):
+        new = jax.eval_shape(program.make)
         taken = transfer(
             config.init, ("backbone", "decoder"), new.params, new.batch_stats, config.init_weights, config.model
         )
@@ -119,15 +124,14 @@ def _pretrain(
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos, names.identity)
     stop.before_steps(folder)  # all photos were read: that may have taken long
-    state, origins = program.make(), None
     earlier: dict = {}  # what the checkpoint that is gone on from has beside its state
-    if config.continue_from and not workdir.has_checkpoints(folder):
-        found = continue_from(config.continue_from, config.continue_step, steps, state, label_space)
-        distributed.say(f"going on from {found.report['source']}")
+    if found is not None:
         state, origins, earlier = jax.device_put(found.state, program.shardings), found.report, found.meta
-    elif taken is not None:
-        state, origins = start_from(taken, state, program)
-    del taken  # what it holds is in the state, or a copy of it
+    else:
+        state, origins = program.make(), None
+        if taken is not None:
+            state, origins = start_from(taken, state, program)
+    del taken, found  # what they hold is in the state, or a copy of it
     for line in names.lines(config.method.related_as):
         distributed.say(line)
     distributed.say(runtime.described(mesh.size))

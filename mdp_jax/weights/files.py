@@ -58,7 +58,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
     require_readable(path)
     state = _read_torch(path) if path.suffix in TORCH_SUFFIXES else _read_safetensors(path)
     if not state:
-        raise UserError(f"{path}: no weights in it")
+        raise UserError(f"{path}: no weights in it; expected some")
     notes = []
     for dtype in sorted({array.dtype.name for array in state.values()} & _HALVES):
         halves = [key for key, array in state.items() if array.dtype.name == dtype]
@@ -93,7 +93,8 @@ def require_writable(path: str | os.PathLike) -> None:
       path: the file.
 
     Raises:
-      UserError: the suffix is another, the file exists, its folder does not exist, or torch is missing.
+      UserError: the suffix is another, the file exists, its folder does not exist or cannot be written to, or torch is
+        missing.
     """
     path = as_path(path)
     _require_suffix(path)
@@ -102,7 +103,9 @@ def require_writable(path: str | os.PathLike) -> None:
     if isinstance(path, BucketPath):
         require_usable(str(path.parent), "OUT")
     elif not path.parent.is_dir():
-        raise UserError(f"{path}: no folder {path.parent}")
+        raise UserError(f"{path}: no folder {path.parent}; expected a new file in a folder that exists")
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: the folder cannot be written to; expected a new file in one that can")
     if path.suffix in TORCH_SUFFIXES:
         _require_torch(path)
 
@@ -164,7 +167,8 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         # Not safetensors.numpy, which has no bfloat16.
         leaves = safetensors.deserialize(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as error:
-        raise of_system(error, f"{path}: not a safetensors file ({_first_line(error)})") from None
+        line = f"{path}: not a safetensors file ({_first_line(error)}); expected a whole one: copy or load it again"
+        raise of_system(error, line) from None
     state = {}
     for key, leaf in sorted(leaves, key=lambda item: item[0]):  # they come in any order
         if leaf["dtype"] not in _SAFETENSORS_DTYPES:
@@ -188,7 +192,10 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
                 f"{path}: holds more than weights ({named[1]}); refused, nothing in it was run; "
                 "expected a state dict alone"
             ) from None
-        raise UserError(f"{path}: not a PyTorch checkpoint of weights alone; refused, nothing in it was run") from None
+        raise UserError(
+            f"{path}: not a PyTorch checkpoint of weights alone; refused, nothing in it was run; expected what "
+            "torch.save wrote of a state dict: copy or load it again"
+        ) from None
     for inner in ("state_dict", "model"):  # of MMEngine and others; of torchvision's training scripts
         if isinstance(content, Mapping) and isinstance(content.get(inner), Mapping):
             content = content[inner]

@@ -1,6 +1,7 @@
 """mdp_jax/commands/arguments.py: what is taken, and the one line for what is not."""
 
 import argparse
+import os
 import pathlib
 
 import pytest
@@ -23,6 +24,18 @@ def test_output_file(tmp_path):
     assert output_file(None) is None
     assert output_file("rows.json") == pathlib.Path("rows.json")
     assert output_file(str(tmp_path / "rows.json")) == tmp_path / "rows.json"
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "--json: an empty text"), (os.devnull, "is a character device")])
+def test_what_a_file_would_not_be_written_to(text, message):
+    with pytest.raises(UserError, match=f"{message}; expected a file"):
+        output_file(text)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=r"x\.json: the folder cannot be written to; expected a file in one that can"):
+        output_file(str(tmp_path / "x.json"))
 
 
 @pytest.mark.parametrize("name", ["", "missing/rows.json"])

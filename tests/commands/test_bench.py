@@ -18,6 +18,10 @@ from mdp_jax.errors import UserError
         (["speed"], "invalid choice: 'speed'"),
         (["--json", "nowhere/rows.json"], "--json nowhere/rows.json: expected a file in a folder that exists"),
         (["--seconds", "0"], r"--seconds 0.0: expected more than 0"),
+        (["--seconds", "inf"], r"--seconds inf: expected more than 0, and an end"),
+        (["--margin", "0.2"], r"--margin 0.2: of --against; expected that too, or neither"),
+        (["--against", ""], "--against: an empty text; expected a path"),
+        (["data", "--torch_compile"], "--torch_compile: belongs to step; expected that case, or leave it out"),
         (["data", "--data_dir", "x"], "--data_dir x: belongs to --config"),
         (["data", "--classes", "7"], "--classes 7: belongs to step and loss"),
         (["step", "--classes", "7"], "--classes 7: belongs to --config"),
@@ -62,7 +66,15 @@ def test_all_cases_one_after_the_other(tmp_path, monkeypatch):
             return [Row(f"case {len(asked)}", 2.0, 4.0), Row("ours alone", 1.0, None)], "said below the table"
 
     monkeypatch.setattr(bench.importlib, "import_module", lambda name: Case)
-    args = {"case": None, "config": None, "seconds": 0.5, "platform": None, "against": None, "margin": 0.1}
+    args = {
+        "case": None,
+        "config": None,
+        "seconds": 0.5,
+        "platform": None,
+        "against": None,
+        "margin": None,
+        "torch_compile": False,
+    }
     assert bench.run(Namespace(**args, json=str(tmp_path / "rows.json")), []) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert asked == [0.5] * len(bench.CASES) and len(rows) == 2 * len(asked)

@@ -8,6 +8,8 @@ import pytest
 import safetensors.numpy
 
 from mdp_jax import cli
+from mdp_jax.commands import convert as convert_command
+from mdp_jax.evaluation import workdirs
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
 from tests.models import plain_parts
@@ -77,6 +79,20 @@ def test_the_backbone_alone_has_a_resnets_names(runs, tmp_path, capsys):
     names = published.keys("torchvision/resnet18").keys() - {"fc.weight", "fc.bias"}
     assert safetensors.numpy.load_file(tmp_path / "out.safetensors").keys() == names
     assert ["fc.bias", "–", "missing"] in [row[:3] for row in rows(capsys)]
+    convert("mdp", "mmseg", "--backbone", runs["mmseg"][0], tmp_path / "of_classes.safetensors")
+    assert "classes in order" not in capsys.readouterr().out  # there is no classifier
+
+
+def test_the_network_of_a_note(runs):
+    config = workdirs.load(runs["mmseg"][0]).config.copy_and_resolve_references()
+    assert ", the decoder deeplabv3 of 8 channels with rates (1, " in convert_command._network_note(config)
+    for name, words in (
+        ("linear", ", the decoder linear of 8 channels, and RGB"),
+        ("identity", ", no decoder, and RGB"),
+    ):
+        with config.unlocked():
+            config.model.decoder.name = name
+        assert words in convert_command._network_note(config)
 
 
 def test_files_between_the_layouts(runs, tmp_path):
@@ -179,7 +195,10 @@ def test_wrong_use(runs, tmp_path, capsys):
         (["--from", "mdp", "--to", "caffe", run, out], "invalid choice: 'caffe'"),
         (["--from", "mdp", "--to", "mmseg", run, tmp_path / "old.safetensors"], "exists already"),
         (["--from", "mdp", "--to", "mmseg", run, tmp_path / "out.npz"], "expected a name that ends in one of .pth"),
-        (["--from", "mdp", "--to", "mmseg", run, tmp_path / "no" / "out.pth"], "no folder"),
+        (
+            ["--from", "mdp", "--to", "mmseg", run, tmp_path / "no" / "out.pth"],
+            "expected a new file in a folder that exists",
+        ),
         (["--from", "mdp", "--to", "torchvision", run, out], "--backbone writes the backbone alone"),
         (["--from", "mdp", "--to", "mmseg", tmp_path, out], "config.json: missing"),
         (["--from", "mdp", "--to", "mmseg", tmp_path / "old.safetensors", out], "expected the workdir of a run"),
@@ -191,7 +210,10 @@ def test_wrong_use(runs, tmp_path, capsys):
         (["--from", "mdp", "--to", "mmseg", tmp_path / "bytes", out], "config.json: not valid JSON"),
         (["--from", "mmseg", "--to", "mmseg", run, out], "a folder"),
         (["--from", "mmseg", "--to", "mmseg", tmp_path / "none.safetensors", out], "no such file"),
-        (["--from", "mmseg", "--to", "mmseg", tmp_path / "old.safetensors", out], "not a safetensors file"),
+        (
+            ["--from", "mmseg", "--to", "mmseg", tmp_path / "old.safetensors", out],
+            "expected a whole one: copy or load it again",
+        ),
         (["--from", "mdp", "--to", "mmseg", run, out, "--config.seed=1"], "--config.seed: mdp convert has no config"),
     ]:
         assert_refused(capsys, tmp_path, arguments, message)

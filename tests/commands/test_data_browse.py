@@ -151,6 +151,12 @@ def test_a_name_with_folders_in_it(capsys, name):
     assert {path.name for path in pathlib.Path("contact_sheet").iterdir()} == {"streets.png", "streets.html"}
 
 
+@pytest.mark.parametrize("name", [".", "images/.."])
+def test_a_name_without_a_last_part(capsys, name):
+    assert run(capsys, name, "--data_dir", "streets", "--count", "1")[0] == 0
+    assert {path.name for path in pathlib.Path("contact_sheet").iterdir()} == {"streets.png", "streets.html"}
+
+
 def test_the_colours_of_an_official_dataset(capsys):
     official.make_voc(pathlib.Path("data"))
     status, _ = run(capsys, "voc", "--data_dir", "data", "--count", "1")
@@ -164,6 +170,7 @@ def test_the_colours_of_an_official_dataset(capsys):
     ("arguments", "message"),
     [
         (("--config", "pretrain.py", "--count", "0"), "--count: 0: expected a whole number from 1"),
+        (("--config", "finetune.py", "--count", "9" * 12), "--count 999999999999: expected at most 1000"),
         (("--config", "pretrain.py", "--split", "val"), "--split val: belongs to NAME"),
         (("--config", "pretrain.py", "--out", "pretrain.py"), "--out pretrain.py: a file; expected a folder"),
         (("--config", "pretrain.py", "--config.data.crop=(30,32)"), "config.data.crop=(30, 32): expected height"),

@@ -255,6 +255,11 @@ def test_a_split_in_the_folders(capsys):
     assert run(capsys, "set", "--out", "out", "--classes", "0=a", "1=b", "2=c")[0] == 0
     assert split_of() == {"p0": "train", "p1": "train", "p2": "train", "p3": "val"}
     assert_labels(ids)
+    group = ("--group", "{group}[0-9]", "--seed", "7")
+    out = run(capsys, "set", "--out", "an other", "--classes", "0=a", "1=b", "2=c", *group)[1]
+    for option in (" ".join(group[:2]), " ".join(group[2:])):
+        assert f"note: {option}: not used, as there is a split already; --val 0.2 makes another one" in out
+    assert out.endswith("look at it: mdp data check 'an other' --data_dir .\n")  # which can be pasted
 
 
 @pytest.mark.parametrize("form", [name for name, form in FORMS.items() if not form.last])
@@ -366,6 +371,7 @@ def _text(name, text):
     return lambda: pathlib.Path(name).write_text(text)
 
 
+_UNREADABLE = _text("field/annotations/003_annotation.png", "no picture")
 LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
 
 
@@ -419,7 +425,7 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
         (
             lambda: None,
             ("--masks", "masks/{nam}.png"),
-            r"--masks masks/\{nam\}\.png: \{nam\}; expected \{name\} and \{split\}",
+            r"--masks masks/\{nam\}\.png: has \{nam\}; expected \{name\} and \{split\}",
         ),
         (lambda: None, ("--masks", "gt"), r"--masks gt: .*field/gt is no folder; expected one, or a pattern"),
         (
@@ -489,6 +495,10 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
             r"--out out: not empty, and no import.*holds x",
         ),
         (lambda: pathlib.Path("out").write_text(""), LISTED, r"--out out: a file; expected a new folder"),
+        # Before masks are read, of which one cannot be.
+        (_UNREADABLE, ("--out", "field/annotations/003_annotation.png/out"), r"003_annotation.png: a file; expected"),
+        (_UNREADABLE, ("--group", "{name}_*"), r"--group \{name\}_\*: has \{name\}; expected \{group\}"),
+        (_UNREADABLE, ("--out", ""), r"--out: an empty text; expected a path"),
     ],
 )
 def test_bad_input(capsys, spoil, arguments, said):

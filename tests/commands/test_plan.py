@@ -1,5 +1,6 @@
 """`mdp plan`: bad input is one line before anything is compiled; a whole plan, on virtual devices and with libtpu."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -10,9 +11,11 @@ import jax
 import pytest
 
 from mdp_jax import cli
+from mdp_jax.commands import plan
 from mdp_jax.errors import UserError
 from mdp_jax.planning import topologies
 from mdp_jax.planning.collectives import KINDS
+from tests import tiny
 
 CONFIG = """from tests import tiny
 
@@ -86,6 +89,7 @@ def test_plan_of_the_loss(config, virtual, tmp_path):
         (["--topology", "v5e:2x2", "--batch", "0"], "argument --batch: 0: expected a whole number from 1"),
         (["--topology", "v5e:2x2", "--classes", "many"], "argument --classes: many: expected a whole number from 1"),
         (["--topology", "v5e:2x2", "--classes", "1"], "--classes 1: expected at least one for each of the 2 datasets"),
+        (["--topology", "v5e:2x2", "--classes", "9" * 18], "9: expected from 2 to 32767, as in a run"),
         (["--topology", "v5e:2x2", "--json", "nowhere/x.json"], "--json nowhere/x.json: expected a file in a folder"),
         (["--topology", "v5e:2x2", "--config.fsdp=3"], "config.fsdp=3: expected a divisor of the 4 chips"),
         (
@@ -108,6 +112,18 @@ def test_bad_input(arguments, message, config, virtual):
         cli.run(["plan", "--config", config, *arguments])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_changes_nothing_is_said():
+    def said(loop, *words):
+        parser = argparse.ArgumentParser()
+        plan.add_arguments(parser)
+        args = parser.parse_args(["--config", "c.py", "--photos", "9", "--network", "400", *words])
+        return [line.partition(":")[0] for line in plan._not_used(args, loop)]
+
+    assert said(tiny.finetune_config(), "--topology", "h100:8") == ["--photos 9", "--network 400"]
+    assert said(tiny.pretrain_config(steps=0), "--topology", "v5e:2x2", "--slices", "2") == ["--network 400"]
+    assert said(tiny.pretrain_config(steps=0), "--topology", "h100:8", "--slices", "2") == []
 
 
 def test_no_prototype_loss(tmp_path, virtual):

@@ -86,10 +86,10 @@ def test_build_errors(sources, message):
     [
         ((("town", ("sky", "bus")), *SPACE.datasets[1:]), "W: class 1 of dataset 'town' is 'bus', expected 'car'"),
         ((("town", ("sky",)), *SPACE.datasets[1:]), "W: class 1 of dataset 'town' is missing, expected 'car'"),
-        ((*SPACE.datasets[:2], ("sea", ("water", "ice"))), "W: class 1 of dataset 'sea' is 'ice', expected missing"),
+        ((*SPACE.datasets[:2], ("sea", ("water", "ice"))), "W: class 1 of dataset 'sea' is 'ice', expected none"),
         ((SPACE.datasets[1], SPACE.datasets[0]), "W: dataset 0 is 'field', expected 'town'"),
         (SPACE.datasets[:2], "W: dataset 2 is missing, expected 'sea'"),
-        ((*SPACE.datasets, ("more", ("x",))), "W: dataset 3 is 'more', expected missing"),
+        ((*SPACE.datasets, ("more", ("x",))), "W: dataset 3 is 'more', expected none"),
     ],
 )
 def test_require_same_names_the_first_difference(datasets, message):

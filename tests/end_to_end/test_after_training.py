@@ -199,14 +199,16 @@ def test_going_on_from_a_run_is_as_if_it_had_not_ended(run, tmp_path, capsys):
         ({"steps": 16, "continue_step": "9"}, r"--step 9: no checkpoint of this step"),
     ],
 )
-def test_what_cannot_be_gone_on_from(run, tmp_path, overrides, message):
+def test_what_cannot_be_gone_on_from(run, tmp_path, overrides, message, monkeypatch):
+    """It is said before photos are read, which may take long."""
+    monkeypatch.setattr(sources, "check_source", lambda *_, **__: pytest.fail("photos were read"))
     with pytest.raises(UserError, match=message):
         finetune(config(continue_from=run[0], **overrides), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.usefixtures("plain_pages")
-def test_a_pretraining_goes_on_as_if_it_had_not_ended(tmp_path, capsys):
+def test_a_pretraining_goes_on_as_if_it_had_not_ended(tmp_path, capsys, monkeypatch):
     def of(**values):
         return tiny.pretrain_config(steps=4, checkpoint_every=2, keep_every=2, log_every=2, **values)
 
@@ -218,6 +220,9 @@ def test_a_pretraining_goes_on_as_if_it_had_not_ended(tmp_path, capsys):
     for name in ("ledger", "last_seen"):  # of the photos that both runs took
         assert longer.meta[name] == whole.meta[name]
     assert "going on from step 2 of the workdir" in capsys.readouterr().err
+    monkeypatch.setattr(sources, "check_source", lambda *_, **__: pytest.fail("photos were read"))
+    with pytest.raises(UserError, match="another architecture: params/"):
+        pretrain(of(continue_from=str(tmp_path / "whole"), model__width=0.125), tmp_path / "new")
     with pytest.raises(UserError, match="has taken 4 steps already"):
         pretrain(of(continue_from=str(tmp_path / "whole")), tmp_path / "new")
     with pytest.raises(UserError, match="the workdir of mdp pretrain; expected one of mdp finetune, or --init"):

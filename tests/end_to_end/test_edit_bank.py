@@ -188,6 +188,10 @@ def test_a_new_set_gets_prototypes_from_photos(folder):
         ({"edits": Edits(drop=[("town",), ("harbor",)])}, "--drop: leaves no class of .*pretrained; expected some"),
         ({"edits": Edits(rename=[("harbor", "air", "sea")])}, "there is a class 'sea' already"),
         ({"edits": Edits(merge=[("harbor", "x", "air")])}, "--merge harbor x air: expected a set, the new name, and"),
+        ({"edits": Edits(merge=[("harbor",)])}, "--merge harbor: expected a set, the new name, and at least two"),
+        ({"edits": Edits(merge=[("harbor", "", "air", "sea")])}, "the name ''; expected the name of a class, in one"),
+        ({"edits": Edits(rename=[("harbor", "air", "a\nb")])}, r"the name 'a\\nb'; expected the name of a class"),
+        ({"edits": Edits(order=[("harbor",)])}, "--order harbor: expected classes of the set too"),
         ({"edits": Edits(order_sets=["city"])}, "--order_sets city: no set 'city'"),
         ({"checkpoint": "finetuned"}, "the config of mdp finetune; expected one of mdp pretrain"),
         ({"checkpoint": "nowhere"}, r"nowhere/config\.json: missing; expected a workdir"),
@@ -209,6 +213,28 @@ def test_what_cannot_be(folder, values, message):
     with pytest.raises(UserError, match=message):
         edit(**arguments)
     assert not (folder / "new").exists()
+
+
+def test_another_optimizer_is_refused_before_photos_are_read(folder, monkeypatch):
+    monkeypatch.setattr(editing, "statistics_of", lambda *_: pytest.fail("photos were read"))
+    new = earlier.config_of("pretrained")
+    with new.unlocked():
+        new.sources = (*new.sources, tiny.finetune_config().dataset)
+    with pytest.raises(UserError, match="is new; expected the settings of that run"):
+        edit("pretrained", "new", config=new, adopt=["valley"], overrides=[("optim.name", "adamw")])
+    assert not (folder / "new").exists()
+
+
+def test_a_label_space_of_another_run(folder):
+    file = folder / "pretrained" / "label_space.json"
+    file.write_text(file.read_text().replace('"air"', '"moon"'))
+    with pytest.raises(UserError, match=r"checkpoints: class 0 of dataset 'harbor' is 'air', expected 'moon'"):
+        edit("pretrained", "new", Edits(drop=[("town",)]))
+
+
+def test_the_command_that_goes_on_can_be_pasted(folder, capsys):
+    assert cli.run(["edit-bank", "--checkpoint", "pretrained", "--workdir", "a new", "--config.steps=6"]) == 0
+    assert "; mdp pretrain --config 'a new/config.py' --workdir 'a new' goes on" in capsys.readouterr().out
 
 
 def test_stages_and_mixture_follow_their_sets():

@@ -4,9 +4,11 @@ import argparse
 import csv
 import dataclasses
 import importlib
+import json
 import pathlib
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -96,7 +98,9 @@ def test_pixels_of_each_class_and_photos_that_are_not_there(folder, monkeypatch)
         (["--checkpoint", "nowhere"], r"nowhere/config\.json: missing; expected a workdir"),
         (["--checkpoint", "pretrained", "--pixels", "-1"], "--pixels -1: expected 0 for none, or a number"),
         (["--checkpoint", "pretrained", "--config.seed=1"], r"--config\.seed: mdp inspect changes no config"),
-        (["--checkpoint", "pretrained", "--out", "file"], "--out file: File exists; expected a folder"),
+        (["--checkpoint", "pretrained", "--out", "file"], "--out /.*/file: a file; expected a folder"),
+        (["--checkpoint", "pretrained", "--out", ""], "--out: an empty text; expected a path"),
+        (["--checkpoint", "pretrained", "--pixels", "0", "--data_dir", "d"], "--data_dir d: of photos, and --pixels 0"),
     ],
 )
 def test_what_cannot_be(folder, words, message, monkeypatch):
@@ -105,6 +109,34 @@ def test_what_cannot_be(folder, words, message, monkeypatch):
     with pytest.raises(UserError, match=message):
         cli.run(["inspect", *words])
     assert not (folder / "pretrained" / "inspect").exists()
+
+
+def test_a_workdir_with_files_of_two_runs(folder, tmp_path):
+    run = shutil.copytree(folder / "pretrained", tmp_path / "run")
+    names, values = (json.loads((run / name).read_text()) for name in ("label_space.json", "config.json"))
+    (run / "label_space.json").write_text(json.dumps([names[0] | {"class": "moon"}, *names[1:]]))
+    with pytest.raises(UserError, match=r"run/checkpoints: class 0 of dataset 'harbor' is 'air', expected 'moon'"):
+        banks.history(run)
+    (run / "label_space.json").write_text(json.dumps(names))
+    (run / "config.json").write_text(json.dumps(values | {"sources": values["sources"][:1]}))
+    with pytest.raises(UserError, match=r"run/label_space\.json: dataset 1 is 'town', expected none"):
+        banks.history(run)
+
+
+def test_metrics_that_cannot_be_read_leave_nothing(folder, tmp_path, monkeypatch):
+    run = shutil.copytree(folder / "pretrained", tmp_path / "run")
+    (run / "metrics.jsonl").write_text("{}\n{")
+    monkeypatch.setattr(banks, "sample_pixels", lambda *_: pytest.fail("photos were read"))
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 1"):
+        cli.run(["inspect", "--checkpoint", str(run)])
+    assert not (run / "inspect").exists()
+
+
+def test_vectors_that_are_not_finite(folder, monkeypatch):
+    broken = dataclasses.replace(OBJECTIVES["mdp"].class_rows, directions=lambda _: np.full((24, 8), np.nan))
+    monkeypatch.setitem(OBJECTIVES, "mdp", dataclasses.replace(OBJECTIVES["mdp"], class_rows=broken))
+    with pytest.raises(UserError, match="pretrained/checkpoints/2: vectors of classes that are not finite; expected"):
+        banks.history(folder / "pretrained")
 
 
 def test_an_objective_without_vectors_of_classes(folder, monkeypatch):

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import tempfile
+import types
 
 import cv2
 import jax
@@ -87,6 +88,33 @@ def test_what_stands_beside_the_files(folder):
         assert row in text
     assert text.count("compared with `mdp predict` on drawn noise: the ") == 2
     assert "short side" not in text
+
+
+def test_the_card_names_all_that_the_weights_went_through(folder, monkeypatch, tmp_path):
+    """A run that went on from another one, which began with a pretraining, which began with a file."""
+    monkeypatch.chdir(folder)
+    config = workdirs.load(folder / "finetuned").config.copy_and_resolve_references()
+    began = shutil.copytree(folder / "pretrained", tmp_path / "began")
+    values = json.loads((began / "config.json").read_text())
+    (began / "config.json").write_text(json.dumps(values | {"init": "resnet50.pth"}))
+    middle = shutil.copytree(folder / "finetuned", tmp_path / "middle")
+    values = json.loads((middle / "config.json").read_text())
+    (middle / "config.json").write_text(json.dumps(values | {"init": str(began)}))
+    with config.unlocked():
+        config.init, config.continue_from = "scratch", str(middle)
+    text = card._data(types.SimpleNamespace(config=config, classes=range(12)))
+    assert text.count("| valley |") == 1 and text.count("| what it began from |") == 2 and "| town |" in text
+    assert text.endswith(
+        "Training went on from the weights of `middle`. The run `middle` began with the weights of `began`. The run "
+        "`began` began with the weights of `resnet50.pth`. What these were trained on is not known here."
+    )
+    (began / "config.json").write_text("{")  # nobody needs it to export the network
+    assert text.replace(" The run `began` began with the weights of `resnet50.pth`.", "").endswith(
+        card._data(types.SimpleNamespace(config=config, classes=range(12))).split("\n\n")[1]
+    )
+    with config.unlocked():
+        config.continue_from = ""
+    assert card._data(types.SimpleNamespace(config=config, classes=range(12))).endswith("began with random weights.")
 
 
 def test_logits_of_one_size_and_batch(folder, monkeypatch, tmp_path):
@@ -184,6 +212,7 @@ def wrong_use(capsys, *words):
         (["--out", "finetuned/config.json/in"], "finetuned/config.json is a file; expected a folder"),
         (["--size", "0", "32"], "0: expected a whole number from 1"),
         (["--size", "70000", "32"], "--size 70000 32: expected height and width from 1 to 65500 pixels"),
+        (["--batch", "9" * 12], "expected a number of photos from 1 to 1,048,576, or no --batch"),
         (["--platforms", "cpu", "gpu"], "--platforms gpu: expected some of cpu, cuda, tpu"),
         (["--format", "torch"], "--format torch: expected some of stablehlo, onnx"),
         (["--config.model.width=2"], "--config.model.width: fixed when"),

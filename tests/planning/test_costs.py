@@ -59,14 +59,21 @@ def test_bytes_that_are_sent():
 )
 def test_what_makes_no_sense(prices, deadline, efficiency, message):
     with pytest.raises(UserError) as error:
-        costs.money(prices, deadline, efficiency, topologies=2)
+        costs.money(prices, deadline, efficiency, ("v5e:2x2", "h100:8"))
     assert str(error.value).startswith(message)
 
 
+def test_a_price_belongs_to_one_topology():
+    with pytest.raises(UserError, match="--topology l4:1: there twice, with a price for each; expected each"):
+        costs.money([1.0, 1.0, 2.0], None, None, ("l4:1", "l4:1", "h100:8"))
+
+
 def test_one_price_is_for_all():
-    assert [costs.money([3.0], None, None, 2).price(number) for number in (0, 1)] == [3.0, 3.0]
-    assert [costs.money([3.0, 4.0], None, None, 2).price(number) for number in (0, 1)] == [3.0, 4.0]
-    assert costs.money([], None, None, 2).price(1) is None
+    two = ("v5e:2x2", "h100:8")
+    assert [costs.money([3.0], None, None, two).price(number) for number in (0, 1)] == [3.0, 3.0]
+    assert [costs.money([3.0, 4.0], None, None, two).price(number) for number in (0, 1)] == [3.0, 4.0]
+    assert costs.money([], None, None, two).price(1) is None
+    assert costs.money([3.0], None, None, ("l4:1", "l4:1")).price(0) == 3.0
 
 
 def test_the_cheapest_in_time():

@@ -107,7 +107,7 @@ def test_largest_batch_is_looked_for_once_for_all_slices_and_on_the_smallest(com
 
 def test_hours_and_money(compiler):
     """1,000 steps on 2 x 4 chips at 2.5 an hour and chip; a quarter of the bound is four times as long."""
-    money = costs.money([1.0, 2.5], None, 0.25, topologies=2)
+    money = costs.money([1.0, 2.5], None, 0.25, ("v6e:2x2", "v5e:2x2"))
     _, row = steps.rows([case("v6e:2x2", 32, 1, 1000), case("v5e:2x2", 64, 2, 1000)], True, money)
     assert (row["chips"], row["slices"], row["images on a chip"]) == (8, 2, 8)
     hours = 1000 * row["a step takes at least (ms)"] / 1e3 / 3600

@@ -51,6 +51,7 @@ def test_the_plane_of_the_principal_axes():
     found, words = bank_figures.flat_map(points, "pca")
     np.testing.assert_allclose(np.abs(found), np.abs(points[:, [3, 1]]), atol=1e-12)
     assert "100 % of the spread" in words
+    np.testing.assert_allclose(bank_figures.flat_map(points[:, 3:4], "pca")[0][:, 1], 0)  # of features of one number
 
 
 def test_t_sne_keeps_neighbours_together():

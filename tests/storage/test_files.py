@@ -13,6 +13,7 @@ from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.sources import open_source, photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.storage import files
+from mdp_jax.storage.json_files import read_json, write_json
 from tests.data.fixtures import write_folder, write_jpeg
 
 
@@ -101,3 +102,9 @@ def test_a_fingerprint_is_of_the_content_alone(tmp_path):
         file.write_bytes(kept)
     write_jpeg(tmp_path / "moved/images/train/p2.jpg", np.zeros((20, 24, 3)))
     assert photos_of(open_(tmp_path / "moved"))["content"] != before["content"]
+
+
+def test_numbers_that_json_does_not_have(tmp_path):
+    """A file that no reader takes would be worse than a value that is missing."""
+    write_json(tmp_path / "rows.json", [{"a": float("nan"), "b": (np.inf, 1.5)}, "NaN", 2, True])
+    assert read_json(tmp_path / "rows.json", "rows") == [{"a": None, "b": [None, 1.5]}, "NaN", 2, True]

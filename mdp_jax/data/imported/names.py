@@ -133,7 +133,7 @@ def expression(pattern: str, option: str, fields: Sequence[str], needed: str) ->
             continue
         if field not in fields:
             raise UserError(
-                f"{option} {pattern}: {token[0]}; expected {' and '.join(f'{{{name}}}' for name in fields)}"
+                f"{option} {pattern}: has {token[0]}; expected {' and '.join(f'{{{name}}}' for name in fields)}"
             )
         parts.append(f"(?P={field})" if field in seen else f"(?P<{field}>{_FIELDS[field]})")
         seen.add(field)

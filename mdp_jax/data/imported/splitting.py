@@ -141,6 +141,18 @@ def _numbers_of(word: str, index: Mapping[str, set[int]], numbers: Mapping[int, 
     return numbers.get(int(word), set()) if word.isdecimal() and len(word) < 18 else set()
 
 
+def group_expression(pattern: str) -> re.Pattern:
+    """The regular expression of the pattern of groups.
+
+    Args:
+      pattern: with {group}, such as {group}_*.
+
+    Raises:
+      UserError: it has another field, or no {group}.
+    """
+    return names.expression(pattern, "--group", ("group",), "group")
+
+
 def groups_of(photo_names: Sequence[str], pattern: str, digests: Sequence[bytes]) -> list[int]:
     """Numbers of groups that stay on one side: by the pattern of the names, and photos with the same pixels.
 
@@ -163,7 +175,7 @@ def groups_of(photo_names: Sequence[str], pattern: str, digests: Sequence[bytes]
             number = parent[number]
         return number
 
-    match = names.expression(pattern, "--group", ("group",), "group") if pattern else None
+    match = group_expression(pattern) if pattern else None
     first: dict[tuple[str, object], int] = {}
     for number, (name, digest) in enumerate(zip(photo_names, digests, strict=True)):
         keys: list[tuple[str, object]] = [("pixels", digest)]

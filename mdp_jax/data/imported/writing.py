@@ -32,6 +32,7 @@ from mdp_jax.errors import UserError, of_system
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.locks import locked
+from mdp_jax.storage.paths import require_possible
 
 MANIFEST = "import.json"
 _VERSION = 1
@@ -126,8 +127,10 @@ def require_usable(out: pathlib.Path) -> None:
       out: the folder.
 
     Raises:
-      UserError: it is there, and neither empty nor an import.
+      UserError: it is there, and neither empty nor an import, or it cannot be made.
     """
+    if not (out / MANIFEST).exists():  # a finished import may lie where nobody writes
+        require_possible(os.path.dirname(os.path.abspath(out)), "--out")
     if not os.path.lexists(out):
         return
     if not out.is_dir():
@@ -330,9 +333,10 @@ def _splits(
     known = all(listed)
     if known and VAL not in listed and TEST in listed:
         note = "test photos of the source are the val photos here, as it has no others; --val 0.2 makes a new split"
-        return [VAL if split == TEST else split for split in listed], [note, *_doubles(samples, listed, digests)]
+        said = [note, *_not_used(plan), *_doubles(samples, listed, digests)]
+        return [VAL if split == TEST else split for split in listed], said
     if known and VAL in listed:
-        return list(listed), _doubles(samples, listed, digests)
+        return list(listed), [*_not_used(plan), *_doubles(samples, listed, digests)]
     # Without --val, a part of the source that is for training alone is split as photos without any part are.
     share = DEFAULT_SHARE if plan.share is None else plan.share
     photo_names = [sample.name for sample in samples]
@@ -345,6 +349,13 @@ def _splits(
     counts = f"{splits.count(TRAIN)} train, {splits.count(VAL)} val"
     made = f"split by share and seed: {counts} (--val {share:g} --seed {plan.seed})"
     return splits, [made, *notes]
+
+
+def _not_used(plan: Plan) -> list[str]:
+    """What is said of the options of a split that is made, where one is taken as it is."""
+    given = [f"--group {plan.group}"] * bool(plan.group) + [f"--seed {plan.seed}"] * bool(plan.seed)
+    way = "--val 0.2 without --split" if plan.lists else "--val 0.2"
+    return [f"{option}: not used, as there is a split already; {way} makes another one" for option in given]
 
 
 def _doubles(samples: Sequence[Labelled], splits: Sequence[str], digests: Sequence[bytes]) -> list[str]:
