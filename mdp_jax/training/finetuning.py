@@ -27,7 +27,7 @@ from mdp_jax.storage import checkpoints as stored
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import class_weights, loop, profiling, programs, sharding, wandb_writer, workdir
+from mdp_jax.training import class_weights, loop, optim, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.best import Best
 from mdp_jax.training.continuing import Continued, continue_from, require_source
 from mdp_jax.training.profiling import Profile
@@ -101,7 +101,8 @@ def _finetune(
     program = programs.finetuning(config, mesh, label_space.num_classes, weights)
     state, origins = _first_state(program, taken)
     del taken  # what it holds is in the state, or a copy of it
-    distributed.say(runtime.described(mesh.size))
+    for line in (*optim.remarks(config.optim.name, config.model), runtime.described(mesh.size)):
+        distributed.say(line)
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)

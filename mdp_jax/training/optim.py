@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from mdp_jax.configs import FinetuneOptimConfig, PretrainOptimConfig
+from mdp_jax.configs import FinetuneOptimConfig, ModelConfig, PretrainOptimConfig
 from mdp_jax.models.entries import Layers
+from mdp_jax.models.registry import BACKBONES
 
 AnyOptimConfig = PretrainOptimConfig | FinetuneOptimConfig
 
@@ -173,6 +174,24 @@ OPTIMIZERS: dict[str, Callable[[AnyOptimConfig, optax.Schedule, bool], optax.Gra
     "lars": lambda config, schedule, _: lars(schedule, config.momentum, config.weight_decay),
     "lamb": lambda config, schedule, _: lamb(schedule, config.betas, config.weight_decay),
 }
+
+
+def remarks(name: str, model: ModelConfig) -> list[str]:
+    """What is to be said of the choice of an optimiser.
+
+    Args:
+      name: `optim.name` of a config.
+      model: the network.
+
+    Returns:
+      Lines of text: one where SGD is to train a network without batch normalisation.
+    """
+    if name != "sgd" or BACKBONES[model.backbone].normalisation == "batch":
+        return []
+    return [
+        f"config.optim.name=sgd: {model.backbone} has no batch normalisation, and such networks are mostly trained "
+        "with adamw; docs/weights.md (Which values to set) has values for it"
+    ]
 
 
 def layer_factors(params: Any, layer_decay: float, layers: Layers) -> Any:

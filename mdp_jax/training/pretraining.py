@@ -21,7 +21,7 @@ from mdp_jax.reporting import health, runs
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
-from mdp_jax.training import loop, profiling, programs, sharding, wandb_writer, workdir
+from mdp_jax.training import loop, optim, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.continuing import continue_from, require_source
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.profiling import Profile
@@ -134,7 +134,8 @@ def _pretrain(
     del taken, found  # what they hold is in the state, or a copy of it
     for line in names.lines(config.method.related_as):
         distributed.say(line)
-    distributed.say(runtime.described(mesh.size))
+    for line in (*optim.remarks(config.optim.name, config.model), runtime.described(mesh.size)):
+        distributed.say(line)
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)

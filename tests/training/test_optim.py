@@ -213,3 +213,12 @@ def test_buffers_lie_as_their_parameters(name):
         for path, _ in jax.tree_util.tree_leaves_with_path(shardings.params)
     )
     assert buffers == (2 if name in ("adamw", "lamb") else 1)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_sgd_is_remarked_on_where_there_is_no_batch_normalisation(name):
+    model = dataclasses.replace(configs.ModelConfig(), backbone=name)
+    said = optim.remarks("sgd", model)
+    assert bool(said) == (BACKBONES[name].normalisation == "none")
+    assert all(name in line and "adamw" in line for line in said)
+    assert not optim.remarks("adamw", model)
