@@ -136,6 +136,12 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         print(f"mdp: {paths[0]}{more}: {change}", file=sys.stderr)
     for line in named.said() if named else ():
         print(f"mdp: --as {args.answers}: {line}", file=sys.stderr)
+    if named is None and run.pretraining and args.answers == ALL and len(run.label_space.datasets) > 1:
+        print(
+            f"mdp: --as {ALL}: labels are the ids of all sets, as in {run.folder / 'label_space.json'}; --as SET gives "
+            "those of one set",
+            file=sys.stderr,
+        )
     make_folder(args.out, "--out")
     print(runtime.described(1), file=sys.stderr)
     stated = palette is not None and KINDS[config.dataset.kind].palette_file  # by the user

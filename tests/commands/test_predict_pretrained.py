@@ -33,8 +33,9 @@ def predicted(folder, out, *words, run="pretrained", photo="small"):
 
 
 @pytest.mark.parametrize("words", [["--as", "town"], ["--as", "all"], []])
-def test_the_labels_are_those_of_the_network(folder, net, tmp_path, words):
+def test_the_labels_are_those_of_the_network(folder, net, tmp_path, words, capsys):
     found = predicted(folder, tmp_path, *words)
+    assert ("--as SET gives those of one set" in capsys.readouterr().err) == ("town" not in words)
     np.testing.assert_array_equal(found, net.predict(PHOTO, as_=words[-1] if words else ""))
     assert found.dtype == np.uint8 and found.max() < (len(net.in_classes_of("town").classes) if "town" in words else 99)
 
