@@ -22,7 +22,7 @@ from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, optim, profiling, programs, sharding, wandb_writer, workdir
-from mdp_jax.training.continuing import continue_from, require_source
+from mdp_jax.training.continuing import Continued, continue_from, require_source
 from mdp_jax.training.ledger import Ledger
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
@@ -105,33 +105,15 @@ def _pretrain(
     names = class_names.of_run(config.method, label_space, config.model.projection.dim, config.seed)
     names.require_same(folder)
     program = programs.pretraining(config, mesh, label_space, samples, starts, names.relations)
-    taken = found = None
-    # What the run begins with is read before the photos, since it may not fit.
-    if config.continue_from and not workdir.has_checkpoints(folder):
-        new = jax.eval_shape(program.make)
-        found = continue_from(config.continue_from, config.continue_step, steps, new, label_space)
-        distributed.say(f"going on from {found.report['source']}")
-    elif config.init != "scratch" and not workdir.has_checkpoints(folder):
-        new = jax.eval_shape(program.make)
-        taken = transfer(
-            config.init, ("backbone", "decoder"), new.params, new.batch_stats, config.init_weights, config.model
-        )
-        for line in taken.lines():
-            distributed.say(f"--init {config.init}: {line}")
+    taken = _taken(config, folder, program, label_space, steps)
     for dataset in datasets:
         size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
         sources.check_source(dataset, config.data.check_files, distributed.say, **size)
     photos = {dataset.name: sources.photos_of(dataset) for dataset in datasets}
     workdir.require_agreement(untyped, label_space, photos, names.identity)
     stop.before_steps(folder)  # all photos were read: that may have taken long
-    earlier: dict = {}  # what the checkpoint that is gone on from has beside its state
-    if found is not None:
-        state, origins, earlier = jax.device_put(found.state, program.shardings), found.report, found.meta
-    else:
-        state, origins = program.make(), None
-        if taken is not None:
-            state, origins = start_from(taken, state, program)
-    del taken, found  # what they hold is in the state, or a copy of it
+    state, origins, earlier = _first_state(program, taken)
+    del taken  # what it holds is in the state, or a copy of it
     for line in names.lines(config.method.related_as):
         distributed.say(line)
     for line in (*optim.remarks(config.optim.name, config.model), runtime.described(mesh.size)):
@@ -181,3 +163,38 @@ def _pretrain(
     bank = objective.bank(state.memory) if objective.bank else None
     sections = runs.pretrain_sections(folder, config, steps, label_space, bank, datasets, tables, first_batch)
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)
+
+
+def _taken(
+    config: configs.PretrainConfig,
+    folder: pathlib.Path,
+    program: Program,
+    label_space: label_spaces.LabelSpace,
+    steps: int,
+) -> Transferred | Continued[PretrainState] | None:
+    """What the run begins with; None for nothing. It is read before the photos, since it may not fit."""
+    if workdir.has_checkpoints(folder):  # the run will take theirs
+        return None
+    if config.continue_from:
+        new = jax.eval_shape(program.make)
+        found = continue_from(config.continue_from, config.continue_step, steps, new, label_space)
+        distributed.say(f"going on from {found.report['source']}")
+        return found
+    if config.init == "scratch":
+        return None
+    new = jax.eval_shape(program.make)
+    parts = ("backbone", "decoder")
+    taken = transfer(config.init, parts, new.params, new.batch_stats, config.init_weights, config.model)
+    for line in taken.lines():
+        distributed.say(f"--init {config.init}: {line}")
+    return taken
+
+
+def _first_state(
+    program: Program, taken: Transferred | Continued[PretrainState] | None
+) -> tuple[PretrainState, dict | None, dict]:
+    """The state that a run begins with; what transfer.json says of it, or None; what the checkpoint has beside it."""
+    if isinstance(taken, Continued):
+        return jax.device_put(taken.state, program.shardings), taken.report, taken.meta
+    state = program.make()
+    return (state, None, {}) if taken is None else (*start_from(taken, state, program), {})
