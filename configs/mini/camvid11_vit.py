@@ -1,17 +1,10 @@
-"""As camvid11.py, with the network of pretrain_vit.py and AdamW."""
+"""As camvid11_convnext.py, with a ViT-S/16 of 128 channels."""
 
 from mdp_jax.config import load
 
 
 def get_config():
-    config = load("configs/mini/camvid11.py")
+    config = load("configs/mini/camvid11_convnext.py")
     config.model.backbone = "vit_small_patch16"
     config.model.width = 1 / 3
-    config.model.output_stride = 16
-    config.optim.name = "adamw"
-    config.optim.lr = 0.001
-    config.optim.weight_decay = 0.05
-    config.optim.clip_norm = (1.0,)
-    config.optim.lr_min = 0.0
-    config.optim.warmup_steps = 50
     return config
