@@ -88,11 +88,7 @@ def _finetune(
     class_weights.require_number(config, dataset)
     workdir.require_free_or_same(folder, untyped, label_space)
     taken = _taken(config, folder, mesh, label_space)
-    size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
-    for source, of_source in ((dataset, size), (photos, {})):
-        sources.check_source(source, config.data.check_files, distributed.say, **of_source)
-    drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
-    workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
+    drawn, scored = _checked_photos(untyped, config, dataset, photos, label_space)
     stop.before_steps(folder)  # all photos were read: that may have taken long
     weights = class_weights.of_classes(config, dataset)
     if weights:
@@ -114,47 +110,93 @@ def _finetune(
     checkpoints = workdir.checkpoints(folder, config)
     state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
 
-    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
-    normalise = Normalise.of(config.data, config.model.compute_dtype)
-    own = inference.mesh_of(sharding.own_devices(mesh))
-    threads = config.data.threads
-    evaluator = inference.Evaluator(program.network, photos, normalise, threads=threads, mesh=own, **processes)
     # Without validations on the way the best step is the last.
     best = Best(folder) if config.keep_best and 0 < config.evaluate_every < config.steps else None
-    last: list[Measured] = []  # what the last validation found
-
-    def validate(state: FinetuneState) -> loop.Validation:
-        variables = _variables(state, mesh)
-        last[:] = [findings.measure(evaluator, variables, len(photos), lambda done: stop.check())]
-        (found,) = last
-        score = found.scores["mIoU"]
-        better = " (the best so far)" if best and best.beaten_by(score) else ""
-        lines = [runs.means_in_words(found.scores) + better, metrics.one_sided(found.counts, photos.classes)]
-        return loop.Validation(
-            {f"val_{name}": found.scores[name] for name in MEANS},
-            [line for line in lines if line],
-            score,
-            _pictures(config.pictures, photos, functools.partial(evaluator.predict, variables)),
-        )
-
+    validator = _Validator(config, program, photos, mesh, best, stop)
     fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": drawn}
     hooks = loop.Hooks(
         meta=lambda step: fixed | {"next_batch": step},
-        validate=validate,
+        validate=validator,
         validate_every=config.evaluate_every,
         best=best,
         owed=_owes_validation(folder, config, int(state.step)),
     )
+    places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), places=places)
     state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop, profile)
     shown = _of_report(folder, state, mesh, best)
-    if shown.best or not last:
-        last = [findings.measure(evaluator, shown.variables, len(photos))]
-    (measured,) = last
+    if shown.best or validator.last is None:
+        measured = findings.measure(validator.evaluator, shown.variables, len(photos))
+    else:
+        measured = validator.last
     if distributed.is_main():
-        _report(folder, config, photos, evaluator, shown, measured, scored)
+        _report(folder, config, photos, validator.evaluator, shown, measured, scored)
     return measured.scores
+
+
+def _checked_photos(
+    untyped: ConfigDict,
+    config: configs.FinetuneConfig,
+    dataset: sources.Source,
+    photos: sources.Source,
+    label_space: label_spaces.LabelSpace,
+) -> tuple[dict, dict]:
+    """What the photos of the training and of the validation are (`sources.photos_of`), once they can be read.
+
+    Raises:
+      UserError: photos that cannot be used, or others in another process.
+    """
+    size = {"short_side": config.data.short_side, "stride": network.feature_stride(config.model)}
+    for source, of_source in ((dataset, size), (photos, {})):
+        sources.check_source(source, config.data.check_files, distributed.say, **of_source)
+    drawn, scored = ({source.name: sources.photos_of(source)} for source in (dataset, photos))
+    workdir.require_agreement(untyped, label_space, drawn | {f"{name}, val": found for name, found in scored.items()})
+    return drawn, scored
+
+
+class _Validator:
+    """Scores a run's network on the validation photos, on the way.
+
+    Attributes:
+      evaluator: of the photos, on the devices of this process.
+      last: what the last validation found; None before the first.
+    """
+
+    def __init__(
+        self,
+        config: configs.FinetuneConfig,
+        program: Program,
+        photos: sources.Source,
+        mesh: Mesh,
+        best: Best | None,
+        stop: Stop,
+    ):
+        self._photos, self._mesh, self._best, self._stop = photos, mesh, best, stop
+        self._pictures = config.pictures
+        self.evaluator = inference.Evaluator(
+            program.network,
+            photos,
+            Normalise.of(config.data, config.model.compute_dtype),
+            threads=config.data.threads,
+            mesh=inference.mesh_of(sharding.own_devices(mesh)),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        self.last: Measured | None = None
+
+    def __call__(self, state: FinetuneState) -> loop.Validation:
+        variables = _variables(state, self._mesh)
+        found = findings.measure(self.evaluator, variables, len(self._photos), lambda done: self._stop.check())
+        self.last = found
+        score = found.scores["mIoU"]
+        better = " (the best so far)" if self._best and self._best.beaten_by(score) else ""
+        lines = [runs.means_in_words(found.scores) + better, metrics.one_sided(found.counts, self._photos.classes)]
+        return loop.Validation(
+            {f"val_{name}": found.scores[name] for name in MEANS},
+            [line for line in lines if line],
+            score,
+            _pictures(self._pictures, self._photos, functools.partial(self.evaluator.predict, variables)),
+        )
 
 
 def _taken(
