@@ -211,20 +211,12 @@ def _edit(
     old_space = dataclasses.replace(labelled, kind=old.label_space).of_sources([s.name for s in old.sources])
     old_space.require_same(labelled, str(checkpoint / "label_space.json"))
     classes = edited_classes(old_space, edits)
-    opened: list[sources.Source] = []
     if new_config is None:
         if adopt:
             raise UserError(f"--adopt {adopt[0]}: expected --config too, whose sources have this set")
         if not any(classes.values()):
             raise UserError(f"--drop: leaves no class of {checkpoint}; expected some to stay")
-        config = config_files.apply_overrides(_edited_config(old_config, old_space, classes), list(overrides))
-        named = [types.SimpleNamespace(name=name, classes=tuple(labels)) for name, labels in classes.items()]
-        label_space = label_spaces.build(named, config.label_space)
-    else:
-        config = config_files.apply_overrides(new_config.copy_and_resolve_references(), list(overrides))
-        now = configs.typed_pretrain(config)
-        opened = [sources.open_source(s, now.data, now.data_dir, "train", now.seed) for s in now.sources]
-        label_space = label_spaces.build(opened, now.label_space)
+    config, label_space, opened = _new_run(old_config, old_space, classes, new_config, overrides)
     now = configs.typed_pretrain(config)
     checks.pretraining(config, config.devices or 1)
     rows_of = OBJECTIVES[now.objective].class_rows
@@ -238,9 +230,7 @@ def _edit(
     fitting = _fitting(saved.state, now, label_space, rows_of, str(checkpoint))  # before photos are read
     photos_rows = _adopted(checkpoint, now, label_space, adopt, moves, rows_of)
     state = _state_of(fitting, moves, photos_rows, rows_of)
-    photos = saved.meta["photos"]
-    if opened:
-        photos = {source.name: sources.photos_of(source) for source in opened}
+    photos = {source.name: sources.photos_of(source) for source in opened} or saved.meta["photos"]
     meta = saved.meta | {
         "config": config_files.to_dict(config),
         "label_space": label_space.rows(),
@@ -272,6 +262,24 @@ def _edit(
         stages.total_steps(now, sum(photos[source.name]["count"] for source in now.sources)),
         folder / _CONFIG,
     )
+
+
+def _new_run(
+    old_config: ConfigDict,
+    old_space: LabelSpace,
+    classes: dict[str, _Classes],
+    new_config: ConfigDict | None,
+    overrides: Sequence[tuple[str, str]],
+) -> tuple[ConfigDict, LabelSpace, list[sources.Source]]:
+    """Config and label space of the run that goes on, and its training photos where a new config names them."""
+    if new_config is None:
+        config = config_files.apply_overrides(_edited_config(old_config, old_space, classes), list(overrides))
+        named = [types.SimpleNamespace(name=name, classes=tuple(labels)) for name, labels in classes.items()]
+        return config, label_spaces.build(named, config.label_space), []
+    config = config_files.apply_overrides(new_config.copy_and_resolve_references(), list(overrides))
+    now = configs.typed_pretrain(config)
+    opened = [sources.open_source(source, now.data, now.data_dir, "train", now.seed) for source in now.sources]
+    return config, label_spaces.build(opened, now.label_space), opened
 
 
 def _edited_config(config: ConfigDict, old_space: LabelSpace, classes: dict[str, _Classes]) -> ConfigDict:
