@@ -27,7 +27,12 @@ CASES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp bench` to a parser; a case is the module of mdp_jax/benchmarks with its name."""
     parser.add_argument("case", nargs="?", choices=tuple(CASES), help="one of them (default: all, one after the other)")
-    parser.add_argument("--json", type=place, metavar="FILE", help="write the rows there too: case, ours, torch, ratio")
+    parser.add_argument(
+        "--json",
+        type=place,
+        metavar="FILE",
+        help="write the rows there too: case, ours, torch, ratio; the file of --against is replaced if no row fails",
+    )
     parser.add_argument(
         "--against",
         type=named,
@@ -76,6 +81,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         raise UserError("--torch_compile: belongs to step; expected that case, or leave it out")
     cases = [args.case] if args.case else list(CASES)
     stored = against.read(as_path(args.against), cases) if args.against else []
+    replaces = args.against is not None and file == as_path(args.against)
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     runtime.start_devices(args.platform)
@@ -86,13 +92,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         found, remark = case.measure(args, overrides)
         found = [row.columns() for row in found]
         rows += found
-        if file:  # before it is printed, and what was measured before a case that fails
+        if file and not replaces:  # before it is printed, and what was measured before a case that fails
             write_json(file, rows)
         screen.print(for_terminal(Table(list(found[0]), [list(row.values()) for row in found], CASES[name])))
         screen.print(remark, markup=False, highlight=False)
     failed = [found for found in against.compare(stored, rows) if found.fails(margin)]
     for found in failed:
         print(f"mdp: {args.against}: {found.line}", file=sys.stderr)
+    if file and replaces and not failed:
+        write_json(file, rows)
     if stored and not failed:
         said = "1 row is" if len(stored) == 1 else f"{len(stored)} rows are"
         print(f"{said} as fast as in {args.against}, within {100 * margin:.0f} %", file=sys.stderr)
