@@ -26,7 +26,7 @@ PARTS = {
     "predict": "label maps, overlays and probabilities for photos",
     "export": "a trained network as StableHLO or ONNX, with a model card",
     "serve": "a page to try a network: photos, classes under the pointer, new classes from a stroke",
-    "convert": "weights from and to the layouts of torchvision and MMSegmentation",
+    "convert": "weights from and to the files of torchvision, MMSegmentation and timm",
     "compare": "numerics against PyTorch, layer by layer and step by step",
     "plan": "memory, FLOPs, traffic, hours and money on TPU slices or GPU nodes that are not here",
     "bench": "the speed of this package, beside PyTorch's where it is installed",

@@ -9,7 +9,7 @@ def get_config():
     config.model.projection.channels = 64
     config.model.projection.dim = 64
     config.method.encoder_momentum = 0.99
-    config.method.label_stride = 8  # labels where the interpolation of fine-tuning puts the features: docs/results.md
+    config.method.label_stride = 8  # labels where fine-tuning's interpolation puts the features: docs/notes/search.md
     config.batch = 16
     config.steps = 3000
     config.optim.lr = 1.6

@@ -123,12 +123,12 @@ def add_weights(parser: argparse.ArgumentParser, whose: str = "the workdir", cho
         EMA: "ema: their moving average, of a fine-tuning with config.optim.ema_decay",
         MOMENTUM: "momentum: the momentum encoder of a pretraining",
     }
+    usual = "ema where it is kept, else plain" if EMA in choices else PLAIN
     parser.add_argument(
         "--weights",
         choices=tuple(choices),
         default="",
-        help=f"of the checkpoint of {whose}; {'; '.join(said[name] for name in choices)} (default: ema where it is "
-        "kept, else plain)",
+        help=f"of the checkpoint of {whose}; {'; '.join(said[name] for name in choices)} (default: {usual})",
     )
 
 

@@ -1,4 +1,4 @@
-"""`mdp convert`: weights from and to the layouts of torchvision and MMSegmentation, leaf by leaf (docs/weights.md)."""
+"""`mdp convert`: weights from and to files of torchvision, MMSegmentation and timm, leaf by leaf (docs/weights.md)."""
 
 import argparse
 import re
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_step(parser, "a workdir")
     add_weights(parser, "a workdir")
     parser.epilog = (
-        "Files of either layout need no conversion to be trained from: mdp pretrain and mdp finetune take them as "
+        "Files of these libraries need no conversion to be trained from: mdp pretrain and mdp finetune take them as "
         "--init FILE. .pth and .pt need PyTorch: make venv EXTRA=torch."
     )
 

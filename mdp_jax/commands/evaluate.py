@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("train", "val", "test"),
         default="val",
         help="photos to score (default val; train: those that the run was given); those of val go to evaluation.json, "
-        "others to evaluation_SPLIT.json; other views stand in the name, as in evaluation_slide_flip.json",
+        "others to evaluation_SPLIT.json; other views stand in the name, as in evaluation_slide512x512_flip.json",
     )
     arguments.add_step(parser)
     arguments.add_weights(parser)
