@@ -51,7 +51,7 @@ def test_means_of_own_sets_are_of_the_pretrainings_that_all_rows_have():
     def scores(value):
         return {"a": {"mIoU": value, "aAcc": 2 * value}, "b": {"mIoU": value + 2, "aAcc": 50}}
 
-    found = {f"{row}/x/seed2": scores(10 * index) for index, row in enumerate(module["ROWS"])}
+    found = {f"{row}/x/seed2": scores(10 * index) for index, row in enumerate(module["described"]())}
     found["mdp/x/seed3"] = scores(99)
     assert module["complete"](found) == ["x/seed2"]
     lines = module["table"](found).splitlines()
