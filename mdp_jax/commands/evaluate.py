@@ -118,7 +118,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         findings.confusions_csv(csv, found.counts, source.classes)
         caption = f"{name} {args.split}, {found.scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
         caption += f", {shown.described()}" if shown != views.WHOLE else ""
-        caption += f", {'best checkpoint, ' if run.chosen.best else ''}step {run.step}{run.chosen.in_words()}"
+        at = f"step {run.step}" if run.step else "without a training step"  # as `mdp adopt` makes it
+        caption += f", {'best checkpoint, ' if run.chosen.best else ''}{at}{run.chosen.in_words()}"
         table = all_scores_table(found.scores, caption)
         console().print(for_terminal(table, gaps_before=[len(source.classes)]))
         for line in findings.in_words(found.counts, source.classes):
