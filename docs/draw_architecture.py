@@ -43,6 +43,7 @@ PURPOSES = {
     "distributed": "several processes",
     "runtime": "settings of JAX",
     "errors": "a user's mistake in one line",
+    "words": "numbers and lists in lines",
 }
 
 # A batch's way: (room, what happens there), from the file on the disk to the updated memory.

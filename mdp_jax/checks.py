@@ -18,6 +18,7 @@ from mdp_jax.method.weights import PIXEL_WEIGHTS
 from mdp_jax.models import network
 from mdp_jax.objectives.momentum import MOMENTUM_VIEWS
 from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.words import counted
 
 MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
@@ -39,7 +40,8 @@ def _value(config: ConfigDict, key: str) -> Any:
 
 def _one_of(config: ConfigDict, key: str, allowed: tuple) -> None:
     if _value(config, key) not in allowed:
-        raise UserError(f"config.{key}={_value(config, key)!r}: expected one of {', '.join(map(str, allowed))}")
+        given = schema.shown(_value(config, key))
+        raise UserError(f"config.{key}={given}: expected one of {', '.join(map(str, allowed))}")
 
 
 def _at_least(config: ConfigDict, key: str, low: float, strictly: bool = False) -> None:
@@ -52,8 +54,8 @@ def _at_least(config: ConfigDict, key: str, low: float, strictly: bool = False) 
 
 def _at_most(config: ConfigDict, key: str, high: float) -> None:
     value = _value(config, key)
-    if max(value if isinstance(value, tuple) else (value,)) > high:
-        raise UserError(f"config.{key}={value}: expected at most {high:,}")
+    if max(value if isinstance(value, tuple) else (value,), default=0) > high:
+        raise UserError(f"config.{key}={schema.shown(value)}: expected at most {high:,}")
 
 
 def _share(config: ConfigDict, key: str) -> None:
@@ -83,14 +85,18 @@ def _common(config: ConfigDict) -> None:
             "run that goes on has its weights from the other run, and --init scratch says so"
         )
     if config.init_weights not in ("", *WEIGHTS):
-        raise UserError(f"config.init_weights={config.init_weights!r}: expected one of {', '.join(WEIGHTS)}, or ''")
+        raise UserError(
+            f"config.init_weights={schema.shown(config.init_weights)}: expected one of {', '.join(WEIGHTS)}, or ''"
+        )
     if config.init_weights and config.init == "scratch":
         raise UserError(
             f"config.init_weights={config.init_weights!r}: expected '' with config.init='scratch'; --weights says "
             "which weights of --init WORKDIR are taken"
         )
-    if config.continue_step not in ("last", "best") and not config.continue_step.isdecimal():
-        raise UserError(f"config.continue_step={config.continue_step!r}: expected last, best or the number of a step")
+    step = config.continue_step
+    if step not in ("last", "best") and not (step.isdecimal() and len(step) <= 18):
+        given = schema.shown(config.continue_step)
+        raise UserError(f"config.continue_step={given}: expected last, best or the number of a step")
     for key in (
         "batch",
         "accumulate",
@@ -157,7 +163,8 @@ def _nearest(crop: tuple, stride: int) -> str:
     """The nearest multiples below and above each side that is none; empty where the sides cannot be named."""
     sides = [side for side in crop if side >= 1 and side % stride] if len(crop) == 2 else []
     near = sorted({multiple for side in sides for multiple in (side // stride * stride, -(-side // stride) * stride)})
-    return f"; the nearest are {', '.join(str(side) for side in near if side)}" if near else ""
+    sides = [str(side) for side in near if side]
+    return f"; the nearest {'is' if len(sides) == 1 else 'are'} {', '.join(sides)}" if sides else ""
 
 
 def _divisor(config: ConfigDict, key: str, of: int) -> None:
@@ -173,7 +180,7 @@ def _divisible(config: ConfigDict, devices: int, together: int, what: str) -> No
         parts = f" in each of {config.accumulate} parts" if config.accumulate > 1 else ""
         raise UserError(
             f"config.batch={config.batch}: expected a multiple of {least} "
-            f"({what} on each of {devices} device(s){parts})"
+            f"({what} on each of {counted(devices, 'device')}{parts})"
         )
 
 
@@ -182,8 +189,8 @@ def _weights(config: ConfigDict, key: str, weights: tuple) -> None:
     numbers = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights)
     if len(weights) != count or not numbers or not sum(weights) > 0:
         raise UserError(
-            f"config.{key}={_value(config, key)}: expected a weight of at least 0 for each of the {count} datasets, "
-            "one of them more than 0"
+            f"config.{key}={schema.shown(_value(config, key))}: expected a weight of at least 0 for each of the "
+            f"{count} datasets, one of them more than 0"
         )
 
 
@@ -194,8 +201,8 @@ def _mixture(config: ConfigDict) -> None:
     for row in config.mixture_schedule:
         if type(row) is not tuple or not row or type(row[0]) is not int or row[0] <= before:
             raise UserError(
-                f"config.mixture_schedule={config.mixture_schedule}: expected rows (step, weight of each dataset), "
-                "their steps from 0 on in rising order"
+                f"config.mixture_schedule={schema.shown(config.mixture_schedule)}: expected rows (step, weight of "
+                "each dataset), their steps from 0 on in rising order"
             )
         _weights(config, "mixture_schedule", row[1:])
         before = row[0]
@@ -319,7 +326,7 @@ def _labelled_first(config: ConfigDict) -> None:
 def _stages(config: ConfigDict) -> None:
     if not config.stages:
         return
-    where, names = f"config.stages={config.stages}", [source.name for source in config.sources]
+    where, names = f"config.stages={schema.shown(config.stages)}", [source.name for source in config.sources]
     if any(
         type(stage) is not tuple or not stage or any(type(name) is not str for name in stage) for stage in config.stages
     ):
@@ -327,7 +334,7 @@ def _stages(config: ConfigDict) -> None:
     found = [name for stage in config.stages for name in stage]
     for name in (*found, *names):
         if name not in names:
-            raise UserError(f"{where}: no dataset {name!r}; expected some of {', '.join(names)}")
+            raise UserError(f"{where}: no dataset {name!r:.80}; expected some of {', '.join(names)}")
         if found.count(name) != 1:
             raise UserError(f"{where}: dataset {name!r} is in {found.count(name)} stages; expected one")
     if config.mixture_schedule:
@@ -335,7 +342,9 @@ def _stages(config: ConfigDict) -> None:
     weights = dict(zip(names, config.mixture_weights or [1] * len(names), strict=True))
     for stage in config.stages:
         if not sum(weights[name] for name in stage) > 0:
-            raise UserError(f"{where}: no dataset of the stage {stage} has a config.mixture_weights above 0")
+            raise UserError(
+                f"{where}: no dataset of the stage {stage} has a config.mixture_weights above 0; expected one"
+            )
 
 
 def _views(config: ConfigDict) -> None:
@@ -439,10 +448,10 @@ def _optimizer(config: ConfigDict) -> None:
     betas, clip, decay = config.optim.betas, config.optim.clip_norm, config.optim.layer_decay
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise UserError(f"config.optim.betas={betas}: expected two numbers from 0 to below 1, as (0.9, 0.999)")
-    if len(clip) > 1 or any(norm <= 0 for norm in clip):
+    if len(clip) > 1 or any(type(norm) not in (int, float) or not 0 < norm < math.inf for norm in clip):
         raise UserError(
-            f"config.optim.clip_norm={clip}: expected one number above 0, the largest norm of the gradient, as (1.0,); "
-            "() for no clipping"
+            f"config.optim.clip_norm={schema.shown(clip)}: expected one number above 0, the largest norm of the "
+            "gradient, as (1.0,); () for no clipping"
         )
     if not 0 < decay <= 1:
         raise UserError(f"config.optim.layer_decay={decay}: expected a number above 0 and at most 1, 1 for no decay")
@@ -498,6 +507,7 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     network.segmenter(config.model, num_classes=1)  # says what it cannot build
     network.require_layers(tuple(config.model.reads), "config.model.reads=")
     _common(config)
+    _one_of(config, "trainable", TRAINABLE)
     _at_least(config, "model.auxiliary.weight", 0)
     _at_least(config, "model.auxiliary.channels", 1)
     _at_most(config, "model.auxiliary.channels", MOST_CHANNELS)
@@ -511,10 +521,11 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     if not config.dataset:
         raise UserError("config.dataset: empty; expected a dataset")
     if config.dataset.labels != "masks":
-        raise UserError(f"config.dataset.labels={config.dataset.labels!r}: fine-tuning expects 'masks'")
-    _one_of(config, "trainable", TRAINABLE)
+        given = schema.shown(config.dataset.labels)
+        raise UserError(f"config.dataset.labels={given}: expected 'masks' in fine-tuning")
     if not config.transfer or not set(config.transfer) <= set(TRANSFERABLE):
-        raise UserError(f"config.transfer={config.transfer}: expected some of {', '.join(TRANSFERABLE)}")
+        given = schema.shown(config.transfer)
+        raise UserError(f"config.transfer={given}: expected some of {', '.join(TRANSFERABLE)}")
     if TRANSFERABLE[-1] in config.transfer and not config.model.auxiliary.weight:
         raise UserError(
             f"config.transfer={config.transfer}: expected config.model.auxiliary.weight of more than 0, as 0.4, with "
@@ -536,7 +547,7 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     if config.optim.warmup_steps >= config.steps:
         raise UserError(
             f"config.optim.warmup_steps={config.optim.warmup_steps}: expected fewer than config.steps={config.steps}; "
-            "a short trial can do with --config.optim.warmup_steps=0"
+            "set --config.optim.warmup_steps=0 for a short trial"
         )
     _divisible(config, devices, 1, "samples")
     if config.trainable == "all" and config.batch == config.accumulate:

@@ -53,11 +53,21 @@ _SMALLER |= {"export": "--no_check, or a smaller --size or --batch"}
 
 class _OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub("invalid int value: (.*)", r"\1; expected a whole number", message)
+        message = re.sub("invalid float value: (.*)", r"\1; expected a number", message)
         raise UserError(f"{message} (see {self.prog} --help)")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> NoReturn:
+        version = importlib.import_module("importlib.metadata").version  # here, so that --help does not wait for it
+        print(f"mdp_jax {version('mdp_jax')}, JAX {version('jax')}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(prog="mdp", description="Multi-dataset pretraining for semantic segmentation.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and of JAX")
     parts = parser.add_subparsers(dest="part", metavar="PART", required=True)
     for name, summary in PARTS.items():
         # Parts are imported when used: `mdp --help` should not wait for JAX.

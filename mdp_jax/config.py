@@ -18,6 +18,7 @@ from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.files import read_bytes
 from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.paths import expanded, is_there
+from mdp_jax.words import some
 
 Config: TypeAlias = ConfigDict | PretrainConfig | FinetuneConfig  # both forms
 
@@ -60,7 +61,7 @@ def _loaded(path: str, where: str) -> ConfigDict:
         file = configs_parent() / file
     if not file.is_file() or file.suffix != ".py":
         every = (configs_parent() / "configs").rglob("*.py")
-        own = [found for found in every if "def get_config(" in found.read_text(encoding="utf-8")]
+        own = [found for found in every if "def get_config(" in found.read_text(encoding="utf-8", errors="replace")]
         known = sorted(found.relative_to(configs_parent()).as_posix() for found in own)
         near = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
         if expanded(path).is_file():
@@ -172,10 +173,15 @@ def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> Con
             )
         if isinstance(node[last], ConfigDict):
             inside = ", ".join(f"{key}.{name}" for name in node[last])
-            raise UserError(f"--config.{key}={text}: a group of values, set one of {inside}")
+            raise UserError(
+                f"--config.{key}={schema.shown(text)[1:-1]}: a group of values; expected one of its keys: {inside}"
+            )
         if isinstance(node[last], tuple) and node[last] and isinstance(node[last][0], ConfigDict):
             names = ", ".join(f"{key}.{item.name}" for item in node[last])
-            raise UserError(f"--config.{key}={text}: a list of datasets, set values inside {names}")
+            raise UserError(
+                f"--config.{key}={schema.shown(text)[1:-1]}: a list of datasets; expected a key of one of them, "
+                f"inside {names}"
+            )
         node[last] = _parse(key, text, node[last])
     return config
 
@@ -215,7 +221,10 @@ def load_json(path: pathlib.Path) -> ConfigDict:
       UserError: the file is missing, cannot be read, or is not the JSON object of a config.
     """
     if not is_there(path):
-        raise UserError(f"{path}: missing; expected a workdir made by mdp pretrain or mdp finetune")
+        workdir = "the workdir of a run (of mdp pretrain, finetune or adopt)"
+        if path.parent.is_file():
+            raise UserError(f"{path.parent}: a file; expected {workdir}")
+        raise UserError(f"{path}: missing; expected {workdir}")
     values = read_json(path, "the config of a run", dict)
     try:
         return from_dict(values)
@@ -270,7 +279,7 @@ def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> N
     complete(old, f"{workdir}/config.json")
     loop, other = loop_of(old), loop_of(new)
     if loop is not other:
-        raise UserError(f"{workdir}: the workdir of {PARTS[loop]}, now of {PARTS[other]}; use another workdir")
+        raise UserError(f"{workdir}: the workdir of {PARTS[loop]}; expected one of {PARTS[other]}, or a new --workdir")
     before, now = (schema.flat(loop, to_dict(config), ("free", "place")) for config in (old, new))
     for key in ("init", "continue_from"):  # workdirs and files, which may be named in several ways
         if key in before and before[key] and now[key] and _place(before[key]) == _place(now[key]):
@@ -300,7 +309,7 @@ def _other_values(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         if key == "steps":
             yield f"as a run of {old} steps, now of {new} (config.steps)"
         elif key.endswith(".drop_classes"):
-            names = (", ".join(classes) if classes else "none" for classes in (old, new))
+            names = (some(classes or ()) or "none" for classes in (old, new))
             yield "with config.{} leaving out the classes {}; now {}".format(key, *names)
         else:
             yield f"with config.{key}={schema.shown(old)}, now {schema.shown(new)}"

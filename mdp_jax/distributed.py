@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -44,8 +45,8 @@ class Address(NamedTuple):
 
 
 def _number(name: str, text: str, low: int) -> int:
-    if not text.isdigit() or int(text) < low:
-        raise UserError(f"--{name} {text}: expected a whole number of at least {low}")
+    if not re.fullmatch("[0-9]{1,7}", text) or int(text) < low:
+        raise UserError(f"--{name} {text:.80} (or {VARIABLES[name]}): expected a whole number from {low}")
     return int(text)
 
 
@@ -67,14 +68,22 @@ def given(args: argparse.Namespace, environment: Mapping[str, str]) -> Address |
         return None
     missing = [name for name, value in values.items() if not value]
     if missing:
-        raise UserError(f"--{missing[0]} (or {VARIABLES[missing[0]]}): missing; the others of the three are given")
+        raise UserError(
+            f"--{missing[0]} (or {VARIABLES[missing[0]]}): missing; expected --coordinator, --processes and --process "
+            "together, or none of them"
+        )
     host, colon, port = values["coordinator"].rpartition(":")
-    if not (host and colon and port.isdigit()):
-        raise UserError(f"--coordinator {values['coordinator']}: expected HOST:PORT")
+    if not (host and colon and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        raise UserError(
+            f"--coordinator {values['coordinator']:.200} (or {VARIABLES['coordinator']}): expected HOST:PORT, such as "
+            "10.0.0.2:8476"
+        )
     processes = _number("processes", values["processes"], 1)
     process = _number("process", values["process"], 0)
     if process >= processes:
-        raise UserError(f"--process {process}: expected a number below --processes {processes}")
+        raise UserError(
+            f"--process {process}: expected a number from 0 to {processes - 1}, as --processes is {processes}"
+        )
     return Address(values["coordinator"], processes, process)
 
 
@@ -84,7 +93,11 @@ def on_a_cluster(environment: Mapping[str, str]) -> bool:
     Args:
       environment: the environment variables.
     """
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:  # of srun; in a batch script without it there is one
+    if environment.get("SLURM_STEP_NUM_TASKS", "") not in (
+        "",
+        "0",
+        "1",
+    ):  # of srun; in a batch script without it there is one
         return True
     if environment.get("JAX_PLATFORMS", "tpu") not in ("tpu", "tpu,cpu") or not importlib.util.find_spec("libtpu"):
         return False

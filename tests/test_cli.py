@@ -4,11 +4,13 @@ import errno
 import os
 import subprocess
 import sys
+from importlib import metadata
 
+import jax
 import pytest
 
 from mdp_jax import cli
-from mdp_jax.errors import NonFiniteError
+from mdp_jax.errors import NonFiniteError, UserError
 
 
 def status(arguments):
@@ -21,6 +23,11 @@ def test_help_lists_the_parts(capsys):
     assert status(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(part in out for part in cli.PARTS)
+
+
+def test_the_version(capsys):
+    assert status(["--version"]) == 0
+    assert capsys.readouterr().out == f"mdp_jax {metadata.version('mdp_jax')}, JAX {jax.__version__}\n"
 
 
 @pytest.mark.parametrize("part", cli.PARTS)
@@ -132,3 +139,16 @@ def test_a_terminal_that_cannot_show_a_letter(encoding, tmp_path, pytestconfig):
 def test_a_newline_in_a_value_is_no_second_line(capsys):
     assert status(["pretrain", "--config", "a\nb.py", "--workdir", "w"]) == 2
     assert capsys.readouterr().err.startswith("mdp: --config a\\nb.py: no such Python file")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "--tile", "²"], "argument --tile: '²'; expected a whole number (see mdp predict --help)"),
+        (["evaluate", "--scales", "half"], "argument --scales: 'half'; expected a number (see mdp evaluate --help)"),
+    ],
+)
+def test_texts_that_are_no_number(words, said):
+    with pytest.raises(UserError) as error:
+        cli.run(words)
+    assert str(error.value) == said

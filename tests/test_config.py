@@ -69,8 +69,12 @@ def test_sources_go_by_name(config):
         ("batch", "(" * 1000, r"--config\.batch=\({70,80}\.*: expected int"),
         ("batch", "3\n4", r"--config\.batch=3\\n4: expected int"),
         ("data.crop", "1.5,2", r"--config\.data\.crop=1\.5,2: expected tuple of int"),
-        ("optim", "1", r"--config\.optim=1: a group of values, set one of .*optim\.lr"),
-        ("sources", "x", r"--config\.sources=x: a list of datasets, set values inside sources\.town"),
+        ("optim", "1", r"--config\.optim=1: a group of values; expected one of its keys: .*optim\.lr"),
+        (
+            "sources",
+            "x",
+            r"--config\.sources=x: a list of datasets; expected a key of one of them, inside sources\.town",
+        ),
     ],
 )
 def test_wrong_override_is_one_line(config, key, text, message):
@@ -114,7 +118,9 @@ def test_another_config_in_words(config):
         configs.require_same(config, less, "w")
     tuned = base.finetune()
     tuned.dataset = base.folder("town", "a")
-    with pytest.raises(UserError, match=r"^w: the workdir of mdp pretrain, now of mdp finetune; use another workdir"):
+    with pytest.raises(
+        UserError, match=r"^w: the workdir of mdp pretrain; expected one of mdp finetune, or a new --workdir"
+    ):
         configs.require_same(config, tuned, "w")
 
 
@@ -223,5 +229,7 @@ def test_broken_json(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         configs.load_json(tmp_path / "config.json")
-    with pytest.raises(UserError, match="missing; expected a workdir"):
+    with pytest.raises(UserError, match="missing; expected the workdir"):
         configs.load_json(tmp_path / "none.json")
+    with pytest.raises(UserError, match=r"config\.json: a file; expected the workdir"):
+        configs.load_json(tmp_path / "config.json" / "config.json")

@@ -29,9 +29,26 @@ def test_flags_then_variables_then_nothing():
     ("words", "message"),
     [
         (["--processes", "2"], "--coordinator .or MDP_COORDINATOR.: missing"),
-        (["--coordinator", "host", "--processes", "2", "--process", "0"], "--coordinator host: expected HOST:PORT"),
-        (["--coordinator", "host:1", "--processes", "two", "--process", "0"], "--processes two: expected a whole"),
-        (["--coordinator", "host:1", "--processes", "2", "--process", "2"], "--process 2: expected a number below"),
+        (
+            ["--coordinator", "host", "--processes", "2", "--process", "0"],
+            "--coordinator host .or MDP_COORDINATOR.: expected HOST:PORT",
+        ),
+        (
+            ["--coordinator", "host:1", "--processes", "two", "--process", "0"],
+            "--processes two .or MDP_PROCESSES.: expected a whole",
+        ),
+        (
+            ["--coordinator", "host:1", "--processes", "²", "--process", "0"],
+            "--processes ² .or MDP_PROCESSES.: expected a",
+        ),
+        (
+            ["--coordinator", "host:99999", "--processes", "2", "--process", "0"],
+            "--coordinator host:99999 .* HOST:PORT",
+        ),
+        (
+            ["--coordinator", "host:1", "--processes", "2", "--process", "2"],
+            "--process 2: expected a number from 0 to 1, as",
+        ),
     ],
 )
 def test_what_cannot_be(words, message):
@@ -43,6 +60,7 @@ def test_one_task_of_slurm_is_not_a_cluster():
     assert not distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1"})
     assert not distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"})  # a batch script, without srun
     assert distributed.on_a_cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8"})
+    assert not distributed.on_a_cluster({"SLURM_STEP_NUM_TASKS": "", "JAX_PLATFORMS": "cpu"})
     assert not distributed.on_a_cluster({"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"})
 
 

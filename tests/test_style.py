@@ -58,7 +58,7 @@ FLOORS = (
     ("storage",),
     ("schema", "python_files", "distributed"),
     ("runtime",),
-    ("errors",),
+    ("errors", "words"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

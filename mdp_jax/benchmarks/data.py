@@ -31,6 +31,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import sharding
+from mdp_jax.words import counted
 
 DRAWN = "town"
 PHOTOS = 32  # that are drawn, or read of datasets of one's own, before they come again
@@ -125,8 +126,8 @@ def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
             rows = [*_alone(ours, theirs, seconds, progress), *_together(ours, theirs, seconds, config.batch)]
             progress.update(len(ours.parts) + 1)
     return rows, (
-        f"Images/s of one core: {len(samples)} photos, the first of {height} x {width} pixels; "
-        f"{_views(config)} view(s) of each, {config.data.crop[0]} x {config.data.crop[1]}; "
+        f"Images/s of one core: {counted(len(samples), 'photo')}, the first of {height} x {width} pixels; "
+        f"{counted(_views(config), 'view')} of each, {config.data.crop[0]} x {config.data.crop[1]}; "
         f"batches of {config.batch}."
     )
 

@@ -57,7 +57,9 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     config = config_of(args, overrides, _default_config())
     if not programs.is_pretraining(config) or OBJECTIVES[config.objective].loss_options is None:
         given = f"--config {args.config}" if args.config else f"config.objective={config.objective}"
-        raise UserError(f"{given}: no prototype loss in it; expected objective mdp of mdp pretrain")
+        raise UserError(
+            f"{given}: no prototype loss in it; expected a config of mdp pretrain with config.objective=mdp"
+        )
     checks.pretraining(config, 1)
     numbers = (programs.label_space(config, args.classes).num_classes,) if args.config else CLASSES
     rows: list[Row] = []

@@ -33,6 +33,7 @@ from mdp_jax.planning.memory import MIB
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.training import programs as training
 from mdp_jax.training import sharding
+from mdp_jax.words import counted
 
 # Values of the method that parity/torch_speed.py has as they are by default.
 _NOT_OF_PYTORCH = ("pixel_weights", "class_frequencies", "relations", "negatives", "prototype_warmup")
@@ -52,6 +53,7 @@ _MINI = (
     Size("configs/quickstart/pretrain.py", None, {}),
     Size("configs/quickstart/finetune.py", None, {}),
 )
+
 _WIDER = {"model.width": "0.5", "data.crop": "(96,96)"}
 _SMALL = {"data.crop": "(128,128)", "batch": "2"}
 _HALF = {"model.compute_dtype": "bfloat16"}
@@ -98,8 +100,9 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
             rows.append(_row(config, space, mesh, args))
         progress.update(len(cases))
     return rows, (
-        f"Images/s of the whole training step on {meshes[0].size} {jax.default_backend()} device(s), from a batch that "
-        "is there; the median of steps that take turns with PyTorch's. At most: the bound by this device's own "
+        f"Images/s of the whole training step on {counted(meshes[0].size, f'{jax.default_backend()} device')}, from a "
+        "batch that is there; the median of steps that take turns with PyTorch's. At most: the bound by this "
+        "device's own "
         "measured rates of matrix products and of its memory. Of passes: the step's multiple of those of the network."
     )
 

@@ -14,6 +14,7 @@ from mdp_jax.models.network import LAYERS
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.training.adopting import Adopted, adopt, adopt_budgets
 from mdp_jax.training.appending import LAYER, append_to_bank
+from mdp_jax.words import some
 
 _MADE_FROM = "What it was made from (a feature that covers pixels of several classes counts in parts for each)"
 
@@ -116,7 +117,7 @@ def _say(found: Adopted, folder: str, chosen: bool) -> None:
     console().print(for_terminal(Table(["class", "photos", "features"], rows, _MADE_FROM)))
     unseen = found.unseen()
     if unseen:
-        print(f"never predicted, since no pixel of theirs is labelled: {', '.join(unseen)}")
+        print(f"never predicted, since no pixel of theirs is labelled: {some(unseen)}")
     if len(unseen) == len(found.classes) - 1:
         (only,) = set(found.classes) - set(unseen)
         print(f"warning: {only} is the only class with a labelled pixel; every pixel will be {only}")

@@ -281,9 +281,11 @@ def config_of_run(args: argparse.Namespace, overrides: list[tuple[str, str]], lo
         config that cannot be, or is of the other loop.
     """
     if args.step and not args.continue_from:
-        raise UserError(f"--step {args.step}: which checkpoint of --continue_from; expected that too, or neither")
+        raise UserError(
+            f"--step {args.step}: says which checkpoint of --continue_from; expected --continue_from WORKDIR too"
+        )
     if args.weights and (args.init is None or args.init == "scratch"):
-        raise UserError(f"--weights {args.weights}: which weights of --init; expected --init WORKDIR too, or neither")
+        raise UserError(f"--weights {args.weights}: says which weights of --init; expected --init WORKDIR too")
     from mdp_jax import distributed
 
     distributed.start(args)

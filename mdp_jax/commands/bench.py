@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     """
     file = output_file(args.json)
     if not 0 < args.seconds < math.inf:
-        raise UserError(f"--seconds {args.seconds}: expected more than 0, and an end")
+        raise UserError(f"--seconds {args.seconds}: expected a finite number above 0")
     if not args.case and (args.config or overrides):
         given = f"--config {args.config}" if args.config else f"--config.{overrides[0][0]}"
         raise UserError(f"{given}: belongs to one case; expected one of {', '.join(CASES)} before it")
@@ -76,9 +76,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     if not 0 < margin < 1:
         raise UserError(f"--margin {margin}: expected a number between 0 and 1, such as 0.1 for a tenth")
     if args.margin is not None and not args.against:
-        raise UserError(f"--margin {margin}: of --against; expected that too, or neither")
+        raise UserError(f"--margin {margin}: belongs to --against; expected --against FILE too")
     if args.torch_compile and args.case not in (None, "step"):
-        raise UserError("--torch_compile: belongs to step; expected that case, or leave it out")
+        raise UserError("--torch_compile: belongs to the case step; expected mdp bench step, or no --torch_compile")
     cases = [args.case] if args.case else list(CASES)
     stored = against.read(as_path(args.against), cases) if args.against else []
     replaces = args.against is not None and file == as_path(args.against)

@@ -84,7 +84,9 @@ def _comparison() -> types.ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise UserError("compare: PyTorch is not installed; make venv EXTRA=torch") from None
+        raise UserError(
+            "compare: PyTorch is not installed; pip install 'mdp_jax[torch]' (in the repository: make venv EXTRA=torch)"
+        ) from None
     return importlib.import_module("mdp_jax.parity.comparison")
 
 

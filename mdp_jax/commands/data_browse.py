@@ -104,7 +104,7 @@ def _mixture_batches(config: ConfigDict, count: int) -> Section:
     for start in range(0, len(chosen["mix_kind"]), _PAIRS):
         part = range(start, min(start + _PAIRS, len(chosen["mix_kind"])))
         png = contact_sheet.pairs(contact_sheet.choose_pairs(chosen, part), label_space, colours)
-        text = f"Pairs {part[0] + 1} to {part[-1] + 1}. {_STRIPES} {contact_sheet.KEEPS}"
+        text = f"{_numbers('Pair', part[0] + 1, part[-1] + 1)}. {_STRIPES} {contact_sheet.KEEPS}"
         figures.append(Figure(png, text))
     text = (
         f"The first pairs of each kind, as {config.objective} sees them before their channels are normalised: plain, "
@@ -125,7 +125,7 @@ def _dataset_batches(config: ConfigDict, count: int) -> Section:
     for start in range(0, count, 2 * _PAIRS):
         part = {key: array[start : min(start + 2 * _PAIRS, count)] for key, array in found.items()}
         png = contact_sheet.samples(part, source.classes, colours, start + 1)
-        figures.append(Figure(png, f"Samples {start + 1} to {start + len(part['image'])}. {_STRIPES}"))
+        figures.append(Figure(png, f"{_numbers('Sample', start + 1, start + len(part['image']))}. {_STRIPES}"))
     text = "Samples of the first batches in their order, as the network sees them before their channels are normalised."
     return Section(f"Fine-tuning on {source.name}", text, [], figures)
 
@@ -158,3 +158,8 @@ def _classes_section(config: ConfigDict, split: str, count: int) -> Section:
     if missing:
         text += f"\n\nIn none of them: {', '.join(missing)}."
     return Section(f"{source.name} {split}", text, [], figures)
+
+
+def _numbers(what: str, first: int, last: int) -> str:
+    """Such as "Pair 1" or "Pairs 1 to 4"."""
+    return f"{what} {first}" if first == last else f"{what}s {first} to {last}"

@@ -83,7 +83,9 @@ def _splits(text: str | None) -> tuple[str, ...]:
     splits = tuple(text.split(",")) if text is not None else ()
     for split in splits:
         if split not in SPLITS or splits.count(split) > 1:
-            raise UserError(f"--splits {text}: {split!r}; expected some of {','.join(SPLITS)}, each once")
+            raise UserError(
+                f"--splits {text}: {split!r}; expected some of {','.join(SPLITS)}, each once, with commas between"
+            )
     return splits
 
 

@@ -19,6 +19,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.paths import make_folder
+from mdp_jax.words import counted
 
 _PHOTOS = ("copy", "link")
 # Of the options that not every form reads.
@@ -247,9 +248,8 @@ def _print(result: writing.Result, out: pathlib.Path) -> None:
     sys.stdout.flush()
     for split, count in result.counts.items():
         pixels = result.pixels[split]
-        print(
-            f"{split}: {count} photos, {100 * int(pixels[0]) / max(1, int(np.sum(pixels))):.1f} % of the pixels ignored"
-        )
+        ignored = 100 * int(pixels[0]) / max(1, int(np.sum(pixels)))
+        print(f"{split}: {counted(count, 'photo')}, {ignored:.1f} % of the pixels ignored")
     for note in result.notes:
         print(f"note: {note}")
     parent = out.parent if str(out.parent) else pathlib.Path()

@@ -9,6 +9,7 @@ from mdp_jax.commands.arguments import add_platform, place, workdir
 from mdp_jax.configs import PretrainConfig
 from mdp_jax.errors import UserError
 from mdp_jax.training.editing import Edits, edit
+from mdp_jax.words import some
 
 _SHOWN = 12  # names in a line
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         ("gone", found.gone),
     ):
         if names:
-            print(f"{what}: {len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})")
+            print(f"{what}: {len(names)} ({some(names, _SHOWN)})")
     at = f"step {found.step} of {found.steps}"
     if found.step < found.steps:
         file, folder = shlex.quote(str(found.config)), shlex.quote(args.workdir)

@@ -21,6 +21,7 @@ from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Section, html
 from mdp_jax.reporting.tables import all_scores_table, console, for_terminal
 from mdp_jax.storage.json_files import write_text
+from mdp_jax.words import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +117,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         found = measured[name]
         csv = confusions_beside(file, name if len(scored) > 1 else "")
         findings.confusions_csv(csv, found.counts, source.classes)
-        caption = f"{name} {args.split}, {found.scores['images']} photos of {evaluator.compiled_shapes} shape(s)"
+        seen = counted(found.scores["images"], "photo")
+        caption = f"{name} {args.split}, {seen} of {counted(evaluator.compiled_shapes, 'shape')}"
         caption += f", {shown.described()}" if shown != views.WHOLE else ""
         at = f"step {run.step}" if run.step else "without a training step"  # as `mdp adopt` makes it
         caption += f", {'best checkpoint, ' if run.chosen.best else ''}{at}{run.chosen.in_words()}"

@@ -15,6 +15,7 @@ from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_bytes, write_text
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import as_path, make_folder, require_possible
+from mdp_jax.words import counted
 
 _PAIRS = 15  # rows in the terminal
 _NONE = "none"
@@ -74,7 +75,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     found = banks.history(args.checkpoint, _say)
     newest = found.steps[-1]
     if newest.seen.sum() < 2:
-        raise UserError(f"{args.checkpoint}: {newest.seen.sum()} class(es) seen so far; expected at least two")
+        raise UserError(
+            f"{args.checkpoint}: {counted(int(newest.seen.sum()), 'class', 'classes')} seen so far; expected at "
+            "least two"
+        )
     out = as_path(args.out or as_path(args.checkpoint) / "inspect")
     require_possible(out, "--out")
     metrics, wrong = read_metrics(args.checkpoint), bank.sentences(found.steps)

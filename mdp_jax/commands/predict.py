@@ -27,7 +27,8 @@ from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.colors import contours, of_classes, overlay
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import write_bytes
-from mdp_jax.storage.paths import make_folder
+from mdp_jax.storage.paths import make_folder, require_possible
+from mdp_jax.words import counted
 
 LABELS, OVERLAY, CONTOURS = ".png", "_overlay.jpg", "_contours.png"
 PROBABILITIES = {"": "", "max": "_probability.png", "classes": "_probabilities.npz"}  # by the value of the argument
@@ -111,6 +112,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     photos = predict_files.find(args.images, args.out)
     also = [CONTOURS] * args.contours + [PROBABILITIES[args.probabilities]] * bool(args.probabilities)
     outputs = predict_files.plan(photos, args.out, [LABELS, OVERLAY, *also])
+    require_possible(args.out, "--out")
     changed: dict[str, list[str]] = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for photo, changes in zip(photos, pool.map(_changes, [photo.path for photo in photos]), strict=True):
@@ -171,7 +173,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
                 outlined = contours(image, label, classes, colours)
                 write_picture(files[2], cv2.cvtColor(outlined, cv2.COLOR_RGB2BGR))
             progress.update(done)
-    print(f"{len(photos)} label maps and overlays in {args.out}")
+    print(f"{counted(len(photos), 'photo')} labelled: label maps and overlays in {args.out}")
 
 
 def _by_name(args: argparse.Namespace, run: workdirs.Workdir) -> ByName | None:

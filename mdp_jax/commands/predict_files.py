@@ -90,7 +90,8 @@ def _of_pattern(pattern: str, out: str) -> list[Photo]:
     if "**" in pattern:
         found = [photo for photo in found if photo.path.lower().endswith(PHOTOS)]
     if not found:
-        raise UserError(f"{pattern}: no photo has such a path; expected a pattern such as {parts[0]}/**/*.jpg")
+        such = top / "**" / "*.jpg" if fixed else "photos/**/*.jpg"
+        raise UserError(f"{pattern}: no photo has such a path; expected a pattern such as '{such}'")
     return found
 
 
@@ -115,9 +116,11 @@ def plan(photos: Sequence[Photo], out: str, endings: Iterable[str]) -> list[list
         files = [as_path(out) / photo.stem.parent / (photo.stem.name + ending) for ending in endings]
         for file in files:
             if file in taken:
+                if taken[file] == photo.path:
+                    raise UserError(f"{photo.path}: given twice; expected each photo once")
                 raise UserError(
-                    f"{photo.path}: {taken[file]} has the same name, {file} would be of both; expected photos whose "
-                    "outputs have different names"
+                    f"{photo.path}: has the same name as {taken[file]}, so both would be written to {file}; expected "
+                    "photos of different names"
                 )
             if file.resolve() in given:
                 raise UserError(f"--out {out}: {file} would replace a photo; expected another folder")

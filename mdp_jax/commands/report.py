@@ -10,6 +10,7 @@ from mdp_jax.evaluation import side_by_side
 from mdp_jax.reporting.report import html
 from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_text
+from mdp_jax.words import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     found = side_by_side.read(args.workdirs)
     sections = side_by_side.sections(found)
     assert page is not None  # it has a default, and is not empty
-    write_text(page, html(f"{len(found)} runs side by side", sections))
+    write_text(page, html(f"{counted(len(found), 'run')} side by side", sections))
     table = side_by_side.scores_table(found)
     console().print(for_terminal(table))
     if rows_file:

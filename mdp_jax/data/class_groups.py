@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdp_jax.errors import UserError
+from mdp_jax.words import some
 
 Groups = Sequence[Sequence[str]]  # rows (name, classes of the set ...)
 
@@ -66,12 +67,15 @@ def grouped(where: str, classes: Sequence[str], drop: Sequence[str], groups: Gro
     left = [name for name in classes if name not in drop]
     for row in groups:
         if len(row) < 2:
-            raise UserError(f"{where}: class_groups has {tuple(row)!r}; expected rows of a name and classes of the set")
+            raise UserError(
+                f"{where}: class_groups has {tuple(row)!r:.80}; expected rows of a name and classes of the set"
+            )
         require_name(row[0], f"{where}: class_groups")
         for label in row[1:]:
             if label not in left:
-                state = "is dropped too" if label in classes else f"expected some of {', '.join(left)}"
-                raise UserError(f"{where}: class_groups has {label!r}; {state}")
+                too = ", which drop_classes has too; expected it in one of them"
+                state = too if label in classes else f"; expected some of {some(left)}"
+                raise UserError(f"{where}: class_groups has {label!r:.80}{state}")
     taken = collections.Counter(label for row in groups for label in row[1:])
     if taken and max(taken.values()) > 1:
         raise UserError(f"{where}: class_groups has {taken.most_common(1)[0][0]!r} twice; expected each class once")

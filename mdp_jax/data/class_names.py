@@ -18,6 +18,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.storage.files import read_bytes, shown
 from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.paths import expanded
+from mdp_jax.words import counted, some
 
 RELATIONS = ("none", "names", "text")
 NEAR = MethodConfig.relation_threshold  # smallest cosine of names that are near, where nothing else is said
@@ -82,10 +83,9 @@ class NameVectors:
         """
         missing = [text for name, text in zip(names, whose, strict=True) if normalised(name) not in self.vectors]
         if missing:
-            named = ", ".join(text.removeprefix("class ") for text in missing[:_NAMED])
-            named += ", ..." if len(missing) > _NAMED else ""
-            more = f"; so it is with {len(missing)} of {len(names)} classes: {named}" if len(missing) > 1 else ""
-            raise UserError(f"{self.where}: no vector of {missing[0]}{more}; expected one of every class: add it")
+            named = some((text.removeprefix("class ") for text in missing), _NAMED)
+            more = f"; the same holds for {len(missing)} of {len(names)} classes: {named}" if len(missing) > 1 else ""
+            raise UserError(f"{self.where}: no vector of {missing[0]}{more}; expected a vector of every class: add it")
         rows = np.stack([self.vectors[normalised(name)] for name in names])
         rows = rows / np.abs(rows).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -149,7 +149,7 @@ def _arrays(file: pathlib.Path, where: str) -> tuple[np.ndarray, np.ndarray]:
     except Exception:  # what a damaged archive raises is of no one family
         raise UserError(f"{where}: cannot be read; expected {_EXPECTED}") from None
     if size > _MOST_BYTES:
-        raise UserError(f"{where}: {size:,} bytes of arrays; expected at most {_MOST_BYTES:,}")
+        raise UserError(f"{where}: {counted(size, 'byte')} of arrays; expected at most {_MOST_BYTES:,}")
     if missing := {"names", "vectors"} - found.keys():
         holds = ", ".join(there[:5]) or "nothing"
         raise UserError(f"{where}: holds {holds:.200}, and no {min(missing)}; expected {_EXPECTED}")
@@ -225,9 +225,10 @@ class Named:
             return []
         pairs = self.record["pairs"]
         if not pairs:
-            return ["relations: no two classes of different sets have near names; so they change nothing"]
+            return ["relations: none, as no two classes of different sets have near names"]
         one, other, _ = pairs[0]
-        return [f"relations: {len(pairs)} pair(s) of classes, as {one} and {other} ({related_as}); all are in {FILE}"]
+        such = f"such as {one} and {other} ({related_as})"
+        return [f"relations: {counted(len(pairs), 'pair')} of classes, {such}; {FILE} has all of them"]
 
     def require_same(self, folder: pathlib.Path) -> None:
         """Checks that a run which goes on has the relations that it began with.

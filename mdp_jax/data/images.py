@@ -17,6 +17,7 @@ from PIL import Image
 
 from mdp_jax.errors import UserError
 from mdp_jax.storage.photo_cache import read_bytes
+from mdp_jax.words import counted
 
 warnings.filterwarnings("ignore", "Corrupt EXIF data")  # such a photo is as it is stored
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the size is looked at here
@@ -35,7 +36,7 @@ MOST_ENLARGED = 1 << 25  # pixels of a photo that is made larger than it is
 _MOST_DEFLATED = 1032  # bytes that one byte of a PNG's compressed pixels can become
 _JPEG_PIXELS = 512  # that one byte of a JPEG can become: a block of 64 takes a bit at least
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners have
-_EXPECTED = "an image that can be read"
+_EXPECTED = "an image file that is whole, such as a JPEG or PNG"
 _GREY = ("1", "L", "I", "I;16", "I;16B", "LA")  # Pillow's modes
 # What Pillow raises for bytes that are no image, or a damaged one.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -218,7 +219,7 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
     mask = _decode(path, data, cv2.IMREAD_UNCHANGED)
     if mask.ndim != 2 or mask.dtype != np.uint8:
         channels = 1 if mask.ndim == 2 else mask.shape[2]
-        form = f"{channels} channel(s) of {mask.dtype}"
+        form = f"{counted(channels, 'channel')} of {mask.dtype}"
         raise UserError(f"{path} has {form}; expected a mask of one grey channel of 8 bits that holds class ids")
     return mask
 
@@ -293,7 +294,7 @@ def _decode(path: str | os.PathLike, data: bytes, flags: int) -> np.ndarray:
 
 
 def _no_image(path: str | os.PathLike, data: bytes) -> UserError:
-    return UserError(f"{path} is unreadable ({len(data)} bytes); expected {_EXPECTED}")
+    return UserError(f"{path} is unreadable ({counted(len(data), 'byte')}); expected {_EXPECTED}")
 
 
 def _palette_indices(path: str | os.PathLike, data: bytes) -> np.ndarray:
@@ -301,7 +302,7 @@ def _palette_indices(path: str | os.PathLike, data: bytes) -> np.ndarray:
     try:
         return np.array(Image.open(io.BytesIO(data)))
     except _DAMAGED:
-        raise UserError(f"{path} is unreadable ({len(data)} bytes); expected a PNG that Pillow can decode") from None
+        raise UserError(f"{path} is unreadable ({counted(len(data), 'byte')}); expected a PNG that is whole") from None
 
 
 class _Size(NamedTuple):
@@ -315,7 +316,9 @@ class _Size(NamedTuple):
 def _require_sound(path: str | os.PathLike, data: bytes) -> None:
     """UserError where an image breaks off, is damaged, or would fill the memory."""
     if _truncated(data):
-        raise UserError(f"{path} is truncated: its {len(data)} bytes lack the end of the image; expected a whole file")
+        raise UserError(
+            f"{path} is truncated: its {counted(len(data), 'byte')} lack the end of the image; expected a whole file"
+        )
     size = _size(data)
     if size is None:
         raise _no_image(path, data)
@@ -323,13 +326,14 @@ def _require_sound(path: str | os.PathLike, data: bytes) -> None:
     if pixels * size.sample > _MOST_PIXELS:
         limit = f"at most {_MOST_PIXELS // size.sample:,} in all"
         raise UserError(
-            f"{path} has {size.height} x {size.width} pixels (height x width) in {len(data)} bytes; expected {limit}"
+            f"{path} has {size.height} x {size.width} pixels (height x width) in {counted(len(data), 'byte')}; "
+            f"expected {limit}"
         )
     if data.startswith(_PNG):
         _require_whole_png(path, data)
     if pixels > _most_pixels(data):
         claim = f"claims {size.height} x {size.width} pixels (height x width)"
-        raise UserError(f"{path} {claim}, which its {len(data)} bytes cannot hold; expected a whole file")
+        raise UserError(f"{path} {claim}, which its {counted(len(data), 'byte')} cannot hold; expected a whole file")
 
 
 def _require_whole_png(path: str | os.PathLike, data: bytes) -> None:
@@ -591,6 +595,7 @@ def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]
     if scale > 1 and size[0] * size[1] > MOST_ENLARGED:
         raise UserError(
             f"a photo of {height} x {width} pixels (height x width) becomes {size[0]} x {size[1]} with "
-            f"data.short_side={short_side}; expected at most {MOST_ENLARGED:,} pixels: crop the photo or lower it"
+            f"config.data.short_side={short_side}; expected at most {MOST_ENLARGED:,} pixels: crop the photo or "
+            "lower it"
         )
     return size

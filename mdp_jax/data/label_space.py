@@ -135,10 +135,10 @@ class LabelSpace:
         previous = None
         for i, row in enumerate(rows):
             if not isinstance(row, dict) or set(row) != _KEYS or not _is_text(row):
-                raise UserError(f"label space row {i} is {row!r}, expected dataset, class and global_id")
+                raise UserError(f"label space row {i} is {row!r:.80}, expected dataset, class and global_id")
             if row["dataset"] != previous and row["dataset"] in datasets:
                 raise UserError(
-                    f"label space row {i} returns to dataset {row['dataset']!r}, expected its rows together"
+                    f"label space row {i} returns to dataset {row['dataset']!r:.80}, expected its rows together"
                 )
             previous = row["dataset"]
             datasets.setdefault(previous, []).append(row["class"])
@@ -148,7 +148,7 @@ class LabelSpace:
                 return space
         # The kind that the rows follow furthest says what was expected.
         wrong, expected = max(_first_difference(space.rows(), rows) for space in spaces)
-        raise UserError(f"label space row {wrong} is {rows[wrong]!r}, expected global_id {expected}")
+        raise UserError(f"label space row {wrong} is {rows[wrong]!r:.200}, expected global_id {expected}")
 
     def of_sources(self, names: Sequence[str]) -> "LabelSpace":
         """The same with the sets that have no labels, which label_space.json leaves out.

@@ -20,6 +20,7 @@ from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
 from mdp_jax.storage import buckets, photo_cache
 from mdp_jax.storage.files import require_regular, unreadable
+from mdp_jax.words import some
 
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
 _HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every run
@@ -133,13 +134,17 @@ def open_source(
         known = ", ".join(KINDS)
         raise UserError(f"dataset {source.name!r} is of kind {source.kind!r}; expected one of {known}")
     if data.short_side < 0:
-        raise UserError(f"data.short_side is {data.short_side}; expected pixels, or 0 for photos as they are")
+        raise UserError(
+            f"config.data.short_side={data.short_side}: expected a number of pixels, or 0 for photos as they are"
+        )
     holdout = source.holdout if split in ("train", "val") else 0
     if source.labels not in _OPEN:
         known, found = ", ".join(_OPEN), source.labels
         raise UserError(f"dataset {source.name!r} has labels={found!r}; expected one of {known}")
     if source.labels == "none" and split != "train":
-        raise UserError(f"dataset {source.name!r}: labels='none', so there is no split {split!r} to score on")
+        raise UserError(
+            f"dataset {source.name!r}: labels='none', so there is no split {split!r} to score on; expected 'masks'"
+        )
     opened, classes = _OPEN[source.labels](source, data_dir, "train" if holdout else split)
     require_photos(opened, "train" if holdout else split)
     train = split == "train"
@@ -187,8 +192,8 @@ def _open_labelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Sou
     drop_classes = tuple(config.drop_classes)
     for label in drop_classes:
         if label not in source.classes:
-            known = ", ".join(source.classes)
-            raise UserError(f"dataset {source.name!r}: drop_classes has {label!r}; expected one of {known}")
+            known = some(source.classes)
+            raise UserError(f"dataset {source.name!r}: drop_classes has {label!r:.80}; expected one of {known}")
     if set(drop_classes) == set(source.classes):
         raise UserError(f"dataset {source.name!r}: drop_classes names every class; expected one to stay")
     return source, grouped(f"dataset {source.name!r}", source.classes, drop_classes, config.class_groups)
@@ -211,9 +216,9 @@ _OPEN = {"masks": _open_labelled, "none": _open_unlabelled}
 def _hold_out(source: Source, holdout: int, train: bool) -> np.ndarray:
     """The training photos that stay, or those that are set aside; they depend on the number of photos alone."""
     if not 1 <= holdout < len(source):
-        raise UserError(
-            f"dataset {source.name!r}: holdout is {holdout}; expected 0 for none, or 1 to {len(source) - 1} photos"
-        )
+        most = len(source) - 1
+        fits = [", as the set has one photo", ", or 1 photo"][most] if most < 2 else f", or 1 to {most} photos"
+        raise UserError(f"dataset {source.name!r}: holdout is {holdout}; expected 0 for none{fits}")
     order = np.random.default_rng(_HOLDOUT).permutation(len(source))
     return np.sort(order[holdout:] if train else order[:holdout])
 

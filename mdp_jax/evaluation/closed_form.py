@@ -187,7 +187,7 @@ def draws_of(count: int, photos: int, draws: int, seed: int) -> list[np.ndarray]
       UserError: there are fewer photos.
     """
     if photos > count:
-        raise UserError(f"--photos {photos}: there are {count} labelled photos; expected as many at most, or all")
+        raise UserError(f"--photos {photos}: expected at most {count}, the number of labelled photos, or all")
     if photos in (0, count):
         return [np.arange(count)]
     orders = (np.random.default_rng((seed, draw)).permutation(count) for draw in range(draws))

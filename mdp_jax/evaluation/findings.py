@@ -18,6 +18,7 @@ from mdp_jax.reporting.figures import Predicted
 from mdp_jax.reporting.report import Figure, Section
 from mdp_jax.reporting.tables import Table
 from mdp_jax.storage.json_files import write_text
+from mdp_jax.words import counted
 
 _PHOTOS = 4  # of the worst, and of the best
 _SAID = 5  # confusions that are said in words
@@ -173,8 +174,8 @@ def photos_section(
             grid = _grid(some, source, predict)
             found.append(Figure(grid, f"{title} photos, by the mIoU over the classes of the photo."))
     text = (
-        f"{len(photos)} photos with labelled pixels. A photo in which a small class is missed has a low mIoU, "
-        "even where most of its pixels are right. Look for wrong labels among the worst."
+        f"{counted(len(photos), 'photo')} with labelled pixels. A photo in which a small class is missed has a low "
+        "mIoU, even where most of its pixels are right. Look for wrong labels among the worst."
     )
     return Section("Worst and best photos", text, figures=found)
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdp_jax.words import some
+
 _NAMED = 12  # classes that a line names
 
 
@@ -88,8 +90,7 @@ def one_sided(counts: np.ndarray, classes: Sequence[str]) -> str:
     if len(there) == 1 and np.sum(truth > 0) > 1:
         return f"predicts one class only: {classes[there[0]]}"
     never = [name for name, true, found in zip(classes, truth, predicted, strict=True) if true and not found]
-    more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
-    return f"never predicted: {', '.join(never[:_NAMED])}{more}" if never else ""
+    return f"never predicted: {some(never, _NAMED)}" if never else ""
 
 
 class Confusion(NamedTuple):

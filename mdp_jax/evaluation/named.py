@@ -16,6 +16,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.pretrained import ClassScorer, SetSegmenter
 from mdp_jax.storage.paths import expanded
+from mdp_jax.words import counted, some
 
 _NEVER = -1e9  # the logit of a class without a match: finite, so that windows and scales can be averaged
 _SHOWN = 20  # names whose classes a line has
@@ -53,8 +54,8 @@ class ByName(NamedTuple):
         lines = [f"who answers, and how near the names are: {'; '.join(answers)}{'; ...' * (len(known) > _SHOWN)}"]
         if self.unknown:
             lines.append(
-                f"{len(self.unknown)} of {len(self.classes)} names are near to no class of the network and are never "
-                f"predicted: {', '.join(self.unknown)}"
+                f"near to no class of the network, and never predicted: {len(self.unknown)} of "
+                f"{counted(len(self.classes), 'name')} ({some(self.unknown, _SHOWN)})"
             )
         return lines
 
@@ -134,8 +135,7 @@ def by_name(
         how = f"a cosine of at least {least:g} in {names_file}" if vectors else "an equal name"
         more = "" if vectors else "; --names FILE takes near names too"
         raise UserError(
-            f"{where}: no class of the network has {how}; it has {', '.join(theirs[:8])}"
-            f"{', ..' if len(theirs) > 8 else ''}; expected at least one match{more}"
+            f"{where}: no class of the network has {how}; it has {some(theirs, 8)}; expected at least one match{more}"
         )
     return ByName(tuple(given), weights, matches)
 

@@ -188,7 +188,8 @@ def of_arguments(args: argparse.Namespace, data: DataConfig) -> Views:
         down, right = args.stride or (max(1, round(side * 2 / 3)) for side in crop)
         stride = (down, right)
     elif args.crop or args.stride:
-        raise UserError(f"--{'crop' if args.crop else 'stride'}: for --mode slide alone; expected it too, or neither")
+        given = f"--crop {_text(args.crop)}" if args.crop else f"--stride {_text(args.stride)}"
+        raise UserError(f"{given}: has a meaning with --mode slide alone; expected --mode slide too, or neither")
     return Views(crop, stride, tuple(args.scales), args.flip)
 
 

@@ -139,9 +139,8 @@ def load(
         raise UserError(f"{folder}: the workdir of {_LOOPS[found][1]}; expected one of {_LOOPS[pretraining][1]}")
     for key, _ in overrides:
         if key.split(".")[0] not in _OF_READING:
-            raise UserError(
-                f"--config.{key}: fixed when {folder} was trained; expected a key of {', '.join(_OF_READING)}"
-            )
+            why = f"fixed when {folder} was trained" if key.split(".")[0] in config else "no such key"
+            raise UserError(f"--config.{key}: {why}; expected a key of {', '.join(_OF_READING)}")
     config = config_files.apply_overrides(config, list(overrides))
     checks.reading(config)
     label_space = LabelSpace.load(folder / "label_space.json")

@@ -15,6 +15,7 @@ from mdp_jax.evaluation import scores, workdirs
 from mdp_jax.exporting.program import Form
 from mdp_jax.models.registry import decoder_in_words
 from mdp_jax.storage.paths import expanded
+from mdp_jax.words import counted
 
 NOT_STATED = "not stated"
 STABLEHLO, ONNX = "stablehlo", "onnx"
@@ -131,7 +132,7 @@ def _facts(run: workdirs.Workdir, written: Written) -> list[tuple[str, object]]:
 
 def _input(run: workdirs.Workdir, written: Written) -> str:
     form, data = written.form, run.config.data
-    batch = "any number of photos" if form.batch is None else f"{form.batch} photo{'s' * (form.batch > 1)}"
+    batch = "any number of photos" if form.batch is None else counted(form.batch, "photo")
     size = "of any height and width" if form.size is None else "of {} x {} pixels (height x width)".format(*form.size)
     out = {
         "labels": "`labels`: int32 [B, H, W], the id of the most likely class in each pixel.",

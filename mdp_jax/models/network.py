@@ -122,9 +122,9 @@ def pixel_encoder(model: PretrainModelConfig) -> PixelEncoder:
         (METHOD.md section 2).
     """
     if model.decoder.dropout != 0:
-        raise UserError(f"config.model.decoder.dropout={model.decoder.dropout}: pretraining expects 0.0")
+        raise UserError(f"config.model.decoder.dropout={model.decoder.dropout}: expected 0.0 in pretraining")
     if model.drop_path != 0:
-        raise UserError(f"config.model.drop_path={model.drop_path}: pretraining expects 0.0")
+        raise UserError(f"config.model.drop_path={model.drop_path}: expected 0.0 in pretraining")
     dtypes = _dtypes(model)
     return PixelEncoder(*_body(model, dtypes), _projection(model.projection, dtypes))
 
@@ -197,7 +197,7 @@ def require_layers(layers: tuple[str, ...], where: str) -> None:
       UserError: there is none, one that no network has, or one twice.
     """
     if not layers or not set(layers) <= set(LAYERS) or len(set(layers)) < len(layers):
-        raise UserError(f"{where}{'+'.join(layers)}: expected some of {', '.join(LAYERS)}, each once")
+        raise UserError(f"{where}{'+'.join(layers):.80}: expected some of {', '.join(LAYERS)}, each once")
 
 
 def _projection(projection: ProjectionConfig, dtypes: Dtypes) -> Projection:
@@ -373,5 +373,5 @@ def _fitting(model: ModelConfig, backbone: Backbone, decoder: Decoder) -> str:
 def _choice(key: str, value: Hashable, choices: Mapping) -> Any:
     if value not in choices:
         expected = ", ".join(str(name) for name in choices)
-        raise UserError(f"config.model.{key}={value}: expected one of {expected}")
+        raise UserError(f"config.model.{key}={value!s:.80}: expected one of {expected}")
     return choices[value]

@@ -137,7 +137,10 @@ def _compiled_for_cpu(case: Case, quick: bool) -> _Found:
     moved.to_other_slices *= fsdp / inside  # in place of a slice or node there are `fsdp` devices
     told = ["compiled for CPUs: whether it fits is not known"]
     if topologies.is_tpu(case.topology):
-        told.append("  to know it, install libtpu, the compiler of TPU programs: make venv EXTRA=tpu")
+        told.append(
+            "  to know it, install libtpu, the compiler of TPU programs: pip install 'mdp_jax[tpu]' (in the "
+            "repository: make venv EXTRA=tpu)"
+        )
     return _Found(programs.share(program.state), None, moved, _traffic(outcome), seconds, told)
 
 

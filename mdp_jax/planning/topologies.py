@@ -136,7 +136,10 @@ def require_compiler() -> None:
       UserError: it is not.
     """
     if not has_compiler():
-        raise UserError("plan: libtpu, the compiler of TPU programs, is not installed; make venv EXTRA=tpu")
+        raise UserError(
+            "plan: libtpu, the compiler of TPU programs, is not installed; pip install 'mdp_jax[tpu]' (in the "
+            "repository: make venv EXTRA=tpu)"
+        )
 
 
 def devices(name: str, slices: int = 1) -> list:

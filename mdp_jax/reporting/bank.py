@@ -13,6 +13,7 @@ import numpy as np
 from mdp_jax.reporting import health
 from mdp_jax.reporting.figures import cosines_of
 from mdp_jax.reporting.tables import Table
+from mdp_jax.words import counted, some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ def sentences(history: Sequence[Vectors]) -> list[str]:
         since = f"since step {history[-2].step}, though before"
         names = [newest.full(i) for i in np.flatnonzero(stopped).tolist()]
         if names:
-            found["stopped"] = f"not seen {since}: {len(names)} class(es) ({', '.join(names[:5])})"
+            found["stopped"] = f"not seen {since}: {counted(len(names), 'class', 'classes')} ({some(names, 5)})"
     return list(found.values())
 
 

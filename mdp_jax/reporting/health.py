@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mdp_jax.words import counted, some
+
 COLLAPSED, CROWDED = 0.9, 0.5  # mean cosines between classes, rules of thumb
 CLOSE = 0.95  # cosine from which two classes are hardly told apart
 _SHOWN = 5  # names in a sentence
@@ -37,7 +39,9 @@ def close_pairs(names: Sequence[str]) -> dict[str, str]:
     """
     if not names:
         return {}
-    return {"close": f"classes of one set above a cosine of {CLOSE}: {len(names)} pair(s) ({_listed(names)})"}
+    return {
+        "close": f"classes of one set above a cosine of {CLOSE}: {counted(len(names), 'pair')} ({some(names, _SHOWN)})"
+    }
 
 
 def dead(names: Sequence[str], where: str) -> dict[str, str]:
@@ -52,7 +56,8 @@ def dead(names: Sequence[str], where: str) -> dict[str, str]:
     """
     if not names:
         return {}
-    return {"dead": f"never seen {where}: {len(names)} class(es), which cannot be learnt ({_listed(names)})"}
+    count = counted(len(names), "class", "classes")
+    return {"dead": f"never seen {where}: {count}, which cannot be learnt ({some(names, _SHOWN)})"}
 
 
 def of_training(
@@ -82,7 +87,3 @@ def of_training(
         for label in labels
     ]
     return found | dead(names, "in a whole epoch of their set")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

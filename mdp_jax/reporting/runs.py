@@ -25,6 +25,7 @@ from mdp_jax.reporting.tables import MEANS, Table, all_scores_table, for_termina
 from mdp_jax.storage.json_files import read_json, write_text
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import as_path
+from mdp_jax.words import counted, some
 
 Label = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # (photo, size) -> label map
 PREVIEW_PAIRS = 4
@@ -49,7 +50,7 @@ def print_datasets(datasets: Sequence[Photos], shares: dict, steps: int, batch: 
     console = rich.console.Console(stderr=True)
     console.print(for_terminal(datasets_table(datasets, shares)))
     epochs = steps * batch / samples
-    text = f"{steps} steps of {batch} samples: {epochs:.1f} epochs"
+    text = f"{counted(steps, 'step')} of {counted(batch, 'sample')}: {epochs:.1f} epochs"
     if 0 < epochs <= warmup_epochs:
         text += f"; the learning rate rises to the end, as config.optim.warmup_epochs={warmup_epochs}"
     console.print(text, highlight=False, soft_wrap=True)
@@ -219,7 +220,7 @@ def bank_summary(bank: Bank, label_space: Classes) -> Table:
     ]
     unseen = [name for name, there in zip(label_space.global_names(), seen, strict=True) if not there]
     if unseen:
-        rows.append(["never seen", ", ".join(unseen[:20]) + (" ..." if len(unseen) > 20 else "")])
+        rows.append(["never seen", some(unseen, 20)])
     return Table(["prototype bank", ""], rows)
 
 
@@ -449,7 +450,7 @@ def finetune_sections(
         networks |= (
             {f"last: step {config.steps}": {name: at_end[-1][f"val_{name}"] for name in MEANS}} if at_end else {}
         )
-    caption = f"{photos.name}, {scores['images']} photos"
+    caption = f"{photos.name}, {counted(scores['images'], 'photo')}"
     sections = [
         Section("Scores", text, [means_table(networks, caption), all_scores_table(scores)]),
         Section("Predictions", figures=[Figure(grid, GRID)]),

@@ -17,6 +17,7 @@ from mdp_jax.evaluation.discriminant import NEVER
 from mdp_jax.evaluation.loaded import Network
 from mdp_jax.evaluation.tiles import require_tile
 from mdp_jax.reporting import colors
+from mdp_jax.words import counted
 
 MOST_SEEN = 1 << 21  # pixels of a photo on the page: they bound the memory of features, 268 MB for 2048 channels
 PHOTOS = 3  # the newest ones are kept
@@ -222,7 +223,9 @@ class Session:
         photo = self._photo(key)
         height, width = photo.shown.shape[:2]
         if not (0 <= x < width and 0 <= y < height):
-            raise UserError(f"pixel ({x}, {y}): expected one of the photo, which is {width} x {height}")
+            raise UserError(
+                f"pixel ({x}, {y}): expected one of the photo, which is {width} x {height} (width x height)"
+            )
         at = functools.partial(_interpolated, x=(x + 0.5) / width, y=(y + 0.5) / height)
         probabilities = np.exp(_log_softmax(at(self._logits(key, name)).astype(np.float64)))
         nearest = None
@@ -252,12 +255,14 @@ class Session:
         if not least <= stroke.radius <= most:
             raise UserError(f"a brush of radius {stroke.radius:g}: expected {least} to {most} pixels")
         if not 0 < len(stroke.points) <= MOST_POINTS:
-            raise UserError(f"a stroke of {len(stroke.points)} points: expected 1 to {MOST_POINTS}")
+            raise UserError(f"a stroke of {counted(len(stroke.points), 'point')}: expected 1 to {MOST_POINTS}")
         if sum(len(each.strokes) for each in self._photos.values()) >= MOST_STROKES:
-            raise UserError(f"{MOST_STROKES} strokes are there; expected no more: forget some")
+            raise UserError(f"{MOST_STROKES} strokes are there, as many as are kept; forget some")
         height, width = photo.shown.shape[:2]
         if not all(0 <= x < width and 0 <= y < height for x, y in stroke.points):
-            raise UserError(f"a stroke that leaves the photo, which is {width} x {height}; expected one inside")
+            raise UserError(
+                f"a stroke that leaves the photo, which is {width} x {height} (width x height); expected one inside"
+            )
         photo.strokes.append(stroke._replace(name=name))
         self._change()
 
@@ -294,7 +299,7 @@ class Session:
 
     def _photo(self, key: str) -> _Photo:
         if key not in self._photos:
-            raise UserError(f"this photo is not kept any more; the newest {PHOTOS} are: drop it again")
+            raise UserError(f"this photo is not kept any more, only the newest {PHOTOS} are; give it to the page again")
         return self._photos[key]
 
     def _cells(self, photo: _Photo, name: str, of: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
+from mdp_jax.words import counted
 
 MOST_BYTES = 32 << 20
 MOST_PIXELS = 50_000_000  # as the header says: 150 MB decoded
@@ -68,7 +69,8 @@ def _notes(data: bytes) -> list[str]:
     except Image.DecompressionBombError:  # Pillow's own limit is larger
         raise _too_many(f"far more than {MOST_PIXELS:,} pixels") from None
     except _DAMAGED:
-        found = f"{_NAME} is empty" if not data else f"{_NAME} ({len(data):,} bytes) is none, or of another type"
+        size = counted(len(data), "byte")
+        found = f"{_NAME} ({size}) is no picture, or of a type that is not read" if data else f"{_NAME} is empty"
         raise UserError(f"{found}; {_EXPECTED}") from None
     if count > 1:
         raise UserError(f"{_NAME} is a {kind} of {count} pictures; expected one: save the picture that you mean")

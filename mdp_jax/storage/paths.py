@@ -103,6 +103,8 @@ def make_folder(path: str | os.PathLike, option: str) -> pathlib.Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
+        if isinstance(error, FileExistsError):
+            raise UserError(f"{option} {folder}: a file; expected a folder") from None
         reason = getattr(error, "strerror", None) or error
         raise of_system(error, f"{option} {folder}: {reason}; expected a folder that can be made") from None
     return folder

@@ -18,6 +18,7 @@ import rich.console
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.studies.runs import Run, finished
+from mdp_jax.words import counted
 
 COMMAND = (sys.executable, "-c", "from mdp_jax.cli import main; main()")
 _POLL = 0.1  # seconds
@@ -56,8 +57,8 @@ def slots(jobs: int, gpus: Sequence[str] = ()) -> list[Place]:
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if not 1 <= jobs <= len(cores):
-        option = "--gpus" if gpus else "--jobs"
-        raise UserError(f"{option}: {jobs} jobs at once: expected from 1 to the number of cores, {len(cores)}")
+        option = f"--gpus {' '.join(gpus)}" if gpus else f"--jobs {jobs}"
+        raise UserError(f"{option}: {counted(jobs, 'run')} at once; expected 1 to {len(cores)}, the number of cores")
     twice = next((gpu for gpu in gpus if list(gpus).count(gpu) > 1), None)
     if twice is not None:
         raise UserError(f"--gpus {' '.join(gpus)}: {twice} is there twice; expected each device once")
@@ -223,7 +224,7 @@ class Engine:
 
     def _end_children(self, done: set[str]) -> None:
         if self._children:
-            self._say(f"told to stop: waiting until {len(self._children)} runs have saved")
+            self._say(f"told to stop: waiting for {counted(len(self._children), 'run')} to save")
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
                 child.process.send_signal(signal.SIGTERM)

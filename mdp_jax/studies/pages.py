@@ -15,6 +15,7 @@ from mdp_jax.studies import figures
 from mdp_jax.studies.experiments import EQUIVALENT, Cell, Contrast, Overrides, Suite, Target
 from mdp_jax.studies.results import Outcome, Results, json_row
 from mdp_jax.studies.statistics import MARGIN
+from mdp_jax.words import counted
 
 ABLATIONS = "Ablations: measured in the same way, nothing is claimed of them"
 RULES = f"""\
@@ -237,7 +238,7 @@ def summary(results: Results) -> str:
         text = f"Not complete: {len(results.missing)} of {total} {what} are missing."
     if results.from_files:
         text += f" The scores of {results.from_files} were taken from runs in other workdirs."
-    return text if results.most is None else f"{text} At most {results.most} seeds of each pretraining."
+    return text if results.most is None else f"{text} At most {counted(results.most, 'seed')} of each pretraining."
 
 
 def rows(results: Results) -> list[dict]:

@@ -1,6 +1,7 @@
 """The runs of a suite: which `mdp` command each of them is, where it lies, what it needs, whether it is finished."""
 
 import copy
+import difflib
 import functools
 import pathlib
 from collections.abc import Collection, Iterable, Mapping
@@ -12,9 +13,11 @@ from mdp_jax import config as configs
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.budgets import BUDGETS, BUDGETS_FORM
 from mdp_jax.evaluation.scores import read_scores
+from mdp_jax.python_files import nearest
 from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.studies.experiments import Cell, Overrides, Pretraining, Suite, Target
+from mdp_jax.words import some
 
 KEPT = (("keep_checkpoints", "1"),)  # of every run: there are many of them
 # Scores after a fixed number of steps are compared: the best of several validations would be chosen on the photos that
@@ -123,7 +126,8 @@ def _chosen(suite: Suite, only: Iterable[str]) -> dict[str, set[int]]:
     for text in only:
         name, _, seed = text.partition("/seed")
         if name not in known:
-            raise UserError(f"--only {text}: not in {suite.name}; expected one of {', '.join(known)}")
+            near = nearest(difflib.get_close_matches(name, known, n=1))
+            raise UserError(f"--only {text}: not in {suite.name}; expected one of {some(known)}{near}")
         seeds = range(known[name].seeds)
         if name != text and seed not in map(str, seeds):
             raise UserError(f"--only {text}: expected {name}, or one of {name}/seed0 to {name}/seed{len(seeds) - 1}")

@@ -240,7 +240,7 @@ def _is_scored(at: Opened) -> bool:
     except TransientError:
         raise
     except UserError as error:
-        distributed.say(f"mdp: no validation photos, so that it is not scored ({error})")
+        distributed.say(f"mdp: not scored, as there are no validation photos ({error})")
         return False
     sources.check_source(photos, at.config.data.check_files, distributed.say)
     return True

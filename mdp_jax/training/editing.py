@@ -34,6 +34,7 @@ from mdp_jax.storage.json_files import write_text
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import ledger, programs, sharding, workdir
+from mdp_jax.words import some
 
 _CONFIG = "config.py"
 _CONFIG_TEXT = '''"""The config of the run in this folder, for mdp pretrain --config; mdp edit-bank wrote it."""
@@ -137,15 +138,15 @@ def edited_classes(label_space: LabelSpace, edits: Edits) -> dict[str, _Classes]
 
 def _set_of(found: dict[str, _Classes], name: str, given: str) -> _Classes:
     if name not in found:
-        raise UserError(
-            f"{given}: no set {name!r}; expected one of {', '.join(found) or 'none, since all are dropped'}"
-        )
+        if not found:
+            raise UserError(f"{given}: all sets are dropped already; expected one set to stay")
+        raise UserError(f"{given}: no set {name!r}; expected one of {', '.join(found)}")
     return found[name]
 
 
 def _require_class(own: _Classes, label: str, given: str) -> None:
     if label not in own:
-        raise UserError(f"{given}: no class {label!r}; expected one of {', '.join(own)}")
+        raise UserError(f"{given}: no class {label!r}; expected one of {some(own)}")
 
 
 def _join(found: dict[str, _Classes], name: str, new: str, labels: Sequence[str], given: str) -> None:

@@ -9,6 +9,7 @@ from mdp_jax.data.batches.bad_images import bad_images
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.reporting.tables import Table
+from mdp_jax.words import some
 
 NAMES = {"ledger", "last_seen"}  # of the totals, and of `last_seen`, in the meta of a checkpoint
 _NAMES_SHOWN = 10  # of the classes of a dataset that were never seen
@@ -160,7 +161,7 @@ class Ledger:
         losses = measured[-1] if measured else [None] * len(totals)
         names = [name for name, _ in self._label_space.datasets]
         columns = (names, *(metrics[f"dataset_{key}"].tolist() for key in ("images", "epochs", "valid_pixels")), losses)
-        unseen = (_listed(labels) for labels in self.unseen(totals))
+        unseen = (some(labels, _NAMES_SHOWN) or "none" for labels in self.unseen(totals))
         skipped = metrics["dataset_bad_images"].tolist()
         waits = [row["data_wait_fraction"] for row in rows if "data_wait_fraction" in row]
         caption = f"Waiting for data: {100 * np.mean(waits):.1f} % of the time" if waits else ""
@@ -169,7 +170,3 @@ class Ledger:
             list(zip(*columns, unseen, skipped, strict=True)),
             caption,
         )
-
-
-def _listed(labels: list[str]) -> str:
-    return "none" if not labels else ", ".join(labels[:_NAMES_SHOWN]) + (" ..." if len(labels) > _NAMES_SHOWN else "")

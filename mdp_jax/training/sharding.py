@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import inference
+from mdp_jax.words import counted
 
 Rules = tuple[tuple[str, PartitionSpec], ...]
 
@@ -51,7 +52,8 @@ def make_mesh(devices: int, fsdp: int = 1) -> Mesh:
     if devices < 0:
         raise UserError(f"config.devices={devices}: expected a number of devices, or 0 for all of them")
     if devices > len(present):
-        raise UserError(f"config.devices={devices}: only {len(present)} device(s) ({present[0].platform}) are here")
+        here = f"{len(present)}, the devices that are here ({present[0].platform})"
+        raise UserError(f"config.devices={devices}: expected at most {here}")
     if devices and jax.process_count() > 1:
         raise UserError(f"config.devices={devices}: expected 0, all devices, with {jax.process_count()} processes")
     return mesh_of(present[: devices or len(present)], fsdp)
@@ -89,7 +91,7 @@ def mesh_of(devices: list, fsdp: int) -> Mesh:
     inside = len(devices) // len(sizes)
     if fsdp < 1 or inside % fsdp:
         where = f" of each of the {len(sizes)} slices or nodes" if len(sizes) > 1 else ""
-        raise UserError(f"config.fsdp={fsdp}: expected a divisor of the {inside} device(s){where}")
+        raise UserError(f"config.fsdp={fsdp}: expected a divisor of {counted(inside, 'device')}{where}")
     shape, names, axis_types = (inside // fsdp, fsdp), ("data", "fsdp"), (AxisType.Auto, AxisType.Auto)
     if len(sizes) == 1:
         return jax.make_mesh(shape, names, axis_types=axis_types, devices=devices)

@@ -128,7 +128,7 @@ class Stop:
 
     def _note(self, number: int) -> None:
         self.noted = number
-        _say("told to stop: the step under way is finished and saved; once more stops at once")
+        _say("told to stop: this step is finished and saved first; a second Ctrl-C or signal stops at once")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -198,7 +198,10 @@ def transfer(
     saved = weights_of(chosen.saved.state, chosen.saved.meta, weights, os.fspath(init))
     unknown = [part for part in parts if part not in saved.params or part not in params]
     if unknown:
-        raise UserError(f"--init {init}: no part {unknown[0]!r} in it; it has {', '.join(saved.params)}")
+        raise UserError(
+            f"--init {init}: no part {unknown[0]!r} in it; expected config.transfer of some of "
+            f"{', '.join(saved.params)}"
+        )
     loaded = []
     for have, ours in ((saved.params, params), (saved.batch_stats, batch_stats)):
         # On the host: they go wherever the new network's arrays lie, on devices of other processes too.

@@ -20,6 +20,7 @@ from mdp_jax.storage.checkpoints import NEWEST, Checkpoints, Saved, steps_in
 from mdp_jax.storage.json_files import PARTIAL, write_json
 from mdp_jax.storage.locks import locked
 from mdp_jax.storage.paths import as_path, make_folder, require_plain, require_possible
+from mdp_jax.words import counted
 
 _FIRST = "label_space.json"  # of the files of a run: all that there is where it was killed before config.json
 LOCK = "run.lock"
@@ -195,7 +196,7 @@ def _require_same_photos(before: dict[str, dict], now: dict[str, dict], where: p
     """A run that goes on with other photos would have another order, other shares and another length."""
     for name, found in now.items():
         if found["count"] != before[name]["count"]:
-            counts = f"{found['count']} photos, and had {before[name]['count']} when the run began"
+            counts = f"{counted(found['count'], 'photo')}, and had {before[name]['count']} when the run began"
             raise UserError(f"{where}: dataset {name!r} has {counts}; expected those, or a new --workdir")
         for key, what in (("names", "of other names"), ("content", "whose files hold something else")):
             # Checkpoints of earlier versions have no content.

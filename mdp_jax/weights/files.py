@@ -152,7 +152,10 @@ def _require_suffix(path: pathlib.Path) -> None:
 
 def _require_torch(path: pathlib.Path) -> types.ModuleType:
     if importlib.util.find_spec("torch") is None:
-        raise UserError(f"{path}: {path.suffix} files need PyTorch: make venv EXTRA=torch, or use .safetensors")
+        raise UserError(
+            f"{path}: {path.suffix} files need PyTorch: pip install 'mdp_jax[torch]' (in the repository: make venv "
+            "EXTRA=torch), or use .safetensors"
+        )
     import torch
 
     return torch

@@ -49,7 +49,7 @@ def test_drawn_photos(small, tmp_path, capsys):
         else:
             assert row["torch"] is None and row["ratio"] is None
     printed = " ".join(capsys.readouterr().out.split())
-    assert "data: all together" in printed and "60 x 80 pixels; 1 view(s) of each, 64 x 64; batches of 16" in printed
+    assert "data: all together" in printed and "60 x 80 pixels; 1 view of each, 64 x 64; batches of 16" in printed
 
 
 def test_own_config(small, tmp_path):

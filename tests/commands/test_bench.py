@@ -17,11 +17,11 @@ from mdp_jax.errors import UserError
     [
         (["speed"], "invalid choice: 'speed'"),
         (["--json", "nowhere/rows.json"], "--json nowhere/rows.json: expected a file in a folder that exists"),
-        (["--seconds", "0"], r"--seconds 0.0: expected more than 0"),
-        (["--seconds", "inf"], r"--seconds inf: expected more than 0, and an end"),
-        (["--margin", "0.2"], r"--margin 0.2: of --against; expected that too, or neither"),
+        (["--seconds", "0"], r"--seconds 0.0: expected a finite number above 0"),
+        (["--seconds", "inf"], r"--seconds inf: expected a finite number above 0"),
+        (["--margin", "0.2"], r"--margin 0.2: belongs to --against; expected --against FILE too"),
         (["--against", ""], "--against: an empty text; expected a path"),
-        (["data", "--torch_compile"], "--torch_compile: belongs to step; expected that case, or leave it out"),
+        (["data", "--torch_compile"], "--torch_compile: belongs to the case step; expected mdp bench step, or no"),
         (["data", "--data_dir", "x"], "--data_dir x: belongs to --config"),
         (["data", "--classes", "7"], "--classes 7: belongs to step and loss"),
         (["step", "--classes", "7"], "--classes 7: belongs to --config"),
@@ -29,7 +29,10 @@ from mdp_jax.errors import UserError
         (["evaluation", "--config", "configs/pretrain/voc.py"], "of mdp pretrain; expected a config of mdp finetune"),
         (["loss", "--classes", "0"], "argument --classes: 0: expected a whole number from 1"),
         (["loss", "--config", "configs/finetune/voc.py"], "--config configs/finetune/voc.py: no prototype loss in it"),
-        (["loss", "--config.objective=multi_head"], "no prototype loss in it; expected objective mdp of mdp pretrain"),
+        (
+            ["loss", "--config.objective=multi_head"],
+            "no prototype loss in it; expected a config of mdp pretrain with config.objective=mdp",
+        ),
         (["step", "--config.batch=3"], r"config.batch=3: expected a multiple of 2 \(pairs of samples"),
         (
             ["step", "--config", "configs/pretrain/voc.py", "--config.devices=1"],

@@ -81,7 +81,7 @@ def test_counts_worked_out_by_hand(capsys):
     assert re.search(r"set +train +3 +0 +60\.00 +1 +2 of 4", out)
     assert re.search(r"0 +sky +83\.33 +2", out)
     assert "warning: set train: never seen: tree, moon" in out
-    assert "warning: set train: 1 of 3 masks have no pixel of any class" in out
+    assert "warning: set train: masks without a pixel of any class: 1 of 3" in out
 
 
 def test_every_sample_is_opened_once_and_counted_as_by_a_loop():
@@ -181,7 +181,7 @@ def test_photos_that_exif_turns(capsys):
     assert "p1.png is 20 x 24 pixels (height x width); expected 24 x 20 as its photo (turned by its EXIF" in out
     (warning,) = found["warnings"]
     assert warning.startswith(
-        "set train: 1 of 2 photos are turned or mirrored, as their EXIF orientation says, and masks"
+        "set train: photos with an EXIF orientation, which turns them and not their masks: 1 of 2"
     )
 
 
@@ -199,7 +199,7 @@ def test_photos_of_other_formats_are_named(capsys):
     first = pathlib.Path("set", "images", "train", "a.heic")
     (warning,) = found["warnings"]
     because = "2 in the format .heic, which is not read; 1 in the format .jxl, which is not read"
-    assert warning == f"set train: 3 files are passed over, {first} for one: {because}"
+    assert warning == f"set train: passed over: 3 files ({first} and 2 more): {because}"
     assert found["parts"][1]["passed_over_because"][str(first)] == "in the format .heic, which is not read"
 
 

@@ -113,7 +113,7 @@ def test_a_field_set_as_its_authors_publish_it(capsys):
     np.testing.assert_array_equal(source.palette, COLOURS)
     np.testing.assert_array_equal(source[0]["image"], images.read_photo("field/images/001_image.png"))
     assert "note: images/001_image.png has the mask annotations/001_annotation.png, and so on" in out
-    assert "note: 8 other images are passed over, field/masks/001_mask.png for one" in out
+    assert "note: passed over: 8 other images (field/masks/001_mask.png and 7 more)" in out
     assert "note: test photos of the source are the val photos here" in out
     assert "mdp data check out --data_dir ." in out
     assert check(capsys) == 0
@@ -313,7 +313,7 @@ def test_groups_and_doubles_stay_on_one_side(capsys):
         assert len({split for name, split in found.items() if name.startswith(f"v{group}_")}) == 1
     assert found["v0_02"] == found["v2_09"] == found["v4_17"]
     assert 0 < list(found.values()).count("val") < 24
-    assert "note: 2 photos have the same pixels as another one; they are on one side of the split" in out
+    assert "note: photos with the pixels of another one, on the same side of the split: 2" in out
 
 
 def test_a_rare_class_stays_in_train(capsys):
@@ -381,8 +381,8 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
         (
             _paint((250, 3, 0)),
             (*LISTED, *FIELD[5:]),
-            r"colour #fa0300 \(0\.13 % of all pixels, in 1 masks, field/annotations/003_annotation\.png for one\): in "
-            r"no map of classes; nearest is #ff0000 \(weed, 6 away\).*--others ignore",
+            r"colour #fa0300 \(0\.13 % of all pixels, in 1 mask, most in field/annotations/003_annotation\.png\): "
+            r"not in --classes, whose nearest is #ff0000 \(weed, 6 away\).*--others ignore",
         ),
         (_jpeg_masks, (*LISTED, *FIELD[5:]), r"001_annotation\.jpg is a JPEG, whose values are not exact"),
         (
@@ -403,7 +403,7 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
         (
             _text("map.txt", "0 0 300 soil\n"),
             (*LISTED[:2], "--classes", "map.txt"),
-            r"line 1 is '0 0 300 soil': 300 is no part",
+            r"line 1 is '0 0 300 soil', with 300 in a colour; expected R, G and B from 0 to 255",
         ),
         (lambda: None, (*LISTED[:2], "--classes", "map.txt"), r"--classes map\.txt: no such file, and not KEY=NAME"),
         (
@@ -416,7 +416,11 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
             (*LISTED[:2], "--classes", "#000000=a", "7=x"),
             r"--classes 7=x: a value, and --classes #000000=a: a",
         ),
-        (lambda: None, (*LISTED[:2], "--classes", "soil=a"), r"--classes soil=a: 'soil' is no key of a mask"),
+        (
+            lambda: None,
+            (*LISTED[:2], "--classes", "soil=a"),
+            r"--classes soil=a: 'soil' is neither a colour nor a value of a mask",
+        ),
         (
             lambda: None,
             LISTED[2:],
@@ -431,7 +435,7 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
         (
             lambda: None,
             ("--masks", "gt/{name}.png"),
-            r"--masks gt/\{name\}\.png: no file in field fits to it; there are annota",
+            r"--masks gt/\{name\}\.png: no file in field fits it; expected a pattern of its images: annota",
         ),
         (
             lambda: pathlib.Path("field/annotations/005_annotation.png").unlink(),
@@ -451,17 +455,17 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
         (
             _paint((0, 0, 255), "001"),
             (*LISTED, "#0000ff=sky", *FIELD[5:]),
-            r"leaves class 'sky' out of train: it is in 1 photos of val",
+            r"leaves class 'sky' out of train: it is in 1 photo of val alone, such as",
         ),
         (
             _text("s.yaml", "train: [1, 2]\nval: [2]\n"),
             (*LISTED, "--split", "s.yaml"),
-            r"--split: 2 is in train and in val",
+            r"--split: '2' is in train and in val",
         ),
         (
             _text("s.yaml", "train: [1, 2]\nval: [77]\n"),
             (*LISTED, "--split", "s.yaml"),
-            r"--split: 77 is the name of no photo",
+            r"--split: '77' is the name of no photo",
         ),
         (
             _text("s.yaml", "train: [1, 2]\n"),
@@ -486,7 +490,7 @@ LISTED = ("--masks", "annotations/{name}_annotation.*", *MAP)
             r"--val 0\.1: makes a split, and --split gives one",
         ),
         (lambda: None, (*LISTED, "--val", "1.5"), r"argument --val: 1\.5: expected a share between 0 and 1"),
-        (lambda: None, (*LISTED, "--group", "{group}-*"), r"--group \{group\}-\*: 001 does not fit to it"),
+        (lambda: None, (*LISTED, "--group", "{group}-*"), r"--group \{group\}-\*: 001 does not fit it"),
         (lambda: None, ("--masks", "images/{name}.*", "--images", "images"), "001_image.png"),
         (lambda: None, ("--form", "coco"), r"--form coco: no such annotations in field; expected a JSON with images"),
         (
@@ -586,8 +590,8 @@ def test_photos_that_are_not_there_are_passed_over_where_that_is_said(capsys):
     assert status == 2 and "instances.json: describes b.jpg, which is not in set; name the folder" in said
     status, out, _ = run(capsys, "set", "--out", "out", "--skip_missing")
     assert status == 0
-    assert "note: 1 of 3 described photos are missing and passed over, b.jpg for one" in out
-    assert "note: 1 photos have no annotation and are passed over, set/images/more.jpg for one" in out
+    assert "note: passed over: 1 of 3 described photos, not found (b.jpg)" in out
+    assert "note: passed over: 1 photo without an annotation (set/images/more.jpg)" in out
 
 
 @pytest.mark.parametrize("form", ["cvat", "masks"])

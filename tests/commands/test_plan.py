@@ -98,7 +98,7 @@ def test_plan_of_the_loss(config, virtual, tmp_path):
         ),
         (["--topology", "v5e:2x2", "--slices", "0"], "argument --slices: 0: expected a whole number from 1"),
         (["--topology", "v5e:2x2", "--slices", "2", "--batch", "64", "--config.fsdp=8"], "config.fsdp=8: expected a"),
-        (["--topology", "v5e:2x2", "--price", "free"], "argument --price: invalid float value: 'free'"),
+        (["--topology", "v5e:2x2", "--price", "free"], "argument --price: 'free'; expected a number"),
         (["--topology", "v5e:2x2", "--price", "-1"], "--price -1: expected what a chip costs for an hour"),
         (["--topology", "v5e:2x2", "--price", "1", "--deadline", "-3"], "--deadline -3: expected a number of hours"),
         (["--topology", "h100:8", "--network", "0"], "--network 0: expected Gbit/s of a node, more than 0"),

@@ -207,7 +207,11 @@ def test_folders_and_patterns_keep_their_paths(made, tree, tmp_path):
     [
         (["{tree}/empty"], "empty: no photo in this folder or below it; expected files such as .jpg or .png"),
         (["{tree}/*.tif"], r"\*\.tif: no photo has such a path; expected a pattern such as"),
-        (["{tree}/day/b.png", "{tree}/night/b.png"], r"night/b\.png: .*day/b\.png has the same name, .*out/b\.png"),
+        (
+            ["{tree}/day/b.png", "{tree}/night/b.png"],
+            r"night/b\.png: .*has the same name as .*day/b\.png, so both would be written to .*out/b\.png",
+        ),
+        (["{tree}/day/b.png", "{tree}/day/b.png"], r"day/b\.png: given twice; expected each photo once"),
         (["--step", "best", "{tree}"], "no best checkpoint in it; expected a fine-tuning with config.keep_best"),
     ],
 )
@@ -217,6 +221,14 @@ def test_nothing_is_written_where_the_photos_are_not_clear(made, tree, tmp_path,
     with pytest.raises(UserError, match=message):
         cli.run(["predict", "--checkpoint", str(made[1]), "--out", str(tmp_path / "out"), *words])
     assert not (tmp_path / "out").exists()
+
+
+def test_patterns_and_folders_that_cannot_be_are_named_before_weights_are_read(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tree)
+    with pytest.raises(UserError, match=r"^\*\.tif: no photo has such a path; .* such as 'photos/\*\*/\*\.jpg'$"):
+        cli.run(["predict", "--checkpoint", "nowhere", "--out", str(tmp_path / "out"), "*.tif"])
+    with pytest.raises(UserError, match=r"--out .*b\.png: a file; expected a folder"):
+        cli.run(["predict", "--checkpoint", "nowhere", "--out", "day/b.png", "night"])
 
 
 def test_probabilities_contours_and_palette(made, tmp_path):

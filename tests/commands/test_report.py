@@ -93,7 +93,8 @@ def test_a_pretraining_beside_a_finetuning(runs):
     ("words", "message"),
     [
         (["nowhere"], "nowhere: no such folder; expected the workdir of a run"),
-        ([""], "config.json: missing; expected a workdir made by"),
+        ([""], "config.json: missing; expected the workdir of a run"),
+        (["harbor/config.json"], "harbor/config.json: no such folder; expected the workdir of a run"),
         (["harbor", "one/../harbor"], "harbor: named twice; expected different workdirs"),
         (["harbor", "--out", "nowhere/x.html"], r"--out nowhere/x\.html: expected a file in a folder that exists"),
         (["harbor", "--config.steps=1"], r"--config\.steps: mdp report has no config"),

@@ -49,7 +49,7 @@ def smallest() -> Suite:
         (["tiny.py"], "--suite tiny.py: expected one of"),
         (["mini-synthetic", "--seeds", "0"], "0: expected a whole number from 1"),
         (["mini-synthetic", "--only", "mpd"], "--only mpd: not in mini-synthetic; expected one of scratch, mdp,"),
-        (["mini-synthetic", "--jobs", "9999"], "9999 jobs at once: expected from 1 to the number of cores"),
+        (["mini-synthetic", "--jobs", "9999"], "--jobs 9999: 9,999 runs at once; expected 1 to "),
         (["mini-synthetic", "--gpus", "0", "0"], "--gpus 0 0: 0 is there twice; expected each device once"),
         (["mini-synthetic", "--docs", ""], "--docs: an empty text; expected a path"),
         (["mini-synthetic", "--json", "no/rows.json"], "--json no/rows.json: expected a file in a folder that exists"),

@@ -82,7 +82,7 @@ def test_classes_and_palette(ade20k):
         ),
         (
             lambda r: [(r / f"images/training/ADE_train_0000000{i}.jpg").unlink() for i in (2, 4)],
-            r"02\.png has no photo; .*so it is with 2 of 4 files",
+            r"02\.png has no photo; .*the same holds for 2 of 4 files",
         ),
     ],
 )

@@ -78,7 +78,7 @@ def test_more_bad_photos_than_the_share_stop_the_run():
         source[13]
     assert str(error.value) == (
         "dataset 'set': 4 of 200 photos are bad, the last one: p13.jpg is truncated; expected a whole file; "
-        "at most 3 are skipped (data.bad_image_share=0.015)"
+        "expected at most 3, as config.data.bad_image_share=0.015 says"
     )
     with pytest.raises(UserError, match="4 of 200"):
         source[10]  # and it goes on stopping: other threads may have met the fourth

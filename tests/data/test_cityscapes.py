@@ -78,7 +78,7 @@ def test_ids_out_of_range(tmp_path, kind, value, expected):
         ),
         (
             lambda r: [p.unlink() for p in r.glob("gtFine/train/*/*_labelIds.png")],
-            r"aachen_000000_000019_leftImg8bit\.png has no mask; .*_gtFine_labelIds\.png; so it is with 3 of 3 files",
+            r"aachen_000000_000019_leftImg8bit\.png has no mask; .*_labelIds\.png; the same holds for 3 of 3 files",
         ),
     ],
 )

@@ -27,7 +27,7 @@ def test_values_by_hand():
     [
         ((), (("ground",),), r"set: class_groups has \('ground',\); expected rows of a name and classes"),
         ((), (("ground", "moon"),), "set: class_groups has 'moon'; expected some of sky, tree, road, lane"),
-        (("road",), (("ground", "road"),), "set: class_groups has 'road'; is dropped too"),
+        (("road",), (("ground", "road"),), "set: class_groups has 'road', which drop_classes has too; expected"),
         ((), (("a", "road"), ("b", "road", "sky")), "set: class_groups has 'road' twice; expected each class once"),
         ((), (("sky", "road"),), "set: class_groups makes two classes 'sky'; expected each name once"),
     ],

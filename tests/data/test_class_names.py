@@ -45,7 +45,7 @@ def test_which_classes_are_related(file):
 def test_what_is_said_and_kept_of_them(tmp_path, file):
     found = class_names.of_run(MethodConfig(relations="text", names_file=file), SPACE, 5, seed=0)
     assert found.lines("positives") == [
-        "relations: 4 pair(s) of classes, as one/Sky and two/sky (positives); all are in relations.json"
+        "relations: 4 pairs of classes, such as one/Sky and two/sky (positives); relations.json has all of them"
     ]
     assert ["one/tree", "two/trees", 0.8] in found.record["pairs"]
     found.save(tmp_path)
@@ -56,7 +56,7 @@ def test_what_is_said_and_kept_of_them(tmp_path, file):
         other.require_same(tmp_path)
     alone = LabelSpace((("one", ("sky", "tree")), ("two", ("road",))))
     nothing = class_names.of_run(MethodConfig(relations="names"), alone, 5, seed=0)
-    assert "they change nothing" in nothing.lines("no_negatives")[0] and not nothing.relations.related.any()
+    assert "relations: none, as no two" in nothing.lines("no_negatives")[0] and not nothing.relations.related.any()
 
 
 def test_shuffled_names_have_as_many_relations_within_the_same_sets():
@@ -121,11 +121,11 @@ BAD = {
     "twice": (_with(0, 1.0, ("sky", "sky_", "tree", "trees")), "names has 'sky_' twice, but for case, underscores"),
     "class": (
         _npz(names=np.array(NAMES[:3]), vectors=VECTORS[:3]),
-        "no vector of class two/trees; expected one of",
+        "no vector of class two/trees; expected a vector of",
     ),
     "classes": (
         _npz(names=np.array(NAMES[:2]), vectors=VECTORS[:2]),
-        "no vector of class one/tree; so it is with 2 of 6 classes: one/tree, two/trees; expected one of",
+        "no vector of class one/tree; the same holds for 2 of 6 classes: one/tree, two/trees; expected a vector of",
     ),
 }
 

@@ -1,10 +1,12 @@
 """Forms of annotations: the masks that they give, compared with masks that were drawn by other code."""
 
+import base64
 import json
 import pathlib
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,8 +76,8 @@ def test_coco_is_drawn_as_its_own_tools_draw_it(tmp_path):
         for row in sorted(rows, key=lambda row: -row["iscrowd"]):
             expected[theirs.annToMask(row) > 0] = {17: 1, 18: 2, 1: 3}[row["category_id"]]
         np.testing.assert_array_equal(masks[pathlib.PurePath(image["file_name"]).stem], expected)
-    assert "1 annotations have a box and no mask and are passed over" in found.notes
-    assert notes(found)["photos have no shape"] == 1
+    assert "annotations with a box and no mask, passed over: 1" in found.notes
+    assert notes(found)["photos without a shape"] == 1
 
 
 def test_random_polygons_as_a_plain_loop_draws_them():
@@ -114,7 +116,7 @@ def test_overlapping_shapes(tmp_path, overlap):
     both = region(4, 4, 8, 8)
     expected[both] = {"later": 2, "smaller": 1, "ignore": 255}[overlap]
     np.testing.assert_array_equal(drawn(found)["p"], expected)
-    assert notes(found) == {"pixels are covered by shapes of two classes": both.sum()}
+    assert notes(found) == {"pixels that shapes of two classes cover": both.sum()}
 
 
 def test_shapes_beyond_the_photo(tmp_path):
@@ -122,8 +124,8 @@ def test_shapes_beyond_the_photo(tmp_path):
     found = opened(tmp_path, "coco")
     np.testing.assert_array_equal(drawn(found)["p"], region(0, 2, 8, 24).astype(np.uint8))
     assert notes(found) == {
-        "shapes reach beyond their photos and are cut at the border": 1,
-        "shapes lie outside of their photos and are passed over": 1,
+        "shapes that reach beyond their photos, cut at the border": 1,
+        "shapes outside of their photos, passed over": 1,
     }
     _two(tmp_path, rectangle(0, 0, 8000, 3), rectangle(0, 0, 1, 1))
     with pytest.raises(
@@ -140,7 +142,7 @@ def test_labels_become_classes(tmp_path):
     assert ignored.classes == ("car",) and np.unique(drawn(ignored)["p"]).tolist() == [0, 255]
     first = opened(tmp_path, "coco", naming=read(["car=auto", "truck=background"]))
     assert first.classes == ("auto", "background")
-    with pytest.raises(UserError, match=r"--classes bus=vehicle: no such label in .*; expected some of truck, car$"):
+    with pytest.raises(UserError, match=r"--classes bus=vehicle: no such label in .*; its labels are truck, car$"):
         opened(tmp_path, "coco", naming=read(["bus=vehicle"]))
 
 
@@ -158,13 +160,16 @@ def _changed(change, name="annotations/instances.json"):
     ("spoil", "said"),
     [
         (_changed(lambda v: v["annotations"][0].pop("image_id")), r"annotations\[0\] has no 'image_id'"),
-        (_changed(lambda v: v["annotations"][0].update(image_id=99)), r"image_id is 99, an id that is not in the file"),
+        (
+            _changed(lambda v: v["annotations"][0].update(image_id=99)),
+            r"image_id is 99; expected the id of one of the file's images",
+        ),
         (
             _changed(lambda v: v["annotations"][2].update(category_id=5)),
-            r"category_id is 5, an id that is not in the file",
+            r"category_id is 5; expected the id of one of the file's categories",
         ),
-        (_changed(lambda v: v["images"][1].update(id=7)), r"images\[1\] has the id 7, which another has"),
-        (_changed(lambda v: v["images"][0].update(height="24")), r"image 7: height is '24'"),
+        (_changed(lambda v: v["images"][1].update(id=7)), r"images\[1\] has the id 7, as another one has"),
+        (_changed(lambda v: v["images"][0].update(height="24")), r"image 7: height is '24'; expected a whole number"),
         (_changed(lambda v: v["annotations"][0].update(segmentation=[[1, 2, "x", 4, 5, 6]])), r"corners \[1, 2, 'x'"),
         (
             _changed(lambda v: v["annotations"][0].update(segmentation=[[[1, 2, 3], [4, 5, 6]]])),
@@ -175,10 +180,13 @@ def _changed(change, name="annotations/instances.json"):
         (_changed(lambda v: v["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5]])), r"corners \[1, 2, 3, 4, 5\]"),
         (
             _changed(lambda v: v["annotations"][1]["segmentation"].update(counts=[5, 7])),
-            r"runs that are not 768 pixels",
+            r"the runs do not cover 768 pixels",
         ),
         (_changed(lambda v: v["annotations"][1]["segmentation"].update(size=[5, 7])), r"runs of size \[5, 7\]"),
-        (_changed(lambda v: v["annotations"][1]["segmentation"].update(counts="0P1ooooo")), r"runs that are not 768"),
+        (
+            _changed(lambda v: v["annotations"][1]["segmentation"].update(counts="0P1ooooo")),
+            r"the runs do not cover 768",
+        ),
         (
             _changed(lambda v: v["images"][0].update(file_name="gone.jpg")),
             r"describes gone\.jpg, which is not in .*--images",
@@ -205,11 +213,33 @@ def test_wrong_coco(tmp_path, spoil, said):
     ("form", "file", "old", "new", "said"),
     [
         ("labelme", "a.json", '"points"', '"corners"', r"a\.json: shapes\[0\] has no 'points'"),
-        ("labelme", "straße/b.json", '"mask": "', '"mask": "%', r"its mask cannot be read; expected a PNG in base64"),
+        (
+            "labelme",
+            "straße/b.json",
+            '"mask": "',
+            '"mask": "%',
+            r"its mask cannot be read; expected a grey PNG in base64",
+        ),
         ("cvat", "annotations.xml", "</annotations>", "", r"not valid XML"),
         ("cvat", "annotations.xml", "<annotations>", "<!DOCTYPE a><annotations>", r"has a document type"),
         ("cvat", "annotations.xml", 'rle="1, 4, 1"', 'rle="1, 4, 2"', r"its runs are not 3 x 2 pixels in all"),
         ("cvat", "annotations.xml", 'xtl="4.0"', 'xtl="four"', r"image feld/b\.jpg: <box> 1: xtl is 'four'"),
+        ("cvat", "annotations.xml", 'z_order="0"', f'z_order="{9**400}"', r"z_order is '\d+; expected a number"),
+        ("cvat", "annotations.xml", 'width="32"', 'width="nan"', r"width is 'nan'; expected a number"),
+        (
+            "cvat",
+            "annotations.xml",
+            "<annotations>",
+            "<?xml version='1.0' encoding='gbk'?><annotations>",
+            "not valid XML",
+        ),
+        (
+            "cvat",
+            "annotations.xml",
+            "<annotations>",
+            "<?xml version='1.0' encoding='mine'?><annotations>",
+            "not valid XML",
+        ),
         ("cvat", "annotations.xml", "2.00,3.00;", "2.00;", r"<polygon> 1: corners"),
         ("supervisely", "ds1/ann/b.jpg.json", '"door"', '"window"', r"classTitle is 'window', which meta\.json lacks"),
         ("supervisely", "ds1/ann/b.jpg.json", '"data": "', '"data": "!', r"its bitmap cannot be read"),
@@ -233,13 +263,69 @@ def test_wrong_annotations(tmp_path, form, file, old, new, said):
     assert file.split("/")[-1] in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("form", "file", "old", "new"),
+    [
+        ("cvat", "annotations.xml", "<color>#00ff00</color>", "<color>#zzzzzz</color>"),
+        ("supervisely", "meta.json", '"color": "#', '"color": "#z'),
+    ],
+)
+def test_colours_that_are_none(tmp_path, form, file, old, new):
+    MAKERS[form](tmp_path)
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new), encoding="utf-8")
+    assert opened(tmp_path, form).palette is None
+
+
+def test_names_of_photos_that_look_like_an_address(tmp_path):
+    annotated.label_studio(tmp_path)
+    tasks = json.loads((tmp_path / "project-1.json").read_text())
+    tasks[0]["data"]["image"] = "http://[a.jpg"
+    write_json(tmp_path / "project-1.json", tasks)
+    with pytest.raises(UserError, match=r"describes http://\[a\.jpg, which is not in"):
+        opened(tmp_path, "label_studio")
+
+
+def test_bitmaps_beyond_the_photo():
+    for left, top in ((0, 6), (-8, 0), (40, 40), (0, -9), (2, 2)):
+        found = shapes.bitmap("a", np.ones((9, 8), bool), left, top).draw(4, 5)
+        np.testing.assert_array_equal(found, region(left, top, left + 8, top + 9, (4, 5)))
+
+
+def test_names_that_no_file_can_hold(tmp_path):
+    annotated.coco(tmp_path)
+    _changed(lambda v: v["categories"][0].update(name="half \ud83d"))(tmp_path)
+    with pytest.raises(UserError, match=r"a class is called 'half \\ud83d'; expected a name that UTF-8 can hold"):
+        opened(tmp_path, "coco")
+
+
+def test_names_of_two_lines(tmp_path):
+    """Each would be two lines of classes.txt, so that all ids behind it would move."""
+    annotated.coco(tmp_path)
+    with pytest.raises(UserError, match=r"the name 'a\\nb'; expected the name of a class, in one line"):
+        opened(tmp_path, "coco", background="a\nb")
+    assert read(["7=a\nb"]).names() == {"7": "a b"}
+
+
+def test_a_mask_of_three_channels(tmp_path):
+    annotated.labelme(tmp_path)
+    file = next(file for file in tmp_path.rglob("*.json") if '"mask": "' in file.read_text())
+    value = json.loads(file.read_text())
+    shape = next(shape for shape in value["shapes"] if shape.get("mask"))
+    shape["mask"] = base64.b64encode(cv2.imencode(".png", np.ones((3, 3, 3), np.uint8))[1].tobytes()).decode()
+    write_json(file, value)
+    with pytest.raises(UserError, match="its mask cannot be read; expected a grey PNG"):
+        drawn(opened(tmp_path, "labelme"))
+
+
 def test_runs_that_break_off(tmp_path):
     annotated.label_studio(tmp_path)
     tasks = json.loads((tmp_path / "project-1.json").read_text())
     value = tasks[0]["annotations"][0]["result"][0]["value"]
     value["rle"] = value["rle"][: len(value["rle"]) // 2]
     write_json(tmp_path / "project-1.json", tasks)
-    with pytest.raises(UserError, match="task 1: result\\[0\\]: its runs break off"):
+    with pytest.raises(UserError, match="task 1: result\\[0\\]: its rle is damaged"):
         drawn(opened(tmp_path, "label_studio"))
 
 

@@ -76,7 +76,7 @@ def test_what_is_passed_over_is_counted_and_named(kind, tmp_path):
     assert list(source.passed_over) == sorted(map(str, expected))
     check_source(source, 100, said.append)
     (line,) = (line for line in said if "passed over" in line)
-    assert f"dataset '{config.name}' train: 3 files are passed over, {sorted(map(str, expected))[0]} for one" in line
+    assert f"dataset '{config.name}' train: passed over: 3 files ({sorted(map(str, expected))[0]} and 2 more): " in line
 
 
 def test_masks_that_no_list_names_are_passed_over(tmp_path):
@@ -98,4 +98,4 @@ def test_photos_of_16_bits_are_read_in_every_kind(kind, tmp_path):
     assert before.max() > 100
     check_source(source, 100, said.append)
     np.testing.assert_array_equal(source[0]["image"], before)
-    assert any(f"{len(source)} photos of 16 bits are scaled to 8 from 12 bits" in line for line in said)
+    assert any(f"photos of 16 bits, scaled to 8 from 12 bits: {len(source)}" in line for line in said)

@@ -38,7 +38,7 @@ def test_pairs_are_in_the_order_of_the_names():
     assert listing.paired(photos, masks, "p/*.jpg", "m/*.png") == [("p/a.jpg", "m/a.png"), ("p/b.jpg", "m/b.png")]
     with pytest.raises(UserError, match=r"^p/b\.jpg has no mask; expected m/b\.png$"):
         listing.paired(photos, {"a": "m/a.png"}, "p/*.jpg", "m/*.png")
-    with pytest.raises(UserError, match=r"^m/a\.png has no photo; expected p/a\.jpg; so it is with 2 of 2 files$"):
+    with pytest.raises(UserError, match=r"^m/a\.png has no photo; expected p/a\.jpg; the same holds for 2 of 2 files$"):
         listing.paired({}, masks, "p/*.jpg", "m/*.png")
 
 

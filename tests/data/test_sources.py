@@ -137,7 +137,7 @@ def test_short_side(folder):
     assert (val["image"].shape, val["label"].shape) == ((10, 12, 3), (20, 24))
     assert train["label"].dtype == val["label"].dtype == np.int16
     assert _open(folder, short_side=10, scored=True)[0]["label"].shape == (20, 24)
-    with pytest.raises(UserError, match=r"data\.short_side is -1"):
+    with pytest.raises(UserError, match=r"config\.data\.short_side=-1: expected"):
         _open(folder, short_side=-1)
 
 
@@ -316,7 +316,7 @@ def test_a_damaged_jpeg_is_counted_and_named(folder):
     scan = data.index(b"\xff\xda") + 100
     file.write_bytes(data[:scan] + data[scan + 200 :])
     (line,) = _said(folder)
-    assert "1 of 9 photos are damaged JPEGs, p3.jpg for one (Corrupt JPEG data" in line
+    assert "damaged JPEGs, with pixels that are made up: 1 of 9 (p3.jpg: Corrupt JPEG data" in line
 
 
 def test_a_photo_that_short_side_makes_huge_is_named(tmp_path):

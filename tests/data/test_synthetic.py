@@ -156,9 +156,12 @@ def test_neighbouring_pixels_mostly_agree(scenes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("desert", "train", 0, SIZE), "synthetic dataset 'desert' is not one of harbor, meadow, town, valley"),
-        (("town", "dev", 0, SIZE), "synthetic dataset town: split 'dev' is not one of train, val, test"),
-        (("town", "train", 0, (4, 128)), "synthetic dataset town: size (4, 128) is too small, at least 8 x 8 pixels"),
+        (
+            ("desert", "train", 0, SIZE),
+            "no synthetic dataset is called 'desert'; expected one of harbor, meadow, town, valley",
+        ),
+        (("town", "dev", 0, SIZE), "synthetic dataset 'town': no split 'dev'; expected one of train, val, test"),
+        (("town", "train", 0, (4, 128)), "synthetic dataset 'town': size is (4, 128); expected at least 8 x 8 pixels"),
     ],
 )
 def test_wrong_use(arguments, message):
@@ -169,7 +172,7 @@ def test_wrong_use(arguments, message):
 
 
 def test_unknown_name_of_classes():
-    with pytest.raises(UserError, match="'desert' is not one of"):
+    with pytest.raises(UserError, match="is called 'desert'; expected one of"):
         synthetic.classes("desert")
 
 

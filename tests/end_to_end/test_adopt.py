@@ -216,7 +216,7 @@ def test_a_checkpoint_of_a_newer_format(folder, monkeypatch):
         (["--draws", "3"], "--draws: expected --photos too"),
         (["--layer", "backbone", "decoder"], "--layer backbone decoder: expected --photos too; several layers under"),
         (["--append"], "--append: expected --head prototypes"),
-        (["--photos", "99"], "--photos 99: there are 6 labelled photos; expected as many at most, or all"),
+        (["--photos", "99"], "--photos 99: expected at most 6, the number of labelled photos, or all"),
         (["--shrinkage", "much"], "much: expected a number above 0, or auto"),
         (["--append", "--head", "prototypes", "--checkpoint", "multi_head"], "which has no prototypes"),
         (["--append", "--head", "prototypes", "--checkpoint", "finetuned"], "finetuned is no workdir of mdp pretrain"),

@@ -236,5 +236,7 @@ def test_a_finetuning_is_no_pretraining_to_go_on_from(run, tmp_path):
 
 def test_step_belongs_to_continue_from(tmp_path):
     words = ["finetune", "--config", "configs/mini/camvid11.py", "--workdir", str(tmp_path / "w"), "--step", "best"]
-    with pytest.raises(UserError, match="--step best: which checkpoint of --continue_from; expected that too"):
+    with pytest.raises(
+        UserError, match="--step best: says which checkpoint of --continue_from; expected --continue_from"
+    ):
         mdp(words)

@@ -98,7 +98,7 @@ VALUES = [
     ("pretrain", "optim.lrr=1", "the nearest is optim.lr"),
     ("pretrain", "data.crop=(30,32)", "config.data.crop=(30, 32): expected height and width divisible"),
     ("pretrain", "batch=6", "config.batch=6: expected a multiple of 4"),
-    ("pretrain", "devices=99", "config.devices=99: only 8 device(s)"),
+    ("pretrain", "devices=99", "config.devices=99: expected at most 8, the devices"),
     ("pretrain", "devices=-1", "config.devices=-1: expected a number of devices, or 0"),
     ("pretrain", "data.std=(1.0,2.0)", "config.data.std=(1.0, 2.0): expected three numbers"),
     ("finetune", "data.mean=1.0,", "config.data.mean=(1.0,): expected three numbers"),

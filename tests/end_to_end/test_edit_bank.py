@@ -194,7 +194,7 @@ def test_a_new_set_gets_prototypes_from_photos(folder):
         ({"edits": Edits(order=[("harbor",)])}, "--order harbor: expected classes of the set too"),
         ({"edits": Edits(order_sets=["city"])}, "--order_sets city: no set 'city'"),
         ({"checkpoint": "finetuned"}, "the config of mdp finetune; expected one of mdp pretrain"),
-        ({"checkpoint": "nowhere"}, r"nowhere/config\.json: missing; expected a workdir"),
+        ({"checkpoint": "nowhere"}, r"nowhere/config\.json: missing; expected the workdir"),
         ({"folder": "finetuned"}, "--workdir finetuned: holds a run; expected a new folder"),
         ({"adopt": ["valley"]}, "--adopt valley: expected --config too"),
         ({"config": tiny.pretrain_config()}, r"was trained with another config\.model; expected the same"),

@@ -95,7 +95,7 @@ def test_pixels_of_each_class_and_photos_that_are_not_there(folder, monkeypatch)
             ["--checkpoint", "finetuned"],
             r"finetuned/config\.json: the config of mdp finetune; expected one of mdp pretrain",
         ),
-        (["--checkpoint", "nowhere"], r"nowhere/config\.json: missing; expected a workdir"),
+        (["--checkpoint", "nowhere"], r"nowhere/config\.json: missing; expected the workdir"),
         (["--checkpoint", "pretrained", "--pixels", "-1"], "--pixels -1: expected 0 for none, or a number"),
         (["--checkpoint", "pretrained", "--config.seed=1"], r"--config\.seed: mdp inspect changes no config"),
         (["--checkpoint", "pretrained", "--out", "file"], "--out /.*/file: a file; expected a folder"),

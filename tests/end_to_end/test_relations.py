@@ -75,7 +75,7 @@ def synthetic(name):
 def test_a_whole_run(shallow, folder, capsys):
     words = ["pretrain", "--config", "names.py", "--workdir", "run"]
     assert cli.run(words) == 0
-    said = "relations: 1 pair(s) of classes, as harbor/air and town/sky (positives); all are in relations.json"
+    said = "relations: 1 pair of classes, such as harbor/air and town/sky (positives); relations.json has all of them"
     assert said in capsys.readouterr().err
     record = json.loads(pathlib.Path("run/relations.json").read_text())
     assert record["pairs"] == [["harbor/air", "town/sky", 1.0]] and record["relations"] == "text"
@@ -95,7 +95,7 @@ def test_classes_by_their_names(folder, capsys):
     words = ["predict", "--checkpoint", "pretrained", "--as", "classes.txt", "photo.png"]
     assert cli.run([*words, "--out", "out", "--probabilities", "classes"]) == 0
     said = capsys.readouterr().err
-    assert "2 of 4 names are near to no class of the network and are never predicted: heaven, hill" in said
+    assert "near to no class of the network, and never predicted: 2 of 4 names (heaven, hill)" in said
     assert set(np.unique(cv2.imread("out/photo.png", cv2.IMREAD_UNCHANGED))) <= {1, 2}
     with np.load("out/photo_probabilities.npz") as found:
         assert found["classes"].tolist() == ["heaven", "SKY", "bare_ground", "hill"]

@@ -427,7 +427,7 @@ def test_a_fine_tuning_has_no_momentum_encoder(finetuned, tmp_path):
     with pytest.raises(UserError, match="which has no momentum encoder; expected the workdir of mdp pretrain with"):
         mdp_jax.load(finetuned, weights="momentum")
     run = ["finetune", "--config", "configs/mini/camvid11.py", "--workdir", str(tmp_path / "run"), "--weights", "ema"]
-    with pytest.raises(UserError, match="--weights ema: which weights of --init; expected --init WORKDIR too"):
+    with pytest.raises(UserError, match="--weights ema: says which weights of --init; expected --init WORKDIR too"):
         mdp(run)
 
 

@@ -27,7 +27,7 @@ def test_draws_are_nested_and_depend_on_the_seed_alone():
     assert [draw.tolist() for draw in few] != [draw.tolist() for draw in closed_form.draws_of(50, 5, 3, 8)]
     (everything,) = closed_form.draws_of(50, 0, 3, 7)
     assert everything.tolist() == list(range(50)) == closed_form.draws_of(50, 50, 3, 7)[0].tolist()
-    with pytest.raises(UserError, match=r"--photos 51: there are 50 labelled photos; expected as many at most, or all"):
+    with pytest.raises(UserError, match=r"--photos 51: expected at most 50, the number of labelled photos, or all"):
         closed_form.draws_of(50, 51, 3, 7)
 
 

@@ -159,7 +159,7 @@ def test_photos_that_are_none(finetuned, photos, message):
 
 
 def test_folders_and_names_that_are_none(folder, tmp_path):
-    with pytest.raises(UserError, match=r"config\.json: missing; expected a workdir"):
+    with pytest.raises(UserError, match=r"config\.json: missing; expected the workdir"):
         mdp_jax.load(tmp_path)
     with pytest.raises(UserError, match="nowhere: no such file or folder; expected the workdir of a run, or a file"):
         mdp_jax.load(tmp_path / "nowhere")

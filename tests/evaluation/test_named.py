@@ -22,7 +22,10 @@ def file(tmp_path):
 def test_which_classes_answer(file):
     found = named.by_name(("SKY", "lake"), SPACE, "--as x")
     np.testing.assert_array_equal(found.weights, [[1, 0, 0, 1], [0, 0, 0, 0]])
-    assert found.unknown == ["lake"] and "1 of 2 names are near to no class" in found.said()[1]
+    assert (
+        found.unknown == ["lake"]
+        and "near to no class of the network, and never predicted: 1 of 2 names (lake)" in found.said()[1]
+    )
     assert found.said()[0] == "who answers, and how near the names are: SKY by harbor/Sky (1.00), town/sky (1.00)"
     found = named.by_name(("lake", "heaven"), SPACE, "--as x", file)
     np.testing.assert_allclose(found.weights, [[0, 0.6, 0.8, 0], [1, 0, 0, 1]], rtol=1e-6)
@@ -43,7 +46,9 @@ def test_names_that_cannot_be(tmp_path, file):
         named.by_name(("boat",), SPACE, "--as x")
     with pytest.raises(UserError, match=r"a cosine of at least 0\.9 in .*names\.npz; it has Sky, .* one match$"):
         named.by_name(("lake",), SPACE, "--as x", file, 0.9)
-    with pytest.raises(UserError, match=r"^--names .*names\.npz: no vector of 'boat'; expected one of every class"):
+    with pytest.raises(
+        UserError, match=r"^--names .*names\.npz: no vector of 'boat'; expected a vector of every class"
+    ):
         named.by_name(("boat",), SPACE, "--as x", file)
     with pytest.raises(UserError, match=r"^--near 0\.5: a cosine of vectors; expected --names FILE too$"):
         named.by_name(("sky",), SPACE, "--as x", "", 0.5)

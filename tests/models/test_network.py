@@ -270,7 +270,7 @@ def test_values_not_on_offer(key, value, expected):
 def test_dropout_is_a_rate_and_none_in_pretraining():
     config = base.pretrain().model
     config.decoder.dropout = 0.1
-    with pytest.raises(UserError, match=r"config\.model\.decoder\.dropout=0\.1: pretraining expects 0\.0"):
+    with pytest.raises(UserError, match=r"config\.model\.decoder\.dropout=0\.1: expected 0\.0 in pretraining"):
         pixel_encoder(config)
     config.decoder.dropout = 1.0
     with pytest.raises(UserError, match=r"config\.model\.decoder\.dropout=1\.0: expected a rate"):

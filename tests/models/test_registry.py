@@ -129,7 +129,7 @@ def test_stochastic_depth_is_of_training_alone(name):
     assert not np.allclose(first, evaluated) and not np.allclose(first, second)
     with pytest.raises(UserError, match=r"config.model.drop_path=1.0: expected a rate from 0 to below 1"):
         network.segmenter(typed_model(model, drop_path=1.0), 1)
-    with pytest.raises(UserError, match=r"config.model.drop_path=0.5: pretraining expects 0.0"):
+    with pytest.raises(UserError, match=r"config.model.drop_path=0.5: expected 0.0 in pretraining"):
         network.pixel_encoder(typed_model(model, drop_path=0.5))
     with pytest.raises(UserError, match=rf"backbone=resnet18, which has no stochastic depth; those that have .*{name}"):
         network.segmenter(typed_model(model, drop_path=0.5, backbone="resnet18", output_stride=8), 1)

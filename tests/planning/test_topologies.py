@@ -56,7 +56,7 @@ def test_every_generation_has_its_peaks():
 
 def test_no_compiler(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"libtpu.*is not installed; make venv EXTRA=tpu"):
+    with pytest.raises(UserError, match=r"libtpu.*is not installed; pip install .* make venv EXTRA=tpu"):
         topologies.devices("v5e:2x2")
 
 

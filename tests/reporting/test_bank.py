@@ -91,9 +91,9 @@ def test_sentences(history):
     said = bank.sentences(history)
     # Angles of 3, 7, 10, 70, 73 and 80 degrees.
     assert said[0] == "crowding: the mean cosine between classes is 0.63, above 0.5, below which they are well apart"
-    assert any(line == "classes of one set above a cosine of 0.95: 1 pair(s) (one: a and b 1.00)" for line in said)
-    assert any(line == "never seen up to step 40: 1 class(es), which cannot be learnt (two/d)" for line in said)
-    assert said[-1] == "not seen since step 20, though before: 2 class(es) (one/b, two/c)"
+    assert any(line == "classes of one set above a cosine of 0.95: 1 pair (one: a and b 1.00)" for line in said)
+    assert any(line == "never seen up to step 40: 1 class, which cannot be learnt (two/d)" for line in said)
+    assert said[-1] == "not seen since step 20, though before: 2 classes (one/b, two/c)"
     assert bank.sentences([vectors(turned([0, 90, 180]), [0, 1, 2])]) == []
 
 
@@ -110,7 +110,7 @@ def test_what_training_says():
     assert set(health.of_training(values, 20, 100, unseen)) == {"dead"}  # all prototypes are alike in the beginning
     found = health.of_training(values, 25, 100, unseen)
     assert set(found) == {"dead", "collapse"}
-    expected = "never seen in a whole epoch of their set: 2 class(es), which cannot be learnt (two/b, two/c)"
+    expected = "never seen in a whole epoch of their set: 2 classes, which cannot be learnt (two/b, two/c)"
     assert found["dead"] == expected
     assert health.of_training({"loss": 1.0}, 99, 100, unseen) == {}
     crowded = {"bank_cosine": 0.6}

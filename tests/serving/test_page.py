@@ -45,7 +45,7 @@ def test_the_page(address, session, photo, tmp_path):
 
         page.set_input_files("#file", tmp_path / "notes.txt")
         _idle(page)
-        assert page.inner_text("#said").startswith("the photo (8 bytes) is none")
+        assert page.inner_text("#said").startswith("the photo (8 bytes) is no picture")
 
         page.set_input_files("#file", file)
         _idle(page)

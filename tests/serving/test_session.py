@@ -113,7 +113,9 @@ def test_the_oldest_photo_goes_with_its_strokes(session, photo):
     for _ in range(sessions.PHOTOS):
         session.add(photo)
     assert session.new_classes() == []
-    with pytest.raises(UserError, match=r"^this photo is not kept any more; the newest 3 are: drop it again$"):
+    with pytest.raises(
+        UserError, match=r"^this photo is not kept any more, only the newest 3 are; give it to the page again$"
+    ):
         session.labels(first, "all")
 
 

@@ -83,9 +83,15 @@ def transparent():
     ("data", "said"),
     [
         (b"", "the photo is empty; expected a photo as JPEG, PNG, WebP, TIFF or BMP"),
-        (b"%PDF-1.7 \x00", "the photo (10 bytes) is none, or of another type; expected a photo as JPEG, PNG"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the photo (41 bytes) is none, or of another type"),
-        (encoded(rgb(), "GIF"), "is none, or of another type"),
+        (
+            b"%PDF-1.7 \x00",
+            "the photo (10 bytes) is no picture, or of a type that is not read; expected a photo as JPEG, PNG",
+        ),
+        (
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            "the photo (41 bytes) is no picture, or of a type that is not read",
+        ),
+        (encoded(rgb(), "GIF"), "is no picture, or of a type that is not read"),
         (png_of(60_000, 60_000), "the photo has far more than 50,000,000 pixels; expected 50,000,000 at most"),
         (png_of(10_000, 6000), "the photo has 10000 x 6000 pixels; expected 50,000,000 at most: make it smaller first"),
         (png_of(5000, 5000), "claims 5000 x 5000 pixels (height x width), which its 68 bytes cannot hold"),

@@ -129,7 +129,7 @@ def test_places():
             (set(CORES[:half]), {"CUDA_VISIBLE_DEVICES": "0"}),
             (set(CORES[half:]), {"CUDA_VISIBLE_DEVICES": "3"}),
         ]
-    with pytest.raises(UserError, match=f"expected from 1 to the number of cores, {len(CORES)}"):
+    with pytest.raises(UserError, match=f"expected 1 to {len(CORES)}, the number of cores"):
         engine.slots(len(CORES) + 1)
 
 

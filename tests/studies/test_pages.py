@@ -66,7 +66,7 @@ def test_docs_that_cannot_be(tmp_path):
 
 
 def test_summary():
-    assert pages.summary(found(most=1)).endswith("are missing. At most 1 seeds of each pretraining.")
+    assert pages.summary(found(most=1)).endswith("are missing. At most 1 seed of each pretraining.")
     assert pages.summary(results.Results(suite(), (), SCORES, (), None)) == "All 9 fine-tunings are there."
 
 

@@ -21,7 +21,7 @@ def test_data_must_be_there(tmp_path):
     with pytest.raises(UserError, match=f"--data_dir {tmp_path}: no folder camvid11 in it"):
         ready.require_ready(runs.of_suite(real, str(tmp_path)))
     write_folder(tmp_path / "camvid11", photos=2)
-    with pytest.raises(UserError, match=r"dataset 'camvid11': holdout is 2; expected 0 for none, or 1 to 1 photos"):
+    with pytest.raises(UserError, match=r"dataset 'camvid11': holdout is 2; expected 0 for none, or 1 photo"):
         ready.require_ready(runs.of_suite(_one_target(real, ("dataset.holdout", "2")), str(tmp_path)))
     ready.require_ready(runs.of_suite(real, str(tmp_path)))
     ready.require_ready(runs.of_suite(suite()))  # drawn

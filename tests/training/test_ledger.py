@@ -169,6 +169,6 @@ def test_table_before_anything_was_logged_and_with_many_unseen_classes():
     space = LabelSpace((("a", tuple(f"class{i}" for i in range(14))),))
     ledger = Ledger(space, [numbered_source("a", 14, 4)])
     table = ledger.table(ledger.totals(), [])
-    assert table.rows[0][4:6] == (None, ", ".join(f"class{i}" for i in range(10)) + " ...")
+    assert table.rows[0][4:6] == (None, ", ".join(f"class{i}" for i in range(10)) + " and 4 more")
     ledger.add({"dataset": np.int32([0]), "label": np.arange(14, dtype=np.int16).reshape(1, 2, 7)})
     assert ledger.table(ledger.totals(), []).rows[0][5] == "none"

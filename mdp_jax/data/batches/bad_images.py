@@ -85,7 +85,7 @@ class SkippingSource:
             *_, last = self.bad.values()
             raise UserError(
                 f"dataset {self._source.name!r}: {len(self.bad)} of {len(self)} photos are bad, the last one: {last}; "
-                f"at most {self._most} are skipped (data.bad_image_share={self._share})"
+                f"expected at most {self._most}, as config.data.bad_image_share={self._share} says"
             )
 
 

@@ -16,6 +16,7 @@ from mdp_jax.data.doctor.scan import Found, Problem
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
+from mdp_jax.words import counted, some
 
 _LOOKED_INTO = 8  # masks of each kind of problem whose values are gathered
 _REASONS = 3  # for which files are passed over that a line gives
@@ -163,7 +164,7 @@ def unlearnable(where: str, classes: Sequence[str], found: Found) -> str:
     """
     if not classes or not found.sizes or found.pixels[1:].any():
         return ""
-    return f"{where}: no pixel of any class in {len(found.sizes)} masks; expected labelled pixels"
+    return f"{where}: no pixel of any class in {counted(len(found.sizes), 'mask')}; expected labelled pixels"
 
 
 def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[str]:
@@ -183,15 +184,14 @@ def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[s
     seen = np.flatnonzero(found.classes_seen)
     never = [name for name, there in zip(classes, found.classes_seen, strict=True) if not there]
     if never and len(seen):
-        more = f" and {len(never) - 10} more" if len(never) > 10 else ""
         looked_at = "" if photos >= len(source) else f" in {photos} of {len(source)} photos"
-        lines.append(f"{where}: never seen{looked_at}: {', '.join(never[:10])}{more}")
+        lines.append(f"{where}: never seen{looked_at}: {some(never, 10)}")
     if 0 < found.unlabelled < photos:
-        lines.append(f"{where}: {found.unlabelled} of {photos} masks have no pixel of any class")
+        lines.append(f"{where}: masks without a pixel of any class: {found.unlabelled} of {photos}")
     if found.turned and classes:
         lines.append(
-            f"{where}: {found.turned} of {photos} photos are turned or mirrored, as their EXIF orientation "
-            "says, and masks are not; were they drawn on the photos as people see them?"
+            f"{where}: photos with an EXIF orientation, which turns them and not their masks: "
+            f"{found.turned} of {photos}; were the masks drawn on the photos as people see them?"
         )
     if seen.tolist() == [0] and found.photos[0] and len(classes) > 1:
         lines.append(f"{where}: the masks hold nothing but class 0 and ignored pixels; is 255 meant to be a class?")
@@ -203,12 +203,13 @@ def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[s
     if found.depths:
         bits = " and ".join(str(depth) for depth in sorted(found.depths))
         several = "; expected one depth for all: convert them to 8 bits" if len(found.depths) > 1 else ""
-        lines.append(f"{where}: {found.depths.total()} photos of 16 bits are scaled to 8 from {bits} bits{several}")
+        lines.append(f"{where}: photos of 16 bits, scaled to 8 from {bits} bits: {found.depths.total()}{several}")
     if found.damaged:
         first = found.damaged[0]
-        named = f"{source.describe(first.photo)} for one ({first.line})"
-        count = f"{len(found.damaged)} of {photos} photos are damaged JPEGs"
-        lines.append(f"{where}: {count}, {named}; some of their pixels are made up")
+        named = f"{source.describe(first.photo)}: {first.line}"
+        lines.append(
+            f"{where}: damaged JPEGs, with pixels that are made up: {len(found.damaged)} of {photos} ({named})"
+        )
     return lines + beside(where, source)
 
 
@@ -224,10 +225,9 @@ def beside(where: str, source: Source) -> list[str]:
     """
     if not source.passed_over:
         return []
-    first = next(iter(source.passed_over))
     reasons = [f"{count} {why}" for why, count in collections.Counter(source.passed_over.values()).most_common()]
-    more = f" and {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
-    named = f"{len(source.passed_over)} files are passed over, {first} for one"
+    more = f" and {counted(len(reasons) - _REASONS, 'more reason')}" if len(reasons) > _REASONS else ""
+    named = f"passed over: {counted(len(source.passed_over), 'file')} ({some(source.passed_over, 1)})"
     return [f"{where}: {named}: {'; '.join(reasons[:_REASONS])}{more}"]
 
 

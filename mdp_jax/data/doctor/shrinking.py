@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mdp_jax.words import some
+
 _NAMED = 8  # classes that a line names
 _SAID = 1.5  # times from which a smaller size is worth a line
 
@@ -75,8 +77,7 @@ def remarks(
     lost = {name: features(found, short_side, stride) for name, found in areas.items() if found}
     lost = dict(sorted((item for item in lost.items() if item[1] < 1), key=lambda item: item[1]))
     if lost:
-        named = ", ".join(f"{name} ({area:.2g})" for name, area in list(lost.items())[:_NAMED])
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        named = some((f"{name} ({area:.2g})" for name, area in lost.items()), _NAMED)
         needed = max(short_side_for(areas[name], stride) for name in lost)
         if needed <= own and short_side:
             advice = f"set config.data.short_side={needed} for all of them, or 0 for photos of their own size"
@@ -86,6 +87,6 @@ def remarks(
             advice = "lower config.model.output_stride, or drop these classes"
         lines.append(
             f"{where}: smaller than one feature of {stride} x {stride} pixels in most of their photos (median area in "
-            f"features): {named}{more}; {advice}"
+            f"features): {named}; {advice}"
         )
     return lines

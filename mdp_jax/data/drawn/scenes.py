@@ -231,9 +231,9 @@ def draw(name: str, split: str, index: int, size: tuple[int, int]) -> tuple[np.n
     """
     taxonomy = _taxonomy(name)
     if split not in SPLITS:
-        raise UserError(f"synthetic dataset {name}: split {split!r} is not one of {', '.join(SPLITS)}")
+        raise UserError(f"synthetic dataset {name!r}: no split {split!r}; expected one of {', '.join(SPLITS)}")
     if min(size) < 8:
-        raise UserError(f"synthetic dataset {name}: size {tuple(size)} is too small, at least 8 x 8 pixels expected")
+        raise UserError(f"synthetic dataset {name!r}: size is {tuple(size)}; expected at least 8 x 8 pixels")
     rng = np.random.default_rng([zlib.crc32(f"{name}/{split}".encode()), index])
     canvas = _scene(taxonomy, rng, size)
     label = _local_ids(name)[canvas.meanings()]
@@ -242,7 +242,7 @@ def draw(name: str, split: str, index: int, size: tuple[int, int]) -> tuple[np.n
 
 def _taxonomy(name: str) -> Taxonomy:
     if name not in TAXONOMIES:
-        raise UserError(f"synthetic dataset {name!r} is not one of {', '.join(TAXONOMIES)}")
+        raise UserError(f"no synthetic dataset is called {name!r:.80}; expected one of {', '.join(TAXONOMIES)}")
     return TAXONOMIES[name]
 
 

@@ -12,11 +12,12 @@ from mdp_jax.data.imported.form import Form, Opened, Options
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.shapes import Described, Shape
 from mdp_jax.errors import UserError
+from mdp_jax.words import counted
 
 _KEYS = ("images", "annotations", "categories")
 _MOST = 40  # JSON files of a place up to which they are looked into: a file for each photo is no COCO set
-_SHORT = "polygons have fewer than three corners and are passed over"
-_NO_MASK = "annotations have a box and no mask and are passed over"
+_NO_MASK = "annotations with a box and no mask, passed over"
+_WORDS = {int: "a whole number", str: "text", list: "a list"}
 
 
 def is_coco(value: Any) -> bool:
@@ -64,7 +65,9 @@ def entry(value: Any, key: str, kind: type | tuple[type, ...], where: str) -> An
         raise UserError(f"{where} has no {key!r}; expected one, as in COCO's files")
     found = value[key]
     if not isinstance(found, kind) or isinstance(found, bool):
-        raise UserError(f"{where}: {key} is {found!r:.60}; expected another kind of value, as in COCO's files")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        words = " or ".join(_WORDS[each] for each in kinds)
+        raise UserError(f"{where}: {key} is {found!r:.60}; expected {words}, as in COCO's files")
     return found
 
 
@@ -83,7 +86,9 @@ def by_id(rows: Sequence[Any], what: str, where: str) -> dict[Any, Any]:
     for number, row in enumerate(rows):
         key = entry(row, "id", (int, str), f"{where}: {what}[{number}]")
         if key in found:
-            raise UserError(f"{where}: {what}[{number}] has the id {key}, which another has; expected each id once")
+            raise UserError(
+                f"{where}: {what}[{number}] has the id {key!r:.60}, as another one has; expected each id once"
+            )
         found[key] = row
     return found
 
@@ -123,7 +128,7 @@ def _open(place: Place, options: Options) -> Opened:
         described += _described(value, of_category, file, where, len(found) > 1)
     if not any(each.labels for each in described):
         boxes = sum(each.notes.get(_NO_MASK, 0) for each in described)
-        reason = f"{boxes} boxes and no mask: a set for detection" if boxes else "no annotation"
+        reason = f"{counted(boxes, 'box', 'boxes')} and no mask: a set for detection" if boxes else "no annotation"
         raise UserError(
             f"{place.path(found[0]) if found else place.given}: {reason}; expected polygons or run lengths in its "
             "annotations"
@@ -140,18 +145,19 @@ def _described(
     for number, annotation in enumerate(value["annotations"]):
         place = f"{where}: annotations[{number}]"
         image, category = (entry(annotation, key, (int, str), place) for key in ("image_id", "category_id"))
-        for key, known, what in ((image, images, "image_id"), (category, of_category, "category_id")):
+        for key, known, what, among in (
+            (image, images, "image_id", "images"),
+            (category, of_category, "category_id", "categories"),
+        ):
             if key not in known:
-                raise UserError(
-                    f"{place}: {what} is {key}, an id that is not in the file; expected one of those that are"
-                )
+                raise UserError(f"{place}: {what} is {key!r:.60}; expected the id of one of the file's {among}")
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list) and segmentation:
             outlines = _outlines(segmentation, place)
             if outlines:
                 of_image[image].append((place, annotation))
             else:
-                notes[image][_SHORT] += 1
+                notes[image][shapes.SHORT] += 1
         elif isinstance(segmentation, dict):
             of_image[image].append((place, annotation))
         else:

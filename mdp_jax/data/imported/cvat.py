@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import math
 import posixpath
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -11,13 +12,16 @@ import numpy as np
 from mdp_jax.data.imported import shapes
 from mdp_jax.data.imported.form import Form, Opened, Options
 from mdp_jax.data.imported.names import SPLIT_OF
+from mdp_jax.data.imported.naming import colour_in
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.shapes import Described, Shape
 from mdp_jax.errors import UserError
 from mdp_jax.storage.files import read_bytes
+from mdp_jax.words import counted
 
 _REGIONS = ("polygon", "box", "ellipse", "mask")
 _MOST_PIXELS = 1 << 27  # of a mask
+_MOST_NUMBER = 1e9  # of pixels, degrees or layers
 _LINES = ("polyline", "points", "cuboid", "skeleton")
 
 
@@ -36,7 +40,7 @@ def _root(path: str) -> ET.Element:
         raise UserError(f"{path}: has a document type; expected CVAT's own XML, which has none")
     try:
         return ET.fromstring(data)
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # the others are of encodings that Python does not know
         raise UserError(f"{path}: not valid XML ({error}); expected annotations of CVAT") from None
 
 
@@ -54,9 +58,8 @@ def _open(place: Place, options: Options) -> Opened:
         for label in root.iterfind("./meta//labels/label"):
             name = (label.findtext("name") or "").strip()
             labels[name] = None
-            colour = (label.findtext("color") or "").strip()
-            if len(colour) == 7 and colour.startswith("#"):
-                colours[name] = tuple(bytes.fromhex(colour[1:]))
+            if colour := colour_in(label.findtext("color")):
+                colours[name] = colour
         images = root.findall("image")
         described += [_described(file, where, image) for image in images]
     if not described:
@@ -69,7 +72,7 @@ def _open(place: Place, options: Options) -> Opened:
 def _described(file: str, where: str, image: ET.Element) -> Described:
     name = image.get("name")
     if not name:
-        raise UserError(f"{where}: an <image> without a name; expected the name of its photo")
+        raise UserError(f"{where}: an <image> has no name; expected the name of its photo")
     here = f"{where}: image {name}"
     height, width = _numbers(image, ("height", "width"), here)
     found: list[tuple[str, ET.Element]] = []
@@ -77,9 +80,9 @@ def _described(file: str, where: str, image: ET.Element) -> Described:
     for number, shape in enumerate(image):
         at = f"{here}: <{shape.tag}> {number + 1}"
         if shape.tag in _LINES:
-            notes[f"<{shape.tag}> shapes have no area and are passed over"] += 1
+            notes[f"<{shape.tag}> shapes without an area, passed over"] += 1
         elif shape.tag == "polygon" and (shape.get("points") or "").count(";") < 2:
-            notes["polygons have fewer than three corners and are passed over"] += 1
+            notes[shapes.SHORT] += 1
         elif shape.tag in _REGIONS:
             if not shape.get("label"):
                 raise UserError(f"{at} has no label; expected one")
@@ -108,7 +111,7 @@ def _shape(at: str, shape: ET.Element, size: tuple[int, int]) -> Shape:
         pairs = [pair.split(",") for pair in (shape.get("points") or "").split(";") if pair]
         corners = shapes.outline(pairs, at)
         if len(corners) < 3:
-            raise UserError(f"{at}: {len(corners)} corners; expected at least 3")
+            raise UserError(f"{at}: {counted(len(corners), 'corner')}; expected at least 3")
     elif shape.tag == "box":
         left, top, right, bottom = _numbers(shape, ("xtl", "ytl", "xbr", "ybr"), at)
         corners = _turned(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]), shape, at)
@@ -133,7 +136,7 @@ def _runs(shape: ET.Element, at: str) -> tuple[np.ndarray, int, int]:
     """The pixels of a mask, row by row within its box; its left and its top."""
     left, top, width, height = (int(value) for value in _numbers(shape, ("left", "top", "width", "height"), at))
     words = (shape.get("rle") or "").replace(",", " ").split()
-    counts = [int(word) for word in words if word.isdecimal()]
+    counts = [int(word) for word in words if word.isdecimal() and len(word) < 18]
     if width * height > _MOST_PIXELS:
         raise UserError(f"{at}: a mask of {width} x {height} pixels; expected at most {_MOST_PIXELS:,}")
     if len(counts) != len(words) or width < 1 or height < 1 or sum(counts) != width * height:
@@ -145,9 +148,12 @@ def _numbers(element: ET.Element, names: Sequence[str], at: str) -> list[float]:
     found = []
     for name in names:
         try:
-            found.append(float(element.get(name, "")))
+            value = float(element.get(name, ""))
         except ValueError:
-            raise UserError(f"{at}: {name} is {element.get(name)!r}; expected a number") from None
+            value = math.nan
+        if not abs(value) < _MOST_NUMBER:
+            raise UserError(f"{at}: {name} is {element.get(name)!r:.40}; expected a number")
+        found.append(value)
     return found
 
 

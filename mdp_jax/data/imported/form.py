@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdp_jax.data.class_groups import require_name
 from mdp_jax.data.imported.naming import Naming
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.kinds.classes import IGNORE
@@ -67,7 +68,7 @@ class Drawn(NamedTuple):
 
     Attributes:
       ids: uint8 [H, W], class ids, IGNORE = ignored.
-      notes: what is worth saying -> how often it happened.
+      notes: what is worth saying, in the plural -> how often it happened.
     """
 
     ids: np.ndarray
@@ -166,6 +167,12 @@ def classes_of(labels: Sequence[str], where: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name for name in labels if name != IGNORED))
     if not names:
         raise UserError(f"{where}: no class in it; expected labels of some class that is not ignored")
+    for name in names:
+        require_name(name, where)
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # half a letter of JSON, or bytes of a terminal that is not in UTF-8
+            raise UserError(f"{where}: a class is called {name!r:.80}; expected a name that UTF-8 can hold") from None
     if len(names) > IGNORE:
         raise UserError(
             f"{where}: {len(names)} classes; expected at most {IGNORE}, as a mask has 8 bits: merge some with "
@@ -196,7 +203,7 @@ def fitted(ids: np.ndarray, photo: Photo, where: str, what: str) -> Drawn:
         rows, columns = {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}[photo.orientation]
         return Drawn(
             np.ascontiguousarray(transposed[::rows, ::columns]),
-            {"masks were turned as the EXIF orientation of their photos says": 1},
+            {"masks turned as the EXIF orientation of their photos says": 1},
         )
     return Drawn(ids)
 

@@ -16,6 +16,7 @@ from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.shapes import Described, Shape
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.words import counted
 
 _LABELS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
 _UPLOADED = re.compile("[0-9a-f]{8}-(.+)")  # what Label Studio puts before the name of an uploaded photo
@@ -62,14 +63,16 @@ def _described(place: Place, file: str, name: str, task: dict) -> Described:
     for number, result in enumerate(annotations[0]["result"] if annotations else []):
         value, kind = result.get("value"), result.get("type")
         if kind not in _LABELS:
-            notes[f"results are of the type {kind} and are passed over"] += 1
+            notes[f"results of the type {kind}, passed over"] += 1
             continue
         at = f"{where}: result[{number}]"
         labels = value.get(kind) if isinstance(value, dict) else None
         if not isinstance(labels, list) or len(labels) != 1:
             raise UserError(f"{at}: {kind} is {labels!r:.60}; expected one label")
         if result.get("image_rotation"):
-            raise UserError(f"{at}: the photo was turned in Label Studio; expected it as it is")
+            raise UserError(
+                f"{at}: the photo was turned in Label Studio; expected image_rotation 0: turn it back there"
+            )
         size = (_whole(result, "original_height", at), _whole(result, "original_width", at))
         found.append((at, kind, str(labels[0]).strip(), value))
     photo = _photo(place, url)
@@ -87,9 +90,12 @@ def _described(place: Place, file: str, name: str, task: dict) -> Described:
 
 def _photo(place: Place, url: str) -> str:
     """The name of a photo by its address in Label Studio: uploaded ones have a mark before their own names."""
-    parsed = urllib.parse.urlparse(url)
-    local = urllib.parse.parse_qs(parsed.query).get("d")
-    name = local[0] if local else urllib.parse.unquote(parsed.path)
+    try:
+        parsed = urllib.parse.urlparse(url)
+        local = urllib.parse.parse_qs(parsed.query).get("d")
+        name = local[0] if local else urllib.parse.unquote(parsed.path)
+    except ValueError:  # no address
+        name = url
     name = name.lstrip("/")
     base = posixpath.basename(name)
     if (match := _UPLOADED.fullmatch(base)) and not any(posixpath.basename(file) == base for file in place.images):
@@ -118,7 +124,7 @@ def _shape(at: str, kind: str, label: str, value: dict, size: tuple[int, int]) -
     if kind == "polygonlabels":
         corners = shapes.outline(value.get("points"), at)
         if len(corners) < 3:
-            raise UserError(f"{at}: a polygon of {len(corners)} corners; expected at least 3")
+            raise UserError(f"{at}: a polygon of {counted(len(corners), 'corner')}; expected at least 3")
         return shapes.polygon(label, [corners * scale], at, size)
     names = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y", "radiusX", "radiusY")
     try:
@@ -127,7 +133,7 @@ def _shape(at: str, kind: str, label: str, value: dict, size: tuple[int, int]) -
         raise UserError(f"{at}: {value!r:.80}; expected the numbers {', '.join(names)}") from None
     if value.get("rotation"):
         raise UserError(
-            f"{at}: a turned {kind.removesuffix('labels')}; expected polygons or brushes for what is turned"
+            f"{at}: a {kind.removesuffix('labels')} that is turned; expected a polygon or a brush in its place"
         )
     if kind == "rectanglelabels":
         return shapes.box(label, x, y, x + across, y + down, at, size)
@@ -167,7 +173,7 @@ def _brush(rle: list, size: tuple[int, int], at: str) -> np.ndarray:
                 at_bit += word * length
             filled += length
     except (ValueError, IndexError, TypeError, OverflowError):
-        raise UserError(f"{at}: its runs break off or are no runs; expected those of a whole export") from None
+        raise UserError(f"{at}: its rle is damaged; expected the run lengths of a whole export") from None
     return values.reshape(height, width, 4)[..., 3] > 0
 
 

@@ -18,6 +18,7 @@ from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.shapes import Described, Shape
 from mdp_jax.errors import UserError
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.words import counted
 
 _LOOKED_AT = 5  # JSON files by which the form is recognised
 _JSON = {"shapes": [{"label": str, "points": [[float]]}], "imagePath": str}
@@ -45,11 +46,11 @@ def _described(place: Place, file: str) -> Described:
         kind = shape.get("shape_type") or "polygon"
         corners = len(shape["points"])
         if kind not in _REGIONS:
-            notes[f"shapes are of the type {kind}, which has no area, and are passed over"] += 1
+            notes[f"shapes of the type {kind}, which has no area, passed over"] += 1
         elif kind == "polygon" and corners < 3:
-            notes["polygons have fewer than three corners and are passed over"] += 1
+            notes[shapes.SHORT] += 1
         elif kind != "polygon" and corners != 2:
-            raise UserError(f"{where}: shapes[{number}] is a {kind} of {corners} points; expected 2")
+            raise UserError(f"{where}: shapes[{number}] is a {kind} of {counted(corners, 'point')}; expected 2")
         else:
             # The photo as text is in these files, too; only what is drawn is kept.
             found.append(
@@ -88,8 +89,12 @@ def _shape(where: str, kind: str, label: str, points: np.ndarray, mask: Any, siz
         return shapes.ellipse(label, points[0], (radius, radius), where, size)
     try:
         pixels = np.array(Image.open(io.BytesIO(base64.b64decode(mask, validate=True)))) > 0
+        if pixels.ndim != 2:
+            raise ValueError
     except (OSError, ValueError, TypeError, binascii.Error, SyntaxError, Image.DecompressionBombError):
-        raise UserError(f"{where}: its mask cannot be read; expected a PNG in base64, as LabelMe writes it") from None
+        raise UserError(
+            f"{where}: its mask cannot be read; expected a grey PNG in base64, as LabelMe writes it"
+        ) from None
     left, top = np.rint(points.min(axis=0)).astype(int).tolist()
     return shapes.bitmap(label, pixels, left, top)
 

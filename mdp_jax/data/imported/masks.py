@@ -31,6 +31,7 @@ from mdp_jax.data.kinds import classes, listing
 from mdp_jax.data.kinds.classes import IGNORE
 from mdp_jax.errors import UserError
 from mdp_jax.reporting.progress import Progress
+from mdp_jax.words import counted, some
 
 _MOST_KEYS = 256  # colours or values of a set of masks; more are not those of classes
 _JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")  # listed as masks, so that they are refused by name
@@ -83,28 +84,28 @@ def _pairs(place: Place, options: Options) -> tuple[list[tuple[Named, str, str]]
         photos, masks = _by_words(place, maskable)
     if not photos or not masks:
         missing, option = ("photos", "--images") if not photos else ("masks", "--masks")
-        shown = ", ".join(place.images[:3]) or "no images"
         raise UserError(
-            f"{place.root}: no {missing} were recognised by their names (there are {shown}); expected a pattern, "
-            f"such as {option} '{missing}/{{name}}.png'"
+            f"{place.root}: no {missing} were recognised by their names (its images: "
+            f"{some(place.images, 3) or 'none'}); expected a pattern, such as {option} '{missing}/{{name}}.png'"
         )
     photos, masks = _without_needless_splits(photos, masks)
     notes = []
-    for here, there, what, other in ((photos, masks, "photos", "mask"), (masks, photos, "masks", "photo")):
+    for here, there, what, other in ((photos, masks, "photo", "mask"), (masks, photos, "mask", "photo")):
         alone = sorted(here.keys() - there.keys())
         if alone and (not options.skip_missing or len(alone) == len(here)):
-            more = f"; so it is with {len(alone)} of {len(here)} {what}" if len(alone) > 1 else ""
+            more = f"; the same holds for {len(alone)} of {len(here)} {what}s" if len(alone) > 1 else ""
             raise UserError(
                 f"{here[alone[0]]} has no {other} of the name {alone[0].name}{more}; name the files by --images and "
                 "--masks (such as --masks 'masks/{name}_mask.png'), or pass over what is alone with --skip_missing"
             )
         if alone:
-            notes.append(f"{len(alone)} {what} have no {other} and are passed over, {here[alone[0]]} for one")
+            first = some((here[name] for name in alone), 1)
+            notes.append(f"passed over: {counted(len(alone), what)} without a {other} ({first})")
     pairs = [(name, photos[name], masks[name]) for name in sorted(photos.keys() & masks.keys())]
     used = {path for _, photo, mask in pairs for path in (photo, mask)}
     left = [file for file in place.images if place.path(file) not in used]
     if left:
-        notes.append(f"{len(left)} other images are passed over, {place.path(left[0])} for one")
+        notes.append(f"passed over: {counted(len(left), 'other image')} ({some(map(place.path, left), 1)})")
     return pairs, [f"{_short(place, pairs[0][1])} has the mask {_short(place, pairs[0][2])}, and so on", *notes]
 
 
@@ -243,7 +244,8 @@ def _in_colours(naming: Naming, options: Options) -> bool:
     others = [entry for entry in naming.entries if not entry.is_colour and not entry.is_value]
     if others:
         raise UserError(
-            f"{others[0].where}: {others[0].key!r} is no key of a mask; expected #rrggbb, or a whole number"
+            f"{others[0].where}: {others[0].key!r:.80} is neither a colour nor a value of a mask; expected "
+            "#rrggbb, or a whole number"
         )
     if colours and values:
         raise UserError(
@@ -349,7 +351,7 @@ class _Table:
         self._other = self._id(options.others) if unknown else _UNKNOWN
         absent = [f"{e.key} ({e.name})" for e in naming.entries if e.key not in {key.key for key in keys}]
         if absent and not options.palette:
-            self.notes.append(f"{len(absent)} keys of --classes are in no mask: {', '.join(absent[:8])}")
+            self.notes.append(f"in --classes and in no mask: {some(absent, 8)}")
         self.palette = _palette(naming, self.classes) if in_colours else None
 
     def _id(self, name: str) -> int:
@@ -358,14 +360,14 @@ class _Table:
     def _others(self, unknown: Sequence[Key], naming: Naming, options: Options, total: int) -> None:
         first = unknown[0]
         what = "colour" if self.in_colours else "value"
-        rest = f", and {len(unknown) - 1} more {what}s" if len(unknown) > 1 else ""
+        rest = f", and {counted(len(unknown) - 1, f'more {what}')}" if len(unknown) > 1 else ""
         share = 100 * first.pixels / total
-        said = (
-            f"{what} {first.key} ({share:.2g} % of all pixels, in {first.photos} masks, {first.example} for one){rest}"
-        )
+        seen = f"in {counted(first.photos, 'mask')}, most in {first.example}"
+        said = f"{what} {first.key} ({share:.2g} % of all pixels, {seen}){rest}"
         if not options.others:
+            given = f"--palette {options.palette}" if options.palette else "--classes"
             raise UserError(
-                f"{said}: in no map of classes; nearest is {_nearest(first.key, naming)}; add it to --classes, or "
+                f"{said}: not in {given}, whose nearest is {_nearest(first.key, naming)}; add it to --classes, or "
                 "say what becomes of all others: --others ignore, or --others CLASS"
             )
         self.notes.append(f"{said}: {'ignored' if options.others == IGNORED else options.others} (--others)")

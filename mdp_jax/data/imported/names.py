@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.kinds import listing
 from mdp_jax.errors import UserError
+from mdp_jax.words import some
 
 # Names that people's folders have for splits.
 _SPLITS = {
@@ -193,10 +194,8 @@ def matching(place: Place, pattern: str, option: str, suffixes: Sequence[str]) -
             )
         named[name] = path
     if not named:
-        raise UserError(f"{option} {pattern}: no file in {place.root} fits to it; {_some(place)}")
+        raise UserError(
+            f"{option} {pattern}: no file in {place.root} fits it; expected a pattern of its images: "
+            f"{some(place.images, 3) or 'none'}"
+        )
     return named
-
-
-def _some(place: Place) -> str:
-    shown = place.images[:3]
-    return f"there are {', '.join(shown)} and so on" if shown else "there are no images"

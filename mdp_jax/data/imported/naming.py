@@ -12,6 +12,7 @@ from mdp_jax.errors import UserError
 _EXPECTED = "#rrggbb NAME, R G B NAME, NAME,R,G,B, VALUE NAME or LABEL=NAME on each line"
 _BYTE = r"(\d{1,3})"
 _HEX = re.compile("#[0-9a-fA-F]{6}")
+_VALUE = re.compile("[0-9]{1,9}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Entry:
     @property
     def is_value(self) -> bool:
         """Whether the key is a value of masks."""
-        return self.key.isdecimal()
+        return bool(_VALUE.fullmatch(self.key))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,16 @@ def colour_key(colour: Sequence[int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
+def colour_in(value: object) -> tuple[int, int, int] | None:
+    """The colour that a file states, such as that of a class in a tool; None where it is no #rrggbb.
+
+    Args:
+      value: anything.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    return colour_of(text) if _HEX.fullmatch(text) else None
+
+
 def colour_of(key: str) -> tuple[int, int, int]:
     """The colour of a key that is one.
 
@@ -94,13 +105,13 @@ _HEADING = re.compile(r"\w+\s*[,;\t]\s*r(ed)?\s*[,;\t]\s*g(reen)?\s*[,;\t]\s*b(l
 
 def _normal(key: str) -> str:
     """A key of which there is one way of writing: colours in small letters, values without zeros before them."""
-    return key.lower() if _HEX.fullmatch(key) else str(int(key)) if re.fullmatch("[0-9]{1,9}", key) else key
+    return key.lower() if _HEX.fullmatch(key) else str(int(key)) if _VALUE.fullmatch(key) else key
 
 
 def _rgb(match: re.Match, first: int) -> str:
     values = [int(match[first + channel]) for channel in range(3)]
     if max(values) > 255:
-        raise ValueError(f"{max(values)} is no part of a colour, which goes from 0 to 255")
+        raise ValueError(f"{max(values)} in a colour; expected R, G and B from 0 to 255")
     return colour_key(values)
 
 
@@ -129,7 +140,7 @@ def read(words: Sequence[str]) -> Naming:
         key, _, name = (part.strip() for part in word.partition("="))
         if not key or not name:
             raise UserError(f"{where}: expected KEY=NAME, such as '#ff0000=car' or 255=road")
-        entries.append(Entry(_normal(key), name, where))
+        entries.append(Entry(_normal(key), " ".join(name.split()), where))  # a line of classes.txt
     seen: dict[str, Entry] = {}
     for entry in entries:
         first = seen.setdefault(entry.key, entry)
@@ -151,7 +162,7 @@ def _of_file(path: pathlib.Path) -> list[Entry]:
         try:
             found = _parsed(line)
         except ValueError as error:
-            raise UserError(f"{where} is {line!r:.80}: {error}") from None
+            raise UserError(f"{where} is {line!r:.80}, with {error}") from None
         if found is None:
             raise UserError(f"{where} is {line!r:.80}; expected {_EXPECTED}")
         entries.append(Entry(*found, where))

@@ -58,7 +58,7 @@ def _described(
         at = f"{where}: annotations[{number}]"
         photo, png = entry(annotation, "image_id", (int, str), at), entry(annotation, "file_name", str, at)
         if photo not in photos:
-            raise UserError(f"{at}: image_id is {photo}, an id that is not in the file; expected one of those that are")
+            raise UserError(f"{at}: image_id is {photo!r:.60}; expected the id of one of the file's images")
         mask = finder.find(png, folder)
         if mask is None:
             raise UserError(f"{at}: {png} is missing; expected it in {place.root / folder}")
@@ -67,7 +67,9 @@ def _described(
         for segment in entry(annotation, "segments_info", list, at):
             category = entry(segment, "category_id", (int, str), at)
             if category not in of_category:
-                raise UserError(f"{at}: category_id is {category}, an id that is not in the file; expected one that is")
+                raise UserError(
+                    f"{at}: category_id is {category!r:.60}; expected the id of one of the file's categories"
+                )
             segments[entry(segment, "id", int, at)] = of_category[category]
         found.append(
             Described(

@@ -25,11 +25,13 @@ from mdp_jax.data.imported.form import (
 from mdp_jax.data.imported.place import Finder, Place
 from mdp_jax.data.kinds.classes import IGNORE
 from mdp_jax.errors import UserError
+from mdp_jax.words import counted, some
 
 _BACKGROUNDS = ("background", "_background_")  # labels that mean what no shape covers
 _FAR = 4  # sides of a photo that a polygon may reach beyond it; one that reaches farther is of another photo
 _SLACK = 1.0  # pixels beyond a photo that are no news: tools round
-_NONE = 8  # labels that an error lists
+
+SHORT = "polygons with fewer than three corners, passed over"
 
 Pen = Callable[[int, int], np.ndarray]
 
@@ -63,7 +65,7 @@ class Described:
       labels: of the shapes.
       split: that the annotations state, or "".
       near: relative folder of the annotations, where the photo is searched first.
-      notes: what is passed over -> how often.
+      notes: what is passed over, in the plural -> how often.
     """
 
     file: str
@@ -148,8 +150,9 @@ def bitmap(label: str, pixels: np.ndarray, left: int, top: int, level: int = 0) 
 
     def draw(height: int, width: int) -> np.ndarray:
         found = np.zeros((height, width), bool)
-        inside = pixels[max(0, -top) : height - top, max(0, -left) : width - left]
-        y, x = max(0, top), max(0, left)
+        # An end below 0 would count from the other side.
+        inside = pixels[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+        y, x = min(max(0, top), height), min(max(0, left), width)
         found[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
         return found
 
@@ -177,12 +180,12 @@ def runs(label: str, rle: dict, where: str, size: tuple[int, int], level: int = 
     counts = rle.get("counts")
     if isinstance(counts, list):
         if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != height * width:
-            raise UserError(f"{where}: runs that are not {height * width} pixels in all; expected those of the photo")
+            raise UserError(f"{where}: the runs do not cover {height * width:,} pixels; expected those of the photo")
         packed = coco_masks.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     elif isinstance(counts, str) and counts.isascii():
         packed = {"size": [height, width], "counts": counts.encode()}
         if _total(counts) != height * width:
-            raise UserError(f"{where}: runs that are not {height * width} pixels in all; expected those of the photo")
+            raise UserError(f"{where}: the runs do not cover {height * width:,} pixels; expected those of the photo")
     else:
         raise UserError(f"{where}: counts is {counts!r:.40}; expected run lengths as numbers, or COCO's text of them")
     return Shape(label, lambda *_: coco_masks.decode(packed).astype(bool), level)
@@ -223,9 +226,9 @@ def _beyond(points: np.ndarray, where: str, size: tuple[int, int]) -> str:
             "width); expected the photo that was annotated, in its size"
         )
     if high[0] <= 0 or high[1] <= 0 or low[0] >= width or low[1] >= height:
-        return "shapes lie outside of their photos and are passed over"
+        return "shapes outside of their photos, passed over"
     if min(low) < -_SLACK or high[0] > width + _SLACK or high[1] > height + _SLACK:
-        return "shapes reach beyond their photos and are cut at the border"
+        return "shapes that reach beyond their photos, cut at the border"
     return ""
 
 
@@ -271,19 +274,21 @@ def opened(
             found.append((photo, each))
     notes = _missing_notes(missing, len(described), options, finder)
     if left := finder.left():
-        notes.append(f"{len(left)} photos have no annotation and are passed over, {finder.path(left[0])} for one")
+        notes.append(
+            f"passed over: {counted(len(left), 'photo')} without an annotation ({some(map(finder.path, left), 1)})"
+        )
     passed: collections.Counter = collections.Counter()
     for _, each in found:
         passed.update(each.notes)
-    notes += [f"{count} {what}" for what, count in passed.items()]
+    notes += [f"{what}: {count:,}" for what, count in passed.items()]
     all_labels = list(labels) if labels is not None else _in_order(described)
     classes, ids, palette = _classes(all_labels, colours or {}, options, where)
     known = options.naming.names()
     unused = [key for key in known if key not in all_labels]
     if unused:
         raise UserError(
-            f"--classes {unused[0]}={known[unused[0]]}: no such label in {where}; expected some of "
-            f"{', '.join(all_labels[:_NONE])}{' and more' if len(all_labels) > _NONE else ''}"
+            f"--classes {unused[0]}={known[unused[0]]}: no such label in {where}; its labels are "
+            f"{some(all_labels) or 'none'}"
         )
     labelled = [
         Labelled(
@@ -305,12 +310,13 @@ def _missing_notes(missing: Sequence[Described], total: int, options: Options, f
         return []
     first = missing[0]
     if not options.skip_missing:
-        more = f"; so it is with {len(missing)} of {total} photos" if len(missing) > 1 else ""
+        more = f"; the same holds for {len(missing)} of {total} photos" if len(missing) > 1 else ""
         raise UserError(
             f"{first.where}: describes {first.file}, which is not in {finder.root}{more}; name the folder of the "
             "photos in --images, or pass over what is missing with --skip_missing"
         )
-    return [f"{len(missing)} of {total} described photos are missing and passed over, {first.file} for one"]
+    names_of = some((each.file for each in missing), 1)
+    return [f"passed over: {len(missing)} of {counted(total, 'described photo')}, not found ({names_of})"]
 
 
 def _in_order(described: Sequence[Described]) -> list[str]:
@@ -323,7 +329,7 @@ def _classes(
     """The classes; label -> id, "" for what no shape covers; and the colours, where there is one for each class."""
     known = options.naming.names()
     if "" in labels:
-        raise UserError(f"{where}: a label without a name; expected one for every shape")
+        raise UserError(f"{where}: a label without a name; expected a name of every label")
     name_of = {label: " ".join(known.get(label, label).split()) for label in labels}  # one line for each in classes.txt
     backgrounds = [label for label in labels if label.casefold() in _BACKGROUNDS]
     rest = name_of[backgrounds[0]] if backgrounds else options.background
@@ -379,7 +385,7 @@ def paint(shapes: Sequence[Shape], ids: Mapping[str, int], size: tuple[int, int]
         if pixels.any():
             regions.append((pixels, ids[shape.label]))
         elif not shape.beyond:
-            notes["shapes cover no pixel"] += 1
+            notes["shapes that cover no pixel"] += 1
     if overlap == "smaller":
         regions.sort(key=lambda region: -int(np.count_nonzero(region[0])))
     for pixels, index in regions:
@@ -389,8 +395,8 @@ def paint(shapes: Sequence[Shape], ids: Mapping[str, int], size: tuple[int, int]
     if overlap == "ignore":
         mask[twice] = IGNORE
     count = int(np.count_nonzero(twice))
-    notes.update({"pixels are covered by shapes of two classes": count} if count else {})
-    notes.update({"photos have no shape": 1} if not shapes else {})
+    notes.update({"pixels that shapes of two classes cover": count} if count else {})
+    notes.update({"photos without a shape": 1} if not shapes else {})
     return Drawn(mask, notes)
 
 

@@ -14,6 +14,7 @@ from mdp_jax.data.kinds import listing
 from mdp_jax.errors import UserError
 from mdp_jax.storage.files import read_bytes
 from mdp_jax.storage.json_files import read_json
+from mdp_jax.words import counted, some
 
 TRAIN, VAL, TEST = "train", "val", "test"
 _EXPECTED = "lists of names, such as train: [a, b] and val: [c]"
@@ -38,11 +39,13 @@ def read_lists(files: Sequence[str]) -> dict[str, list[str]]:
         for word, found in _lists_of(file).items():
             split = SPLIT_OF.get(word.lower())
             if split is None:
-                raise UserError(f"--split {file}: {word!r}; expected one of {', '.join(SPLIT_OF)}")
+                raise UserError(
+                    f"--split {file}: no split is called {word!r:.60}; expected one of {', '.join(SPLIT_OF)}"
+                )
             lists.setdefault(split, []).extend(found)
     if files and (not lists.get(TRAIN) or not (lists.get(VAL) or lists.get(TEST))):
         raise UserError(
-            f"--split {' '.join(files)}: lists of {', '.join(lists) or 'nothing'}; expected train, and val or test"
+            f"--split {' '.join(files)}: lists of {' and '.join(lists) or 'nothing'}; expected train, and val or test"
         )
     return lists
 
@@ -109,28 +112,35 @@ def by_lists(lists: Lists, photos: Sequence[tuple[str, str]], skip_missing: bool
             if len(which) > 1:
                 first, second = sorted(photos[number][1] for number in which)[:2]
                 raise UserError(
-                    f"--split: {word} in {split} is the name of {first} and of {second}; expected one photo"
+                    f"--split: {word!r:.200} in {split} is the name of {first} and of {second}; expected one photo: "
+                    "give more of its path"
                 )
             if not which:
                 missing.append(word)
                 continue
             (number,) = which
             if found[number] and found[number] != split:
-                raise UserError(f"--split: {word} is in {found[number]} and in {split}; expected it in one of them")
+                raise UserError(
+                    f"--split: {word!r:.200} is in {found[number]} and in {split}; expected it in one of them"
+                )
             found[number] = split
     total = sum(map(len, lists.values()))
     if missing and (not skip_missing or len(missing) == total):
-        more = f"; so it is with {len(missing)} of {total} names" if len(missing) > 1 else ""
+        more = f"; the same holds for {len(missing)} of {total} names" if len(missing) > 1 else ""
         raise UserError(
-            f"--split: {missing[0]} is the name of no photo{more}; expected names such as {photos[0][0]}, or "
-            "--skip_missing"
+            f"--split: {missing[0]!r:.200} is the name of no photo{more}; expected names such as {photos[0][0]}, or "
+            "--skip_missing, which passes over such names"
         )
-    notes = [f"{len(missing)} names of --split have no photo and are passed over"] if missing else []
+    notes = (
+        [f"passed over: {counted(len(missing), 'name')} of --split without a photo ({some(missing, 1)})"]
+        if missing
+        else []
+    )
     left = found.count("")
     if left:
-        notes.append(
-            f"{left} photos are in no list of --split and are passed over, {photos[found.index('')][1]} for one"
-        )
+        first = photos[found.index("")][1]
+        more = f" and {left - 1:,} more" if left > 1 else ""
+        notes.append(f"passed over: {counted(left, 'photo')} in no list of --split ({first}{more})")
     return found, notes
 
 
@@ -182,7 +192,9 @@ def groups_of(photo_names: Sequence[str], pattern: str, digests: Sequence[bytes]
         if match:
             fit = match.fullmatch(name)
             if not fit:
-                raise UserError(f"--group {pattern}: {name} does not fit to it; expected a pattern that every name has")
+                raise UserError(
+                    f"--group {pattern}: {name} does not fit it; expected a pattern that fits the name of every photo"
+                )
             keys.append(("group", fit["group"]))
         for key in keys:
             one, other = sorted((root(first.setdefault(key, number)), root(number)))
@@ -215,8 +227,8 @@ def by_share(
         members.setdefault(group, []).append(number)
     if len(members) < 2:
         raise UserError(
-            f"{len(photo_names)} photos in one group; expected at least two groups of different photos, one for "
-            "train and one for val"
+            f"{counted(len(photo_names), 'photo')} in one group; expected at least two groups of different photos, one "
+            "for train and one for val"
         )
     wanted = max(1, round(share * len(photo_names)))
     left = present.sum(axis=0).astype(np.int64)
@@ -239,10 +251,10 @@ def by_share(
             found[row] = VAL
     if not taken:
         raise UserError(
-            f"no photo can go to val: each of {len(members)} groups has the only photo of some class; label more "
+            f"no photo can go to val: each of {len(members)} groups has the only photos of some class; label more "
             "photos, or ignore rare classes with --classes KEY=ignore"
         )
-    notes = [f"{kept} groups stay in train, as they have the only photos of a class"] if kept else []
+    notes = [f"kept in train: {counted(kept, 'group')} with the only photos of a class"] if kept else []
     return found, notes
 
 

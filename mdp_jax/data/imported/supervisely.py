@@ -15,6 +15,7 @@ from PIL import Image
 from mdp_jax.data.imported import shapes
 from mdp_jax.data.imported.form import Form, Opened, Options
 from mdp_jax.data.imported.names import SPLIT_OF
+from mdp_jax.data.imported.naming import colour_in
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.shapes import Described, Shape
 from mdp_jax.errors import UserError
@@ -39,9 +40,8 @@ def _open(place: Place, options: Options) -> Opened:
     meta = read_json(place.path("meta.json"), "meta.json of a project of Supervisely", _META)
     colours: dict[str, Sequence[int]] = {}
     for row in meta["classes"]:
-        colour = str(row.get("color", ""))
-        if len(colour) == 7 and colour.startswith("#"):
-            colours[row["title"].strip()] = tuple(bytes.fromhex(colour[1:]))
+        if colour := colour_in(row.get("color")):
+            colours[row["title"].strip()] = colour
     labels = [row["title"].strip() for row in meta["classes"]]
     described = [_described(place, file, labels) for file in _annotations(place)]
     return shapes.opened(place, options, described, labels, colours)
@@ -59,11 +59,11 @@ def _described(place: Place, file: str, labels: Sequence[str]) -> Described:
         if kind in ("polygon", "bitmap", "rectangle"):
             found.append((at, kind, label, each))
         else:
-            notes[f"objects are of the type {kind}, which has no area, and are passed over"] += 1
+            notes[f"objects of the type {kind}, which has no area, passed over"] += 1
     folder = posixpath.join(posixpath.dirname(posixpath.dirname(file)), "img")
     size = (value["size"]["height"], value["size"]["width"])
     if min(size) < 1:
-        raise UserError(f"{where}: size {size[0]} x {size[1]}; expected that of the photo")
+        raise UserError(f"{where}: size is {size[0]} x {size[1]} (height x width); expected that of the photo")
     split = SPLIT_OF.get(posixpath.basename(posixpath.dirname(posixpath.dirname(file))).lower(), "")
     photo = posixpath.basename(file).removesuffix(".json")
     made = functools.partial(_shapes, found)
@@ -103,6 +103,7 @@ def _bitmap(value: object, at: str) -> tuple[np.ndarray, int, int]:
     except (
         OSError,
         ValueError,
+        OverflowError,
         TypeError,
         KeyError,
         SyntaxError,

@@ -33,6 +33,7 @@ from mdp_jax.reporting.progress import Progress
 from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.locks import locked
 from mdp_jax.storage.paths import require_possible
+from mdp_jax.words import counted
 
 MANIFEST = "import.json"
 _VERSION = 1
@@ -116,7 +117,8 @@ def identity(opened: Opened, words: Mapping[str, Any], lists: Sequence[str] = ()
     used = (path for sample in opened.labelled for path in (sample.photo, sample.where))
     for path in dict.fromkeys([*used, *opened.files, *lists]):
         status = os.stat(path)
-        found.update(f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        found.update(os.fsencode(os.path.abspath(path)))  # a folder above may have bytes that are no UTF-8
+        found.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return found.hexdigest()
 
 
@@ -225,13 +227,13 @@ def _listed(labelled: Sequence[Labelled], plan: Plan) -> tuple[list[Labelled], l
     splits = [sample.split for sample in samples]
     if any(splits) and not all(splits):
         first = samples[splits.index("")].photo
-        notes = [f"the source's split is not used, as {splits.count('')} photos are in no part of it, {first} for one"]
+        notes = [f"the source's split is not used: it leaves out {counted(splits.count(''), 'photo')}, such as {first}"]
         return samples, [""] * len(samples), notes
     if any(splits) and TRAIN not in splits:
         return (
             samples,
             [""] * len(samples),
-            [f"the source's split is not used, as it has {splits[0]} alone and no train"],
+            [f"the source's split is not used: it has {splits[0]} alone and no train"],
         )
     return samples, splits, []
 
@@ -256,7 +258,7 @@ def _fill(
     totals: collections.Counter = collections.Counter()
     for one in written:
         totals.update(one.notes)
-    notes += [f"{count:,} {what}" for what, count in totals.items()]
+    notes += [f"{what}: {count:,}" for what, count in totals.items()]
     names_of = _names(samples, splits)
     rows = []
     for number, (sample, split, name) in enumerate(zip(samples, splits, names_of, strict=True)):
@@ -345,7 +347,7 @@ def _splits(
     groups = splitting.groups_of(photo_names, plan.group, digests)
     splits, notes = splitting.by_share(photo_names, groups, present, share, plan.seed)
     same = len(digests) - len(set(digests))
-    notes += [f"{same} photos have the same pixels as another one; they are on one side of the split"] if same else []
+    notes += [f"photos with the pixels of another one, on the same side of the split: {same}"] if same else []
     counts = f"{splits.count(TRAIN)} train, {splits.count(VAL)} val"
     made = f"split by share and seed: {counts} (--val {share:g} --seed {plan.seed})"
     return splits, [made, *notes]
@@ -369,7 +371,7 @@ def _doubles(samples: Sequence[Labelled], splits: Sequence[str], digests: Sequen
     if not found:
         return []
     return [
-        f"{len(found)} photos are in two parts of the split, {found[0][0]} = {found[0][1]} for one; --val 0.2 makes "
+        f"photos that are in two parts of the split: {len(found)} ({found[0][0]} = {found[0][1]}); --val 0.2 makes "
         "a split without such photos"
     ]
 
@@ -382,12 +384,11 @@ def _require_classes(
     lost = np.flatnonzero(present.any(axis=0) & ~training)
     if len(lost):
         rows = np.flatnonzero(present[:, lost[0]])
-        more = f", and {len(lost) - 1} more classes" if len(lost) > 1 else ""
+        more = f", and {counted(len(lost) - 1, 'more class', 'more classes')}" if len(lost) > 1 else ""
         raise UserError(
-            f"the split leaves class {classes[lost[0]]!r} out of train: it is in {len(rows)} photos of "
-            f"{splits[rows[0]]} alone, "
-            f"{samples[rows[0]].photo} for one{more}; expected every class in train: give another --split, make one "
-            "with --val 0.2, or ignore the class with --classes KEY=ignore"
+            f"the split leaves class {classes[lost[0]]!r} out of train: it is in {counted(len(rows), 'photo')} of "
+            f"{splits[rows[0]]} alone, such as {samples[rows[0]].photo}{more}; expected every class in train: give "
+            "another --split, make one with --val 0.2, or ignore the class with --classes KEY=ignore"
         )
 
 
@@ -401,7 +402,8 @@ def _names(samples: Sequence[Labelled], splits: Sequence[str]) -> list[str]:
         first = seen.setdefault((name, split), sample.photo)
         if first != sample.photo:
             raise UserError(
-                f"{first} and {sample.photo} have the name {name}; expected one photo for each name without suffix"
+                f"{first} and {sample.photo} have the name {name}; expected one photo for each name without suffix: "
+                "rename one"
             )
     return found
 

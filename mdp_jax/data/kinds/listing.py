@@ -12,6 +12,7 @@ from mdp_jax.storage import buckets
 from mdp_jax.storage import folders as trees
 from mdp_jax.storage.files import read_bytes, shown, unreadable
 from mdp_jax.storage.paths import joined
+from mdp_jax.words import some
 
 _SHOWN = 8  # entries of a directory that an error lists
 _CITIES = "expected one for each city"
@@ -266,7 +267,7 @@ def paired(
     for here, there, kind, place in ((photos, masks, "mask", mask_place), (masks, photos, "photo", photo_place)):
         alone = sorted(here.keys() - there.keys())
         if alone:
-            more = f"; so it is with {len(alone)} of {len(here)} files" if len(alone) > 1 else ""
+            more = f"; the same holds for {len(alone)} of {len(here)} files" if len(alone) > 1 else ""
             raise UserError(f"{here[alone[0]]} has no {kind}; expected {place.replace('*', alone[0])}{more}")
     return [(photos[name], masks[name]) for name in sorted(photos)]
 
@@ -300,7 +301,7 @@ def listed(
             if name not in found:
                 missing = sum(other not in found for _, other in names)
                 path = place.replace("*", name)
-                more = f"; so it is with {missing} of the list's {len(names)} names" if missing > 1 else ""
+                more = f"; the same holds for {missing} of the list's {len(names)} names" if missing > 1 else ""
                 raise UserError(f"{file} line {line} names {name}; expected {path}, which is missing{more}")
         if name in lines:
             raise UserError(f"{file} line {line} names {name} as line {lines[name]} does; expected each name once")
@@ -370,8 +371,7 @@ def found_at(path: pathlib.Path) -> str:
         entries = trees.names(path)
     except OSError as error:
         return f"{path} cannot be listed ({error.strerror})"
-    more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
-    return f"{path} holds {', '.join(entries[:_SHOWN]) or 'nothing'}{more}"
+    return f"{path} holds {some(entries, _SHOWN) or 'nothing'}"
 
 
 def _and(words: Sequence[str]) -> str:
