@@ -12,7 +12,7 @@ import numpy as np
 from mdp_jax.commands.arguments import named_here, path, whole_number
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.imported import naming, splitting, writing
-from mdp_jax.data.imported.form import IGNORED, MASKS, OVERLAPS, SHAPES, Key, Options
+from mdp_jax.data.imported.form import BACKGROUND, IGNORED, MASKS, OVERLAPS, SHAPES, Key, Options
 from mdp_jax.data.imported.place import Place
 from mdp_jax.data.imported.registry import FORMS
 from mdp_jax.errors import UserError
@@ -23,7 +23,7 @@ from mdp_jax.words import counted
 
 _PHOTOS = ("copy", "link")
 # Of the options that not every form reads.
-_DEFAULTS = {"background": "background", "overlap": OVERLAPS[0], "masks": "", "palette": "", "others": "", "yes": False}
+_DEFAULTS = {"background": BACKGROUND, "overlap": OVERLAPS[0], "masks": "", "palette": "", "others": "", "yes": False}
 _SHOWN = 40  # keys of masks that a table shows
 
 

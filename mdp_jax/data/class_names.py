@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pathlib
+import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -46,14 +47,14 @@ NO_RELATIONS = NameRelations(None, None)
 
 
 def normalised(name: str) -> str:
-    """The form in which names are compared: without case, with a space for underscores and any run of space.
+    """The form in which names are compared: without case, with a space for underscores and any run of space, in NFC.
 
     "Sign_symbol" and "sign symbol" are equal then. Nothing else is: "tree" and "trees" are two names.
 
     Args:
       name: of a class.
     """
-    return " ".join(name.casefold().replace("_", " ").split())
+    return unicodedata.normalize("NFC", " ".join(name.casefold().replace("_", " ").split()))
 
 
 @dataclasses.dataclass(frozen=True)

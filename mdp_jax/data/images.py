@@ -224,6 +224,21 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
     return mask
 
 
+def palette_of(path: str | os.PathLike) -> bytes:
+    """The colours of a palette PNG as they are stored, R, G and B of each; b"" of any other file.
+
+    Args:
+      path: of a mask that was read.
+
+    Raises:
+      UserError: the file cannot be read any more.
+    """
+    data = _read(path)
+    if not data.startswith(_PNG) or data[25] != _PALETTE:
+        return b""
+    return next((chunk.content(data) for chunk in _png_chunks(data) if chunk.kind == b"PLTE"), b"")
+
+
 class Values(NamedTuple):
     """What a mask of any form holds.
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ class LabelSpace:
     """The classes of all datasets, and their global ids (METHOD.md section 1).
 
     "concatenated": dataset d of C_d classes has offset o_d, the sum of C_e for e < d; global id = o_d + local id.
-    "merged": classes of different datasets whose names are equal, but for case and for space around them, are one
-    class; global ids are in the order in which classes first appear.
+    "merged": classes of different datasets whose names are equal, but for case, for space around them and for the form
+    of Unicode, are one class; global ids are in the order in which classes first appear.
 
     Attributes:
       datasets: in order, each with its classes in order: (dataset name, class names). An unlabelled one has none.
@@ -188,7 +189,7 @@ def _is_text(row: dict) -> bool:
 
 
 def _merged_name(label: str) -> str:
-    return label.strip().casefold()
+    return unicodedata.normalize("NFC", label.strip().casefold())
 
 
 def _first_difference(expected: list[dict], rows: list[dict]) -> tuple[int, int]:

@@ -185,6 +185,32 @@ def test_photos_that_exif_turns(capsys):
     )
 
 
+def test_palettes_that_number_the_colours_anew_in_each_file(capsys):
+    """Value 1 is red in three masks and green in the last one; the second mask's palette leaves out what it lacks."""
+    root = write_folder(pathlib.Path("set"), classes=("sky", "tree", "road"), photos=4)
+    (root / "palette.txt").write_text("0 0 0\n255 0 0\n0 255 0\n")
+    red, green = [0, 0, 0, 255, 0, 0, 0, 255, 0], [0, 0, 0, 0, 255, 0, 255, 0, 0]
+
+    def paint(palettes) -> list[str]:
+        for number, palette in enumerate(palettes):
+            ids = np.zeros((20, 24), np.uint8)
+            ids[:4], ids[4:6] = 1, len(palette) // 3 - 1
+            picture = Image.fromarray(ids)
+            picture.putpalette(palette)
+            picture.save(root / "masks" / "train" / f"p{number}.png")
+        status, _, _, found = check(capsys, "set", "--data_dir", ".", "--splits", "train")
+        assert status == 0
+        return [line for line in found["warnings"] if "palettes" in line]
+
+    files = sorted((root / "images" / "train").iterdir())
+    assert [file.stem for file in files] == ["p0", "p1", "p2", "p3"]
+    assert paint([red, red[:6], red, red]) == []
+    (line,) = paint([red, red[:6], red, green])
+    assert line.startswith(
+        "set train: the palettes of masks have other colours for the same values, as those of p0.jpg and p3.jpg; "
+    )
+
+
 def test_photos_of_other_formats_are_named(capsys):
     root = write_folder(pathlib.Path("set"), photos=2)
     shutil.rmtree(root / "masks")

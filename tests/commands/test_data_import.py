@@ -219,6 +219,40 @@ def test_a_published_palette(capsys):
     assert status == 2 and "--palette vok: expected one of ade20k," in said
 
 
+def test_palettes_that_number_the_colours_anew_in_each_file(capsys):
+    """As a program writes them that saves colours with a palette of the colours in use, in the order of its choice."""
+    orders = {"p0": [0, 1, 2], "p1": [2, 0, 1], "p2": [0, 2, 1], "p3": [1, 0, 2]}  # index -> id
+    ids = four(np.asarray)[1]
+    pictures(
+        {
+            name: palette_png(np.argsort(orders[name])[mask].astype(np.uint8), COLOURS[orders[name]])
+            for name, mask in ids.items()
+        }
+    )
+    status, _, said = run(capsys, "set", "--out", "out", "--yes")
+    assert status == 2 and not pathlib.Path("out").exists()
+    assert "palettes differ: value 0 is #000000 in set/labels/p0.png and #ff0000 in set/labels/p1.png; expected" in said
+    assert run(capsys, "set", "--out", "out", "--classes", "#000000=a", "#00ff00=b", "#ff0000=c")[0] == 0
+    assert_labels(ids)
+    shutil.rmtree("out")
+    status, out, _ = run(capsys, "set", "--out", "out", "--classes", "0=a", "1=b", "2=c")
+    assert status == 0 and "note: palettes differ: value 0 is #000000 in set/labels/p0.png and #ff0000" in out
+    assert_labels({name: np.argsort(orders[name])[mask] for name, mask in ids.items()})
+
+
+def test_a_colour_of_two_classes_of_a_published_set(capsys):
+    names, colours = classes.released("ade20k").names, classes.colours("ade20k")
+    road, tower, sky = names.index("road"), names.index("skyscraper"), names.index("sky")
+    assert colours[road].tolist() == colours[tower].tolist() != colours[sky].tolist()
+    masks, ids = four(lambda m: colours[[sky, road, tower]][m][..., ::-1])
+    pictures(masks)
+    status, _, said = run(capsys, "set", "--out", "out", "--palette", "ade20k")
+    assert status == 2 and "the colour of road and of skyscraper in --palette ade20k" in said
+    assert run(capsys, "set", "--out", "out", "--palette", "ade20k", "--others", "ignore")[0] == 0
+    assert pathlib.Path("out/classes.txt").read_text() == "".join(f"{name}\n" for name in names)
+    assert_labels({name: np.where(mask == 0, sky, 255) for name, mask in ids.items()})
+
+
 def test_masks_of_one_class(capsys):
     masks, ids = four(lambda m: 255 * (m > 0).astype(np.uint8))
     pictures(masks)

@@ -33,6 +33,11 @@ def pairs(matrix):
     return {tuple(pair) for pair in np.argwhere(np.triu(matrix)).tolist()}
 
 
+def test_an_accent_in_two_forms_of_unicode():
+    for name in ("M\u00d6BEL_Haus", "mo\u0308bel  haus"):
+        assert class_names.normalised(name) == "m\u00f6bel haus"
+
+
 def test_which_classes_are_related(file):
     assert class_names.of_run(MethodConfig(), SPACE, 5, 0) == class_names.Named(class_names.NO_RELATIONS, None)
     assert pairs(related(relations="names")) == {(0, 4), (1, 5)}  # neither plural nor anything else is touched

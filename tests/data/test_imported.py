@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from mdp_jax.data import images
-from mdp_jax.data.imported import shapes
+from mdp_jax.data.imported import shapes, splitting
 from mdp_jax.data.imported.form import IGNORED, Options, Photo, fitted
 from mdp_jax.data.imported.naming import read
 from mdp_jax.data.imported.place import Place
@@ -144,6 +144,97 @@ def test_labels_become_classes(tmp_path):
     assert first.classes == ("auto", "background")
     with pytest.raises(UserError, match=r"--classes bus=vehicle: no such label in .*; its labels are truck, car$"):
         opened(tmp_path, "coco", naming=read(["bus=vehicle"]))
+
+
+def test_a_label_background_and_what_the_user_says_of_it(tmp_path):
+    _two(tmp_path, rectangle(0, 0, 8, 8), rectangle(10, 10, 20, 20), ("background", "car"))
+    by_name = np.zeros(SIZE, np.uint8)
+    by_name[region(10, 10, 20, 20)] = 1
+    found = opened(tmp_path, "coco")
+    assert found.classes == ("background", "car")
+    np.testing.assert_array_equal(drawn(found)["p"], by_name)
+    ignored = np.full(SIZE, 255, np.uint8)
+    ignored[region(0, 0, 8, 8)], ignored[region(10, 10, 20, 20)] = 0, 1
+    found = opened(tmp_path, "coco", background=IGNORED)
+    assert found.classes == ("background", "car")
+    np.testing.assert_array_equal(drawn(found)["p"], ignored)
+    other = opened(tmp_path, "coco", background="unclear")
+    assert other.classes == ("unclear", "background", "car")
+    np.testing.assert_array_equal(drawn(other)["p"], np.where(ignored == 255, 0, ignored + 1))
+
+
+def test_labels_that_look_the_same_are_one_class(tmp_path):
+    one, other = "M\u00f6bel", "Mo\u0308bel"
+    _two(tmp_path, rectangle(0, 0, 8, 8), rectangle(10, 10, 20, 20), (other, one))
+    found = opened(tmp_path, "coco")
+    assert found.classes == ("background", one) and np.unique(drawn(found)["p"]).tolist() == [0, 1]
+    named = opened(tmp_path, "coco", naming=read([f"{one}=chair"]))
+    assert named.classes == ("background", "chair") and np.unique(drawn(named)["p"]).tolist() == [0, 1]
+
+
+def test_photos_in_other_folders_than_the_annotations_name(tmp_path):
+    """A photo was removed, and another folder has one of its name."""
+    write_photos(tmp_path, ["a/2.jpg", "b/1.jpg", "b/3.jpg"])
+    shape = {"label": "cat", "points": [[0, 0], [8, 0], [8, 8]], "shape_type": "polygon"}
+    for name in ("a/1", "a/2", "b/3"):
+        value = {"shapes": [shape], "imagePath": f"{name[2:]}.jpg", "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        write_json(tmp_path / f"{name}.json", value)
+    assert opened(tmp_path, "labelme").notes == [
+        "photos found by their names alone, in other folders than those of the annotations: 1 "
+        f"({tmp_path / 'a' / '1.json'} describes 1.jpg, and b/1.jpg was taken)"
+    ]
+    write_photos(tmp_path, ["a/1.jpg"])
+    assert opened(tmp_path, "labelme").notes == [
+        f"passed over: 1 photo without an annotation ({tmp_path / 'b' / '1.jpg'})"
+    ]
+
+
+def test_folders_that_no_photo_is_in(tmp_path):
+    annotated.coco(tmp_path)
+    for folder, count in (("", 0), ("images/", 0), ("other/", 1)):
+        _changed(lambda v, folder=folder: v["images"][1].update(file_name=f"{folder}b.jpg"))(tmp_path)
+        notes_of = opened(tmp_path, "coco").notes
+        assert sum("describes other/b.jpg, and images/b.jpg was taken" in note for note in notes_of) == count
+        assert sum("found by their names alone" in note for note in notes_of) == count
+
+
+def test_names_in_lists_with_folders():
+    photos = [("cam1/001", "set/photos/cam1/001.jpg"), ("cam2/001", "set/photos/cam2/001.jpg"), ("7", "set/a/7.jpg")]
+    lists = {"train": ["photos/cam1/001.png", "/home/me/set/photos/cam2/001.jpg"], "val": ["images/7.jpg"]}
+    assert splitting.by_lists(lists, photos, False) == (["train", "train", "val"], [])
+    lists = {"train": ["cam3/001.jpg"], "val": ["7"]}
+    splits, said = splitting.by_lists(lists, [photos[0], photos[2]], False)
+    assert splits == ["train", "val"]
+    assert said == [
+        "names of --split with other folders than their photos: 1 (cam3/001.jpg was taken for set/photos/cam1/001.jpg)"
+    ]
+
+
+def test_what_no_segment_of_a_panoptic_set_covers(tmp_path):
+    expected = annotated.panoptic(tmp_path)
+    named = opened(tmp_path, "panoptic", background="unclear")
+    assert named.classes == ("unclear", "sky", "cat")
+    assert_same(drawn(named), {name: np.where(ids == 255, 0, ids + 1) for name, ids in expected.items()})
+    file = tmp_path / "annotations" / "panoptic_train2017.json"
+    file.write_text(file.read_text().replace('"sky"', '"background"'))
+    found = opened(tmp_path, "panoptic")
+    assert found.classes == ("background", "cat")
+    assert_same(drawn(found), expected)
+
+
+@pytest.mark.parametrize(
+    ("form", "names", "ids", "new"),
+    [("coco", ("Hund", "cat"), "17 and 18", [0, 1, 1, 2]), ("panoptic", ("cat", "sky"), "187 and 17", [0, 0])],
+)
+def test_categories_of_one_name_are_said_to_be_one_class(form, names, ids, new, tmp_path):
+    expected = MAKERS[form](tmp_path)
+    (file,) = (tmp_path / "annotations").glob("*.json")
+    file.write_text(file.read_text(encoding="utf-8").replace(*(f'"{name}"' for name in names)), encoding="utf-8")
+    found = opened(tmp_path, form)
+    assert found.notes[0] == (f"one class for the categories {ids}, as they have the same name {names[1]!r} ({file})")
+    table = np.full(256, 255, np.uint8)
+    table[: len(new)] = new
+    assert_same(drawn(found), {name: table[mask] for name, mask in expected.items()})
 
 
 def _changed(change, name="annotations/instances.json"):
@@ -434,3 +525,12 @@ def test_any_other_value_in_a_json_is_one_line(tmp_path, form):
 def test_a_square_mask_is_of_the_photo_as_people_see_it():
     mask = np.arange(9, dtype=np.uint8).reshape(3, 3)
     assert fitted(mask, Photo("p.jpg", 3, 3, 6), "m.png", "it").ids is mask
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "count"), [((3, 3), 6, 1), ((3, 4), 3, 1), ((3, 4), 1, 0), ((3, 4), 6, 0)]
+)
+def test_orientations_that_leave_the_size_as_it_is_are_said(size, orientation, count):
+    mask = np.zeros(size, np.uint8)
+    found = fitted(mask, Photo("p.jpg", *size, orientation), "m.png", "it")
+    assert sum(found.notes.values()) == count and found.ids is mask

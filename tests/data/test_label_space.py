@@ -52,6 +52,12 @@ def test_a_merged_file_gives_the_labelled_datasets_back(tmp_path):
         MERGED.require_same(LabelSpace(MERGED.datasets), "W")
 
 
+def test_merged_names_that_look_the_same():
+    """The accent is part of the letter in one name, and a character of its own in the other."""
+    space = build([MemorySource("a", ("\u00c9tang", "sky"), []), MemorySource("b", ("e\u0301tang",), [])], "merged")
+    assert space.global_ids == ((0, 1), (0,)) and space.num_classes == 2
+
+
 def test_merged_names_are_equal_in_different_datasets_alone():
     with pytest.raises(UserError, match="dataset 'a' has class 'sky' twice"):
         build([MemorySource("a", ("Sky", "sky"), [])], "merged")

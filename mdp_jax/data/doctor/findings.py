@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,6 +200,13 @@ def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[s
     palette = _grey_colours(seen)
     if palette and plain_ids:
         lines.append(f"{where}: {_GREYS.format(palette)}")
+    pair = _differing(found.palettes)
+    if pair:
+        one, other = (source.describe(photo) for photo in pair)
+        lines.append(
+            f"{where}: the palettes of masks have other colours for the same values, as those of {one} and {other}; "
+            "the values are the ids: did a program number the colours anew in each file?"
+        )
     if found.depths:
         bits = " and ".join(str(depth) for depth in sorted(found.depths))
         several = "; expected one depth for all: convert them to 8 bits" if len(found.depths) > 1 else ""
@@ -211,6 +218,15 @@ def remarks(where: str, source: Source, found: Found, plain_ids: bool) -> list[s
             f"{where}: damaged JPEGs, with pixels that are made up: {len(found.damaged)} of {photos} ({named})"
         )
     return lines + beside(where, source)
+
+
+def _differing(palettes: Mapping[bytes, int]) -> tuple[int, int] | None:
+    """The photos of two palettes whose colours differ, as far as both have some; programs leave out the last ones."""
+    if not palettes:
+        return None
+    longest = max(palettes, key=len)
+    others = [palette for palette in palettes if not longest.startswith(palette)]
+    return (palettes[longest], palettes[others[0]]) if others else None
 
 
 def beside(where: str, source: Source) -> list[str]:

@@ -67,6 +67,7 @@ class Found:
       turned: how many of them were turned or mirrored by their EXIF orientation; no mask is.
       depths: bits of a channel -> number of photos; only photos of more than 8 bits.
       damaged: photos that libjpeg warns of, with its words.
+      palettes: colours of the palette PNGs among the masks -> the first photo with them.
       digests: of the photos whose pixels were compared.
       problems: the photos that could not be read, with the UserError's line.
     """
@@ -82,6 +83,7 @@ class Found:
     turned: int = 0
     depths: collections.Counter[int] = field(default_factory=collections.Counter)
     damaged: list[Problem] = field(default_factory=list)
+    palettes: dict[bytes, int] = field(default_factory=dict)
     digests: list[Digest] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -139,6 +141,8 @@ class Found:
         self.sizes += other.sizes
         self.depths += other.depths
         self.damaged += other.damaged
+        for palette, photo in other.palettes.items():
+            self.palettes.setdefault(palette, photo)
         self.digests += other.digests
         self.problems += other.problems
 
@@ -200,7 +204,9 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
     for index in indices:
         try:
             sample = source[index]
-            facts = [images.facts(path) for path in source.files(index)[:1]]
+            files = source.files(index)
+            facts = [images.facts(path) for path in files[:1]]
+            palettes = [images.palette_of(path) for path in files[1:]]
         except UserError as error:
             found.problems.append(Problem(index, str(error)))
             continue
@@ -221,6 +227,8 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
             found.turned += fact.orientation != 1
             found.depths.update([fact.depth] if fact.deep else [])
             found.damaged += [Problem(index, fact.damage)] if fact.damage else []
+        for palette in filter(None, palettes):
+            found.palettes.setdefault(palette, index)
         height, width = sample["label"].shape
         found.sizes.append((height, width))
         if compare:

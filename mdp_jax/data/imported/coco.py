@@ -1,6 +1,7 @@
 """COCO's JSON of instances: polygons and run lengths, with one file for each split or for all."""
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -104,6 +105,23 @@ def categories(value: Mapping[str, Any], where: str) -> dict[Any, str]:
     return {key: entry(row, "name", str, f"{where}: category {key}").strip() for key, row in rows.items()}
 
 
+def same_names(of_category: Mapping[Any, str], where: str) -> list[str]:
+    """What is to be said of categories of one name: masks have one class for them.
+
+    Args:
+      of_category: id -> name of the categories of a file.
+      where: the file.
+    """
+    ids: dict[str, list[Any]] = {}
+    for key, name in of_category.items():
+        ids.setdefault(name, []).append(key)
+    return [
+        f"one class for the categories {' and '.join(map(str, keys))}, as they have the same name {name!r} ({where})"
+        for name, keys in ids.items()
+        if len(keys) > 1
+    ]
+
+
 def size_of(image: Any, where: str) -> tuple[int, int]:
     """Height and width that the file states for a photo.
 
@@ -120,11 +138,13 @@ def size_of(image: Any, where: str) -> tuple[int, int]:
 def _open(place: Place, options: Options) -> Opened:
     described: list[Described] = []
     labels: dict[str, None] = {}
+    said: list[str] = []
     found = files(place, panoptic=False)
     for file in found:
         value, where = place.json(file), place.path(file)
         of_category = categories(value, where)
         labels |= dict.fromkeys(of_category.values())
+        said += same_names(of_category, where)
         described += _described(value, of_category, file, where, len(found) > 1)
     if not any(each.labels for each in described):
         boxes = sum(each.notes.get(_NO_MASK, 0) for each in described)
@@ -133,7 +153,8 @@ def _open(place: Place, options: Options) -> Opened:
             f"{place.path(found[0]) if found else place.given}: {reason}; expected polygons or run lengths in its "
             "annotations"
         )
-    return shapes.opened(place, options, described, list(labels))
+    opened = shapes.opened(place, options, described, list(labels))
+    return dataclasses.replace(opened, notes=[*said, *opened.notes])
 
 
 def _described(

@@ -16,6 +16,8 @@ from mdp_jax.errors import UserError
 IGNORED = "ignore"  # what users write in place of a class for pixels that are ignored
 OVERLAPS = ("later", "smaller", "ignore")  # which of two classes has a pixel that both cover
 SPLITS = ("train", "val", "test")
+TURNED = "masks taken as drawn on their photos as people see them, whose EXIF orientation leaves their size as it is"
+BACKGROUND = "background"  # the class of pixels that no shape covers, where a user names none
 SHAPES = ("background", "overlap")  # options of annotations by shapes
 MASKS = ("masks", "palette", "others", "yes")  # options of masks that are pictures
 
@@ -40,7 +42,7 @@ class Options:
     images: str = ""
     masks: str = ""
     palette: str = ""
-    background: str = "background"
+    background: str = BACKGROUND
     others: str = ""
     overlap: str = OVERLAPS[0]
     skip_missing: bool = False
@@ -205,7 +207,8 @@ def fitted(ids: np.ndarray, photo: Photo, where: str, what: str) -> Drawn:
             np.ascontiguousarray(transposed[::rows, ::columns]),
             {"masks turned as the EXIF orientation of their photos says": 1},
         )
-    return Drawn(ids)
+    notes = {TURNED: 1} if photo.orientation != 1 and (photo.orientation < 5 or height == width) else {}
+    return Drawn(ids, notes)
 
 
 def require_size(size: tuple[int, int], photo: Photo, where: str, what: str) -> None:

@@ -51,8 +51,15 @@ def _open(place: Place, options: Options) -> Opened:
     if naming:
         in_colours = _in_colours(naming, options)
         keys, unconfirmed = _found(counted, in_colours, named=True), []
+        differing = "" if in_colours else _differing(counted)
+        notes += [f"{differing}: --classes has values, so the colours do not matter"] if differing else []
     else:
         in_colours = any(one.coloured for one in counted)
+        if not in_colours and (differing := _differing(counted)):
+            raise UserError(
+                f"{differing}; expected one colour for each value, or --classes that says which of them are the "
+                "classes: the colours ('#ff0000=car') or the values (1=car)"
+            )
         keys = _found(counted, in_colours, named=False)
         unconfirmed = _suggested(keys)
         naming = Naming(tuple(Entry(key.key, key.name, "the masks") for key in unconfirmed))
@@ -273,6 +280,21 @@ def _key_of(code: int, one: _Counts, in_colours: bool) -> str:
     return colour_key((code, code, code))
 
 
+def _differing(counted: Sequence[_Counts]) -> str:
+    """A value that has two colours in the palettes of the masks, in words; "" where there is none.
+
+    Programs that save colours as a palette number them anew in each file.
+    """
+    first: dict[int, tuple[str, str]] = {}
+    for one in counted:
+        for code in one.codes.tolist() if one.palette is not None else ():
+            colour = _key_of(code, one, in_colours=True)
+            known, file = first.setdefault(code, (colour, one.file))
+            if known != colour:
+                return f"palettes differ: value {code} is {known} in {file} and {colour} in {one.file}"
+    return ""
+
+
 def _found(counted: Sequence[_Counts], in_colours: bool, named: bool) -> list[Key]:
     """The keys in all masks, the one with most pixels first."""
     pixels: collections.Counter[str] = collections.Counter()
@@ -342,12 +364,13 @@ class _Table:
         self.in_colours = in_colours
         order = [entry.name for entry in naming.entries]
         self.notes: list[str] = []
-        unknown = [key for key in keys if key.key not in naming.names()]
+        known, shared = naming.names(), naming.shared()
+        unknown = sorted((key for key in keys if key.key not in known), key=lambda key: key.key not in shared)
         if unknown:
             self._others(unknown, naming, options, sum(key.pixels for key in keys))
             order.append(options.others)
         self.classes = classes_of(order, "--classes")
-        self._ids = {key: self._id(name) for key, name in naming.names().items()}
+        self._ids = {key: self._id(name) for key, name in known.items()}
         self._other = self._id(options.others) if unknown else _UNKNOWN
         absent = [f"{e.key} ({e.name})" for e in naming.entries if e.key not in {key.key for key in keys}]
         if absent and not options.palette:
@@ -366,6 +389,11 @@ class _Table:
         said = f"{what} {first.key} ({share:.2g} % of all pixels, {seen}){rest}"
         if not options.others:
             given = f"--palette {options.palette}" if options.palette else "--classes"
+            if names_of := naming.shared().get(first.key):
+                raise UserError(
+                    f"{said}: the colour of {' and of '.join(names_of)} in {given}, so nobody can tell them apart; "
+                    "expected masks of ids, or --others ignore"
+                )
             raise UserError(
                 f"{said}: not in {given}, whose nearest is {_nearest(first.key, naming)}; add it to --classes, or "
                 "say what becomes of all others: --others ignore, or --others CLASS"

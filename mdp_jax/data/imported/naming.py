@@ -45,7 +45,7 @@ class Naming:
     """Keys and their classes, in order; the order of the names is that of the ids.
 
     Attributes:
-      entries: each key once.
+      entries: each key once, but for colours that two classes of a published set share.
     """
 
     entries: Sequence[Entry] = ()
@@ -54,8 +54,18 @@ class Naming:
         return bool(self.entries)
 
     def names(self) -> dict[str, str]:
-        """Key -> name of its class."""
-        return {entry.key: entry.name for entry in self.entries}
+        """Key -> name of its class, without the keys of several classes."""
+        return {key: names[0] for key, names in self._all_names().items() if len(names) == 1}
+
+    def shared(self) -> dict[str, list[str]]:
+        """Key -> names of its classes, where it has several."""
+        return {key: names for key, names in self._all_names().items() if len(names) > 1}
+
+    def _all_names(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.key, []).append(entry.name)
+        return found
 
     def as_text(self) -> list[str]:
         """Lines that mean the same, for a manifest."""

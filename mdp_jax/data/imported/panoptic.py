@@ -11,8 +11,8 @@ import numpy as np
 
 from mdp_jax.data import images
 from mdp_jax.data.imported import names, shapes
-from mdp_jax.data.imported.coco import by_id, categories, entry, files, size_of
-from mdp_jax.data.imported.form import IGNORED, Form, Opened, Options
+from mdp_jax.data.imported.coco import by_id, categories, entry, files, same_names, size_of
+from mdp_jax.data.imported.form import BACKGROUND, IGNORED, Form, Opened, Options
 from mdp_jax.data.imported.place import Finder, Place
 from mdp_jax.data.imported.shapes import Described, Shape
 from mdp_jax.errors import UserError
@@ -23,19 +23,22 @@ def _open(place: Place, options: Options) -> Opened:
     labels: dict[str, None] = {}
     colours: dict[str, Sequence[int]] = {}
     pngs: list[str] = []
+    said: list[str] = []
     found = files(place, panoptic=True)
     for file in found:
         value, where = place.json(file), place.path(file)
         of_category = categories(value, where)
         labels |= dict.fromkeys(of_category.values())
+        said += same_names(of_category, where)
         for row in value["categories"]:
             colour = row.get("color")
             if isinstance(colour, list) and len(colour) == 3 and all(part in range(256) for part in colour):
                 colours[row["name"].strip()] = colour
         described += _described(place, value, of_category, file, len(found) > 1, pngs)
-    options = dataclasses.replace(options, background=IGNORED)  # value 0 of the PNGs is no class at all
+    if options.background == BACKGROUND:  # nobody named another one, and value 0 of the PNGs is no class at all
+        options = dataclasses.replace(options, background=IGNORED)
     opened = shapes.opened(place, options, described, list(labels), colours, aside=set(pngs))
-    return dataclasses.replace(opened, files=pngs)
+    return dataclasses.replace(opened, files=pngs, notes=[*said, *opened.notes])
 
 
 def _described(

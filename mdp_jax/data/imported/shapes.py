@@ -12,6 +12,7 @@ from pycocotools import mask as coco_masks
 
 from mdp_jax.data.imported import names
 from mdp_jax.data.imported.form import (
+    BACKGROUND,
     IGNORED,
     Drawn,
     Labelled,
@@ -23,6 +24,7 @@ from mdp_jax.data.imported.form import (
     require_size,
 )
 from mdp_jax.data.imported.place import Finder, Place
+from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import IGNORE
 from mdp_jax.errors import UserError
 from mdp_jax.words import counted, some
@@ -277,6 +279,7 @@ def opened(
         notes.append(
             f"passed over: {counted(len(left), 'photo')} without an annotation ({some(map(finder.path, left), 1)})"
         )
+    notes += _elsewhere(found, bool(options.images))
     passed: collections.Counter = collections.Counter()
     for _, each in found:
         passed.update(each.notes)
@@ -284,7 +287,8 @@ def opened(
     all_labels = list(labels) if labels is not None else _in_order(described)
     classes, ids, palette = _classes(all_labels, colours or {}, options, where)
     known = options.naming.names()
-    unused = [key for key in known if key not in all_labels]
+    alike = {listing.composed(label) for label in all_labels}
+    unused = [key for key in known if listing.composed(key) not in alike]
     if unused:
         raise UserError(
             f"--classes {unused[0]}={known[unused[0]]}: no such label in {where}; its labels are "
@@ -303,6 +307,35 @@ def opened(
     if not labelled:
         raise UserError(f"{where}: describes no photo; expected annotations of photos in {finder.root}")
     return Opened(classes, labelled, palette, notes)
+
+
+def _elsewhere(found: Sequence[tuple[str, Described]], in_given_folder: bool) -> list[str]:
+    """What is to be said of photos in other folders than the annotations name: they may be other photos.
+
+    Args:
+      found: (relative path of a photo, its description).
+      in_given_folder: whether the user names the folder of the photos.
+    """
+    paths = [(listing.composed(photo), listing.composed(each.file.replace("\\", "/"))) for photo, each in found]
+    nears = ["" if in_given_folder else each.near for _, each in found]
+    beside = [
+        photo == posixpath.normpath(posixpath.join(near, name))
+        for (photo, name), near in zip(paths, nears, strict=True)
+    ]
+    used = {near for near, is_beside in zip(nears, beside, strict=True) if is_beside}
+    alone = [
+        number
+        for number, (photo, name) in enumerate(paths)
+        if not beside[number]
+        and (nears[number] in used or not f"/{photo}".endswith(f"/{posixpath.normpath(name).lstrip('./')}"))
+    ]
+    if not alone:
+        return []
+    photo, each = found[alone[0]]
+    return [
+        f"photos found by their names alone, in other folders than those of the annotations: {len(alone)} "
+        f"({each.where} describes {each.file}, and {photo} was taken)"
+    ]
 
 
 def _missing_notes(missing: Sequence[Described], total: int, options: Options, finder: Finder) -> list[str]:
@@ -327,15 +360,20 @@ def _classes(
     labels: Sequence[str], colours: Mapping[str, Sequence[int]], options: Options, where: str
 ) -> tuple[tuple[str, ...], dict[str, int], np.ndarray | None]:
     """The classes; label -> id, "" for what no shape covers; and the colours, where there is one for each class."""
-    known = options.naming.names()
+    known = {listing.composed(key): name for key, name in options.naming.names().items()}
     if "" in labels:
         raise UserError(f"{where}: a label without a name; expected a name of every label")
-    name_of = {label: " ".join(known.get(label, label).split()) for label in labels}  # one line for each in classes.txt
-    backgrounds = [label for label in labels if label.casefold() in _BACKGROUNDS]
-    rest = name_of[backgrounds[0]] if backgrounds else options.background
+    keys = {label: listing.composed(label) for label in labels}
+    # One line for each in classes.txt, and one form of Unicode: names that look the same are one class.
+    name_of = {label: listing.composed(" ".join(known.get(key, key).split())) for label, key in keys.items()}
+    of_key = {key: name_of[label] for label, key in keys.items()}
+    # What a user says of the pixels that no shape covers goes before what a label means by its name.
+    by_name = options.background == BACKGROUND
+    backgrounds = [label for label in labels if by_name and label.casefold() in _BACKGROUNDS]
+    rest = name_of[backgrounds[0]] if backgrounds else listing.composed(options.background)
     # Named classes in the order of --classes, so that a user can choose the ids.
     named = list(
-        dict.fromkeys([*(name_of[key] for key in known if key in name_of), *(name_of[label] for label in labels)])
+        dict.fromkeys([*(of_key[key] for key in known if key in of_key), *(name_of[label] for label in labels)])
     )
     order = named if rest in named and not backgrounds else [rest, *named]
     classes = classes_of(order, where)

@@ -106,6 +106,7 @@ def by_lists(lists: Lists, photos: Sequence[tuple[str, str]], skip_missing: bool
             numbers.setdefault(int(digits[-1]), set()).add(number)
     found = [""] * len(photos)
     missing: list[str] = []
+    elsewhere: list[tuple[str, str]] = []
     for split, words in lists.items():
         for word in words:
             which = _numbers_of(listing.composed(word.replace("\\", "/")), index, numbers)
@@ -119,6 +120,8 @@ def by_lists(lists: Lists, photos: Sequence[tuple[str, str]], skip_missing: bool
                 missing.append(word)
                 continue
             (number,) = which
+            if not _fits(word, *photos[number]):
+                elsewhere.append((word, photos[number][1]))
             if found[number] and found[number] != split:
                 raise UserError(
                     f"--split: {word!r:.200} is in {found[number]} and in {split}; expected it in one of them"
@@ -136,6 +139,11 @@ def by_lists(lists: Lists, photos: Sequence[tuple[str, str]], skip_missing: bool
         if missing
         else []
     )
+    if elsewhere:
+        notes.append(
+            f"names of --split with other folders than their photos: {len(elsewhere)} ({elsewhere[0][0]} was taken for "
+            f"{elsewhere[0][1]})"
+        )
     left = found.count("")
     if left:
         first = photos[found.index("")][1]
@@ -145,10 +153,22 @@ def by_lists(lists: Lists, photos: Sequence[tuple[str, str]], skip_missing: bool
 
 
 def _numbers_of(word: str, index: Mapping[str, set[int]], numbers: Mapping[int, set[int]]) -> set[int]:
-    for candidate in (word, word.rsplit("/", 1)[-1], word.rsplit("/", 1)[-1].rsplit(".", 1)[0]):
-        if candidate in index:
-            return index[candidate]
+    parts = word.split("/")
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        for candidate in (end, end.rsplit(".", 1)[0]):
+            if candidate in index:
+                return index[candidate]
     return numbers.get(int(word), set()) if word.isdecimal() and len(word) < 18 else set()
+
+
+def _fits(word: str, name: str, path: str) -> bool:
+    """Whether the folders of a name in a list are those of its photo, as far as both have some."""
+    listed = pathlib.PurePosixPath(listing.composed(word.replace("\\", "/"))).parts[:-1]
+    own = pathlib.PurePosixPath(name).parts[:-1]
+    whole = pathlib.PurePath(listing.composed(path)).parts[:-1]
+    least = min(len(listed), len(own))
+    return listed[len(listed) - least :] == own[len(own) - least :] or whole[-len(listed) :] == listed
 
 
 def group_expression(pattern: str) -> re.Pattern:
