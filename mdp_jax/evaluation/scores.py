@@ -38,11 +38,11 @@ def write_scores(
 
     The file is {"datasets": {NAME: {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice", "per_class": {CLASS: IoU},
     "per_class_accuracy", "per_class_precision", "per_class_dice", "images"}}}: percentages, null where there was
-    nothing to measure. Where it is not the newest checkpoint, or one was asked for, "checkpoint" says which: {"step",
-    "best"}. Of a moving average or a momentum encoder, and where weights were asked for, "weights" says which.
-    Where photos were not shown whole, "views" says how they were shown: {"crop": [H, W] or null, "stride": [H, W] or
-    null, "scales": [...], "flip": bool}. Where values were changed, "config" has them. Of a fine-tuning "photos" has
-    the number and digests of the photos.
+    nothing to measure. "step" is that of the checkpoint. Where it is not the newest one, or one was asked for,
+    "checkpoint" says which: {"step", "best"}. Of a moving average or a momentum encoder, and where weights were asked
+    for, "weights" says which. Where photos were not shown whole, "views" says how they were shown: {"crop": [H, W] or
+    null, "stride": [H, W] or null, "scales": [...], "flip": bool}. Where values were changed, "config" has them. Of a
+    fine-tuning "photos" has the number and digests of the photos.
 
     Args:
       folder: the workdir.
@@ -50,7 +50,7 @@ def write_scores(
       split: of the photos.
       shown: how photos were shown.
       changed: {dotted key: text} of the run's values that were changed for it.
-      chosen: the checkpoint; None = the newest, as it was usual.
+      chosen: the checkpoint; None = the newest, as it was usual; its step is not written.
       photos: {name of a dataset: as sources.photos_of gives them}; None = not written.
       others: whether they are other photos than those of `photos_of_run`.
       named: of a set of which only the names were given, {its name: what answered for each class}; its name stands in
@@ -70,6 +70,7 @@ def write_scores(
     how |= {"config": dict(changed)} if changed else {}
     how |= {"photos": dict(photos)} if photos else {}
     how |= {"names": dict(named)} if named else {}
+    how |= {"step": chosen.step} if chosen else {}  # a run that goes on leaves the scores of an earlier step behind
     if chosen and (chosen.best or not chosen.default):
         how |= {"checkpoint": {"step": chosen.step, "best": chosen.best}}
     if chosen and (chosen.weights != PLAIN or not chosen.usual):
@@ -132,6 +133,20 @@ def photos_of_run(folder: pathlib.Path) -> dict[str, dict]:
     if not file.exists() or "photos" not in read_scores(file):  # as in files of earlier versions
         return {}
     return read_json(file, _EXPECTED, _PHOTOS)["photos"]
+
+
+def step_of(found: Mapping) -> int | None:
+    """The step of the checkpoint that scores are of.
+
+    Args:
+      found: what `read_scores` gives.
+
+    Returns:
+      None where the file does not say it, as those of earlier versions do not of the newest checkpoint.
+    """
+    chosen = found.get("checkpoint")
+    step = found.get("step", chosen.get("step") if isinstance(chosen, Mapping) else None)
+    return step if isinstance(step, int) else None
 
 
 def _words(shown: views.Views) -> list[str]:

@@ -10,7 +10,7 @@ from mdp_jax import configs, schema
 from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import EMA
-from mdp_jax.evaluation.scores import read_scores
+from mdp_jax.evaluation.scores import read_scores, step_of
 from mdp_jax.reporting import figures, runs
 from mdp_jax.reporting.figures import Panel
 from mdp_jax.reporting.report import Figure, Section
@@ -86,17 +86,26 @@ def _read(folder: pathlib.Path, name: str) -> Run:
     config = configs.typed(configs.complete(config_files.load_json(file), str(file)), f"{file}: ")
     rows, scores = read_metrics(folder), folder / SCORES
     found = read_scores(scores) if scores.exists() else {}
-    chosen = found.get("checkpoint")
-    # A workdir of mdp adopt or mdp edit-bank has no rows yet, whatever the steps of its checkpoint.
-    words = f"last, step {max(row['step'] for row in rows)}" if rows else "last"
-    if isinstance(chosen, dict) and "step" in chosen:  # of another step than the last
-        words = f"{'best, ' if chosen.get('best') else ''}step {chosen['step']}"
+    words = _checkpoint(found, max((row["step"] for row in rows), default=None))
     words += ", moving average" if found.get("weights") == EMA else ""
     return Run(name, config, rows, found.get("datasets", {}), words)
 
 
+def _checkpoint(scores: dict, taken: int | None) -> str:
+    """Which checkpoint some scores are of, in words; `taken`: the steps of its run."""
+    if taken is None:  # as after mdp adopt and mdp edit-bank, whatever the steps of their checkpoints
+        return "last"
+    chosen, step = scores.get("checkpoint"), step_of(scores)
+    if isinstance(chosen, dict) and step is not None:  # of another step than the last
+        return f"{'best, ' if chosen.get('best') else ''}step {step}"
+    # The scores may be older than the last steps. Those of earlier versions say no step.
+    return f"step {step}" if step is not None and step < taken else f"last, step {taken if step is None else step}"
+
+
 def scores_table(found: Sequence[Run]) -> Table:
     """One table over all sets: a row for each set and run, the best run of a set first, and the mean over the sets.
+
+    A measure that a set lacks has no mean: over fewer sets it would be another number.
 
     Args:
       found: the runs.
@@ -116,7 +125,7 @@ def scores_table(found: Sequence[Run]) -> Table:
     rows.sort(key=lambda row: (order[str(row[0])], -(row[4] if isinstance(row[4], float) else -1)))
     if len(order) == len(rows) > 1:  # a mean over the sets means something where each has one run
         rows.append(
-            [f"mean of {len(order)} sets", "", "", None, *(_mean(row[4 + i] for row in rows) for i in range(4)), ""]
+            [f"mean of {len(order)} sets", "", "", None, *(_mean([row[4 + i] for row in rows]) for i in range(4)), ""]
         )
     columns = ["set", "run", "checkpoint", "photos", *(f"{name} (%)" for name in _MEANS), "worst class (IoU)"]
     return Table(columns, rows, "Scores of all sets")
@@ -126,9 +135,9 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _mean(values: object) -> float | None:
-    numbers = [value for value in values if isinstance(value, float)]  # type: ignore[attr-defined]
-    return sum(numbers) / len(numbers) if numbers else None
+def _mean(values: Sequence[object]) -> float | None:
+    numbers = [value for value in values if isinstance(value, float)]
+    return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
 
 
 def runs_table(found: Sequence[Run]) -> Table:

@@ -25,10 +25,13 @@ SCRATCH = "scratch"
 _READ = """photo = cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)
 {prepare}"""
 _ANY = "image = photo[None]"
-_SHORT_SIDE = """scale = {short_side} / min(photo.shape[:2])
-how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-image = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=how)[None]"""
-_FIXED = "image = cv2.resize(photo, ({width}, {height}), interpolation=cv2.INTER_AREA)[None]"
+# As data/images.py resizes. OpenCV samples other places where it is given factors in place of a size.
+_RESIZED = """how = cv2.INTER_AREA if height <= photo.shape[0] and width <= photo.shape[1] else cv2.INTER_LINEAR
+image = cv2.resize(photo, (width, height), interpolation=how)[None]"""
+_SHORT_SIDE = f"""scale = {{short_side}} / min(photo.shape[:2])
+height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
+{_RESIZED}"""
+_FIXED = f"height, width = {{height}}, {{width}}\n{_RESIZED}"
 _REPEATED = "image = image.repeat({batch}, axis=0)  # as many photos at one time"
 
 _JAX = """import pathlib
@@ -196,10 +199,12 @@ def _run_in(place: str) -> tuple[ConfigDict, list[tuple]] | None:
 
 def _scores(run: workdirs.Workdir) -> str:
     file = scores.of_checkpoint(run.folder, run.chosen)
-    if not file.exists():
+    scored = scores.read_scores(file) if file.exists() else {}
+    # A run that went on after it was scored has the scores of an earlier step.
+    if not scored or scores.step_of(scored) not in (None, run.step):
         return "None: this checkpoint was not scored (`mdp evaluate`)."
     rows = []
-    for name, found in scores.read_scores(file)["datasets"].items():
+    for name, found in scored["datasets"].items():
         percents = [found.get(key) for key in ("mIoU", "mAcc", "aAcc")]
         shown = ["none" if value is None else f"{value:.1f}" for value in percents]
         rows.append((name, *shown, found.get("images", NOT_STATED)))

@@ -206,7 +206,7 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
     if not file.exists() or _last_step(run, folder) is None:
         return None
     evaluation = read_scores(file)
-    others = evaluation.keys() - {"datasets", "photos"}  # of other views, changed values or another checkpoint
+    others = evaluation.keys() - {"datasets", "photos", "step"}  # of other views, changed values or another checkpoint
     if len(evaluation["datasets"]) != 1 or others:
         raise UserError(
             f"{file}: not the scores of one dataset, seen whole and as in the training; expected those that the run "

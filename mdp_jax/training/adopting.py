@@ -229,7 +229,8 @@ def _adopt(at: Opened, layers: tuple[str, ...], head: Head) -> Adopted:
     finally:
         checkpoints.close()
     if scored:
-        write_scores(folder, score(workdirs.load(folder)))
+        run = workdirs.load(folder)
+        write_scores(folder, score(run), chosen=run.chosen)
     return Adopted(tuple(source.classes), statistics.photos, statistics.weight, seconds, made.shrinkage)
 
 

@@ -115,8 +115,9 @@ def _config_of(before: ConfigDict, config: ConfigDict) -> ConfigDict:
 def _score(folder: pathlib.Path) -> None:
     """Scores the network on each of its sets, where their photos are there."""
     try:
-        found = score(workdirs.load(folder))
+        run = workdirs.load(folder)
+        found = score(run)
     except UserError as error:
         distributed.say(f"mdp: not scored ({error}); mdp evaluate does it where the photos are")
         return
-    write_scores(folder, found)
+    write_scores(folder, found, chosen=run.chosen)

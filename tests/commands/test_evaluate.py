@@ -45,7 +45,7 @@ def scores_by_a_loop(made, **views):
 def test_scores_table_and_json(made, capsys):
     run, expected = made[1], scores_by_a_loop(made)
     assert cli.run(["evaluate", "--checkpoint", str(run)]) == 0
-    assert json.loads((run / "evaluation.json").read_text()) == {"datasets": {"noise": expected}}
+    assert json.loads((run / "evaluation.json").read_text()) == {"datasets": {"noise": expected}, "step": 0}
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines() if line.strip()]
     names = ("per_class", "per_class_accuracy", "per_class_precision", "per_class_dice")
@@ -86,7 +86,7 @@ def test_several_views(made, capsys, arguments, views, said, written, name):
     assert (run / "evaluation.json").read_bytes() == plain  # which nothing but the same way of scoring replaces
     found = json.loads((run / name).read_text())
     changed = {"config": {"data.crop": "(16,24)"}} if "--config" in arguments else {}
-    assert found == {"datasets": {"noise": expected}, "views": written} | changed
+    assert found == {"datasets": {"noise": expected}, "views": written, "step": 0} | changed
     assert said in " ".join(capsys.readouterr().out.split())
 
 
@@ -193,8 +193,9 @@ def test_scores_of_other_photos_do_not_replace_those_that_the_report_is_of(made,
     command = ["evaluate", "--checkpoint", str(run), f"--config.data_dir={data}"]
     config = configs.typed_finetune(made[2])
     photos = {"noise": sources.photos_of(sources.open_source(config.dataset, config.data, str(data), "val", 0))}
-    before = (run / "evaluation.json", scoring.score(workdirs.load(run)))
-    write_scores(run, before[1], photos=photos)
+    loaded = workdirs.load(run)
+    before = (run / "evaluation.json", scoring.score(loaded))
+    write_scores(run, before[1], photos=photos, chosen=loaded.chosen)
     text = before[0].read_text()
     assert cli.run(command) == 0
     assert before[0].read_text() == text and "not the photos" not in capsys.readouterr().err

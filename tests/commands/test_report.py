@@ -55,6 +55,24 @@ def test_two_runs_of_one_set(runs, capsys):
     assert page.count("data:image/png;base64,") == 1
 
 
+@pytest.mark.parametrize(("step", "words"), [(8, "last, step 8"), (4, "step 4")])
+def test_scores_from_before_the_run_went_on(runs, step, words):
+    """`mdp evaluate` took the newest checkpoint; the run, of 8 steps now, may have gone on since."""
+    file = runs / "harbor" / "evaluation.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"step": step}))
+    assert report(runs, "harbor")[1][1][:3] == ["harbor", "harbor", words]
+
+
+def test_a_mean_over_all_sets_needs_each_of_them(runs):
+    file = runs / "harbor" / "evaluation.json"
+    scores = json.loads(file.read_text())["datasets"]["harbor"]
+    file.write_text(json.dumps({"datasets": {"harbor": scores | {"mDice": 80.0, "aAcc": None}}}))
+    _, rows = report(runs, "one/valley", "harbor")
+    assert rows[-1][0] == "mean of 2 sets"
+    # mIoU (30 + 41) / 2, mAcc (60 + 82) / 2; harbor has no aAcc, and valley no mDice.
+    assert rows[-1][4:8] == ["35.5", "71.0", "", ""]
+
+
 def test_one_table_over_all_sets(runs):
     page, rows = report(runs, "one/valley", "harbor")
     assert [(row[0], row[4]) for row in rows[1:]] == [

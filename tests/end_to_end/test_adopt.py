@@ -61,7 +61,7 @@ def test_what_it_leaves_is_a_segmenter(folder, layer, head, capsys):
     assert mdp_jax.load("new").layers[-1] == layer.split("+")[-1]
     before = (folder / "new" / "evaluation.json").read_text()
     assert cli.run(["evaluate", "--checkpoint", "new"]) == 0
-    assert "shape(s), without a training step" in capsys.readouterr().out
+    assert " shape, without a training step" in capsys.readouterr().out
     assert (folder / "new" / "evaluation.json").read_text() == before
 
 

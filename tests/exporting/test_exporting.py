@@ -20,6 +20,7 @@ import pytest
 
 import mdp_jax
 from mdp_jax import cli
+from mdp_jax.data import images
 from mdp_jax.errors import TransientError, UserError
 from mdp_jax.evaluation import workdirs
 from mdp_jax.exporting import card, exporting, onnx_file, program, stablehlo
@@ -88,6 +89,32 @@ def test_what_stands_beside_the_files(folder):
         assert row in text
     assert text.count("compared with `mdp predict` on drawn noise: the ") == 2
     assert "short side" not in text
+
+
+@pytest.mark.parametrize("size", [(45, 61), (61, 45), (333, 501), (1, 45)])
+@pytest.mark.parametrize("short_side", [32, 48])
+def test_the_card_resizes_as_predict_does(size, short_side):
+    photo = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    seen = images.short_side_size(*size, short_side)
+    for prepare in (
+        card._SHORT_SIDE.format(short_side=short_side),
+        card._FIXED.format(height=seen[0], width=seen[1]),
+    ):
+        names = {"cv2": cv2, "photo": photo}
+        exec(prepare, names)
+        np.testing.assert_array_equal(names["image"], images.resize_photo(photo, *seen)[None])
+
+
+@pytest.mark.parametrize("older", [{"step": 2}, {"checkpoint": {"step": 2, "best": True}}])
+def test_the_card_has_no_scores_of_an_earlier_step(folder, older, tmp_path):
+    """As of a run that was scored by hand, and then went on."""
+    run = workdirs.load(folder / "finetuned")._replace(folder=tmp_path)
+    scores = json.loads((folder / "finetuned" / "evaluation.json").read_text())
+    (tmp_path / "evaluation.json").write_text(json.dumps(scores | {"step": run.step}))
+    assert "| valley |" in card._scores(run)
+    (tmp_path / "evaluation.json").write_text(json.dumps(scores | older))
+    assert run.step > 2
+    assert card._scores(run) == "None: this checkpoint was not scored (`mdp evaluate`)."
 
 
 def test_the_card_names_all_that_the_weights_went_through(folder, monkeypatch, tmp_path):

@@ -38,7 +38,7 @@ def test_commands_and_configs():
     assert "--config.init=mdp/seed1/pretrain" in few.words and few.needs == "mdp/seed1/pretrain"
     config = few.resolved()
     assert (config.seed, config.init, config.data_dir, config.steps) == (1, "mdp/seed1/pretrain", "/photos", 3)
-    assert (config.optim.lr, found["scratch/seed1/few"].resolved().optim.lr) == (0.01, 0.2)
+    assert (config.optim.lr, found["scratch/seed1/few"].resolved().optim.lr) == (0.2, 0.3)
     assert found["scratch/seed1/few"].resolved().init == "scratch" and not found["scratch/seed1/few"].needs
     assert found["longer/seed1/pretrain"].needs == "mdp/seed1/pretrain"
     assert found["longer/seed1/few"].needs == "longer/seed1/pretrain"
@@ -75,7 +75,7 @@ def test_states(tmp_path):
     (tmp_path / few.name / "metrics.jsonl").write_text(json.dumps({"step": steps}))
     assert runs.state(few, tmp_path) == "finished" and runs.score(few, tmp_path) == 12.5
     scored.write_text(
-        '{"datasets": {"valley": {"mIoU": 12.5}}, "photos": {"valley": {"count": 2}}}'
+        '{"datasets": {"valley": {"mIoU": 12.5}}, "photos": {"valley": {"count": 2}}, "step": 3}'
     )  # as a run writes it
     assert runs.score(few, tmp_path) == 12.5
     changed = ('"views": {"flip": true}', '"config": {"data.short_side": "48"}')
@@ -95,7 +95,7 @@ def test_runs_of_other_settings_are_refused(tmp_path):
     file.write_text(json.dumps(configs.to_dict(config)))
     runs.require_same(found, tmp_path)
     file.write_text(json.dumps(configs.to_dict(configs.apply_overrides(config, [("optim.lr", "0.7")]))))
-    with pytest.raises(UserError, match=r"scratch/seed0/few: started with config.optim.lr=0.7, now 0.2"):
+    with pytest.raises(UserError, match=r"scratch/seed0/few: started with config.optim.lr=0.7, now 0.3"):
         runs.require_same(found, tmp_path)
 
 

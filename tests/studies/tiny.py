@@ -26,7 +26,7 @@ def suite(seeds: int = 1) -> Suite:
             Pretraining("longer", "MDP again", pretrain, _NETWORK, init="mdp", seeds=seeds, targets=("few",)),
         ),
         (
-            Target("few", "4 scenes", "configs/quickstart/finetune.py", few, {"scratch": "0.2"}),
+            Target("few", "4 scenes", "configs/quickstart/finetune.py", few, {"scratch": "0.3"}),
             Target("many", "5 scenes", "configs/quickstart/finetune.py", (*few, ("dataset.images", "5"))),
         ),
         (
