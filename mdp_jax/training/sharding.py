@@ -91,7 +91,7 @@ def mesh_of(devices: list, fsdp: int) -> Mesh:
     inside = len(devices) // len(sizes)
     if fsdp < 1 or inside % fsdp:
         where = f" of each of the {len(sizes)} slices or nodes" if len(sizes) > 1 else ""
-        raise UserError(f"config.fsdp={fsdp}: expected a divisor of {counted(inside, 'device')}{where}")
+        raise UserError(f"config.fsdp={fsdp}: expected a divisor of the {counted(inside, 'device')}{where}")
     shape, names, axis_types = (inside // fsdp, fsdp), ("data", "fsdp"), (AxisType.Auto, AxisType.Auto)
     if len(sizes) == 1:
         return jax.make_mesh(shape, names, axis_types=axis_types, devices=devices)

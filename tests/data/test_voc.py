@@ -95,7 +95,7 @@ def test_sbd_in_each_layout(tmp_path, layout):
         ),
         (
             lambda r: _write_list(r, "train", "2007_000032", "", "2007_000099", "2007_000100"),
-            r"train\.txt line 3 names 2007_000099; .*JPEGImages/2007_000099\.jpg, .*with 2 of the list's 3 names",
+            r"train\.txt line 3 names 2007_000099; .*JPEGImages/2007_000099\.jpg, .*holds for 2 of the list's 3 names",
         ),
         (
             lambda r: _write_list(r, "train", "2012_004331"),
