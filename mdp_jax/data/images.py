@@ -3,11 +3,7 @@
 import dataclasses
 import io
 import os
-import re
-import struct
-import warnings
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -15,31 +11,17 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from mdp_jax.data import image_bytes
 from mdp_jax.errors import UserError
 from mdp_jax.storage.photo_cache import read_bytes
 from mdp_jax.words import counted
 
-warnings.filterwarnings("ignore", "Corrupt EXIF data")  # such a photo is as it is stored
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the size is looked at here
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG, _JPEG_APP1, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", 0xE1, 0xDA, 0xD9
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # of those that begin a segment, and the end
-_JPEG_TABLES = (0xC4, 0xC8, 0xCC)  # among the numbers of frame headers
-_JPEG_HUFFMAN = range(0xC0, 0xC8)  # frame headers of scans whose pixels take a number of bits that has a lower bound
 _PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}  # by its colour type
-_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, likewise
-_PNG_HEADER = 33  # bytes to the end of the first chunk
-_PALETTE = 3  # a PNG's colour type
-_ORIENTATION = 0x0112  # EXIF
 _MOST_PIXELS = 1 << 27  # 384 MiB as RGB, in every thread that reads; some files of a few kB claim far more
 MOST_ENLARGED = 1 << 25  # pixels of a photo that is made larger than it is
-_MOST_DEFLATED = 1032  # bytes that one byte of a PNG's compressed pixels can become
-_JPEG_PIXELS = 512  # that one byte of a JPEG can become: a block of 64 takes a bit at least
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners have
 _EXPECTED = "an image file that is whole, such as a JPEG or PNG"
 _GREY = ("1", "L", "I", "I;16", "I;16B", "LA")  # Pillow's modes
-# What Pillow raises for bytes that are no image, or a damaged one.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def read_photo(path: str | os.PathLike) -> np.ndarray:
@@ -76,7 +58,7 @@ def changes(path: str | os.PathLike) -> list[str]:
             count = pictures(header)
             found = [f"The first of {count} pictures was taken."] if count > 1 else []
             return found + conversions(header, data)
-    except _DAMAGED:  # of a type that OpenCV reads and Pillow does not
+    except image_bytes.DAMAGED:  # of a type that OpenCV reads and Pillow does not
         return []
 
 
@@ -124,7 +106,7 @@ def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.
       UserError: for the same reasons as `read_photo`.
     """
     _require_sound(path, data)
-    if not data.startswith(_JPEG) and _may_be_transparent(data):
+    if not data.startswith(image_bytes.JPEG) and _may_be_transparent(data):
         _require_opaque(path, _decode(path, data, cv2.IMREAD_UNCHANGED))
     image = _colours(path, data, 0 if turn else cv2.IMREAD_IGNORE_ORIENTATION)
     if image.dtype == np.uint16:
@@ -137,7 +119,7 @@ def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.
 def _colours(path: str | os.PathLike, data: bytes, flags: int = 0) -> np.ndarray:
     """RGB [H, W, 3] in the depth of the file."""
     flags |= cv2.IMREAD_ANYDEPTH
-    if data.startswith((_JPEG, _PNG)):
+    if data.startswith((image_bytes.JPEG, image_bytes.PNG)):
         return _decode(path, data, cv2.IMREAD_COLOR_RGB | flags)
     # OpenCV 5.0 mixes up the pixels of a TIFF of 16 bits that is asked for as RGB.
     return cv2.cvtColor(_decode(path, data, cv2.IMREAD_COLOR | flags), cv2.COLOR_BGR2RGB)
@@ -151,7 +133,7 @@ def _scaled(image: np.ndarray, depth: int) -> np.ndarray:
 
 def _depth(data: bytes, image: np.ndarray) -> int:
     """How many bits of a photo of 16 bits are in use."""
-    stated = next((chunk.content(data) for chunk in _png_chunks(data) if chunk.kind == b"sBIT"), b"")
+    stated = next((chunk.content(data) for chunk in image_bytes.png_chunks(data) if chunk.kind == b"sBIT"), b"")
     largest = int(image.max())
     # The PNG specification wants the upper bits to be the significant ones, and some programs use the lower ones.
     if stated and max(stated) <= 16 and largest >> max(stated):
@@ -160,9 +142,9 @@ def _depth(data: bytes, image: np.ndarray) -> int:
 
 
 def _may_be_transparent(data: bytes) -> bool:
-    if not data.startswith(_PNG):
+    if not data.startswith(image_bytes.PNG):
         return True
-    return data[25] in (4, 6) or any(chunk.kind == b"tRNS" for chunk in _png_chunks(data))
+    return data[25] in (4, 6) or any(chunk.kind == b"tRNS" for chunk in image_bytes.png_chunks(data))
 
 
 def _require_opaque(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -210,8 +192,8 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
     """
     _require_exact(path, data)
     _require_sound(path, data)
-    png = data.startswith(_PNG)
-    if png and palette and data[25] == _PALETTE:
+    png = data.startswith(image_bytes.PNG)
+    if png and palette and data[25] == image_bytes.PALETTE:
         return _palette_indices(path, data)
     if png and (data[24], data[25]) != (8, 0):
         form = f"{_PNG_CHANNELS.get(data[25], 'unknown')} PNG of {data[24]} bits"
@@ -234,9 +216,9 @@ def palette_of(path: str | os.PathLike) -> bytes:
       UserError: the file cannot be read any more.
     """
     data = _read(path)
-    if not data.startswith(_PNG) or data[25] != _PALETTE:
+    if not data.startswith(image_bytes.PNG) or data[25] != image_bytes.PALETTE:
         return b""
-    return next((chunk.content(data) for chunk in _png_chunks(data) if chunk.kind == b"PLTE"), b"")
+    return next((chunk.content(data) for chunk in image_bytes.png_chunks(data) if chunk.kind == b"PLTE"), b"")
 
 
 class Values(NamedTuple):
@@ -267,7 +249,7 @@ def read_values(path: str | os.PathLike) -> Values:
     data = _read(path)
     _require_exact(path, data)
     _require_sound(path, data)
-    if data.startswith(_PNG) and data[25] == _PALETTE:
+    if data.startswith(image_bytes.PNG) and data[25] == image_bytes.PALETTE:
         indices = _palette_indices(path, data)
         with Image.open(io.BytesIO(data)) as image:
             colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -286,7 +268,8 @@ def read_values(path: str | os.PathLike) -> Values:
 
 def _require_exact(path: str | os.PathLike, data: bytes) -> None:
     """UserError where the values of a mask are others than those that were drawn."""
-    lossy = "JPEG" if data.startswith(_JPEG) else "lossy WebP" if data[:4] == b"RIFF" and b"VP8 " in data[12:64] else ""
+    webp = data[:4] == b"RIFF" and b"VP8 " in data[12:64]
+    lossy = "JPEG" if data.startswith(image_bytes.JPEG) else "lossy WebP" if webp else ""
     if lossy:
         raise UserError(
             f"{path} is a {lossy}, whose values are not exact: near every edge they are others than those of the "
@@ -316,25 +299,17 @@ def _palette_indices(path: str | os.PathLike, data: bytes) -> np.ndarray:
     """The indices of a palette PNG, which OpenCV does not give out."""
     try:
         return np.array(Image.open(io.BytesIO(data)))
-    except _DAMAGED:
+    except image_bytes.DAMAGED:
         raise UserError(f"{path} is unreadable ({counted(len(data), 'byte')}); expected a PNG that is whole") from None
-
-
-class _Size(NamedTuple):
-    """What a header claims: height, width and bytes of a sample."""
-
-    height: int
-    width: int
-    sample: int = 1
 
 
 def _require_sound(path: str | os.PathLike, data: bytes) -> None:
     """UserError where an image breaks off, is damaged, or would fill the memory."""
-    if _truncated(data):
+    if image_bytes.truncated(data):
         raise UserError(
             f"{path} is truncated: its {counted(len(data), 'byte')} lack the end of the image; expected a whole file"
         )
-    size = _size(data)
+    size = image_bytes.size_of(data)
     if size is None:
         raise _no_image(path, data)
     pixels = size.height * size.width
@@ -344,111 +319,25 @@ def _require_sound(path: str | os.PathLike, data: bytes) -> None:
             f"{path} has {size.height} x {size.width} pixels (height x width) in {counted(len(data), 'byte')}; "
             f"expected {limit}"
         )
-    if data.startswith(_PNG):
+    if data.startswith(image_bytes.PNG):
         _require_whole_png(path, data)
-    if pixels > _most_pixels(data):
+    if pixels > image_bytes.most_pixels(data):
         claim = f"claims {size.height} x {size.width} pixels (height x width)"
         raise UserError(f"{path} {claim}, which its {counted(len(data), 'byte')} cannot hold; expected a whole file")
 
 
 def _require_whole_png(path: str | os.PathLike, data: bytes) -> None:
     """UserError unless every chunk lies within the file and has its checksum: decoders skip some, or trust a length."""
-    for chunk in _png_chunks(data):
+    for chunk in image_bytes.png_chunks(data):
         if chunk.end > len(data) or chunk.checksum(data) != zlib.crc32(
             memoryview(data)[chunk.start - 4 : chunk.end - 4]
         ):
             raise UserError(
                 f"{path} is damaged: its {chunk.name} chunk has a wrong length or checksum; expected a whole PNG"
             )
-    kinds = [chunk.kind for chunk in _png_chunks(data)]
-    if kinds[:1] != [b"IHDR"] or data[25] not in _PNG_SAMPLES or kinds[-1] != b"IEND":
+    kinds = [chunk.kind for chunk in image_bytes.png_chunks(data)]
+    if kinds[:1] != [b"IHDR"] or data[25] not in image_bytes.PNG_SAMPLES or kinds[-1] != b"IEND":
         raise _no_image(path, data)
-
-
-class _Chunk(NamedTuple):
-    """A chunk of a PNG: its kind, where its content starts, and where the chunk ends with its checksum."""
-
-    kind: bytes
-    start: int
-    end: int
-
-    @property
-    def name(self) -> str:
-        return repr(self.kind.decode("latin-1"))
-
-    def content(self, data: bytes) -> bytes:
-        return data[self.start : self.end - 4]
-
-    def checksum(self, data: bytes) -> int:
-        return int.from_bytes(data[self.end - 4 : self.end])
-
-
-def _png_chunks(data: bytes) -> Iterator[_Chunk]:
-    """The chunks of a PNG up to its end, and the first one that leads out of the file; nothing for other data."""
-    at = len(_PNG) if data.startswith(_PNG) else len(data)
-    while at + 8 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        chunk = _Chunk(kind, at + 8, at + length + 12)
-        yield chunk
-        if kind == b"IEND":
-            return
-        at = chunk.end
-
-
-def _most_pixels(data: bytes) -> float:
-    """The number of pixels that the bytes of an image can hold at most; infinity where that is not known."""
-    if data.startswith(_PNG):
-        packed = sum(chunk.end - chunk.start - 4 for chunk in _png_chunks(data) if chunk.kind == b"IDAT")
-        return packed * _MOST_DEFLATED * 8 // (data[24] * _PNG_SAMPLES[data[25]])
-    frame = next((marker for marker, _ in _jpeg_markers(data) if _is_frame(marker)), 0)
-    return len(data) * _JPEG_PIXELS if frame in _JPEG_HUFFMAN else float("inf")
-
-
-def _size(data: bytes) -> _Size | None:
-    """The size of an image as its header says, without decoding it; None where nobody knows the format."""
-    if data.startswith(_PNG):
-        if len(data) < _PNG_HEADER:
-            return None
-        width, height = struct.unpack(">II", data[16:24])
-        return _Size(height, width, 2 if data[24] == 16 else 1)
-    for marker, at in _jpeg_markers(data):
-        if _is_frame(marker) and at + 7 <= len(data):
-            height, width = struct.unpack(">HH", data[at + 3 : at + 7])
-            return _Size(height, width)
-    if data.startswith(_JPEG):
-        return _Size(0, 0)  # without a frame; the decoder says so
-    try:
-        with Image.open(io.BytesIO(data)) as header:
-            return _Size(header.height, header.width)
-    except _DAMAGED:
-        return None
-
-
-def _is_frame(marker: int) -> bool:
-    return 0xC0 <= marker <= 0xCF and marker not in _JPEG_TABLES
-
-
-def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """Every marker of a JPEG to the end of the image, and where its content begins; nothing for other data."""
-    at = 2 if data.startswith(_JPEG) else len(data)
-    while found := _JPEG_MARKER.search(data, at):
-        marker, at = data[found.end() - 1], found.end()
-        yield marker, at
-        if marker == _JPEG_END:
-            return
-        # Over the segment, which may hold a thumbnail. Of the data of a scan, which follows its segment, the pattern
-        # meets nothing: a byte FF in it is followed by 00 or by a restart marker.
-        at += int.from_bytes(data[at : at + 2])
-
-
-def _truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG breaks off: some versions of OpenCV fill the rest with grey and say nothing.
-
-    What stands behind the end, as the video of a moving photo, does not matter.
-    """
-    if data.startswith(_JPEG):
-        return not any(marker == _JPEG_END for marker, _ in _jpeg_markers(data))
-    return data.startswith(_PNG) and b"IEND" not in data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -482,15 +371,15 @@ def facts(path: str | os.PathLike) -> Facts:
     """
     data = _read(path)
     deep, depth = False, 8
-    if not data.startswith(_JPEG) and not (data.startswith(_PNG) and data[24] <= 8):
+    if not data.startswith(image_bytes.JPEG) and not (data.startswith(image_bytes.PNG) and data[24] <= 8):
         image = _colours(path, data)
         deep = image.dtype == np.uint16
         depth = _depth(data, image) if deep else 8
-    return Facts(_orientation(data), deep, depth, _damage(data))
+    return Facts(image_bytes.orientation(data), deep, depth, _damage(data))
 
 
 def _damage(data: bytes) -> str:
-    if not data.startswith(_JPEG):
+    if not data.startswith(image_bytes.JPEG):
         return ""
     try:
         # An eighth of the size: all bits are read, few pixels are computed.
@@ -510,29 +399,9 @@ def orientation(path: str | os.PathLike) -> int:
       1 to 8; 1 (as it is stored) where the file has none or cannot be read.
     """
     try:
-        return _orientation(_read(path))
+        return image_bytes.orientation(_read(path))
     except UserError:
         return 1
-
-
-def _orientation(data: bytes) -> int:
-    exif = Image.Exif()
-    try:
-        exif.load(_exif(data))
-        found = exif.get(_ORIENTATION, 1)
-    except _DAMAGED:
-        return 1
-    return found if found in range(1, 9) else 1
-
-
-def _exif(data: bytes) -> bytes:
-    """The EXIF segment of a JPEG or the chunk of a PNG, which OpenCV goes by; b"" where there is none."""
-    for marker, at in _jpeg_markers(data):
-        if marker == _JPEG_SCAN:
-            break
-        if marker == _JPEG_APP1 and data[at + 2 :].startswith(b"Exif"):
-            return data[at + 2 : at + int.from_bytes(data[at : at + 2])]
-    return next((chunk.content(data) for chunk in _png_chunks(data) if chunk.kind == b"eXIf"), b"")
 
 
 def resize_photo(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -165,5 +165,7 @@ def test_the_commands_of_the_page_are_ones():
         if part in ("pretrain", "edit-bank"):
             config.apply_overrides(tiny.pretrain_config(), overrides)
     options = set(re.findall(r"`(--\w+)", text))
-    own = "".join((PACKAGE / "commands" / f"{name}.py").read_text() for name in ("inspect", "edit_bank", "predict", "adopt"))
+    own = "".join(
+        (PACKAGE / "commands" / f"{name}.py").read_text() for name in ("inspect", "edit_bank", "predict", "adopt")
+    )
     assert options and all(f'"{option}"' in own for option in options)
