@@ -22,7 +22,7 @@ from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, by_processor, median_taken
 from mdp_jax.benchmarks.step import random_bank
 from mdp_jax.errors import UserError
-from mdp_jax.method.losses import LossOptions, prototype_loss
+from mdp_jax.method.losses import LossOptions, cpu_chunk, prototype_loss
 from mdp_jax.method.prototypes import Bank, update_bank
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs
@@ -73,8 +73,9 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     images, pixels, dim = inputs.v.shape
     return rows, (
         f"Thousand pixels/s of {images * pixels:,} pixels with {dim} dimensions ({jax.default_backend()}), float32; "
-        f"logits of {loss_memory.chunk(config, 1):,} pixels at a time; the median of calls that take turns with "
-        "PyTorch's, and with the plain form: the formula without chunks and with JAX's own gradient."
+        f"logits of {loss_memory.chunk(config, 1):,} pixels at a time, of fewer where a CPU has many classes; the "
+        "median of calls that take turns with PyTorch's, and with the plain form: the formula without chunks and with "
+        "JAX's own gradient."
     )
 
 
@@ -122,7 +123,8 @@ def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], objec
     chunk = loss_memory.chunk(config, 1) // config.batch
     make_options = OBJECTIVES[config.objective].loss_options
     assert make_options is not None  # refused before
-    loss = functools.partial(prototype_loss, options=make_options(config.method), chunk=chunk)
+    on_cpu = cpu_chunk(config.batch, inputs.bank.vectors.shape[0])
+    loss = functools.partial(prototype_loss, options=make_options(config.method), chunk=chunk, on_cpu=on_cpu)
     value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
     arrays = jax.device_put(inputs)
     calls = {"ours": lambda: jax.block_until_ready(value_and_gradient(*arrays))}

@@ -5,6 +5,7 @@ at a time: the gradient with respect to the embeddings has a closed form and is 
 so that nothing of the size of the logits is kept for the backward pass.
 """
 
+import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from mdp_jax.method.prototypes import Bank
 SPARSE_CODING = ("pull", "no_push", "off")
 RELATED_AS = ("no_negatives", "positives")
 NEGATIVES = ("all", "own_set")
+_CPU_LOGITS = 2**17  # of a chunk on a CPU: all its arrays then stay in a cache of 1 to 2 MiB a core
 
 
 class LossOptions(NamedTuple):
@@ -113,15 +115,17 @@ def _chunk_terms(
     if bank.log_frequencies is not None:  # constants, which the gradient below does not see
         logits = logits + bank.log_frequencies[None, None, :]
     logits = jnp.where(seen, logits, lowest)
-    own = labels[..., None] == jnp.arange(logits.shape[-1])[None, None, None, :]  # [B, n, 2, C]
+    ids = jnp.arange(logits.shape[-1])[None, None, :]
+    own = [labels[..., m, None] == ids for m in range(labels.shape[-1])]  # 2 x [B, n, C]
     weight = jnp.sum(weights, axis=-1)
 
-    target = jnp.sum(jnp.where(own, weights[..., None], 0.0), axis=2)  # [B, n, C], sums to weight
+    # [B, n, C], sums to weight
+    target = functools.reduce(jnp.add, (jnp.where(is_own, weights[..., m, None], 0.0) for m, is_own in enumerate(own)))
     code = jnp.zeros_like(logits)
     if among.sets is not None:
         logits = jnp.where(of_own_sets(labels, among.sets), logits, lowest)
     denominator = logits
-    others = seen & ~jnp.any(own, axis=2)
+    others = seen & ~functools.reduce(jnp.logical_or, own)
     if among.sets is not None:
         others &= logits > lowest
     if among.related is not None:
@@ -137,21 +141,36 @@ def _chunk_terms(
             denominator = jnp.where(chosen, lowest, denominator)
         else:
             code = sparse_coding.code_weights(similarity, chosen, options.sparse_temperature)
-    log_total = jax.nn.logsumexp(denominator, axis=-1, keepdims=True)
+    largest = jnp.max(denominator, axis=-1, keepdims=True)
+    exponents = jnp.exp(denominator - largest)
+    total = jnp.sum(exponents, axis=-1, keepdims=True)
+    log_total = jnp.log(total) + largest
     log_softmax = logits - log_total
 
     prototype = -jnp.sum(jnp.where(target > 0, target * log_softmax, 0.0), axis=-1)
     sparse = -weight * jnp.sum(jnp.where(code > 0, code * log_softmax, 0.0), axis=-1)
     best = logits == jnp.max(logits, axis=-1, keepdims=True)
-    ids = jnp.arange(logits.shape[-1])[None, None, :]
     nearest = jnp.min(jnp.where(best, ids, logits.shape[-1]), axis=-1)[..., None]  # argmax, which is not vectorised
     hit = jnp.sum(jnp.where(labels == nearest, weights, 0.0), axis=-1)
 
     pulled = target + options.sparse_weight * weight[..., None] * code
-    pushed = jnp.sum(pulled, axis=-1, keepdims=True) * jnp.exp(denominator - log_total)
+    pushed = jnp.sum(pulled, axis=-1, keepdims=True) / total * exponents
     d_similarity = (pushed - pulled) / options.temperature
     gradient = jnp.einsum("bnc,cd->bnd", d_similarity, bank.vectors, precision=jax.lax.Precision.HIGHEST)
     return PixelLosses(prototype, sparse, weight, hit), gradient
+
+
+def cpu_chunk(images: int, classes: int) -> int:
+    """The pixels of each image whose logits exist at one time on a CPU, where more are slower.
+
+    Args:
+      images: of one device at one time.
+      classes: C.
+
+    Returns:
+      At least 1.
+    """
+    return max(1, _CPU_LOGITS // (images * classes))
 
 
 def to_chunks(x: jax.Array, chunk: int) -> jax.Array:
@@ -190,8 +209,27 @@ def _value_and_gradient(
     bank: Bank,
     among: Among,
     options: LossOptions,
-    chunk: int,
+    chunks: tuple[int, int],
 ) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
+    chunk, on_cpu = chunks
+    scan = partial(_scan, options=options, chunk=chunk)
+    inputs = (v, labels, weights, bank, among)
+    if on_cpu < chunk:
+        small = partial(_scan, options=options, chunk=on_cpu)
+        losses, gradient = jax.lax.platform_dependent(*inputs, cpu=small, default=scan)
+    else:
+        losses, gradient = scan(*inputs)
+    total = jnp.sum(losses.prototype)
+    if options.sparse_coding == "pull":
+        total = total + options.sparse_weight * jnp.sum(losses.sparse)
+    return (total, losses), gradient
+
+
+def _scan(
+    v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, among: Among, options: LossOptions, chunk: int
+) -> tuple[PixelLosses, jax.Array]:
+    """PixelLosses and the gradient of their sum, `chunk` pixels of each image after the other."""
+
     def body(_: None, inputs: tuple[jax.Array, ...]) -> tuple[None, tuple[PixelLosses, jax.Array]]:
         v, labels, weights = inputs
         return None, _chunk_terms(v, labels, weights, bank, among, options)
@@ -199,11 +237,7 @@ def _value_and_gradient(
     inputs = tuple(to_chunks(x, chunk) for x in (v, labels, weights))
     _, (losses, gradient) = jax.lax.scan(body, None, inputs)
     losses, gradient = jax.tree.map(partial(from_chunks, pixels=v.shape[1]), (losses, gradient))
-    gradient = gradient.astype(v.dtype)  # the bank may be wider than the embeddings
-    total = jnp.sum(losses.prototype)
-    if options.sparse_coding == "pull":
-        total = total + options.sparse_weight * jnp.sum(losses.sparse)
-    return (total, losses), gradient
+    return losses, gradient.astype(v.dtype)  # the bank may be wider than the embeddings
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))
@@ -214,9 +248,9 @@ def _summed_loss(
     bank: Bank,
     among: Among,
     options: LossOptions,
-    chunk: int,
+    chunks: tuple[int, int],
 ) -> tuple[jax.Array, PixelLosses]:
-    return _value_and_gradient(v, labels, weights, bank, among, options, chunk)[0]
+    return _value_and_gradient(v, labels, weights, bank, among, options, chunks)[0]
 
 
 def _summed_loss_forward(
@@ -226,13 +260,13 @@ def _summed_loss_forward(
     bank: Bank,
     among: Among,
     options: LossOptions,
-    chunk: int,
+    chunks: tuple[int, int],
 ) -> tuple[tuple[jax.Array, PixelLosses], jax.Array]:
-    return _value_and_gradient(v, labels, weights, bank, among, options, chunk)
+    return _value_and_gradient(v, labels, weights, bank, among, options, chunks)
 
 
 def _summed_loss_backward(
-    options: LossOptions, chunk: int, gradient: jax.Array, cotangent: tuple[jax.Array, PixelLosses]
+    options: LossOptions, chunks: tuple[int, int], gradient: jax.Array, cotangent: tuple[jax.Array, PixelLosses]
 ) -> tuple[jax.Array, None, None, None, None]:
     return (gradient * cotangent[0]).astype(gradient.dtype), None, None, None, None
 
@@ -250,6 +284,7 @@ def prototype_loss(
     chunk: int,
     related: jax.Array | None = None,
     sets: jax.Array | None = None,
+    on_cpu: int | None = None,
 ) -> tuple[jax.Array, PixelLosses]:
     """L + alpha L_csc, the weighted mean over the pixels of the global batch (METHOD.md section 4).
 
@@ -265,6 +300,7 @@ def prototype_loss(
       chunk: pixels of each image whose logits [B, chunk, C] exist at one time.
       related: bool [C, C], which classes are related to each class by their names; None = none.
       sets: int [C], the set of each class, where only the sets of a pixel's own labels have negatives; None = all do.
+      on_cpu: `chunk` of a program for CPUs, where it is smaller (`cpu_chunk`); None = the same.
 
     Returns:
       The loss, a scalar, and PixelLosses of [B, N].
@@ -273,7 +309,9 @@ def prototype_loss(
     weights = jnp.broadcast_to(weights, labels.shape).astype(dtype)
     weights = label_weights(labels, weights, bank.seen)
     chunk = min(chunk, embeddings.shape[1])
+    chunks = (chunk, min(chunk, chunk if on_cpu is None else on_cpu))
     bank = jax.lax.stop_gradient(bank)
-    total, losses = _summed_loss(embeddings.astype(dtype), labels, weights, bank, Among(related, sets), options, chunk)
+    among = Among(related, sets)
+    total, losses = _summed_loss(embeddings.astype(dtype), labels, weights, bank, among, options, chunks)
     weight = jnp.sum(losses.weight)
     return total / jnp.where(weight > 0, weight, 1.0), jax.lax.stop_gradient(losses)

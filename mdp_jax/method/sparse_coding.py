@@ -1,7 +1,11 @@
 """Pixel-to-class sparse coding: which classes a pixel is coded by, and with which weights (METHOD.md section 4)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+
+_GROUP = 16  # neighbouring classes
 
 
 def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Array:
@@ -11,6 +15,9 @@ def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Ar
     which compilers vectorise, unlike an argmax. Unlike `lax.top_k`, which gathers a batch-sharded operand onto
     every device, they stay on the device of their pixels. No array of the operand's size is written between rounds.
 
+    A CPU that has many classes runs the rounds on the largest value of each 16 neighbours, and then on the classes of
+    the k best groups. The choice is the same: if a class is in none of these groups, each of them has a better one.
+
     Args:
       similarity: float [..., C].
       allowed: bool [..., C], same shape.
@@ -19,16 +26,58 @@ def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Ar
     Returns:
       bool [..., C] with at most k entries True along the last axis.
     """
-    lowest, count = jnp.finfo(similarity.dtype).min, similarity.shape[-1]
-    left = jnp.where(allowed, similarity, lowest)
+    count = similarity.shape[-1]
+    left = jnp.where(allowed, similarity, _lowest(similarity))
     classes = jnp.arange(count).reshape((1,) * (similarity.ndim - 1) + (-1,))
-    value = jnp.full((*similarity.shape[:-1], 1), jnp.inf, similarity.dtype)
-    last = jnp.full(value.shape, count, classes.dtype)
-    for _ in range(min(k, count)):
-        behind = (left < value) | ((left == value) & (classes > last))
+    whole = functools.partial(_last_of_best, k=min(k, count))
+    if count < 2 * k * _GROUP:  # the groups that are left would be a large share of all
+        value, last = whole(left, classes)
+    else:
+        grouped = functools.partial(_last_of_best_by_groups, k=k)
+        value, last = jax.lax.platform_dependent(left, classes, cpu=grouped, default=whole)
+    return ((left > value) | ((left == value) & (classes <= last))) & (left > _lowest(left))
+
+
+def _lowest(values: jax.Array) -> float:
+    """Stands for a class that is not allowed."""
+    return jnp.finfo(values.dtype).min
+
+
+def _rounds(left: jax.Array, ids: jax.Array, k: int) -> list[tuple[jax.Array, jax.Array]]:
+    """The k largest of [..., C] in order, as (value, id) of [..., 1]; of equal ones the smallest id comes first.
+
+    Where there are fewer than k, the rest has an id that is larger than all.
+    """
+    lowest, beyond = _lowest(left), jnp.iinfo(ids.dtype).max
+    value = jnp.full((*left.shape[:-1], 1), jnp.inf, left.dtype)
+    last = jnp.full(value.shape, beyond, ids.dtype)
+    found = []
+    for _ in range(k):
+        behind = (left < value) | ((left == value) & (ids > last))
         value = jnp.max(jnp.where(behind, left, lowest), axis=-1, keepdims=True)
-        last = jnp.min(jnp.where(behind & (left == value), classes, count), axis=-1, keepdims=True)
-    return ((left > value) | ((left == value) & (classes <= last))) & (left > lowest)
+        last = jnp.min(jnp.where(behind & (left == value), ids, beyond), axis=-1, keepdims=True)
+        found.append((value, last))
+    return found
+
+
+def _last_of_best(left: jax.Array, classes: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """Value and id, [..., 1], of the class of [..., C] that comes k-th."""
+    return _rounds(left, classes, k)[-1]
+
+
+def _last_of_best_by_groups(left: jax.Array, classes: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The same, found among the classes of the k best groups."""
+    groups = -(-left.shape[-1] // _GROUP)
+    beyond = groups * _GROUP - left.shape[-1]
+    padded = jnp.pad(left, [(0, 0)] * (left.ndim - 1) + [(0, beyond)], constant_values=_lowest(left))
+    members = padded.reshape(*left.shape[:-1], groups, _GROUP)
+    ids = jnp.arange(groups, dtype=classes.dtype).reshape((1,) * (left.ndim - 1) + (-1,))
+    best = jnp.concatenate([group for _, group in _rounds(jnp.max(members, axis=-1), ids, k)], axis=-1)
+    best = jnp.minimum(best, groups - 1)[..., None]  # where fewer are allowed: a class twice does no harm
+    values = jnp.take_along_axis(members, best, axis=-2)
+    within = jnp.arange(_GROUP, dtype=classes.dtype).reshape((1,) * left.ndim + (-1,))
+    classes = best * _GROUP + within
+    return _last_of_best(*(x.reshape(*left.shape[:-1], k * _GROUP) for x in (values, classes)), k)
 
 
 def code_weights(similarity: jax.Array, chosen: jax.Array, temperature: float) -> jax.Array:

@@ -57,7 +57,8 @@ def functions(setting: Setting) -> Functions:
     method, label_space, stride = setting.method, setting.label_space, setting.stride
     options = loss_options(method)
     encoder = MomentumEncoder(setting)
-    chunk = max(1, method.loss_chunk * setting.devices * setting.accumulate // setting.batch)
+    images = max(1, setting.batch // (setting.devices * setting.accumulate))  # of a device at one time
+    chunk, on_cpu = max(1, method.loss_chunk // images), losses.cpu_chunk(images, label_space.num_classes)
     bank_dtype = jnp.promote_types(setting.model.param_dtype, jnp.float32)
     mixed = method.momentum_view == "mixed"
     related, starts = (None if found is None else jnp.asarray(found) for found in setting.names)
@@ -73,7 +74,7 @@ def functions(setting: Setting) -> Functions:
         vectors, labels = pixels_of_loss(outputs.values, query.labels, stride, method.label_stride)
         bank = state.memory["bank"]
         weights = pixel_weights(labels, query.weights[:, :, 0], label_space.num_classes, method.pixel_weights)
-        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk, related, sets)
+        loss, pixels = losses.prototype_loss(vectors, labels, weights, bank, options, chunk, related, sets, on_cpu)
         weight = jnp.sum(pixels.weight)
         parts = {"prototype_loss": pixels.prototype, "sparse_loss": pixels.sparse}
         metrics = {name: Mean(jnp.sum(part), weight) for name, part in parts.items()}

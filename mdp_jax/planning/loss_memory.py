@@ -35,7 +35,7 @@ def feature_pixels(config: ConfigDict) -> int:
 def chunk(config: ConfigDict, devices: int) -> int:
     """The number of pixels of a device whose logits exist at one time.
 
-    It is method.loss_chunk, rounded to whole pixels of each image.
+    It is method.loss_chunk, rounded to whole pixels of each image. On a CPU with many classes a step has fewer.
 
     Args:
       config: of `mdp pretrain`; `batch`, `method` and what `feature_pixels` reads.

@@ -1,11 +1,13 @@
 """The loss: values worked out by hand, a naive loop over pixels, gradients of a plain form, and the edge cases."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdp_jax.method.losses import SPARSE_CODING, LossOptions, label_weights, prototype_loss
+from mdp_jax.method.losses import SPARSE_CODING, LossOptions, cpu_chunk, label_weights, prototype_loss
 from mdp_jax.method.prototypes import Bank, normalise
 
 # Three prototypes in the plane. A pixel at (1, 0) has the similarities 1, 0 and -1.
@@ -165,15 +167,29 @@ def test_value_and_gradient_against_a_naive_loop(example, kind, k):
     assert float(parts / jnp.sum(pixels.weight)) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_chunks_change_nothing(example, chunk):
+@pytest.mark.parametrize(("chunk", "on_cpu"), [(1, None), (3, None), (100, None), (100, 3)])
+def test_chunks_change_nothing(example, chunk, on_cpu):
     v, labels, weights, bank = example
     opts = options("pull", k=3, temperature=0.1, sparse_temperature=0.1)
     arrays = (jnp.asarray(labels), jnp.asarray(weights), bank, opts)
-    value, gradient = jax.value_and_grad(lambda v: prototype_loss(v, *arrays, chunk)[0])(v)
+    value, gradient = jax.value_and_grad(lambda v: prototype_loss(v, *arrays, chunk, on_cpu=on_cpu)[0])(v)
     whole, whole_gradient = jax.value_and_grad(lambda v: prototype_loss(v, *arrays, 4)[0])(v)
     assert float(value) == pytest.approx(float(whole), rel=1e-6)
     np.testing.assert_allclose(gradient, whole_gradient, atol=1e-6)
+
+
+def test_a_cpu_has_fewer_logits_at_one_time():
+    """4 images of 64 pixels and 1,024 classes: 32 pixels of each make 131,072 logits; other platforms have all."""
+
+    def scanned(platform):
+        arrays = (jnp.zeros((4, 64, 2)), jnp.zeros((4, 64, 2), int), jnp.ones((4, 1, 2)))
+        bank, loss = Bank(jnp.zeros((1024, 2)), jnp.ones(1024, jnp.int32)), functools.partial(prototype_loss, chunk=64)
+        call = jax.jit(lambda *x: loss(*x, options=options("pull"), on_cpu=cpu_chunk(4, 1024)))
+        return call.trace(*arrays, bank).lower(lowering_platforms=(platform,)).as_text()
+
+    assert "4x32x1024xf32" in scanned("cpu") and "4x64x1024xf32" not in scanned("cpu")
+    assert "4x64x1024xf32" in scanned("tpu") and "4x32x1024xf32" not in scanned("tpu")
+    assert cpu_chunk(1000, 1000) == 1
 
 
 def test_hit_counts_the_nearest_prototype():

@@ -1,7 +1,10 @@
 """Which classes code a pixel, and how much each: values worked out by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mdp_jax.method.sparse_coding import code_weights, nearest_classes
 
@@ -27,15 +30,25 @@ def test_equal_similarities_give_k_classes():
     assert int(nearest_classes(jnp.zeros(6), jnp.ones(6, bool), 4).sum()) == 4
 
 
-def test_a_loop_that_takes_the_first_of_the_largest():
+@pytest.mark.parametrize(("classes", "k"), [(9, 4), (64, 1), (201, 3)])  # the last two by groups, one of them padded
+def test_a_loop_that_takes_the_first_of_the_largest(classes, k):
     rng = np.random.default_rng(0)
-    similarity = rng.integers(-2, 3, (40, 9)).astype(np.float32)  # five values: many are equal
-    allowed = rng.random((40, 9)) < 0.7
-    expected = np.zeros((40, 9), bool)
+    similarity = rng.integers(-2, 3, (40, classes)).astype(np.float32)  # five values: many are equal
+    allowed = rng.random((40, classes)) < np.linspace(0, 0.7, 40)[:, None]  # none at first, then few
+    expected = np.zeros((40, classes), bool)
     for row in range(40):
         order = sorted(np.flatnonzero(allowed[row]), key=lambda c: -similarity[row, c])  # stable
-        expected[row, order[:4]] = True
-    np.testing.assert_array_equal(nearest_classes(jnp.asarray(similarity), jnp.asarray(allowed), 4), expected)
+        expected[row, order[:k]] = True
+    np.testing.assert_array_equal(nearest_classes(jnp.asarray(similarity), jnp.asarray(allowed), k), expected)
+
+
+def test_pixels_stay_on_their_devices():
+    split = NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec("data"))
+    similarity = jax.ShapeDtypeStruct((16, 320), jnp.float32, sharding=split)
+    allowed = jax.ShapeDtypeStruct((16, 320), bool, sharding=split)
+    compiled = jax.jit(nearest_classes, static_argnums=2).lower(similarity, allowed, 5).compile()
+    assert "gather(" in compiled.as_text()  # the groups
+    assert not any(f"{kind}(" in compiled.as_text() for kind in ("all-gather", "all-reduce", "all-to-all"))
 
 
 def test_weights_by_hand():
