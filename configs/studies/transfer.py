@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
-from mdp_jax.studies import EQUIVALENT, GREATER, MEASURED, Contrast, Overrides, Pretraining, Suite, Target
+from mdp_jax.studies import EQUIVALENT, GREATER, MEASURED, Contrast, Curve, Overrides, Pretraining, Suite, Target
 from mdp_jax.studies.experiments import Cell
 from mdp_jax.studies.runs import Run
 
@@ -172,6 +172,21 @@ def _measured() -> tuple[Contrast, ...]:
             )
             worlds = " ".join(LONGER_WORLDS)
             found.append(_contrast(key, what, f"{left}_x{times}", f"{right}_x{times}", MEASURED, worlds, ""))
+        for row in LONGER:
+            what = f"{ROWS[row][0]}, {times} times the steps over once"
+            found.append(_contrast(f"{row}/x{times}", what, f"{row}_x{times}", row, MEASURED, worlds, ""))
+    return tuple(found)
+
+
+def _curves() -> tuple[Curve, ...]:
+    """How the scores go with the steps: the mean of the two worlds, and each of them."""
+    found = []
+    for panel in (LONGER_WORLDS, *((world,) for world in LONGER_WORLDS)):
+        for row in LONGER:
+            lengths = {STEPS: row} | {times * STEPS: f"{row}_x{times}" for times in LENGTHS}
+            points = tuple((steps, _cells(name, panel)) for steps, name in lengths.items())
+            title = f"mean of {' and '.join(panel)}" if len(panel) > 1 else panel[0]
+            found.append(Curve(title, ROWS[row][0], points))
     return tuple(found)
 
 
@@ -187,6 +202,8 @@ def get_suite() -> Suite:
         _measured(),
         hours=core_hours,
         device="core of a server CPU",
+        curves=_curves(),
+        along="steps of pretraining",
     )
 
 

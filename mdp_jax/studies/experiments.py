@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,21 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A line of a figure: how the score goes with a number, as with the steps of the pretraining.
+
+    Attributes:
+      panel: name of the axes; curves of one name share them.
+      what: a few words for the legend; curves of one name share their colour.
+      points: (number above 0, cells whose mean is the score there), in the order of the numbers.
+    """
+
+    panel: str
+    what: str
+    points: tuple[tuple[float, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True)
 class Suite:
     """Everything that `mdp reproduce --suite FILE` runs and judges: what `get_suite()` of the file returns.
 
@@ -119,6 +134,8 @@ class Suite:
       runs_here: whether the command runs it; False = it is only listed, for other machines.
       hours: the hours that a run takes on `device`, for the list of its runs.
       device: the device of `hours` in words, with what is assumed of it.
+      curves: of a figure, where scores go with a number.
+      along: what that number is.
     """
 
     name: str
@@ -130,6 +147,8 @@ class Suite:
     runs_here: bool = True
     hours: Callable[[Run], float] | None = None
     device: str = ""
+    curves: tuple[Curve, ...] = ()
+    along: str = ""
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
@@ -165,9 +184,19 @@ class Suite:
           contrast: of this suite.
           most: number of seeds, at most; None = all.
         """
-        counts = [self.pretraining(name).seeds for name, _ in contrast.cells]
+        return self.seeds_of_cells(contrast.cells, most)
+
+    def seeds_of_cells(self, cells: Iterable[Cell], most: int | None = None) -> tuple[int, ...]:
+        """The seeds that all of some cells have.
+
+        Args:
+          cells: at least one, of this suite.
+          most: number of seeds, at most; None = all.
+        """
+        cells = tuple(cells)
+        counts = [self.pretraining(name).seeds for name, _ in cells]
         every = range(min(counts if most is None else [*counts, most]))
-        chosen = [self.target(target.split("/")[0]).seeds for _, target in contrast.cells]
+        chosen = [self.target(target.split("/")[0]).seeds for _, target in cells]
         return tuple(seed for seed in every if all(not seeds or seed in seeds for seeds in chosen))
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from mdp_jax.reporting import drawing, fonts
 from mdp_jax.reporting.colors import palette, pixels
 from mdp_jax.reporting.figures import DENSITY, DPI, encode_png
-from mdp_jax.studies.experiments import EQUIVALENT, Suite
+from mdp_jax.studies.experiments import EQUIVALENT, Curve, Suite
 from mdp_jax.studies.results import Outcome
 from mdp_jax.studies.score_files import Scores
 from mdp_jax.studies.statistics import CONTRADICTED, HOLDS, MARGIN, UNDECIDED
 
 _BLUE, _GREEN, _RED = palette(4)[[0, 2, 3]] / 255
 _COLOURS = {HOLDS: _GREEN, CONTRADICTED: _RED, UNDECIDED: "0.45", None: _BLUE}
+_CURVES, _SHAPES = palette(6)[[0, 3, 2, 4, 1, 5]] / 255, "osD^vX"
 _TITLE = 34  # letters of a line above the narrowest panels
 _MARKERS = {HOLDS: "o", CONTRADICTED: "X", UNDECIDED: "D", None: "s"}  # for those who see no colours
 
@@ -87,6 +88,66 @@ def intervals(suite: Suite, outcomes: Sequence[Outcome], title: str) -> bytes:
     axes.set_xlabel("difference in mIoU (%), mean of the pairs and its 95 % interval; dots: seeds", fontsize=9)
     axes.set_title(title, fontsize=11)
     return encode_png(pixels(figure))
+
+
+def curves(suite: Suite, found: Scores, title: str) -> bytes:
+    """How scores go with a number: a line through the means, each seed as a dot. Panels stand side by side.
+
+    A panel shows the seeds that all its points are planned for. So the points of a line differ in the number alone.
+
+    Args:
+      suite: with at least one curve.
+      found: scores by cell and seed; some may be missing.
+      title: above all panels.
+
+    Returns:
+      PNG bytes.
+    """
+    panels = list(dict.fromkeys(curve.panel for curve in suite.curves))
+    names = list(dict.fromkeys(curve.what for curve in suite.curves))
+    figure = drawing.Figure(figsize=(1.0 + 2.9 * len(panels), 4.2), dpi=DPI * DENSITY, layout="constrained")
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(all_axes, panels, strict=True):
+        shown = [curve for curve in suite.curves if curve.panel == panel]
+        seeds = suite.seeds_of_cells(cell for curve in shown for _, cells in curve.points for cell in cells)
+        for curve in shown:
+            _line(axes, curve, found, seeds, names.index(curve.what))
+        numbers = sorted({number for curve in shown for number, _ in curve.points})
+        axes.set_xscale("log")
+        axes.set_xticks(numbers, [f"{number:,g}" for number in numbers])
+        axes.minorticks_off()
+        axes.set_xlim(numbers[0] / 1.15, numbers[-1] * 1.25)  # room for the dots beside the last point
+        axes.grid(color="0.92")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(panel, fontsize=9)
+        axes.set_xlabel(suite.along, fontsize=9)
+    all_axes[0].set_ylabel("mIoU (%)", fontsize=9)
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8.5, loc="outside lower center", ncols=len(names))
+    figure.suptitle(title, fontsize=11)
+    return encode_png(pixels(figure))
+
+
+def _line(axes: "drawing.Axes", curve: Curve, found: Scores, seeds: Sequence[int], place: int) -> None:
+    """The means of a curve as a line, and a dot for each seed beside them."""
+    dots = _dots(curve, found, seeds)
+    numbers = list(dict.fromkeys(number for number, _ in dots))
+    means = [np.mean([value for at, value in dots if at == number]) for number in numbers]
+    style = {"color": _CURVES[place % len(_CURVES)], "marker": _SHAPES[place % len(_SHAPES)]}
+    axes.plot(numbers, means, **style, label=curve.what, linewidth=2, markersize=6)
+    beside = 1.04 + 0.03 * place  # dots of several curves at one number do not hide each other
+    axes.scatter([at * beside for at, _ in dots], [value for _, value in dots], s=12, alpha=0.6, linewidth=0, **style)
+
+
+def _dots(curve: Curve, found: Scores, seeds: Sequence[int]) -> list[tuple[float, float]]:
+    """The number and the mean of the cells, of each point and seed whose cells all have a score."""
+    return [
+        (number, float(np.mean([found[cell, seed] for cell in cells])))
+        for number, cells in curve.points
+        for seed in seeds
+        if all((cell, seed) in found for cell in cells)
+    ]
 
 
 class _Number(NamedTuple):

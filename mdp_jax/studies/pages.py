@@ -38,6 +38,7 @@ seeds. The interval is not made for a study that is looked at after each seed an
 
 Ablations are measured in the same way, and nothing is claimed of them. All runs are reported."""
 
+_CURVES = "Lines: means over the seeds that are there; dots: these seeds."
 _SCORES = "mIoU by pretraining and target; lines: means over the seeds that are there, numbers: these seeds."
 
 
@@ -180,7 +181,7 @@ def _notes(contrasts: Sequence[Contrast]) -> list[str]:
 
 
 def pictures(results: Results) -> dict[str, Figure]:
-    """The figures of a suite by a short name, of what was measured: claims, ablations, scores, all targets."""
+    """The figures of a suite by a short name, of what was measured: claims, ablations, scores, all targets, curves."""
     suite, found = results.suite, {}
     for name, outcomes in (("claims", results.claims), ("ablations", results.ablations)):
         if measured := _measured(outcomes):
@@ -209,6 +210,8 @@ def pictures(results: Results) -> dict[str, Figure]:
         picture = figures.scores_of_own_rows(suite, results.scores, rows_of, f"{suite.name}: mIoU")
         found = {name: figure for name, figure in found.items() if name not in shown}
         found["scores"] = Figure(picture, _SCORES)
+    if any(cell in there for curve in suite.curves for _, cells in curve.points for cell in cells):
+        found["curves"] = Figure(figures.curves(suite, results.scores, f"{suite.name}: mIoU"), _CURVES)
     return found
 
 
@@ -284,7 +287,7 @@ def results_page(results: Results, images: dict[str, str]) -> str:
       images: {name of a figure: its path from the page}.
     """
     shown = (("claims", results.claims), ("ablations", results.ablations))
-    captions = {name: _caption(_measured(outcomes)) for name, outcomes in shown}
+    captions = {name: _caption(_measured(outcomes)) for name, outcomes in shown} | {"curves": _CURVES}
 
     def image(name: str) -> str:
         return f"![{captions.get(name, _SCORES)}]({images[name]})"

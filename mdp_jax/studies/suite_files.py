@@ -11,7 +11,7 @@ from mdp_jax import python_files
 from mdp_jax.errors import UserError
 from mdp_jax.models.network import require_layers
 from mdp_jax.storage.paths import expanded, joined
-from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED, Contrast, Pretraining, Suite, Target
+from mdp_jax.studies.experiments import EQUIVALENT, GREATER, MEASURED, Cell, Contrast, Curve, Pretraining, Suite, Target
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of folders
 _SET = {  # config keys that the suite itself sets, and what says them instead
@@ -69,7 +69,7 @@ def require_suite(suite: Suite, where: str) -> None:
       UserError: naming the first thing that is wrong.
     """
     _require_names([suite.name], "the suite", where)
-    kinds = {"pretrainings": Pretraining, "targets": Target, "claims": Contrast, "ablations": Contrast}
+    kinds = {"pretrainings": Pretraining, "targets": Target, "claims": Contrast, "ablations": Contrast, "curves": Curve}
     for key, kind in kinds.items():
         rows = getattr(suite, key)
         if not isinstance(rows, tuple) or not all(isinstance(row, kind) for row in rows):
@@ -100,6 +100,8 @@ def require_suite(suite: Suite, where: str) -> None:
         before[row.name] = row
     for contrast in suite.contrasts:
         _require_contrast(contrast, suite, f"{where}: {contrast.key}")
+    for curve in suite.curves:
+        _require_curve(curve, suite, f"{where}: curve {curve.what}")
 
 
 def _require_closed_form(target: Target, where: str) -> None:
@@ -158,12 +160,35 @@ def _require_contrast(contrast: Contrast, suite: Suite, where: str) -> None:
     kinds = (MEASURED,) if contrast in suite.ablations else (GREATER, EQUIVALENT)
     if contrast.kind not in kinds:
         raise UserError(f"{where}: kind {contrast.kind!r}; expected {' or '.join(kinds)}")
-    known = [(row.name, name) for row in suite.pretrainings for of in row.targets for name in suite.target(of).scores]
     for side in (contrast.left, contrast.right):
         if not isinstance(side, tuple) or not side or (len(side) > 2 and not contrast.mean):
             expected = "one or two pairs of a pretraining and a target"
             raise UserError(f"{where}: a side is {side!r:.200}; expected {expected}")
-    for cell in contrast.cells:
+    _require_cells(contrast.cells, suite, where)
+
+
+def _require_curve(curve: Curve, suite: Suite, where: str) -> None:
+    """Numbers in order and cells that exist; the axis has a name."""
+    if not suite.along:
+        raise UserError(f"{where}: the suite has no `along`; expected a few words for the axis, as 'steps'")
+    points = curve.points if isinstance(curve.points, tuple) else (curve.points,)
+    for point in points:
+        if not (isinstance(point, tuple) and len(point) == 2 and isinstance(point[1], tuple) and point[1]):
+            expected = "pairs of a number and a tuple of cells, as in ((1000, (('mdp', 'few'),)),)"
+            raise UserError(f"{where}: a point is {point!r:.80}; expected {expected}")
+    numbers = [number for number, _ in points]
+    whole = all(isinstance(number, int | float) and number > 0 for number in numbers)
+    if not numbers or not whole or sorted(set(numbers)) != numbers:
+        raise UserError(
+            f"{where}: points at {numbers!r:.80}; expected numbers above 0, each larger than the one before"
+        )
+    for _, cells in points:
+        _require_cells(cells, suite, where)
+
+
+def _require_cells(cells: Iterable[Cell], suite: Suite, where: str) -> None:
+    known = {(row.name, name) for row in suite.pretrainings for of in row.targets for name in suite.target(of).scores}
+    for cell in cells:
         if cell not in known:
             raise UserError(f"{where}: {cell!r}; expected a pretraining and one of its targets")
 

@@ -1,5 +1,6 @@
 """Pages, figures and JSON of results."""
 
+import dataclasses
 import json
 
 import cv2
@@ -10,7 +11,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.reporting.figures import DENSITY
 from mdp_jax.reporting.tables import Table
 from mdp_jax.studies import figures, pages, results
-from mdp_jax.studies.experiments import GREATER, Contrast
+from mdp_jax.studies.experiments import GREATER, Contrast, Curve
 from mdp_jax.studies.statistics import interval, verdict
 from tests.studies.test_results import SCORES
 from tests.studies.tiny import suite
@@ -74,6 +75,24 @@ def test_page(tmp_path):
     page = pages.write_page(found(), tmp_path).read_text()
     assert page.count("data:image/png;base64,") == 4 and "over_scratch" in page
     assert len(json.loads((tmp_path / "reproduce.json").read_text())) == 4
+
+
+def test_curves(tmp_path):
+    """A point is the mean of its cells, for each seed that has all of them; the figure is on both pages."""
+    points = ((10, (("scratch", "few"),)), (40, (("mdp", "few"), ("mdp", "many"))))
+    curve = Curve("both", "MDP", points)
+    expected = [(10, 10.0), (10, 11.0), (40, 17.5), (40, 19.0)]
+    assert figures._dots(curve, SCORES, (0, 1)) == expected
+    without = {key: value for key, value in SCORES.items() if key != (("mdp", "many"), 1)}
+    assert figures._dots(curve, without, (0, 1)) == expected[:3]
+    known = dataclasses.replace(found(), suite=dataclasses.replace(suite(2), curves=(curve,), along="steps"))
+    pages.write_docs(known, tmp_path)
+    page = (tmp_path / "results" / "reproduce-tiny.md").read_text()
+    assert (
+        "![Lines: means over the seeds that are there; dots: these seeds.](../images/reproduce_tiny_curves.png)" in page
+    )
+    nothing = dataclasses.replace(known, scores={})
+    assert "curves" in pages.pictures(known) and "curves" not in pages.pictures(nothing)
 
 
 def test_nothing_yet(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from mdp_jax.errors import UserError
 from mdp_jax.studies import compare_settings, runs, suite_files
-from mdp_jax.studies.experiments import MEASURED, Contrast, Pretraining
+from mdp_jax.studies.experiments import MEASURED, Contrast, Curve, Pretraining
 from mdp_jax.studies.suite_files import require_suite
 from tests.studies.tiny import suite
 
@@ -126,6 +126,14 @@ def with_claims(*claims):
     return dataclasses.replace(suite(), claims=claims)
 
 
+CELLS = (("mdp", "few"),)
+
+
+def with_curve(*points, along="steps"):
+    """The suite with one curve."""
+    return dataclasses.replace(suite(), curves=(Curve("all", "MDP", points),), along=along)
+
+
 def contrast(**values):
     return dataclasses.replace(suite().claims[0], **values)
 
@@ -162,6 +170,22 @@ def contrast(**values):
         (with_claims(contrast(left=())), r"w: over_scratch: a side is \(\); expected one or two pairs"),
         (with_claims(contrast(left=(("longer", "many"),))), r"\('longer', 'many'\); expected a pretraining and one of"),
         (with_claims(contrast(), contrast()), r"w: a contrast is called over_scratch 2 times"),
+        (
+            with_curve((1, CELLS), along=""),
+            r"w: curve MDP: the suite has no `along`; expected a few",
+        ),
+        (
+            with_curve((2, CELLS), (1, CELLS)),
+            r"w: curve MDP: points at \[2, 1\]; expected numbers above",
+        ),
+        (with_curve((0, CELLS)), r"w: curve MDP: points at \[0\]; expected numbers above 0"),
+        (with_curve(("1", CELLS)), r"w: curve MDP: points at \['1'\]; expected numbers above 0"),
+        (with_curve(), r"w: curve MDP: points at \[\]; expected numbers above 0"),
+        (with_curve((1, ())), r"w: curve MDP: a point is \(1, \(\)\); expected pairs of a number and a tuple of cells"),
+        (
+            with_curve((1, (("mdp", "no"),))),
+            r"w: curve MDP: \('mdp', 'no'\); expected a pretraining",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_together(wrong, message):

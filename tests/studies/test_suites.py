@@ -93,7 +93,7 @@ def test_kept_scores_and_pages(suite, tmp_path):
     page = pages.docs_file(DOCS, suite.name, ".md").read_text()
     images = re.findall(r"\]\((\.\./images/reproduce_(?:\w+)_([a-z]+)\.png)\)", page)
     assert all((DOCS / "results" / path).resolve().is_file() for path, _ in images)
-    order = ("claims", "ablations", "scores", "targets")
+    order = ("claims", "ablations", "scores", "targets", "curves")
     paths = {name: path for path, name in sorted(images, key=lambda image: order.index(image[1]))}
     assert page == pages.results_page(found, paths)
 
