@@ -113,9 +113,18 @@ def _pretrainings() -> tuple[Pretraining, ...]:
         for row, world in itertools.product(LONGER, LONGER_WORLDS):
             what, overrides = ROWS[row]
             values = (("steps", str(times * STEPS)), *overrides)
-            name, what = f"{row}_x{times}-{world}", f"{what}, {times} times the steps, without {world}"
+            name, what = f"{_longer(row, times)}-{world}", f"{what}, {_times(times)}, without {world}"
             rows.append(Pretraining(name, what, WORLDS[world][0], values, seeds=LONGER_SEEDS, targets=(world,)))
     return tuple(rows)
+
+
+def _longer(row: str, times: int) -> str:
+    """The name of a row with so many times the steps."""
+    return row if times == 1 else f"{row}_x{times}"
+
+
+def _times(times: int) -> str:
+    return f"{times} times the steps" if times > 1 else f"{STEPS:,} steps"
 
 
 def _cells(row: str, worlds: Iterable[str] = WORLDS, ending: str = "") -> tuple[Cell, ...]:
@@ -164,17 +173,14 @@ def _measured() -> tuple[Contrast, ...]:
             found.append(_contrast(f"{row}_over_{against}", what, row, against, MEASURED))
         key, what = f"{row}_over_mdp/aside", f"{ROWS[row][0]}, over MDP, selection"
         found.append(_contrast(key, what, row, "mdp", MEASURED, "", "_aside"))
-    for times in LENGTHS:
+    worlds = " ".join(LONGER_WORLDS)
+    for times in (1, *LENGTHS):
         for left, right in (("mdp", "multi_head"), ("mdp_frequencies_norm", "multi_head")):
-            key, what = (
-                f"{left}_over_{right}/x{times}",
-                f"{ROWS[left][0]} over {ROWS[right][0]}, {times} times the steps",
-            )
-            worlds = " ".join(LONGER_WORLDS)
-            found.append(_contrast(key, what, f"{left}_x{times}", f"{right}_x{times}", MEASURED, worlds, ""))
-        for row in LONGER:
-            what = f"{ROWS[row][0]}, {times} times the steps over once"
-            found.append(_contrast(f"{row}/x{times}", what, f"{row}_x{times}", row, MEASURED, worlds, ""))
+            key, what = f"{left}_over_{right}/x{times}", f"{ROWS[left][0]} over {ROWS[right][0]}, {_times(times)}"
+            found.append(_contrast(key, what, _longer(left, times), _longer(right, times), MEASURED, worlds, ""))
+    for times, row in itertools.product(LENGTHS, LONGER):
+        what = f"{ROWS[row][0]}, {_times(times)} over {STEPS:,}"
+        found.append(_contrast(f"{row}/x{times}", what, _longer(row, times), row, MEASURED, worlds, ""))
     return tuple(found)
 
 
@@ -183,8 +189,7 @@ def _curves() -> tuple[Curve, ...]:
     found = []
     for panel in (LONGER_WORLDS, *((world,) for world in LONGER_WORLDS)):
         for row in LONGER:
-            lengths = {STEPS: row} | {times * STEPS: f"{row}_x{times}" for times in LENGTHS}
-            points = tuple((steps, _cells(name, panel)) for steps, name in lengths.items())
+            points = tuple((times * STEPS, _cells(_longer(row, times), panel)) for times in (1, *LENGTHS))
             title = f"mean of {' and '.join(panel)}" if len(panel) > 1 else panel[0]
             found.append(Curve(title, ROWS[row][0], points))
     return tuple(found)

@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     at_once = parser.add_mutually_exclusive_group()
     at_once.add_argument("--jobs", type=whole_number, metavar="J", help="runs at once, each on its share of the cores")
     at_once.add_argument("--gpus", nargs="+", default=(), metavar="ID", help="CUDA devices, one run at once on each")
+    parser.add_argument(
+        "--minutes",
+        type=whole_number,
+        metavar="N",
+        help="stop after so long and show what there is; the same command goes on",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--list", action="store_true", help="print claims and runs with their state; run nothing")
     shown.add_argument("--results", action="store_true", help="the results of the runs that are finished; run nothing")
@@ -156,8 +162,10 @@ def _carry_out(chosen: list[runs.Run], args: argparse.Namespace, folder: pathlib
     photos = ready.require_ready(chosen)
     with locked(folder, "lock", "--workdir", "another mdp reproduce, or a run that it left") as lock:
         ready.require_same_photos(photos, folder)
-        engine = Engine(folder, places, lock)
+        engine = Engine(folder, places, lock, minutes=args.minutes)
         engine.carry_out(chosen)
+    if engine.out_of_time:
+        print(f"mdp: the {args.minutes} minutes are over; the same command goes on", file=sys.stderr)
     return engine.failures
 
 
@@ -218,5 +226,6 @@ def _print(results: Results) -> None:
     screen.print(for_terminal(pages.scores_table(results, "All runs")))
     if results.ablations:
         screen.print(for_terminal(pages.outcomes_table(results.ablations, pages.ABLATIONS)))
-    screen.print(for_terminal(pages.outcomes_table(results.claims, "Claims")))
+    if results.claims:
+        screen.print(for_terminal(pages.outcomes_table(results.claims, "Claims")))
     print(pages.summary(results))

@@ -88,6 +88,7 @@ class Engine:
 
     Attributes:
       failures: {name of a run: what went wrong}.
+      out_of_time: whether the minutes were over before all runs were finished.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Engine:
         lock: int,
         command: Sequence[str] = COMMAND,
         console: rich.console.Console | None = None,
+        minutes: float | None = None,
     ):
         """Makes an engine for the runs of one suite.
 
@@ -106,11 +108,14 @@ class Engine:
           lock: descriptor that children hold open.
           command: the beginning of every command line.
           console: where progress is shown; stderr where None.
+          minutes: after which the runs are told to save and stop; None = when all is done.
         """
         self._folder, self._places, self._lock, self._command = folder, places, lock, command
         self._console = console or rich.console.Console(stderr=True)
         self._children: list[_Child] = []
         self._signal: int | None = None
+        self._seconds = None if minutes is None else 60 * minutes
+        self.out_of_time = False
         self.failures: dict[str, str] = {}
 
     def carry_out(self, runs: Sequence[Run]) -> None:
@@ -123,6 +128,7 @@ class Engine:
           PreemptedError: SIGTERM came; the runs were told to stop too, and have ended.
           KeyboardInterrupt: SIGINT came; the runs were told to stop too, and have ended.
         """
+        began = time.monotonic()
         (self._folder / "logs").mkdir(exist_ok=True)
         done = {run.name for run in runs if self._finished(run)}
         for run in runs:
@@ -132,6 +138,9 @@ class Engine:
         with self._signals(), Progress(len(runs), len(done), unit="run", console=self._console) as progress:
             try:
                 while (waiting or self._children) and not self._signal:
+                    if self._seconds is not None and time.monotonic() - began >= self._seconds:
+                        self.out_of_time = True
+                        break
                     self._drop(waiting)
                     self._start(waiting, done)
                     if self._collect(done):
@@ -215,7 +224,7 @@ class Engine:
                 done.add(run.name)
                 self._tidy(run)
                 self._say(f"{run.name}: {seconds // 60}:{seconds % 60:02d}")
-            elif not self._signal:
+            elif not self._signal and not self.out_of_time:
                 file = log_file(run, self._folder)
                 reason = f"exit status {status}, {_last_line(file, child.log_start)} ({file})"
                 self.failures.setdefault(run.name, reason)
@@ -224,7 +233,8 @@ class Engine:
 
     def _end_children(self, done: set[str]) -> None:
         if self._children:
-            self._say(f"told to stop: waiting for {counted(len(self._children), 'run')} to save")
+            why = "time is over" if self.out_of_time else "told to stop"
+            self._say(f"{why}: waiting for {counted(len(self._children), 'run')} to save")
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
                 child.process.send_signal(signal.SIGTERM)

@@ -143,7 +143,7 @@ def claims_of(suite: Suite) -> str:
             ]
             for row in contrasts
         ]
-        if rows or heading == "Claims":
+        if rows:
             table = Table(["key", "sentence", "left", "right", "kind", "seeds"], rows)
             parts += [f"### {heading}\n\n{markdown_table(table)}", *_notes(contrasts)]
     pretrainings: Rows = [
@@ -265,7 +265,8 @@ def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
     """
     measured = _measured(results.ablations)
     ablations = [outcomes_table(measured, "Ablations")] if measured else []
-    tables = [outcomes_table(results.claims, "Claims"), *ablations]
+    claims = [outcomes_table(results.claims, "Claims")] if results.claims else []
+    tables = [*claims, *ablations]
     text = f"{results.suite.what}\n\n{summary(results)}"
     sections = [
         Section("Claims", text, tables, list(pictures(results).values())),

@@ -19,10 +19,11 @@ def _obey(order: str) -> None:
         sys.exit(2)
     if order == "vanish":  # done, it says, and has left nothing
         sys.exit(0)
-    if order in ("stop parent", "interrupt parent"):
+    if order in ("stop parent", "interrupt parent", "wait"):
         told = []
         signal.signal(signal.SIGTERM, lambda *_: told.append(1))
-        os.kill(os.getppid(), signal.SIGTERM if order == "stop parent" else signal.SIGINT)
+        if order != "wait":
+            os.kill(os.getppid(), signal.SIGTERM if order == "stop parent" else signal.SIGINT)
         while not told:
             time.sleep(0.01)
         pathlib.Path("saved").write_text("")

@@ -25,14 +25,14 @@ class Study:
         self.folder, self.runs = folder, runs.of_suite(suite(seeds))
         self.said = io.StringIO()
 
-    def carry_out(self, places=((set(CORES), {}),)):
+    def carry_out(self, places=((set(CORES), {}),), minutes=None):
         with locked(self.folder, "lock", "--workdir", "another") as lock:
             console = rich.console.Console(file=self.said, width=200)
-            made = engine.Engine(self.folder, list(places), lock, (sys.executable, fake.__file__), console)
+            made = engine.Engine(self.folder, list(places), lock, (sys.executable, fake.__file__), console, minutes)
             try:
                 made.carry_out(self.runs)
             finally:
-                self.failures = made.failures
+                self.failures, self.out_of_time = made.failures, made.out_of_time
         return self
 
     def order(self, **of_runs: str):
@@ -107,6 +107,19 @@ def test_stopping_waits_for_the_children(study, order, error):
     study.order()
     study.carry_out()
     assert [name for name, *_ in study.calls()][3:] == [run.name for run in study.runs[2:]]
+
+
+def test_minutes_that_are_over(study):
+    """The run that is under way is told to save; it is no failure, and the next call goes on with it."""
+    study.order(mdp__seed0__pretrain="wait")
+    study.carry_out(minutes=0.05)
+    assert study.out_of_time and not study.failures and (study.folder / "saved").exists()
+    assert "time is over: waiting for 1 run to save" in study.said.getvalue()
+    names = [run.name for run in study.runs]
+    assert [name for name, *_ in study.calls()] == names[: names.index("mdp/seed0/pretrain") + 1]
+    study.order()
+    study.carry_out(minutes=60)
+    assert not study.out_of_time and all(runs.finished(run, study.folder) for run in study.runs)
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="one core")
