@@ -40,7 +40,7 @@ def nearest_classes(similarity: jax.Array, allowed: jax.Array, k: int) -> jax.Ar
 
 def _lowest(values: jax.Array) -> float:
     """Stands for a class that is not allowed."""
-    return jnp.finfo(values.dtype).min
+    return float(jnp.finfo(values.dtype).min)
 
 
 def _rounds(left: jax.Array, ids: jax.Array, k: int) -> list[tuple[jax.Array, jax.Array]]:
@@ -76,8 +76,8 @@ def _last_of_best_by_groups(left: jax.Array, classes: jax.Array, k: int) -> tupl
     best = jnp.minimum(best, groups - 1)[..., None]  # where fewer are allowed: a class twice does no harm
     values = jnp.take_along_axis(members, best, axis=-2)
     within = jnp.arange(_GROUP, dtype=classes.dtype).reshape((1,) * left.ndim + (-1,))
-    classes = best * _GROUP + within
-    return _last_of_best(*(x.reshape(*left.shape[:-1], k * _GROUP) for x in (values, classes)), k)
+    shape = (*left.shape[:-1], k * _GROUP)
+    return _last_of_best(values.reshape(shape), (best * _GROUP + within).reshape(shape), k)
 
 
 def code_weights(similarity: jax.Array, chosen: jax.Array, temperature: float) -> jax.Array:

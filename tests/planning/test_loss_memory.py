@@ -41,4 +41,4 @@ def test_twice_the_chunk_or_the_classes(one):
     """Either adds a few arrays of the logits of 512 pixels and 200 classes."""
     logits = 4 * 512 * 200
     for larger in (temporaries(4, 1024, 200), temporaries(4, 512, 400)):
-        assert 1 < (larger - one) / logits < 5
+        assert 1 < (larger - one) / logits < 8
