@@ -20,8 +20,8 @@ ROWS: dict[str, tuple[str, Overrides]] = {
 NOTE = (
     "Written down before any run of it. Both sides have the same number of steps. On the left the photos without "
     "labels take their share of them, so it sees fewer labelled ones. The score is the mean over three numbers of "
-    "labelled photos of camvid11, ten draws and two sets of layers, on the seeds 2 to 6. In mini-real, where ccp had its "
-    "background, the same comparison after fine-tuning was undecided, 0.41 (-5.36 to 6.19), three seeds."
+    "labelled photos of camvid11, ten draws and two sets of layers, on the seeds 2 to 6. In mini-real, where ccp had "
+    "its background, the same comparison after fine-tuning was undecided, 0.41 (-5.36 to 6.19), three seeds."
 )
 
 
