@@ -259,6 +259,18 @@ def identity(config: Config, places: bool = False) -> dict[str, Any]:
     return schema.flat(loop_of(config), to_dict(config), without, all_keys=False)
 
 
+def results_from(config: Config) -> dict[str, Any]:
+    """All values that change a result, also those that are "as before".
+
+    Args:
+      config: complete, in either form.
+
+    Returns:
+      {dotted key: value}, without the keys that are declared as `free` or `place`.
+    """
+    return schema.flat(loop_of(config), to_dict(config), ("free", "place"))
+
+
 def _place(init: str) -> str | pathlib.Path:
     return init if init == "scratch" else expanded(init).resolve()
 
@@ -280,7 +292,7 @@ def require_same(old: ConfigDict, new: Config, workdir: str | pathlib.Path) -> N
     loop, other = loop_of(old), loop_of(new)
     if loop is not other:
         raise UserError(f"{workdir}: the workdir of {PARTS[loop]}; expected one of {PARTS[other]}, or a new --workdir")
-    before, now = (schema.flat(loop, to_dict(config), ("free", "place")) for config in (old, new))
+    before, now = results_from(old), results_from(new)
     for key in ("init", "continue_from"):  # workdirs and files, which may be named in several ways
         if key in before and before[key] and now[key] and _place(before[key]) == _place(now[key]):
             before[key] = now[key]

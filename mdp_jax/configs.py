@@ -294,7 +294,7 @@ class RunConfig:
 
     seed: int = 0  # of the weights, the order of the photos and all that is drawn by chance
     data_dir: str = key("", free=True)  # folder that the roots of the datasets are below
-    init: str = "scratch"  # scratch, a workdir of `mdp pretrain` or a file of weights; set by --init
+    init: str = "scratch"  # scratch, the workdir of a run or a file of weights; set by --init
     # Which weights of the workdir `init` (--weights): plain, ema or momentum; "" = ema where it has them, else plain.
     init_weights: str = key("", before="")
     # Workdir of the same loop from whose whole state this run goes on (--continue_from), and which checkpoint of it:

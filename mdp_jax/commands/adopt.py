@@ -50,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"features under the classifier: {', '.join(LAYERS)}, or several, as backbone+decoder (default backbone)",
     )
     parser.add_argument(
-        "--head", choices=tuple(HEADS), default="lda", help="lda: class means and one covariance; or nearest prototypes"
+        "--head",
+        choices=tuple(HEADS),
+        default="lda",
+        help="lda: class means and one covariance (default); or nearest prototypes",
     )
     parser.add_argument(
         "--shrinkage",
@@ -62,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--append",
         action="store_true",
-        help="with --head prototypes: a new set in the bank of a pretrained network, in a workdir like its own",
+        help="with --head prototypes: a new set in the bank of a pretrained network, in a workdir like its own; of the "
+        "newest checkpoint",
     )
     budgets = parser.add_argument_group("scores by the number of labelled photos, in place of a segmenter")
     budgets.add_argument(

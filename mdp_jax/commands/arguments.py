@@ -24,7 +24,7 @@ from mdp_jax.storage.paths import expanded, require_plain, require_possible
 if typing.TYPE_CHECKING:
     from mdp_jax.training.profiling import Profile
 
-_COPY = "expected a path of this machine (copy it with gcloud storage cp or aws s3 cp)"
+_COPY = "expected a path of this machine (gcloud storage cp or aws s3 cp copies from and to a bucket)"
 
 
 def whole_number(text: str) -> int:
@@ -124,11 +124,12 @@ def add_weights(parser: argparse.ArgumentParser, whose: str = "the workdir", cho
         MOMENTUM: "momentum: the momentum encoder of a pretraining",
     }
     usual = "ema where it is kept, else plain" if EMA in choices else PLAIN
+    each = "; ".join(said[name] for name in choices)
     parser.add_argument(
         "--weights",
         choices=tuple(choices),
         default="",
-        help=f"of the checkpoint of {whose}; {'; '.join(said[name] for name in choices)} (default: {usual})",
+        help=f"which weights of the checkpoint of {whose}: {each} (default: {usual})",
     )
 
 
@@ -214,13 +215,22 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process", metavar="I", help="which of them this one is, from 0 (MDP_PROCESS)")
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """The arguments that every part which trains has."""
+def add_run(parser: argparse.ArgumentParser, part: str, example: str, taken: str) -> None:
+    """The arguments that every part which trains has.
+
+    Args:
+      parser: of the part.
+      part: its name.
+      example: a shipped config of it.
+      taken: what of another network --init takes, in words.
+    """
+    parser.add_argument("--config", required=True, type=place, help=f"Python file with get_config(), e.g. {example}")
     parser.add_argument(
-        "--config", required=True, type=place, help="Python file with get_config(), e.g. configs/mini/pretrain.py"
-    )
-    parser.add_argument(
-        "--init", type=place, help="workdir of mdp pretrain, .pth or .safetensors file, or scratch (default)"
+        "--init",
+        type=place,
+        help="where the first weights are from: the workdir of a run (mdp pretrain, finetune or edit-bank; its newest "
+        "checkpoint), a file that ends in .pth, .pt or .safetensors, or scratch: random ones (default: "
+        f"config.init, which is scratch where the config sets none). It takes {taken}",
     )
     parser.add_argument(
         "--workdir", required=True, type=named, help="folder of the run; started again on it, the run goes on"
@@ -229,16 +239,16 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--continue_from",
         type=place,
         metavar="WORKDIR",
-        help="workdir of the same part from whose whole state this run goes on, with momenta and step, in a --workdir "
-        "of its own: more --config.steps, or another --config.optim.lr",
+        help=f"workdir of mdp {part} from whose whole state this run goes on, with momenta and step, in a --workdir of "
+        "its own: more --config.steps, or another --config.optim.lr",
     )
     parser.add_argument(
         "--step",
         type=checkpoint_step,
         metavar="best|last|N",
-        help="checkpoint of --continue_from (default: last)",
+        help="checkpoint of --continue_from: that of the best validation, the newest (default), or that of step N",
     )
-    add_weights(parser, "--init")
+    add_weights(parser, "--init, where that is a workdir")
     add_platform(parser)
     parser.add_argument(
         "--profile",

@@ -16,7 +16,12 @@ _SHOWN = 12  # names in a line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp edit-bank` to a parser."""
-    parser.add_argument("--checkpoint", required=True, type=place, help="workdir of mdp pretrain")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=place,
+        help="workdir of a pretraining (mdp pretrain, edit-bank or adopt --append); its newest checkpoint is read",
+    )
     parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp pretrain")
     parser.add_argument(
         "--config",

@@ -21,6 +21,7 @@ from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Section, html
 from mdp_jax.reporting.tables import all_scores_table, console, for_terminal
 from mdp_jax.storage.json_files import write_text
+from mdp_jax.storage.paths import require_possible
 from mdp_jax.words import counted
 
 
@@ -30,15 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         required=True,
         type=arguments.named,
-        help="workdir of mdp finetune, or of mdp pretrain, whose network is then scored on each of its own sets by the "
-        "prototypes or the head of that set; the scores are written there too",
+        help="workdir of mdp finetune or mdp adopt; or of mdp pretrain, whose network is then scored on each of its "
+        "own sets by the prototypes or the head of that set. The scores are written there",
     )
     parser.add_argument(
         "--split",
         choices=("train", "val", "test"),
         default="val",
-        help="photos to score (default val; train: those that the run was given); those of val go to evaluation.json, "
-        "others to evaluation_SPLIT.json; other views stand in the name, as in evaluation_slide512x512_flip.json",
+        help="photos to score (default val; train: those that the run was given). Scores of val go to evaluation.json, "
+        "others to evaluation_SPLIT.json. Other views, changed values of the config, and a --step or --weights that is "
+        "not the default stand in the name, as in evaluation_slide512x512_flip.json",
     )
     arguments.add_step(parser)
     arguments.add_weights(parser)
@@ -70,8 +72,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
       overrides: pairs of a dotted key and a text; only keys that say how photos are read.
 
     Raises:
-      UserError: there is no such workdir, training fixed a config value, views are impossible, data are bad, or the
-        classes are not those of the network.
+      UserError: there is no such workdir, or one that nothing can be written to; training fixed a config value, views
+        are impossible, data are bad, or the classes are not those of the network.
     """
     runtime.start_devices(args.platform)
     if args.on is None and (args.names or args.near):
@@ -82,6 +84,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     kind = True if args.on else None
     run = workdirs.load(args.checkpoint, of_run, pretraining=kind, step=args.step or "", weights=args.weights)
     shown = views.of_arguments(args, run.config.data)
+    require_possible(run.folder, "--checkpoint")  # where the scores are written, maybe after hours
     scored: dict[str, tuple[Source, Evaluator]] = {}
     bars = contextlib.ExitStack()
 

@@ -5,7 +5,15 @@ import argparse
 from mdp_jax.commands import arguments
 from mdp_jax.configs import FinetuneConfig
 
-add_arguments = arguments.add_run
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `mdp finetune` to a parser."""
+    arguments.add_run(
+        parser,
+        "finetune",
+        "configs/quickstart/finetune.py",
+        "the parts that config.transfer names (backbone and decoder)",
+    )
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:

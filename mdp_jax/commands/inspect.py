@@ -24,7 +24,10 @@ _NONE = "none"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp inspect` to a parser."""
     parser.add_argument(
-        "--checkpoint", required=True, type=named, help="workdir of mdp pretrain; all its steps are read"
+        "--checkpoint",
+        required=True,
+        type=named,
+        help="workdir of a pretraining (mdp pretrain, edit-bank or adopt --append); all kept checkpoints are read",
     )
     parser.add_argument(
         "--out",
@@ -90,7 +93,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         lengths = bank.mean_lengths(pixels.vectors, pixels.ids, len(newest.seen))
     table, pairs = bank.classes_table(found.steps, lengths), bank.neighbours_table(newest)
     pictures = _pictures(args, found, pixels, metrics)
-    page = html(_title(found), _sections(found, wrong, pictures, table, args.checkpoint))
+    summary = _summary(found, runs.read_edited(args.checkpoint))
+    page = html(_title(found), _sections(found, wrong, pictures, table, summary, args.checkpoint))
     make_folder(out, "--out")
     write_text(out / "classes.csv", bank.as_csv(table))
     write_text(out / "neighbours.csv", bank.as_csv(pairs))
@@ -99,8 +103,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     write_text(out / "inspect.html", page)
     for sentence in wrong:
         print(f"mdp: warning: {sentence}")
-    console().print(for_terminal(_summary(found)))
-    console().print(for_terminal(bank.neighbours_table(newest, most=_PAIRS, mutual=True)))
+    console().print(for_terminal(summary))
+    if len(newest.set_names) > 1:
+        console().print(for_terminal(bank.neighbours_table(newest, most=_PAIRS, mutual=True)))
     print(f"tables, pictures and page: {out}")
 
 
@@ -132,7 +137,7 @@ def _pictures(
     return pictures | {"over_time": Figure(curves, text)}
 
 
-def _summary(found: banks.History) -> Table:
+def _summary(found: banks.History, edited: dict | None) -> Table:
     newest = found.steps[-1]
     vectors = newest.vectors[newest.seen]
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -145,15 +150,24 @@ def _summary(found: banks.History) -> Table:
         ["effective dimension", runs.dimension_in_words(runs.effective_dimension(unit), min(unit.shape))],
         ["pairs of classes that are nearest both ways", str(mutual)],
     ]
+    if edited and (gone := runs.gone_sets(edited, [source.name for source in found.config.sources])):
+        names = ", ".join(row["name"] for row in gone)
+        whose = "this set" if len(gone) == 1 else "these sets"
+        rows.append(["taken out by mdp edit-bank", f"{names}; the weights were trained on {whose} before"])
     return Table(["classes", ""], rows)
 
 
 def _sections(
-    found: banks.History, wrong: list[str], pictures: dict[str, Figure], table: Table, checkpoint: str
+    found: banks.History,
+    wrong: list[str],
+    pictures: dict[str, Figure],
+    table: Table,
+    summary: Table,
+    checkpoint: str,
 ) -> list[Section]:
     newest = found.steps[-1]
     said = "\n\n".join(sentence[0].upper() + sentence[1:] + "." for sentence in wrong) or "Nothing looks wrong."
-    sections = [Section("Summary", said, [_summary(found)])]
+    sections = [Section("Summary", said, [summary])]
     if len(newest.set_names) > 1:
         text = (
             "Classes of different sets whose vectors are nearest to each other, both ways. Nobody told the network "

@@ -6,6 +6,7 @@ import math
 import sys
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
@@ -19,6 +20,7 @@ from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
 
 PARTS = ("step", "loss")
+_SMALL, _LEAST = 0.1, 0.0001  # values below them are shown in another way
 _OTHER_KINDS = {steps.column(kind) for kind in KINDS if kind != "all-reduce"}
 _OF_A_STEP = ("price", "deadline", "efficiency", "network", "photos")  # arguments that the loss alone has no use for
 _BOUND = (
@@ -198,6 +200,13 @@ def _of_costs(rows: list[dict], money: costs.Money) -> list[str]:
     return lines
 
 
+def _shown(value: str | int | float | None) -> str | int | float | None:
+    """A value of the table; a small one, of which two digits after the point say little, as text."""
+    if not isinstance(value, float) or not 0 < value < _SMALL:
+        return value
+    return f"< {_LEAST}" if value < _LEAST else np.format_float_positional(value, precision=2, fractional=False)
+
+
 def _table(rows: list[dict]) -> Table:
     """Quantities below each other and cases side by side, as a terminal is narrow."""
     # Kinds of collectives and costs that no case has would be half of the lines.
@@ -206,5 +215,5 @@ def _table(rows: list[dict]) -> Table:
     if all(row.get("slices", 1) == 1 for row in rows):
         absent |= {"slices", "over ICI (MiB)", "over DCN (MiB)", "network (ms)"}
     names = [name for name in rows[0] if name not in {"topology", "verdict"} | absent]
-    cells = [[name, *(row[name] for row in rows)] for name in names]
+    cells = [[name, *(_shown(row[name]) for row in rows)] for name in names]
     return Table(["", *map(_name, rows)], cells, "Bytes and FLOPs are of one chip and one step")

@@ -5,7 +5,10 @@ import argparse
 from mdp_jax.commands import arguments
 from mdp_jax.configs import PretrainConfig
 
-add_arguments = arguments.add_run
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `mdp pretrain` to a parser."""
+    arguments.add_run(parser, "pretrain", "configs/quickstart/pretrain.py", "backbone and decoder")
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:

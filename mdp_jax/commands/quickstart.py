@@ -15,6 +15,7 @@ from mdp_jax.evaluation import workdirs
 from mdp_jax.evaluation.inference import Predictor
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
+from mdp_jax.models.registry import network_in_words
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import contact_sheet, figures, runs
 from mdp_jax.reporting.figures import Panel
@@ -97,7 +98,9 @@ def _sections(folder: pathlib.Path, scores: dict[str, dict], summary: dict) -> l
     pretraining = figures.curves(runs.loss_panel(read_metrics(folder / "pretrain")))
     finetuning = figures.curves(Panel(losses, "training loss"), Panel(mean_iou, "validation mIoU (%)"))
     of_pretraining = ("pretraining", ", ".join(name for name, _ in label_space.datasets))
-    of_both = [item for item in runs.finetune_settings(typed_finetune(config)) if item[0] != "starts from"]
+    finetuning_config = typed_finetune(config)
+    settings = runs.finetune_settings(finetuning_config, network_in_words(finetuning_config.model))
+    of_both = [item for item in settings if item[0] != "starts from"]
     return [
         Section(
             "Result",

@@ -15,10 +15,12 @@ from mdp_jax.words import counted
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp report` to a parser."""
-    parser.add_argument("workdirs", nargs="+", type=place, metavar="WORKDIR", help="of mdp finetune or mdp pretrain")
+    parser.add_argument("workdirs", nargs="+", type=place, metavar="WORKDIR", help="of any run")
     parser.add_argument("--out", type=named, default="runs.html", help="page to write (default runs.html)")
     parser.add_argument("--csv", type=named, help="also write the table over all sets as CSV")
-    parser.epilog = "It reads config.json, metrics.jsonl and evaluation.json, and needs no device and no photo."
+    parser.epilog = (
+        "It reads config.json, metrics.jsonl, evaluation.json and edited.json, and needs no device and no photo."
+    )
 
 
 def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:

@@ -5,9 +5,11 @@ import pathlib
 import re
 from collections.abc import Mapping
 
+from mdp_jax import config as config_files
+from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views
 from mdp_jax.evaluation.chosen_weights import PLAIN
-from mdp_jax.evaluation.workdirs import Choice
+from mdp_jax.evaluation.workdirs import Choice, Workdir
 from mdp_jax.storage.json_files import read_json, write_json
 
 _PERCENT = (None, float)
@@ -15,6 +17,7 @@ _PHOTOS = {"photos": {str: {"count": int, "names": str, "content": str}}}
 _FORM = {"datasets": {str: {"mIoU": _PERCENT}}}
 _EXPECTED = "scores; remove the file, and the run writes it again"
 _FILE = "evaluation.json"
+_CHANGED = "changed"
 
 
 def write_scores(
@@ -64,7 +67,7 @@ def write_scores(
     """
     sets = [part for name in named or () for part in ("named", plain(name))]
     words = ["evaluation", *sets, *([] if split == "val" else [split]), *_words(shown)]
-    name = "_".join(words + ["changed"] * (split == "val" and (bool(changed) or others)))
+    name = "_".join(words + [_CHANGED] * (split == "val" and (bool(changed) or others)))
     name += _ending(chosen)
     how: dict[str, object] = {} if shown == views.WHOLE else {"views": dataclasses.asdict(shown)}
     how |= {"config": dict(changed)} if changed else {}
@@ -94,6 +97,32 @@ def of_checkpoint(folder: pathlib.Path, chosen: Choice) -> pathlib.Path:
       chosen: the checkpoint.
     """
     return folder / f"evaluation{_ending(chosen)}.json"
+
+
+def of_changed_values(run: Workdir) -> dict | None:
+    """What `mdp evaluate` found of a checkpoint with the values of the config that overrides changed in `run`.
+
+    Args:
+      run: with `changed`.
+
+    Returns:
+      What `read_scores` gives; None where no file has the scores of these values, this step and the run's photos.
+
+    Raises:
+      UserError: the file of such scores cannot be read.
+    """
+    file = run.folder / f"evaluation_{_CHANGED}{_ending(run.chosen)}.json"
+    found = read_scores(file) if file.exists() else {}
+    values = found.get("config")
+    if not isinstance(values, dict) or not run.changed.keys() <= values.keys() or step_of(found) != run.step:
+        return None
+    same = run.config.copy_and_resolve_references()
+    try:
+        config_files.apply_overrides(same, [(key, str(text)) for key, text in values.items()])
+    except UserError:  # a value of another version
+        return None
+    of_run = config_files.results_from(same) == config_files.results_from(run.config)
+    return found if of_run and found.get("photos", {}) == photos_of_run(run.folder) else None
 
 
 def plain(dataset: str) -> str:

@@ -34,6 +34,7 @@ class Run(NamedTuple):
       rows: of metrics.jsonl.
       scores: {dataset: scores} of evaluation.json; {} where there is none.
       checkpoint: which one the scores are of, in words.
+      edited: what mdp edit-bank noted of the workdir (runs.read_edited); None where it did not make it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Run(NamedTuple):
     rows: list[dict]
     scores: dict[str, dict]
     checkpoint: str
+    edited: dict | None = None
 
     @property
     def steps(self) -> int:
@@ -88,7 +90,7 @@ def _read(folder: pathlib.Path, name: str) -> Run:
     found = read_scores(scores) if scores.exists() else {}
     words = _checkpoint(found, max((row["step"] for row in rows), default=None))
     words += ", moving average" if found.get("weights") == EMA else ""
-    return Run(name, config, rows, found.get("datasets", {}), words)
+    return Run(name, config, rows, found.get("datasets", {}), words, runs.read_edited(folder))
 
 
 def _checkpoint(scores: dict, taken: int | None) -> str:
@@ -143,15 +145,20 @@ def _mean(values: Sequence[object]) -> float | None:
 def runs_table(found: Sequence[Run]) -> Table:
     """What each run is: its loop, sets, start and steps.
 
+    Sets that the weights were trained on before mdp edit-bank took them out stand there too.
+
     Args:
       found: the runs.
     """
     rows: list[Cells] = []
     for run in found:
         config = run.config
-        sets = config.sources if isinstance(config, PretrainConfig) else [config.dataset]
+        sets = [one.name for one in (config.sources if isinstance(config, PretrainConfig) else [config.dataset]) if one]
+        gone = [row["name"] for row in runs.gone_sets(run.edited, sets)]
+        before = f"; before mdp edit-bank also {', '.join(gone)}" if gone else ""
         planned = f"{run.steps} of {config.steps}" if config.steps else str(run.steps)
-        rows.append([run.name, run.loop, ", ".join(one.name for one in sets if one), runs.start_of(config), planned])
+        start = runs.start_of(config, run.edited)
+        rows.append([run.name, run.loop, f"{', '.join(sets)}{before}", start, planned])
     return Table(["run", "", "sets", "starts from", "steps"], rows)
 
 

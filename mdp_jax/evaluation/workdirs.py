@@ -3,8 +3,9 @@
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -51,6 +52,18 @@ class Choice(NamedTuple):
         return chosen_weights.in_words(self.weights)
 
 
+class Changed(NamedTuple):
+    """A value of a run's config that an override changed.
+
+    Attributes:
+      before: that of the run.
+      now: that of the override.
+    """
+
+    before: Any
+    now: Any
+
+
 class Workdir(NamedTuple):
     """What a workdir holds.
 
@@ -61,6 +74,8 @@ class Workdir(NamedTuple):
       step: number of steps of the checkpoint.
       variables: {"params", "batch_stats"}, and "memory" of a pretraining, as nested dicts on the first device.
       chosen: which checkpoint it is, and which of its weights.
+      changed: {dotted key: value} of what the overrides changed; without the keys that change no result, and those that
+        say where files lie.
     """
 
     folder: pathlib.Path
@@ -69,6 +84,7 @@ class Workdir(NamedTuple):
     step: int
     variables: dict
     chosen: Choice
+    changed: Mapping[str, Changed] = types.MappingProxyType({})
 
     @property
     def pretraining(self) -> bool:
@@ -141,7 +157,10 @@ def load(
         if key.split(".")[0] not in _OF_READING:
             why = f"fixed when {folder} was trained" if key.split(".")[0] in config else "no such key"
             raise UserError(f"--config.{key}: {why}; expected a key of {', '.join(_OF_READING)}")
+    own = config_files.results_from(config)
     config = config_files.apply_overrides(config, list(overrides))
+    now = config_files.results_from(config)
+    changed = {key: Changed(own.get(key), value) for key, value in now.items() if own.get(key) != value}
     checks.reading(config)
     label_space = LabelSpace.load(folder / "label_space.json")
     # Otherwise float64 weights would be read as float32, and fail their checksums.
@@ -164,7 +183,7 @@ def load(
     usual = found_step.newest if best is None else best
     is_best, default = found_step.best and at != found_step.newest, step == "" or at == usual
     choice = Choice(at, is_best, default, taken.name, taken.usual)
-    return Workdir(folder, config, label_space, at, variables, choice)
+    return Workdir(folder, config, label_space, at, variables, choice, changed)
 
 
 def _said(folder: pathlib.Path, found: checkpoints.Chosen) -> str:

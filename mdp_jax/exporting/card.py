@@ -3,23 +3,28 @@
 import dataclasses
 import importlib.metadata
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from mdp_jax import config as config_files
-from mdp_jax import configs
+from mdp_jax import configs, schema
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import scores, workdirs
 from mdp_jax.exporting.program import Form
 from mdp_jax.models.registry import decoder_in_words
+from mdp_jax.reporting import runs
 from mdp_jax.storage.paths import expanded
 from mdp_jax.words import counted
 
 NOT_STATED = "not stated"
 STABLEHLO, ONNX = "stablehlo", "onnx"
 SCRATCH = "scratch"
+_SIDE = "data.short_side"
+_BEFORE = "what it began from"
 
 # What every snippet begins with; {prepare} makes the input of a photo.
 _READ = """photo = cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)
@@ -149,10 +154,16 @@ def _input(run: workdirs.Workdir, written: Written) -> str:
     ]
     if data.short_side:
         lines.append(
-            f"- The network was made for photos whose short side has {data.short_side} pixels. Resize photos to it "
-            "first. The output has the size of the resized photo."
+            f"- The network is for photos whose short side has {data.short_side} pixels. Resize photos to it first. "
+            "The output has the size of the resized photo."
         )
+    if changed := run.changed.get(_SIDE):
+        lines.append(f"- It was trained on photos {_of_size(changed.before)}.")
     return "\n".join(lines)
+
+
+def _of_size(short_side: int) -> str:
+    return f"whose short side has {short_side} pixels" if short_side else "of their own size"
 
 
 def _data(run: workdirs.Workdir) -> str:
@@ -172,9 +183,12 @@ def _data(run: workdirs.Workdir) -> str:
             said.append("What these were trained on is not known here.")
             break
         places.append(place)
+        if found.gone:
+            names = ", ".join(row[0] for row in found.gone)
+            said.append(f"`mdp edit-bank` took {names} out of `{name}`, whose weights were trained on it before.")
         known = {row[0] for row in rows} if goes_on else ()
-        config, whose = found[0], f"The run `{name}`"
-        rows += [row for row in found[1] if row not in rows and row[0] not in known]
+        config, whose = found.config, f"The run `{name}`"
+        rows += [row for row in (*found.datasets, *found.gone) if row not in rows and row[0] not in known]
     note = " ".join(said) or "Training began with random weights."
     return f"{_table(('dataset', 'trained', 'classes', 'license'), rows)}\n\n{note}"
 
@@ -183,8 +197,22 @@ def _dataset(config: ConfigDict, of_what: str, classes: int) -> tuple:
     return config.name, of_what, classes, config.license or NOT_STATED
 
 
-def _run_in(place: str) -> tuple[ConfigDict, list[tuple]] | None:
-    """Config and datasets of a run that a network began from; None for a file, or a folder that is not read here."""
+class _Run(NamedTuple):
+    """A run that a network began from.
+
+    Attributes:
+      config: of the run.
+      datasets: rows of the table.
+      gone: likewise, of sets that `mdp edit-bank` took out of it, and that its weights were trained on before.
+    """
+
+    config: ConfigDict
+    datasets: list[tuple]
+    gone: list[tuple]
+
+
+def _run_in(place: str) -> _Run | None:
+    """A run that a network began from; None for a file, or a folder that is not read here."""
     folder = expanded(place)
     try:
         if not (folder / "config.json").is_file() or not (folder / "label_space.json").is_file():
@@ -194,12 +222,18 @@ def _run_in(place: str) -> tuple[ConfigDict, list[tuple]] | None:
     config = configs.complete(config_files.load_json(folder / "config.json"), str(folder / "config.json"))
     classes = {name: len(of_set) for name, of_set in LabelSpace.load(folder / "label_space.json").datasets}
     sources = config.sources if "sources" in config else [config.dataset]
-    return config, [_dataset(source, "what it began from", classes.get(source.name, 0)) for source in sources]
+    datasets = [_dataset(source, _BEFORE, classes.get(source.name, 0)) for source in sources]
+    edited = runs.gone_sets(runs.read_edited(folder), [source.name for source in sources])
+    gone = [(row["name"], _BEFORE, row["classes"], row["license"] or NOT_STATED) for row in edited]
+    return _Run(config, datasets, gone)
 
 
 def _scores(run: workdirs.Workdir) -> str:
-    file = scores.of_checkpoint(run.folder, run.chosen)
-    scored = scores.read_scores(file) if file.exists() else {}
+    scored = scores.of_changed_values(run) if run.changed else None
+    others = bool(run.changed) and not scored
+    if scored is None:
+        file = scores.of_checkpoint(run.folder, run.chosen)
+        scored = scores.read_scores(file) if file.exists() else {}
     # A run that went on after it was scored has the scores of an earlier step.
     if not scored or scores.step_of(scored) not in (None, run.step):
         return "None: this checkpoint was not scored (`mdp evaluate`)."
@@ -209,7 +243,29 @@ def _scores(run: workdirs.Workdir) -> str:
         shown = ["none" if value is None else f"{value:.1f}" for value in percents]
         rows.append((name, *shown, found.get("images", NOT_STATED)))
     table = _table(("dataset", "mIoU (%)", "mAcc (%)", "aAcc (%)", "validation photos"), rows)
-    return f"{table}\n\nOf the whole photo at once, by `mdp evaluate`."
+    how = f"{table}\n\nOf the whole photo at once, by `mdp evaluate`."
+    if run.changed and not others:
+        how += f" With {_values(run, 'now')}, as here."
+    return f"{_of_other_values(run)}\n\n{how}" if others else how
+
+
+def _of_other_values(run: workdirs.Workdir) -> str:
+    """What stands above scores of a run's own values, where the network is exported with other values."""
+    chosen = run.chosen
+    words = ["--checkpoint", "WORKDIR"]
+    words += [] if chosen.default else ["--step", str(run.step)]
+    words += [] if chosen.usual else ["--weights", chosen.weights]
+    words += [f"--config.{key}={value.now}" for key, value in run.changed.items()]
+    return (
+        "**These scores are not of the network as it is exported here.** They were taken with "
+        f"{_values(run, 'before')}. The network is exported with {_values(run, 'now')}. "
+        f"`mdp evaluate {shlex.join(words)}` takes the scores for these values. Export the network again after it: the "
+        "card then shows them."
+    )
+
+
+def _values(run: workdirs.Workdir, which: str) -> str:
+    return ", ".join(f"`{key}={schema.shown(getattr(value, which))}`" for key, value in run.changed.items())
 
 
 def _use(run: workdirs.Workdir, written: Written) -> str:

@@ -111,6 +111,7 @@ class Decoder:
         where there are no published weights; then `decoder.layout` is not read.
       pools: output stride -> what it takes from the whole image, by functions of whole.py; None: nothing. Where a photo
         is seen tile by tile, it is given the means of the whole photo.
+      own_channels: whether it writes `decoder.channels`; otherwise it writes as many channels as it reads.
     """
 
     make: Callable[[ModelConfig, Dtypes], nn.Module]
@@ -120,3 +121,4 @@ class Decoder:
     sharding: Rules = CONVOLUTIONS_SPLIT
     layouts: Mapping[str, DecoderNames] = field(default_factory=dict)
     pools: Callable[[int], Pools] | None = None
+    own_channels: bool = True

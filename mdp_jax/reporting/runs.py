@@ -7,14 +7,14 @@ import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 import numpy as np
 import rich.console
 
 from mdp_jax import schema
-from mdp_jax.configs import FinetuneConfig, FinetuneLossConfig, ModelConfig, PretrainConfig, peak_learning_rate
+from mdp_jax.configs import FinetuneConfig, FinetuneLossConfig, PretrainConfig, peak_learning_rate
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.reporting.figures import Panel, Predicted
@@ -32,6 +32,7 @@ PREVIEW_PAIRS = 4
 _PAIRS = 2  # in one picture
 PREVIEW_PHOTOS = 6
 TRANSFER = "transfer.json"  # of a workdir: where each leaf of its first state is from
+EDITED = "edited.json"  # of a workdir that mdp edit-bank made: what its weights were trained on before
 
 
 def datasets_table(datasets: Sequence[Photos], shares: dict) -> Table:
@@ -75,11 +76,6 @@ def about(settings: Sequence[tuple[str, str]]) -> Section:
     return Section("How this was made", tables=[Table(["", ""], [list(row) for row in rows])])
 
 
-def _network(model: ModelConfig) -> str:
-    width = "" if model.width == 1 else f" of {model.width:g} times its width"
-    return f"{model.backbone}{width}, {model.decoder.name} of {model.decoder.channels} channels, {model.compute_dtype}"
-
-
 def _photos(config: PretrainConfig | FinetuneConfig) -> str:
     crop = f"crops of {config.data.crop[0]} x {config.data.crop[1]} pixels"
     return f"{crop}, of photos " + (
@@ -87,18 +83,27 @@ def _photos(config: PretrainConfig | FinetuneConfig) -> str:
     )
 
 
-def start_of(config: PretrainConfig | FinetuneConfig) -> str:
-    """What a run starts from, in words."""
+def start_of(config: PretrainConfig | FinetuneConfig, edited: Mapping | None = None) -> str:
+    """What a run starts from, in words; `edited` is what `read_edited` gives, of a workdir that mdp edit-bank made."""
+    if edited:
+        return f"{edited['source']}, changed by mdp edit-bank"
     return f"the whole state of {config.continue_from}" if config.continue_from else config.init
 
 
-def pretrain_settings(config: PretrainConfig, steps: int) -> list[tuple[str, str]]:
-    """The settings of a pretraining in words, as `about` takes them; `steps` is its length."""
+def pretrain_settings(config: PretrainConfig, steps: int, network: str, start: str) -> list[tuple[str, str]]:
+    """The settings of a pretraining in words, as `about` takes them.
+
+    Args:
+        config: of the run.
+        steps: its length.
+        network: in words (models.registry.network_in_words).
+        start: what it starts from, in words.
+    """
     return [
         ("sets", ", ".join(f"{source.name} ({source.kind})" for source in config.sources)),
         ("objective", config.objective),
-        ("network", _network(config.model)),
-        ("starts from", start_of(config)),
+        ("network", network),
+        ("starts from", start),
         ("photos", _photos(config)),
         ("steps", f"{steps} of {config.batch} samples"),
         ("learning rate", f"{config.optim.lr:g} at a batch of 256: {peak_learning_rate(config.optim, config.batch):g}"),
@@ -115,14 +120,14 @@ def _loss(loss: FinetuneLossConfig) -> str:
     return ", ".join([loss.name, *(f"{name} {schema.shown(getattr(loss, name))}" for name in changed)])
 
 
-def finetune_settings(config: FinetuneConfig) -> list[tuple[str, str]]:
-    """The settings of a fine-tuning in words, as `about` takes them."""
+def finetune_settings(config: FinetuneConfig, network: str) -> list[tuple[str, str]]:
+    """The settings of a fine-tuning in words, as `about` takes them; `network` is that of `pretrain_settings`."""
     dataset = config.dataset
     assert dataset is not None  # a run has one
     limit = f", {dataset.limit} of its photos" if dataset.limit else ""
     return [
         ("set", f"{dataset.name} ({dataset.kind}){limit}"),
-        ("network", _network(config.model)),
+        ("network", network),
         ("starts from", start_of(config)),
         ("photos", _photos(config)),
         ("steps", f"{config.steps} of {config.batch} samples"),
@@ -269,13 +274,17 @@ def pretrain_sections(
     folder: str | os.PathLike,
     config: PretrainConfig,
     steps: int,
+    network: str,
     label_space: Classes,
     bank: Bank | None,
     datasets: Sequence[Photos],
     tables: list[Table],
     batch: dict,
 ) -> list[Section]:
-    """The sections of a pretraining run: data with their tables, curves, and the bank where the objective has one."""
+    """The sections of a pretraining run: data with their tables, curves, and the bank where the objective has one.
+
+    `network` is the network in words.
+    """
     rows = read_metrics(folder)
     names = [name for name, _ in label_space.datasets]
     accuracy = {"": [(step, 100 * value) for step, value in series(rows, "accuracy")["accuracy"]]}
@@ -309,10 +318,12 @@ def pretrain_sections(
         pictures = [heatmap(bank, label_space), Figure(crowding, text)]
         found = [bank_summary(bank, label_space), related_classes(bank, label_space)]
         sections.append(Section("Prototypes", tables=found, figures=pictures))
-    return [*sections, *origins_section(folder), about(pretrain_settings(config, steps))]
+    start = start_of(config, read_edited(folder))
+    return [*sections, *origins_section(folder), about(pretrain_settings(config, steps, network, start))]
 
 
 _ORIGINS = {"source": str, "leaves": [{"leaf": str, "shape": [int], "from": str}], "not taken": {str: str}}
+_EDITED = {"source": str, "trained on": [{"name": str, "classes": int, "license": str}]}
 
 
 def origins_of_parts(origins: Sequence[Mapping]) -> list[tuple[str, str]]:
@@ -346,6 +357,34 @@ def read_origins(file: str | os.PathLike) -> dict:
     return read_json(file, "where the weights of a run come from", _ORIGINS)
 
 
+def read_edited(folder: str | os.PathLike) -> dict | None:
+    """What mdp edit-bank noted of the weights of a workdir that it made.
+
+    Args:
+        folder: the workdir.
+
+    Returns:
+        {"source": the checkpoint that was edited, in words; "trained on": [{"name", "classes", "license"}], the sets of
+        all runs before the edit, also of those before earlier edits; "license" is "" where it is not stated}. None
+        where the folder has no such file.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    file = as_path(folder) / EDITED
+    return read_json(file, "what mdp edit-bank changed", _EDITED) if file.exists() else None
+
+
+def gone_sets(edited: Mapping | None, names: Collection[str]) -> list[dict]:
+    """The sets that the weights of an edited run were trained on, and that the run itself does not have.
+
+    Args:
+        edited: what `read_edited` gives.
+        names: of the sets of the run.
+    """
+    return [row for row in edited["trained on"] if row["name"] not in names] if edited else []
+
+
 def origins_section(folder: str | os.PathLike) -> list[Section]:
     """Where the weights of a run's first state come from; empty where they were all drawn.
 
@@ -353,8 +392,16 @@ def origins_section(folder: str | os.PathLike) -> list[Section]:
         folder: the workdir.
 
     Raises:
-        UserError: its transfer.json holds something else.
+        UserError: its transfer.json or edited.json holds something else.
     """
+    if edited := read_edited(folder):
+        text = (
+            f"From {edited['source']}. mdp edit-bank changed its sets and classes. Before that the weights were "
+            "trained on the sets of this table. This run may lack some of them."
+        )
+        before = [[row["name"], row["classes"], row["license"] or "not stated"] for row in edited["trained on"]]
+        table = Table(["set", "classes", "license"], before)
+        return [Section("Where the weights come from", text, [table])]
     file = as_path(folder) / TRANSFER
     if not file.exists():
         return []
@@ -407,6 +454,7 @@ GRID = (
 def finetune_sections(
     folder: str | os.PathLike,
     config: FinetuneConfig,
+    network: str,
     photos: Photos,
     predict: Label,
     scores: dict,
@@ -418,6 +466,7 @@ def finetune_sections(
     Args:
         folder: its workdir.
         config: of the run.
+        network: in words.
         photos: evaluation source.
         predict: (image, size) -> label map.
         scores: of the photos, as evaluation.json has them.
@@ -459,4 +508,4 @@ def finetune_sections(
             "Training", figures=[Figure(curves, "Above: cross entropy in training. Below: scores of the validation.")]
         ),
     ]
-    return [*sections, *origins_section(folder), about(finetune_settings(config))]
+    return [*sections, *origins_section(folder), about(finetune_settings(config, network))]

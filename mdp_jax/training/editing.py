@@ -29,8 +29,9 @@ from mdp_jax.evaluation import discriminant, loaded
 from mdp_jax.evaluation.closed_form import statistics_of
 from mdp_jax.objectives.objective import ClassRows, Rows
 from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.reporting import runs
 from mdp_jax.storage import checkpoints
-from mdp_jax.storage.json_files import write_text
+from mdp_jax.storage.json_files import write_json, write_text
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import ledger, programs, sharding, workdir
@@ -178,7 +179,7 @@ def edit(
 
     Args:
       checkpoint: workdir of `mdp pretrain`; its newest good checkpoint is read.
-      folder: new workdir; gets config.json, label_space.json, checkpoints/.
+      folder: new workdir; gets config.json, label_space.json, edited.json, checkpoints/.
       edits: what is changed.
       config: of the run that goes on, whose sources say which sets and classes there are, after the edits; None = that
         of the checkpoint with the edits.
@@ -231,6 +232,7 @@ def _edit(
     fitting = _fitting(saved.state, now, label_space, rows_of, str(checkpoint))  # before photos are read
     photos_rows = _adopted(checkpoint, now, label_space, adopt, moves, rows_of)
     state = _state_of(fitting, moves, photos_rows, rows_of)
+    trained_on = _trained_on(checkpoint, old, old_space, saved.meta)
     photos = {source.name: sources.photos_of(source) for source in opened} or saved.meta["photos"]
     meta = saved.meta | {
         "config": config_files.to_dict(config),
@@ -249,6 +251,7 @@ def _edit(
     finally:
         kept.close()
     write_text(folder / _CONFIG, _CONFIG_TEXT)
+    write_json(folder / runs.EDITED, {"source": f"step {step} of the workdir {checkpoint}", "trained on": trained_on})
     workdir.start(folder, config, label_space)  # at last: without a checkpoint a run would begin anew in it
     names, old_names = label_space.global_names(), old_space.global_names()
     adopted = sorted({i for rows in photos_rows for i in rows.ids})
@@ -454,6 +457,18 @@ def _state_of(fitting: _Fitting, moves: list[list[int]], photos_rows: list[_From
     new = {name: np.ascontiguousarray(np.moveaxis(leaf, 0, axes[name])) for name, leaf in fresh.items()}
     leaves = [new.get(name, have[name]) for name in want]
     return jax.tree.unflatten(jax.tree.structure(fitting.shapes), leaves)
+
+
+def _trained_on(checkpoint: pathlib.Path, config: PretrainConfig, space: LabelSpace, meta: dict) -> list[dict]:
+    """The sets that the weights of a checkpoint were trained on (reporting/runs.py, `read_edited`)."""
+    before = runs.read_edited(checkpoint)
+    found = {row["name"]: row for row in before["trained on"]} if before else {}
+    used = ledger.grown(meta["ledger"], space)[:, 0] if "ledger" in meta else [1] * len(config.sources)
+    classes = {name: len(labels) for name, labels in space.datasets}
+    for source, images in zip(config.sources, used, strict=True):
+        if images and source.name not in found:
+            found[source.name] = {"name": source.name, "classes": classes[source.name], "license": source.license}
+    return list(found.values())
 
 
 def _ledger(

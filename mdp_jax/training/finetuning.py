@@ -21,6 +21,7 @@ from mdp_jax.evaluation.scores import confusions_beside, write_scores
 from mdp_jax.evaluation.workdirs import PALETTE
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
+from mdp_jax.models.registry import network_in_words
 from mdp_jax.reporting import contact_sheet, figures, runs
 from mdp_jax.reporting.tables import MEANS, all_scores_table, console, for_terminal
 from mdp_jax.storage import checkpoints as stored
@@ -305,7 +306,8 @@ def _report(
     if averaged:
         print("the scores are of the moving average of the weights; --weights plain takes those of the step itself")
     predict = functools.partial(evaluator.predict, shown.variables)
+    found = findings.sections(measured, photos, predict)
     sections = runs.finetune_sections(
-        folder, config, photos, predict, measured.scores, shown.step, findings.sections(measured, photos, predict)
+        folder, config, network_in_words(config.model), photos, predict, measured.scores, shown.step, found
     )
     runs.write_page(folder, f"Fine-tuning on {photos.name} from {runs.start_of(config)}", sections)

@@ -16,6 +16,7 @@ from mdp_jax.data import class_names, sources
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data.batches import mixture, pipeline, stages
 from mdp_jax.models import network
+from mdp_jax.models.registry import network_in_words
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.reporting import health, runs
 from mdp_jax.storage.json_files import write_json
@@ -161,7 +162,9 @@ def _pretrain(
         first_batch = next(batches)
     tables = [runs.datasets_table(datasets, shares), ledger.table(totals, read_metrics(folder))]
     bank = objective.bank(state.memory) if objective.bank else None
-    sections = runs.pretrain_sections(folder, config, steps, label_space, bank, datasets, tables, first_batch)
+    sections = runs.pretrain_sections(
+        folder, config, steps, network_in_words(config.model), label_space, bank, datasets, tables, first_batch
+    )
     runs.write_page(folder, f"Pretraining on {', '.join(dataset.name for dataset in datasets)}", sections)
 
 

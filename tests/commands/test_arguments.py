@@ -6,8 +6,13 @@ import pathlib
 
 import pytest
 
+from mdp_jax import config
+from mdp_jax.commands import finetune, pretrain
 from mdp_jax.commands.arguments import output_file, whole_number
+from mdp_jax.configs import FinetuneConfig, PretrainConfig
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.chosen_weights import WEIGHTS
+from mdp_jax.weights.files import SUFFIXES
 
 
 def test_whole_number():
@@ -42,3 +47,13 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
 def test_no_output_file(tmp_path, name):
     with pytest.raises(UserError, match=r"--json .*: expected a file in a folder that exists"):
         output_file(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("part", "loop"), [(pretrain, PretrainConfig), (finetune, FinetuneConfig)])
+def test_the_help_of_a_run_is_true(part, loop):
+    parser = argparse.ArgumentParser()
+    part.add_arguments(parser)
+    said = {action.option_strings[0]: action.help for action in parser._actions}
+    assert all(form in said["--init"] for form in (*SUFFIXES, "scratch", "workdir of a run", "newest checkpoint"))
+    config.load(said["--config"].split("e.g. ")[1], loop)  # one that this part takes
+    assert all(f"{name}: " in said["--weights"] for name in WEIGHTS)

@@ -87,7 +87,7 @@ def test_the_network_of_a_note(runs):
     config = workdirs.load(runs["mmseg"][0]).config.copy_and_resolve_references()
     assert ", the decoder deeplabv3 of 8 channels with rates (1, " in convert_command._network_note(config)
     for name, words in (
-        ("linear", ", the decoder linear of 8 channels, and RGB"),
+        ("linear", ", the decoder linear, and RGB"),
         ("identity", ", no decoder, and RGB"),
     ):
         with config.unlocked():

@@ -15,6 +15,7 @@ from mdp_jax.commands import plan
 from mdp_jax.errors import UserError
 from mdp_jax.planning import topologies
 from mdp_jax.planning.collectives import KINDS
+from mdp_jax.reporting.tables import text_of
 from tests import tiny
 
 CONFIG = """from tests import tiny
@@ -112,6 +113,26 @@ def test_bad_input(arguments, message, config, virtual):
         cli.run(["plan", "--config", config, *arguments])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.00026, "0.00026"),
+        (0.0041235, "0.0041"),
+        (0.0999, "0.1"),
+        (5.9e-10, "< 0.0001"),
+        (0.1, "0.10"),
+        (12.345, "12.35"),
+        (0.0, "0.00"),
+        (7, "7"),
+        (None, "–"),
+        ("compute", "compute"),
+    ],
+)
+def test_small_values_say_something(value, shown):
+    row = {"topology": "a10g:1", "compute (ms)": value, "verdict": ["fits"]}
+    assert [text_of(cell) for cell in plan._table([row, row | {"compute (ms)": 2.5}]).rows[0][1:]] == [shown, "2.50"]
 
 
 def test_what_changes_nothing_is_said():

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 import re
 import types
 from unittest import mock
@@ -13,11 +14,14 @@ import pytest
 
 from mdp_jax import cli
 from mdp_jax import config as config_files
-from mdp_jax.commands import arguments, serve
+from mdp_jax.commands import arguments, reproduce, serve
 from mdp_jax.commands.data import COMMANDS
 from mdp_jax.data.label_space import LabelSpace
+from mdp_jax.evaluation import scoring
+from mdp_jax.planning import steps
 from mdp_jax.storage import buckets, checkpoints
 from mdp_jax.storage.bucket_path import BucketPath
+from mdp_jax.storage.paths import as_path
 from mdp_jax.training.transfer import transfer
 from tests.end_to_end import buckets as study
 from tests.storage.emulators import started
@@ -42,6 +46,7 @@ def storage(tmp_path_factory):
         study.copied(folder / "data", f"{found.url}/data")
         found.on_disk = folder / "data"
         yield found
+        assert not [name for name in os.listdir() if ":" in name]  # a folder s3: of this machine
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +99,92 @@ def test_what_reads_a_run(storage, run, capsys):
     assert config_files.load(f"{data}/finetune.py").dataset.name == "town"
     code, said = status_of(["pretrain", "--config", f"{data}/none.py", "--workdir", run], capsys)
     assert code == 2 and "no such object" in said.err
+
+
+@pytest.mark.usefixtures("plain_pages")
+def test_a_finetuning_in_a_bucket_is_the_one_on_disk(storage, run, tmp_path, capsys):
+    data, disk, made = f"{storage.url}/data", str(tmp_path / "disk"), f"{storage.url}/made/finetuned"
+    words = ["finetune", "--config", f"{data}/finetune.py", "--init", run]
+    words += ["--config.devices=2", "--config.steps=2", "--config.evaluate_every=1"]
+    for data_dir, workdir in ((str(storage.on_disk), disk), (data, made)):
+        code, said = status_of([*words, f"--config.data_dir={data_dir}", "--workdir", workdir], capsys)
+        assert code == 0, said
+    assert study.require_same(made, disk) > 50
+    assert set(os.listdir(disk)) - set(buckets.entries(made)) <= {"metrics.jsonl", "run.lock", *events_in(disk)}
+    best = [checkpoints.choose(workdir, checkpoints.BEST) for workdir in (made, disk)]
+    jax.tree.map(np.testing.assert_array_equal, *(found.saved.state for found in best))
+    scores = [json.loads(as_path(workdir).joinpath("evaluation.json").read_bytes()) for workdir in (made, disk)]
+    assert scores[0] == scores[1] and best[0].step == best[1].step
+    code, said = status_of([*words, f"--config.data_dir={data}", "--workdir", f"{storage.url}/runs/one"], capsys)
+    assert code == 2 and said.err.strip().splitlines()[-1].startswith(
+        f"mdp: {run}: the workdir of mdp pretrain; expected"
+    )
+
+
+def events_in(folder):
+    """The logs of TensorBoard in a folder; of a bucket they have names of their own."""
+    return [name for name in os.listdir(folder) if name.startswith("events.out.tfevents")]
+
+
+def test_scores_that_could_not_be_written_are_not_taken(storage, run, monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "measure", lambda *_: pytest.fail("photos were scored"))
+    monkeypatch.setattr(storage, "refuses", {"PUT"})
+    code, said = status_of(["evaluate", "--checkpoint", run], capsys)
+    assert code == 2 and f"--checkpoint {run}: these credentials have no right to write there" in said.err
+
+
+def test_tables_go_into_a_bucket(storage, monkeypatch, capsys):
+    data, made = f"{storage.url}/data", f"{storage.url}/tables"
+    monkeypatch.setattr(steps, "prepare", lambda cases: None)
+    monkeypatch.setattr(steps, "rows", lambda cases, *_: [plan_row(case) for case in cases])
+    of_data = ["--config", f"{data}/pretrain.py", f"--config.data_dir={data}"]
+    plan = ["plan", *of_data, "--topology", "a10g:1", "--json", f"{made}/plan.json"]
+    bench = ["bench", "data", *of_data, "--config.batch=16", "--seconds", "0.01", "--json", f"{made}/bench.json"]
+    compare = ["compare", "--precision", "--backbone", "resnet18", "--json", f"{made}/compare.json"]
+    for words in (plan, bench, [*bench, "--against", f"{made}/bench.json", "--margin", "0.99"], compare):
+        code, said = status_of(words, capsys)
+        assert code == 0, said
+    assert json.loads(buckets.read(f"{made}/plan.json"))[0]["classes"] == 24  # of the photos in the bucket
+    assert len(json.loads(buckets.read(f"{made}/bench.json"))) > 5 and json.loads(buckets.read(f"{made}/compare.json"))
+    for words in (plan, bench, compare, ["report", data, "--out", f"{made}/plan.json"]):
+        code, said = status_of([*words[:-1], words[-1].replace("mdp-tests", "no-such-bucket")], capsys)
+        assert code == 2 and said.err.count("\n") == 1 and "no such bucket 'no-such-bucket'; expected one" in said.err
+
+
+def plan_row(case):
+    """A row as mdp plan prints it, without the compiled program."""
+    row = {"topology": case.topology, "batch": case.config.batch, "classes": case.label_space.num_classes, "steps": 1}
+    return row | {"over DCN (MiB)": 0, "verdict": ["fits"]}
+
+
+SUITE = """from mdp_jax.studies.experiments import Contrast, Pretraining, Suite, Target
+
+
+def get_suite():
+    starts = tuple(Pretraining(name, "none", targets=("town",), seeds=1) for name in ("one", "two"))
+    town = Target("town", "town", {config!r}, (("devices", "1"),))
+    return Suite("here", "", starts, (town,), (Contrast("c", "same", (("one", "town"),), (("two", "town"),)),), ())
+"""
+
+
+def test_a_study_of_photos_in_a_bucket(storage, monkeypatch, tmp_path, capsys):
+    """The runs themselves are those of mdp finetune; here none is carried out."""
+    (tmp_path / "suite.py").write_text(SUITE.format(config=str(storage.on_disk / "finetune.py")))
+    started_with = []
+    monkeypatch.setattr(reproduce.Engine, "carry_out", lambda engine, chosen: started_with.extend(chosen))
+    words = ["reproduce", "--suite", str(tmp_path / "suite.py"), "--workdir", str(tmp_path / "w")]
+    words += ["--json", f"{storage.url}/study.json", "--data_dir"]
+    code, said = status_of([*words, f"{storage.url}/data"], capsys)
+    assert code == 0 and "2 of 2 fine-tunings are missing" in said.out
+    assert [f"--config.data_dir={storage.url}/data" in each.words for each in started_with] == [True, True]
+    photos = json.loads((tmp_path / "w" / "here" / "photos.json").read_text())
+    assert [row["count"] for row in photos.values()] == [6, 2]
+    assert json.loads(buckets.read(f"{storage.url}/study.json"))
+    code, said = status_of([*words, f"{storage.url}/nowhere"], capsys)
+    assert code == 2 and f"--data_dir {storage.url}/nowhere: no folder town in it; expected that dataset" in said.err
+    for option in ("--suite", "--workdir", "--scores", "--docs"):
+        code, said = status_of(["reproduce", "--suite", "full", option, f"{storage.url}/x"], capsys)
+        assert code == 2 and f"{option}: {storage.url}/x: in a bucket, which this argument does not take" in said.err
 
 
 def test_what_is_made_of_a_run(storage, run, monkeypatch, capsys):

@@ -11,8 +11,10 @@ from mdp_jax import cli, config, configs
 from mdp_jax.data import label_space, sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation import side_by_side
 from mdp_jax.evaluation.discriminant import shares_of_cells
 from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.reporting import runs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.metrics_file import read_metrics
@@ -63,6 +65,7 @@ def test_a_set_that_is_dropped_and_added_again(folder, name, objective, capsys):
     assert dropped.kept == harbor and len(dropped.gone) == space(name).num_classes - harbor and not dropped.unseen
     again = earlier.config_of(name)
     config.apply_overrides(again, [("steps", "6")])
+    assert runs.gone_sets(runs.read_edited("dropped"), ["harbor"])[0]["name"] == "town"
     added = edit("dropped", "added", config=again)
     assert added.kept == harbor and len(added.unseen) == space(name).num_classes - harbor and not added.gone
     after, new_meta = saved("added")
@@ -83,7 +86,7 @@ def test_a_set_that_is_dropped_and_added_again(folder, name, objective, capsys):
     assert new_meta["ledger"][0] == meta["ledger"][0] and not any(new_meta["ledger"][1])
     if name == "multi_head":  # which goes on in the same way
         return
-    capsys.readouterr()
+    require_named_sets(folder, capsys)
     pretrain(again, "added")
     said = capsys.readouterr().err
     rows, (end, _) = read_metrics("added"), saved("added")
@@ -93,6 +96,34 @@ def test_a_set_that_is_dropped_and_added_again(folder, name, objective, capsys):
         n > 0 and e >= 1 for n, e in zip(rows[-1]["dataset_unseen_classes"], rows[-1]["dataset_epochs"], strict=True)
     ]
     assert ("mdp: warning: step 6: never seen in a whole epoch" in said) == any(dead)
+
+
+def require_named_sets(folder, capsys):
+    """The pages and tables of `dropped` name the set that is gone; those of `added` have it again."""
+    before = {"source": "step 4 of the workdir pretrained", "trained on": [("harbor", 10), ("town", 14)]}
+    found = runs.read_edited("dropped")
+    assert found["source"] == before["source"]
+    assert [(row["name"], row["classes"]) for row in found["trained on"]] == before["trained on"]
+    capsys.readouterr()
+    for name, gone in (("dropped", True), ("added", False)):
+        assert cli.run(["inspect", "--checkpoint", name, "--map", "none", "--pixels", "0"]) == 0
+        said = "town; the weights were trained on this set before"
+        assert (
+            (said in capsys.readouterr().out) == gone == (said in (folder / name / "inspect/inspect.html").read_text())
+        )
+        row = next(row for row in side_by_side.runs_table(side_by_side.read([name])).rows)
+        assert row[2] == ("harbor; before mdp edit-bank also town" if gone else "harbor, town")
+        assert row[3].endswith(f"of the workdir {'pretrained' if gone else 'dropped'}, changed by mdp edit-bank")
+    (section,) = runs.origins_section("added")
+    assert [row[:2] for row in section.tables[0].rows] == [["harbor", 10], ["town", 14]]
+
+
+def test_a_set_of_which_no_photo_was_used_is_not_named(folder):
+    typed, found = configs.typed_pretrain(earlier.config_of("pretrained")), saved("pretrained")[1]
+    counts = [[0] * len(found["ledger"][0]), found["ledger"][1]]
+    assert [
+        row["name"] for row in editing._trained_on("pretrained", typed, space("pretrained"), {"ledger": counts})
+    ] == ["town"]
 
 
 @pytest.mark.parametrize(("join", "expected"), [(sum, [[9, 0, 10]]), (max, [[9, 0, 7]])])

@@ -21,14 +21,17 @@ import pytest
 import mdp_jax
 from mdp_jax import cli
 from mdp_jax.data import images
+from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import TransientError, UserError
 from mdp_jax.evaluation import workdirs
+from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.exporting import card, exporting, onnx_file, program, stablehlo
 from mdp_jax.exporting.exporting import FILES, FORMATS
 from mdp_jax.exporting.program import Form
 from mdp_jax.models import network
 from mdp_jax.models.registry import NO_DECODER
 from mdp_jax.training.adopting import adopt
+from mdp_jax.training.editing import Edits, edit
 from tests import earlier, tiny
 
 
@@ -115,6 +118,62 @@ def test_the_card_has_no_scores_of_an_earlier_step(folder, older, tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps(scores | older))
     assert run.step > 2
     assert card._scores(run) == "None: this checkpoint was not scored (`mdp evaluate`)."
+
+
+def test_the_card_says_with_which_values_scores_were_taken(folder, tmp_path):
+    """Where the network is exported with other values, until it is scored with these."""
+    own = shutil.copytree(folder / "finetuned", tmp_path / "own")
+    scores = json.loads((own / "evaluation.json").read_text())["datasets"]
+    written = card.Written("it", Form(), FILES, ("cpu",), dict.fromkeys(FILES, "not compared"))
+
+    def text(*overrides):
+        return card.text_of(workdirs.load(own, overrides), written)
+
+    warning, short = "**These scores are not of the network as it is exported here.**", ("data.short_side", "32")
+    for unchanged in ((), (("data.short_side", "0"),), (("dataset.license", "CC0"), ("data.threads", "3"))):
+        assert warning not in text(*unchanged) and "It was trained on photos" not in text(*unchanged)
+    shown = text(short)
+    assert (
+        f"{warning} They were taken with `data.short_side=0`. The network is exported with `data.short_side=32`."
+        in shown
+    )
+    assert (
+        f"| valley | {scores['valley']['mIoU']:.1f} |" in shown
+        and "- It was trained on photos of their own size." in shown
+    )
+    (told,) = re.findall(r"`mdp (evaluate [^`]* WORKDIR [^`]*)`", shown)
+    assert shlex.split(told) == ["evaluate", "--checkpoint", "WORKDIR", "--config.data.short_side=32"]
+    other = {"valley": scores["valley"] | {"mIoU": 98.7}}
+    for side, scored in (("64", False), ("32", True)):  # as that command writes them
+        write_scores(own, other, changed={"data.short_side": side}, chosen=workdirs.load(own).chosen)
+        shown = text(short)
+        assert (warning not in shown) == ("With `data.short_side=32`, as here." in shown) == scored
+        assert ("| valley | 98.7 |" in shown) == scored
+    assert warning in text(short, ("data.category_ratio", "0.5")) and warning in text(("data.short_side", "64"))
+
+
+def test_the_card_names_sets_that_were_taken_out_again(folder, monkeypatch, tmp_path):
+    """By mdp edit-bank, twice; the workdirs before are not needed."""
+    monkeypatch.chdir(tmp_path)
+    first = shutil.copytree(folder / "pretrained", tmp_path / "pretrained")
+    edit(first, "without", Edits(drop=[("town",)]))
+    edit("without", "again", Edits(rename=[("harbor", "air", "sky")]))
+    shutil.rmtree(first)
+    shutil.rmtree("without")
+    config = workdirs.load(folder / "finetuned").config.copy_and_resolve_references()
+    with config.unlocked():
+        config.init = str(tmp_path / "again")
+    text = card._data(types.SimpleNamespace(config=config, classes=range(12)))
+    towns = len(dict(LabelSpace.load(folder / "pretrained" / "label_space.json").datasets)["town"])
+    for row in (
+        "| harbor | what it began from | 10 | not stated |",
+        f"| town | what it began from | {towns} | not stated |",
+    ):
+        assert text.count(row) == 1
+    assert text.endswith(
+        "Training began with the weights of `again`. `mdp edit-bank` took town out of `again`, whose weights were "
+        "trained on it before."
+    )
 
 
 def test_the_card_names_all_that_the_weights_went_through(folder, monkeypatch, tmp_path):

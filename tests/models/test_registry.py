@@ -14,8 +14,8 @@ from mdp_jax import configs as base
 from mdp_jax import schema
 from mdp_jax.errors import UserError
 from mdp_jax.models import network
-from mdp_jax.models.layers import AUXILIARY
-from mdp_jax.models.registry import BACKBONES, DECODERS
+from mdp_jax.models.layers import AUXILIARY, Dtypes
+from mdp_jax.models.registry import BACKBONES, DECODERS, network_in_words
 from tests.models import plain_parts, seeded
 
 SIZE = (2, 33, 40, 3)
@@ -260,3 +260,16 @@ def test_labels_stand_where_a_feature_is_centred():
     assert network.label_stride(patches, 4) == 4
     fine = pretraining(**{"backbone": "convnext_tiny", "output_stride": 32, "decoder.name": "upernet"})
     assert network.label_stride(fine, 0) == 4
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_words_name_channels_only_where_the_decoder_writes_them(name):
+    model, entry = typed_model(with_decoder(name, **{"decoder.channels": 24, "backbone": "resnet18"})), DECODERS[name]
+    decoder = entry.make(model, Dtypes(jnp.dtype("float32"), jnp.dtype("float32")))
+    strides = entry.reads(model.output_stride)
+    read = {stride: jax.ShapeDtypeStruct((2, *size_at(stride), 12), jnp.float32) for stride in strides}
+    written, _ = jax.eval_shape(lambda x: decoder.init_with_output(jax.random.key(0), x, train=False), read)
+    assert written.shape[-1] == (24 if entry.own_channels else 12)
+    words = network_in_words(model)
+    assert ("24 channels" in words) == entry.own_channels
+    assert words.startswith("resnet18 of 0.0625 times its width, ") and words.endswith(", float32")

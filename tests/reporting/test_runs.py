@@ -110,10 +110,10 @@ def test_a_report_says_how_it_was_made(monkeypatch):
 
 def test_settings_in_words():
     config = configs.typed(tiny.finetune_config(seed=3))
-    found = dict(runs.finetune_settings(config))
+    found = dict(runs.finetune_settings(config, "a network"))
     assert found["steps"] == "12 of 8 samples" and found["seed"] == "3" and found["learning rate"] == "0.01"
-    assert found["set"] == "valley (synthetic)" and "resnet18 of 0.0625 times its width" in found["network"]
+    assert found["set"] == "valley (synthetic)" and found["network"] == "a network"
     config = configs.typed(tiny.pretrain_config())
-    found = dict(runs.pretrain_settings(config, 12))
+    found = dict(runs.pretrain_settings(config, 12, "a network", "the start"))
     assert found["sets"] == "harbor (synthetic), town (synthetic)"
     assert found["learning rate"] == "1 at a batch of 256: 0.03125"

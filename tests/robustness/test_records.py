@@ -25,6 +25,7 @@ READERS = {
     "manifest.json": lambda file: manifest.read(file.parent),
     "evaluation.json": read_scores,
     "transfer.json": runs.read_origins,
+    "edited.json": lambda file: runs.read_edited(file.parent),
     "scores.json": score_files._rows,
 }
 BAD = {

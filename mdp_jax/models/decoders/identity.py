@@ -39,4 +39,5 @@ DECODER = Decoder(
     writes=lambda output_stride: output_stride,
     normalisation="none",
     sharding=(),
+    own_channels=False,
 )

@@ -40,4 +40,5 @@ DECODER = Decoder(
     writes=lambda output_stride: output_stride,
     normalisation="batch",
     sharding=((r"bn/(scale|bias)", PartitionSpec()),),
+    own_channels=False,
 )
