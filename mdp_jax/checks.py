@@ -24,7 +24,7 @@ MAX_SEED = 2**32 - 1  # grain's limit
 TRAINABLE = ("all", "head")
 OPTIMIZERS, SCHEDULES = ("sgd", "adamw", "lars", "lamb"), ("poly", "cosine")  # those of training/optim.py
 WEIGHTS = ("plain", "ema", "momentum")  # those of evaluation/chosen_weights.py
-TRANSFERABLE = ("backbone", "decoder", "classifier", "auxiliary")
+TRANSFERABLE = ("backbone", "decoder", "classifier", "projection", "auxiliary")
 MOST_CHANNELS, MOST_THREADS, MOST_WIDTH, MOST_BATCH = 2**20, 1024, 100, 2**20  # no machine has the memory for more
 MOST_PHOTOMETRIC, MOST_EPOCHS = 1000, 1e9
 MOST_PIXELS = 2**38  # of the crops of a batch, likewise
@@ -526,6 +526,11 @@ def finetuning(config: ConfigDict, devices: int) -> None:
     if not config.transfer or not set(config.transfer) <= set(TRANSFERABLE):
         given = schema.shown(config.transfer)
         raise UserError(f"config.transfer={given}: expected some of {', '.join(TRANSFERABLE)}")
+    if "projection" in config.transfer and "projection" not in config.model.reads:
+        raise UserError(
+            f"config.transfer={config.transfer}: expected config.model.reads with 'projection': the classifier reads "
+            f"{schema.shown(config.model.reads)}, and without it the network has no projection"
+        )
     if TRANSFERABLE[-1] in config.transfer and not config.model.auxiliary.weight:
         raise UserError(
             f"config.transfer={config.transfer}: expected config.model.auxiliary.weight of more than 0, as 0.4, with "

@@ -104,11 +104,13 @@ def _vectors(saved: checkpoints.Saved, config: PretrainConfig, space: LabelSpace
 
 def _of_classes(rows: list[list[int]], join: np.ufunc, config: PretrainConfig, space: LabelSpace) -> np.ndarray:
     """Of rows of the ledger (training/ledger.py) what belongs to each class, int64 [C]."""
-    # They are those of the sources, of which some may have no labels.
-    number = {source.name: row for source, row in zip(config.sources, rows, strict=True)}
+    # They are those of the sources, of which some may have no labels. Earlier versions of mdp adopt --append had no row
+    # of the set that they added.
+    number = {source.name: row for source, row in zip(config.sources, rows, strict=False)}
     found = np.zeros(space.num_classes, np.int64)
     for (name, labels), ids in zip(space.datasets, space.global_ids, strict=True):
-        join.at(found, list(ids), number[name][1 : 1 + len(labels)])
+        if name in number:
+            join.at(found, list(ids), number[name][1 : 1 + len(labels)])
     return found
 
 

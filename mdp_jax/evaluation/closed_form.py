@@ -127,26 +127,29 @@ def at_whole_strides(image: np.ndarray, stride: int) -> np.ndarray:
     return images.resize_photo(image, -(-height // stride) * stride, -(-width // stride) * stride)
 
 
-def add_photo(net: Network, layers: tuple[str, ...], sample: dict, number: int, to: Sequence[Statistics]) -> None:
+def add_photo(
+    net: Network, layers: tuple[str, ...], sample: dict, index: int, to: Sequence[tuple[Statistics, int]]
+) -> None:
     """Adds a labelled photo to some statistics.
 
     Args:
       net: the network.
       layers: whose features are taken.
       sample: of a source; the label map may have another size than the photo.
-      number: of the photo.
-      to: the statistics.
+      index: of the photo, for errors.
+      to: the statistics, each with the number that the photo has among its own.
 
     Raises:
       UserError: the features are not finite.
     """
     features = net.features_as_they_are(at_whole_strides(sample["image"], net.model.output_stride), layers)
     if not np.isfinite(features).all():
-        raise UserError(f"the features of photo {number} are not finite; expected a network that fits the photos")
+        raise UserError(f"the features of photo {index} are not finite; expected a network that fits the photos")
     if len(to) == 1:  # band by band: a large photo of many classes takes little memory
-        return to[0].add_photo(features, sample["label"], number)
-    parts = list(discriminant.bands(features, sample["label"], len(to[0].weight)))
-    for statistics in to:
+        ((statistics, number),) = to
+        return statistics.add_photo(features, sample["label"], number)
+    parts = list(discriminant.bands(features, sample["label"], len(to[0][0].weight)))
+    for statistics, number in to:
         statistics.add_parts(parts, number)
 
 
@@ -165,7 +168,7 @@ def statistics_of(net: Network, source: Source, layers: tuple[str, ...]) -> Stat
     require_layers(net, layers)
     found = Statistics.empty(len(source.classes), *net.channels(layers))
     for index in range(len(source)):
-        add_photo(net, layers, labelled(source, index), index, [found])
+        add_photo(net, layers, labelled(source, index), index, [(found, index)])
     if not found.weight.any():
         raise UserError(f"dataset {source.name!r}: no labelled pixel in its {len(source)} photos; expected some")
     return found
@@ -227,7 +230,12 @@ def scores_of_budgets(
     chosen = [(number, draw) for number in photos for draw in draws_of(len(train), number, draws, seed)]
     counted = [Statistics.empty(classes, *channels) for _ in chosen]
     for index in sorted(set(np.concatenate([draw for _, draw in chosen]).tolist())):
-        to = [of for of, (_, draw) in zip(counted, chosen, strict=True) if index in draw]
+        # Its place in each draw, since only the photos of the lowest numbers are left out in turn.
+        to = [
+            (of, int(np.searchsorted(draw, index)))
+            for of, (_, draw) in zip(counted, chosen, strict=True)
+            if index in draw
+        ]
         add_photo(net, layers, labelled(train, index), index, to)
     linear = [head.make(statistics).linear for statistics in counted]
     confusions = np.zeros((len(chosen), classes + 1, classes + 1), np.int64)

@@ -57,13 +57,17 @@ def empty_bank(
 
 
 def normalise(x: jax.Array, eps: float = 1e-12) -> jax.Array:
-    """Computes x / max(|x|, eps) over the last axis; the gradient is finite at x = 0.
+    """Computes x / max(|x|, eps) over the last axis; the gradient is 0 where |x| <= eps.
+
+    There x has no direction. The derivative of the formula is 1 / eps, as in PyTorch: then one feature of which a ReLU
+    leaves nothing moves the weights 1e9 times as much as all others together.
 
     Args:
       x: any shape and float dtype.
       eps: smallest norm.
     """
     square = jnp.sum(x * x, axis=-1, keepdims=True)
+    x = jnp.where(square > eps * eps, x, jax.lax.stop_gradient(x))
     return x / jnp.sqrt(jnp.maximum(square, eps * eps))
 
 

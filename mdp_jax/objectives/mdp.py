@@ -146,8 +146,8 @@ def bank(memory: dict) -> Bank:
 def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, ids: np.ndarray) -> Logits:
     """Makes the function of the logits v . P_c / tau (+ log frequency; METHOD.md section 4) of one dataset's classes.
 
-    The logit of a class never seen is -2 / tau. The logits are interpolated at the points at which evaluation expects
-    them.
+    The logit of a class never seen is -2 / tau (+ the smallest log frequency), which is below those of all others. The
+    logits are interpolated at the points at which evaluation expects them.
 
     Args:
       model: the network with its projection.
@@ -165,8 +165,10 @@ def scorer(model: PretrainModelConfig, method: MethodConfig, num_classes: int, i
         seen = found.seen[ids].reshape(1, 1, 1, -1)
         # -2 is below every cosine, and stays finite when windows are added up and resized.
         logits = jnp.where(seen, similarity, -2.0) / method.temperature
-        if found.log_frequencies is not None:
-            logits = logits + found.log_frequencies[ids].reshape(1, 1, 1, -1)
+        if (shares := found.log_frequencies) is not None:
+            # A class never seen has no share: that of the rarest class keeps it below all others.
+            shares = jnp.where(found.seen, shares, jnp.min(shares))
+            logits = logits + shares[ids].reshape(1, 1, 1, -1)
         # After training on the labels y[::s, ::s], feature i describes pixel s i; evaluation expects a cell's middle.
         for axis in () if network.label_stride(model, method.label_stride) else (1, 2):
             logits = _at_cells(logits, axis, stride, images.shape[axis])
@@ -195,7 +197,8 @@ def _at_cells(x: jax.Array, axis: int, stride: int, side: int) -> jax.Array:
 def _merge(rows: Rows) -> Rows:
     """One prototype of several: the mean of those seen, by their images, as a unit vector. Counts are added up."""
     images = rows[_IMAGES].astype(np.float64)
-    total = images @ rows[_VECTORS].astype(np.float64)
+    # Where none was seen, of the places where they start, if there are any.
+    total = (images if images.any() else np.ones_like(images)) @ rows[_VECTORS].astype(np.float64)
     merged = {path: row.sum(axis=0, dtype=row.dtype) for path, row in rows.items()}
     return merged | {_VECTORS: (total / max(float(np.linalg.norm(total)), 1e-12)).astype(rows[_VECTORS].dtype)}
 

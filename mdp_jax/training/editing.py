@@ -19,10 +19,11 @@ from ml_collections import ConfigDict
 from mdp_jax import checks, configs, runtime
 from mdp_jax import config as config_files
 from mdp_jax.configs import PretrainConfig
+from mdp_jax.data import class_names, sources
 from mdp_jax.data import label_space as label_spaces
-from mdp_jax.data import sources
 from mdp_jax.data.batches import stages
 from mdp_jax.data.class_groups import require_name
+from mdp_jax.data.class_names import NO_RELATIONS, NameRelations
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import discriminant, loaded
@@ -229,7 +230,10 @@ def _edit(
     saved = checkpoints.load(checkpoint)
     old_space.require_same(LabelSpace.from_rows(saved.meta["label_space"]), f"{checkpoint}/checkpoints")
     moves = _moves(old_space, label_space, classes)
-    fitting = _fitting(saved.state, now, label_space, rows_of, str(checkpoint))  # before photos are read
+    relations = NO_RELATIONS
+    if now.method.start_from_names and not all(moves):  # new classes start from their names
+        relations = class_names.of_run(now.method, label_space, now.model.projection.dim, now.seed).relations
+    fitting = _fitting(saved.state, now, label_space, rows_of, str(checkpoint), relations)  # before photos are read
     photos_rows = _adopted(checkpoint, now, label_space, adopt, moves, rows_of)
     state = _state_of(fitting, moves, photos_rows, rows_of)
     trained_on = _trained_on(checkpoint, old, old_space, saved.meta)
@@ -408,10 +412,15 @@ class _Fitting(NamedTuple):
 
 
 def _fitting(
-    saved: Any, config: PretrainConfig, label_space: LabelSpace, rows: ClassRows | None, where: str
+    saved: Any,
+    config: PretrainConfig,
+    label_space: LabelSpace,
+    rows: ClassRows | None,
+    where: str,
+    names: NameRelations,
 ) -> _Fitting:
     mesh = sharding.mesh_of(jax.local_devices()[:1], 1)
-    program = programs.pretraining(config, mesh, label_space, config.batch)
+    program = programs.pretraining(config, mesh, label_space, config.batch, names=names)
     shapes = jax.eval_shape(program.make)
     have, want = leaf_names(saved), leaf_names(shapes)
     if have.keys() != want.keys():

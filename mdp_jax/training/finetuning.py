@@ -35,7 +35,7 @@ from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import FinetuneState, first_average, initial_variables, scored
-from mdp_jax.training.transfer import Transferred, transfer
+from mdp_jax.training.transfer import Transferred, remarks_on_classes, transfer
 
 
 def _variables(state: FinetuneState, mesh: Mesh) -> dict:
@@ -98,7 +98,8 @@ def _finetune(
     program = programs.finetuning(config, mesh, label_space.num_classes, weights)
     state, origins = _first_state(program, taken)
     del taken  # what it holds is in the state, or a copy of it
-    for line in (*optim.remarks(config.optim.name, config.model), runtime.described(mesh.size)):
+    remarks = [*optim.remarks(config.optim.name, config.model), *optim.remarks_of_rates(config.optim)]
+    for line in (*remarks, runtime.described(mesh.size)):
         distributed.say(line)
     hold.keep()
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
@@ -125,7 +126,8 @@ def _finetune(
     places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), places=places)
     state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop, profile)
-    shown = _of_report(folder, state, mesh, best)
+    # Where none is kept any more, the one that is there is taken by all commands all the same.
+    shown = _of_report(folder, state, mesh, best or Best(folder))
     if shown.best or validator.last is None:
         measured = findings.measure(validator.evaluator, shown.variables, len(photos))
     else:
@@ -218,6 +220,8 @@ def _taken(
     taken = transfer(config.init, config.transfer, shapes.params, shapes.batch_stats, config.init_weights, config.model)
     for line in taken.lines():
         distributed.say(f"--init {config.init}: {line}")
+    for line in remarks_on_classes(config.init, config.transfer, label_space):
+        distributed.say(line)
     return taken
 
 
@@ -268,9 +272,9 @@ class _Shown(NamedTuple):
     best: bool
 
 
-def _of_report(folder: pathlib.Path, state: FinetuneState, mesh: Mesh, best: Best | None) -> _Shown:
+def _of_report(folder: pathlib.Path, state: FinetuneState, mesh: Mesh, best: Best) -> _Shown:
     """The one that `mdp evaluate` and the others take by default, as it is on disk."""
-    if best is None or not best.there or best.step == int(state.step):
+    if not best.there or best.step == int(state.step):
         return _Shown(_variables(state, mesh), int(state.step), False)
     saved = stored.choose(folder, stored.BEST).saved
     weights = weights_of(saved.state, saved.meta, "", str(folder))

@@ -194,6 +194,23 @@ def remarks(name: str, model: ModelConfig) -> list[str]:
     ]
 
 
+def remarks_of_rates(config: FinetuneOptimConfig) -> list[str]:
+    """What is to be said of the learning rates: `lr_min` stays what it is where only `lr` is made smaller.
+
+    Args:
+      config: of fine-tuning.
+
+    Returns:
+      Lines of text: one where the last learning rate is above the first.
+    """
+    if config.lr_min <= config.lr:
+        return []
+    return [
+        f"config.optim.lr_min={config.lr_min:g}: more than config.optim.lr={config.lr:g}, so the learning rate rises "
+        "to it; --config.optim.lr_min=0.0 makes it fall"
+    ]
+
+
 def layer_factors(params: Any, layer_decay: float, layers: Layers) -> Any:
     """The factors of the learning rate in layer-wise decay: layer_decay^(layers.number - 1 - layer).
 

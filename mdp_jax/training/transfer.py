@@ -12,6 +12,7 @@ import jax
 from mdp_jax import config as configs
 from mdp_jax import distributed
 from mdp_jax.configs import ModelConfig
+from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.chosen_weights import in_words, weights_of
 from mdp_jax.reporting.runs import origins_of_parts
@@ -138,6 +139,32 @@ def require_source(init: str) -> None:
             checkpoints.require_some(init)
     except UserError as error:
         raise type(error)(f"--init {error}") from None
+
+
+def remarks_on_classes(init: str, parts: Sequence[str], label_space: LabelSpace) -> list[str]:
+    """What is to be said where a classifier is taken from a workdir whose classes are others, or in another order.
+
+    Args:
+      init: as for `transfer`.
+      parts: as for `transfer`.
+      label_space: of the new run.
+
+    Returns:
+      Lines of text: one, that names the first class that differs.
+    """
+    file = expanded(init) / "label_space.json"
+    if "classifier" not in parts or not is_there(file):  # as where init is a file of weights
+        return []
+    theirs, ours = (
+        [label for _, labels in space.blocks() for label in labels] for space in (LabelSpace.load(file), label_space)
+    )
+    for number, (their, our) in enumerate(zip(theirs, ours, strict=False)):
+        if their != our:
+            return [
+                f"--init {init}: class {number} is {their!r} there and {our!r} here; the classifier is taken all the "
+                "same, class by class in the order of their ids"
+            ]
+    return []
 
 
 def _is_file(path: pathlib.Path) -> bool:

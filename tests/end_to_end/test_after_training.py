@@ -90,6 +90,14 @@ def test_scores_and_files_are_those_of_the_best(run, capsys):
     assert before[0] == (folder / "evaluation.json").read_bytes()
 
 
+@pytest.mark.usefixtures("plain_pages")
+def test_a_best_checkpoint_that_is_there_is_scored_where_none_is_kept_any_more(run, tmp_path):
+    """Commands take it, so evaluation.json has to be of it."""
+    folder = shutil.copytree(run[0], tmp_path / "run")
+    assert finetune(config(pictures=2, keep_best=False), folder) == run[1]
+    assert json.loads((folder / "evaluation.json").read_text())["step"] == workdirs.load(folder).step == 8
+
+
 def test_the_confusion_matrix_counts_every_labelled_pixel(run):
     folder, scores = run
     (_, *classes), *rows = csv.reader((folder / "confusion.csv").open())

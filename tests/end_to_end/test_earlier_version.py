@@ -7,12 +7,15 @@ import jax
 import numpy as np
 import pytest
 
+from mdp_jax import checks
 from mdp_jax.cli import run as mdp
 from mdp_jax.evaluation import workdirs
 from mdp_jax.storage import checkpoints
 from mdp_jax.storage.leaves import leaf_names
+from mdp_jax.training import sharding
 from mdp_jax.training.finetuning import finetune
 from mdp_jax.training.pretraining import pretrain
+from mdp_jax.training.transfer import transfer
 from tests import earlier, tiny
 
 
@@ -78,3 +81,14 @@ def test_transfer_takes_a_classifier_along(folder):
     finetune(config, folder / "again")
     before, after = (checkpoints.load(folder / name).state["params"] for name in ("finetuned", "again"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after)
+
+
+def test_transfer_takes_the_projection_that_a_classifier_reads(folder):
+    projection = {"model__reads": "('projection',)", "model__projection__channels": 8, "model__projection__dim": 8}
+    parts = "('backbone', 'decoder', 'projection')"
+    config = tiny.finetune_config(init="pretrained", transfer=parts, **earlier.VALUES | projection)
+    checks.finetuning(config, devices=1)
+    state = jax.eval_shape(tiny.finetuning(config, sharding.make_mesh(1), 4).make)
+    taken = transfer("pretrained", config.transfer, state.params, state.batch_stats)
+    before = checkpoints.load("pretrained").state["params"]["projection"]
+    jax.tree.map(np.testing.assert_array_equal, taken.params["projection"], before)

@@ -15,7 +15,9 @@ import pytest
 
 import mdp_jax
 from mdp_jax import cli, config
+from mdp_jax.configs import typed
 from mdp_jax.data import sources
+from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import TransientError, UserError
 from mdp_jax.evaluation import banks
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -54,6 +56,14 @@ def test_a_run_over_time(folder, tmp_path, capsys):
     page = (tmp_path / "inspect.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "harbor/sea" in page
     assert sorted(file.name for file in tmp_path.glob("*.png")) == ["heatmap.png", "map.png", "over_time.png"]
+
+
+def test_counts_of_a_workdir_that_has_none_of_its_last_set():
+    """As those that earlier versions of mdp adopt --append made."""
+    space = LabelSpace((("harbor", ("a", "b")), ("town", ("c",))))
+    run = typed(tiny.pretrain_config())
+    for join in (np.add, np.maximum):
+        assert banks._of_classes([[9, 3, 7]], join, run, space).tolist() == [3, 7, 0]
 
 
 def test_the_heads_of_a_classifier(folder, tmp_path):

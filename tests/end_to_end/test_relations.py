@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from mdp_jax import cli, configs, schema
+from mdp_jax import cli, config, configs, schema
 from mdp_jax.configs import MethodConfig
 from mdp_jax.data import class_names
 from mdp_jax.data.kinds import KINDS
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import checkpoints
+from mdp_jax.training.editing import Edits, edit
 from tests import earlier
 
 CONFIG = """
@@ -85,6 +86,12 @@ def test_a_whole_run(shallow, folder, capsys):
     starts = class_names.of_run(method, LabelSpace.load("run/label_space.json"), 8, seed=0).relations.starts
     np.testing.assert_allclose(state["memory"]["bank"]["vectors"], starts, rtol=1e-5)
     assert (state["memory"]["bank"]["images_seen"] > 0).any()
+    # Classes that come back begin at the same place.
+    edit("run", "fewer", Edits(drop=[("town",)]))
+    edit("fewer", "again", config=config.load("names.py"))
+    again = checkpoints.load(pathlib.Path("again")).state["memory"]["bank"]
+    np.testing.assert_allclose(again["vectors"], starts, rtol=1e-5)
+    assert not again["images_seen"][len(synthetic("harbor")) :].any()
     _write_names(1)
     with pytest.raises(UserError, match=r"^run/relations\.json: the vectors of the names are others than when"):
         cli.run(words)

@@ -1,11 +1,13 @@
 """Heads in closed form: their label maps are evaluation's, the draws of photos, values that cannot be."""
 
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mdp_jax.errors import UserError
-from mdp_jax.evaluation import closed_form
+from mdp_jax.evaluation import closed_form, discriminant
 from mdp_jax.evaluation.discriminant import Linear
 from mdp_jax.models.network import most_likely
 
@@ -42,3 +44,51 @@ def test_whole_strides_keep_the_number_of_features():
     assert closed_form.at_whole_strides(image, 8).shape == (48, 48, 3)
     assert closed_form.at_whole_strides(image[:40], 8) is not None
     assert closed_form.at_whole_strides(image[:40], 8).shape == (40, 48, 3)
+
+
+class Photos:
+    """Photos whose number is in each of their pixels, all of two classes."""
+
+    name, classes = "photos", ("left", "right")
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        label = np.zeros((4, 4), np.int16)
+        label[:, 2:] = 1
+        return {"image": np.full((4, 4, 3), index, np.uint8), "label": label}
+
+
+class Net:
+    """A network of stride 1 whose features are noise by the photo's number, and the place."""
+
+    layers, model = ("backbone",), types.SimpleNamespace(output_stride=1)
+
+    def channels(self, layers):
+        return (3,)
+
+    def features_as_they_are(self, photo, layers):
+        features = np.random.default_rng(int(photo[0, 0, 0])).normal(size=(4, 4, 3))
+        features[:, 2:, 0] += 1
+        return features.astype(np.float32)
+
+
+def test_photos_that_were_drawn_are_left_out_whatever_their_place_in_the_set(monkeypatch):
+    """A head of few photos of a large set is that of a set of these photos alone."""
+    monkeypatch.setattr(discriminant, "_LEFT_OUT", 4)
+    counted = []
+
+    def make(statistics):
+        counted.append(statistics)
+        return closed_form.Head().make(statistics)
+
+    head = types.SimpleNamespace(make=make)
+    closed_form.scores_of_budgets(Net(), Photos(), Photos(), ("backbone",), [4], 2, 0, head)
+    for draw, statistics in zip(closed_form.draws_of(12, 4, 2, 0), counted, strict=True):
+        alone = discriminant.Statistics.empty(2, 3)
+        for number, index in enumerate(draw.tolist()):
+            sample = Photos()[index]
+            alone.add_photo(Net().features_as_they_are(sample["image"], ("backbone",)), sample["label"], number)
+        likelihoods = (discriminant.left_out_likelihood(of, discriminant.SHRINKAGES) for of in (statistics, alone))
+        np.testing.assert_allclose(*likelihoods, rtol=1e-10)

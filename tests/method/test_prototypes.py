@@ -18,10 +18,10 @@ def test_normalise_by_hand():
     np.testing.assert_allclose(normalise(x), [[0.6, 0.8], [0.0, 0.0], [0.0, 1e-2]], rtol=1e-6)
 
 
-def test_gradient_of_normalise_is_finite_at_zero_and_tangent_elsewhere():
-    gradient = jax.grad(lambda x: jnp.sum(normalise(x)[..., 0]))(jnp.array([[0.0, 0.0], [3.0, 4.0]]))
-    assert np.isfinite(gradient).all()
-    np.testing.assert_allclose(gradient[1], [16 / 125, -12 / 125], rtol=1e-5)
+def test_gradient_of_normalise_is_nothing_at_zero_and_tangent_elsewhere():
+    x = jnp.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1e-14]])
+    gradient = jax.grad(lambda x: jnp.sum(normalise(x)[..., 0]))(x)
+    np.testing.assert_allclose(gradient, [[0, 0], [16 / 125, -12 / 125], [0, 0]], rtol=1e-5)
 
 
 def test_mean_cosine_by_hand():

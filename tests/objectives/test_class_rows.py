@@ -59,6 +59,8 @@ def test_rows_of_prototypes_by_hand(name):
     assert {path: row.dtype for path, row in one.items()} == {path: row.dtype for path, row in several.items()}
     unseen = rows.merge({path: leaf[2:].repeat(2, axis=0) for path, leaf in several.items()})
     assert not any(np.any(row) for row in unseen.values())
+    starts = rows.merge({path: leaf[[0, 1] if path == vectors else [2, 2]] for path, leaf in several.items()})
+    np.testing.assert_allclose(starts[vectors], [np.sqrt(0.5), np.sqrt(0.5), 0], atol=1e-7)
     found = rows.adopt(np.eye(2), np.array([5, 6]), np.array([0.5, 2.0]))
     np.testing.assert_array_equal(found[vectors], np.eye(2))
     assert found[images].tolist() == [5, 6] and found[pixels].tolist() == [0.5, 2.0]

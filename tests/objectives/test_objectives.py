@@ -399,3 +399,9 @@ def test_frequencies_norm_and_weights_together_in_a_step():
     added = logits(variables, images) - logits(variables | {"memory": plain}, images)
     frequencies = np.log(expected / expected.sum())[ids]
     np.testing.assert_allclose(added, np.broadcast_to(frequencies, added.shape), rtol=1e-4, atol=1e-4)
+    # A class never seen is never the answer, however small a part of the pixels a set has.
+    bank = jax.tree.map(lambda leaf: jnp.asarray(leaf).at[3].set(0), tiny.bank(state))
+    memory = tiny.with_memory(state, bank=dataclasses.replace(bank, pixels=bank.pixels.at[0].mul(1000))).memory
+    warm = dataclasses.replace(typed.method, temperature=1.0)
+    found = OBJECTIVES["mdp"].scorer(typed.model, warm, 5, ids)(variables | {"memory": memory}, images)
+    assert (found[..., 1] > found[..., 0] + 0.9).all()

@@ -285,6 +285,13 @@ def test_an_auxiliary_head_is_taken_by_a_network_that_has_one():
     checks.finetuning(configs.apply_overrides(config, [("model.auxiliary.weight", "0.4")]), 1)
 
 
+def test_a_projection_is_taken_by_a_classifier_that_reads_it():
+    config = configs.apply_overrides(finetuning(), [("transfer", "('backbone', 'projection')")])
+    with pytest.raises(UserError, match=r"config.transfer=.*: expected config.model.reads with 'projection'"):
+        checks.finetuning(config, 1)
+    checks.finetuning(configs.apply_overrides(config, [("model.reads", "('decoder', 'projection')")]), 1)
+
+
 def test_an_auxiliary_head_is_for_a_network_that_learns():
     config = configs.apply_overrides(finetuning(), [("model.auxiliary.weight", "0.4"), ("trainable", "head")])
     with pytest.raises(UserError, match=r"auxiliary.weight=0.4: expected 0.0 with config.trainable='head'"):

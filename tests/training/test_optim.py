@@ -222,3 +222,10 @@ def test_sgd_is_remarked_on_where_there_is_no_batch_normalisation(name):
     assert bool(said) == (BACKBONES[name].normalisation == "none")
     assert all(name in line and "adamw" in line for line in said)
     assert not optim.remarks("adamw", model)
+
+
+def test_a_learning_rate_that_rises_is_remarked_on():
+    """As where only `lr` is set, to one of AdamW."""
+    (said,) = optim.remarks_of_rates(configs.FinetuneOptimConfig(lr=6e-5))
+    assert said.startswith("config.optim.lr_min=0.0001: more than config.optim.lr=6e-05, so the learning rate rises")
+    assert not optim.remarks_of_rates(configs.FinetuneOptimConfig(lr=1e-4))

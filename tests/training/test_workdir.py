@@ -10,7 +10,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import workdir
-from mdp_jax.training.transfer import transfer
+from mdp_jax.training.transfer import remarks_on_classes, transfer
 from tests import tiny
 
 SPACE = LabelSpace((("first", ("a", "b")),))
@@ -47,6 +47,15 @@ def test_weights_of_another_precision(tmp_path, saved, wanted):
     assert [leaf.dtype for leaf in found] == [wanted, wanted]
     np.testing.assert_array_equal(found[0], kernel.astype(wanted))
     np.testing.assert_array_equal(found[1], kernel[0].astype(wanted))
+
+
+def test_a_classifier_of_other_classes_is_remarked_on(tmp_path):
+    LabelSpace((("set", ("sky", "road")),)).save(tmp_path / "label_space.json")
+    other, same = (LabelSpace((("other", names),)) for names in (("sky", "street"), ("sky", "road")))
+    (said,) = remarks_on_classes(str(tmp_path), ("backbone", "classifier"), other)
+    assert "class 1 is 'road' there and 'street' here; the classifier is taken all the same" in said
+    assert not remarks_on_classes(str(tmp_path), ("backbone", "classifier"), same)
+    assert not remarks_on_classes(str(tmp_path), ("backbone",), other)
 
 
 @pytest.mark.parametrize("left", ["label_space.json", "label_space.json.partial"])
