@@ -20,6 +20,7 @@ from mdp_jax.data.sources import require_photos
 from mdp_jax.errors import UserError
 from mdp_jax.reporting import tables
 from mdp_jax.storage.paths import as_path, local
+from mdp_jax.words import counted
 
 _MIB = 1 << 20
 # Values of a dataset that do not change its records, as they are where they do nothing.
@@ -92,7 +93,14 @@ def _dataset(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> Conf
 def _unpack(paths: list[str], data_dir: pathlib.Path, root: str) -> None:
     _say(f"unpacking {', '.join(paths)} into {data_dir}")
     with rich.console.Console(stderr=True).status("unpacking") as status:
-        archives.extract(paths, data_dir, root, lambda done, total: status.update(f"unpacking {done}/{total} files"))
+        others = archives.extract(
+            paths, data_dir, root, lambda done, total: status.update(f"unpacking {done}/{total} files")
+        )
+    if others:
+        _say(
+            f"mdp: warning: {counted(len(others), 'file')} of the archive's size, but not of its content, stay as they "
+            f"are, such as {others[0]}; remove them to have those of the archive"
+        )
 
 
 def _say(line: str) -> None:

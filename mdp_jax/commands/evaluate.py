@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands import arguments
+from mdp_jax.commands import arguments, earlier
 from mdp_jax.configs import typed_finetune, typed_pretrain
 from mdp_jax.data.kinds.kind import Source
-from mdp_jax.data.sources import open_source, photos_of
+from mdp_jax.data.sources import is_same, open_source, photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import findings, scoring, views, workdirs
 from mdp_jax.evaluation.inference import Evaluator
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     scores = {name: found.scores for name, found in measured.items()}
     before = photos_of_run(run.folder) if args.split == "val" and not named else {}
     photos = {name: photos_of(scored[name][0]) for name in before if name in scored}
-    others = photos != before
+    others = photos.keys() != before.keys() or not all(is_same(before[name], photos[name]) for name in photos)
     file = write_scores(
         run.folder, scores, args.split, shown, changed, chosen=run.chosen, photos=photos, others=others, named=named
     )
@@ -137,6 +137,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         page = file.with_suffix(".html")
         write_text(page, html(f"Scores of {run.folder}", sections))
         print(f"page: {page}")
+    else:
+        earlier.say([file.with_suffix(".html")])
     print(f"scores: {file}")
 
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from mdp_jax.commands import earlier
 from mdp_jax.commands.arguments import add_weights, named, place
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import banks
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     for name, figure in pictures.items():
         write_bytes(out / f"{name}.png", figure.png)
     write_text(out / "inspect.html", page)
+    earlier.say([out / "map.png"] * ("map" not in pictures))
     for sentence in wrong:
         print(f"mdp: warning: {sentence}")
     console().print(for_terminal(summary))

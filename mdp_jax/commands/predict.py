@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mdp_jax import runtime
-from mdp_jax.commands import arguments, predict_files
+from mdp_jax.commands import arguments, earlier, predict_files
 from mdp_jax.configs import typed, typed_pretrain
 from mdp_jax.data import images
 from mdp_jax.data.kinds import KINDS
@@ -173,6 +173,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
                 outlined = contours(image, label, classes, colours)
                 write_picture(files[2], cv2.cvtColor(outlined, cv2.COLOR_RGB2BGR))
             progress.update(done)
+    others = [suffix for suffix in (CONTOURS, *filter(None, PROBABILITIES.values())) if suffix not in also]
+    earlier.say(labels.with_name(labels.stem + suffix) for labels, *_ in outputs for suffix in others)
     print(f"{counted(len(photos), 'photo')} labelled: label maps and overlays in {args.out}")
 
 

@@ -11,7 +11,7 @@ from mdp_jax.reporting.tables import Table, console, for_terminal
 from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.locks import locked
 from mdp_jax.storage.paths import as_path
-from mdp_jax.studies import pages, ready, runs, score_files, suite_files
+from mdp_jax.studies import origins, pages, ready, runs, score_files, suite_files
 from mdp_jax.studies.engine import Engine, slots
 from mdp_jax.studies.experiments import Suite
 from mdp_jax.studies.results import Results, collect, scores_of
@@ -116,6 +116,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     if args.results and not known and not folder.is_dir():
         raise UserError(f"--workdir {args.workdir}: no folder {suite.name} in it; expected one with runs of the suite")
     runs.require_same(all_seeds, folder)
+    origins.require_same(all_seeds, folder)
     if args.list:
         return _list(suite, chosen, folder, known)
     if args.results and args.only:
@@ -129,7 +130,7 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
             {*known, *own, *((cell, run.seed) for run in chosen for cell in run.cells)},
         )
     try:
-        failures = _carry_out(chosen, args, folder) if not args.results else {}
+        failures = _carry_out(chosen, all_seeds, args, folder) if not args.results else {}
     finally:  # a study that is stopped can be taken to another machine
         scores = {**known, **scores_of(all_seeds, folder, unusable={})}
         if folder.is_dir() and scores:
@@ -156,12 +157,15 @@ def _not_elsewhere(chosen: list[runs.Run], known: score_files.Scores, folder: pa
     return [run for run in chosen if run.name in needed or (run.cell, run.seed) in own]
 
 
-def _carry_out(chosen: list[runs.Run], args: argparse.Namespace, folder: pathlib.Path) -> dict[str, str]:
+def _carry_out(
+    chosen: list[runs.Run], all_seeds: list[runs.Run], args: argparse.Namespace, folder: pathlib.Path
+) -> dict[str, str]:
     """Runs what is not finished; {name of a run: what went wrong}."""
     places = slots(args.jobs or max(1, len(args.gpus)), args.gpus)
     photos = ready.require_ready(chosen)
     with locked(folder, "lock", "--workdir", "another mdp reproduce, or a run that it left") as lock:
         ready.require_same_photos(photos, folder)
+        origins.note(all_seeds, folder)
         engine = Engine(folder, places, lock, minutes=args.minutes)
         engine.carry_out(chosen)
     if engine.out_of_time:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -25,6 +25,7 @@ from mdp_jax.words import some
 _SUBSET = 0x6C696D6974  # keeps the choice of `limit` photos apart from the seed's other uses
 _HOLDOUT = 0x686F6C64  # the seed of what is set aside: the same photos in every run
 _OF_BUCKETS = 16  # threads that wait for a network
+NO_CONTENT = hashlib.sha256(b"").hexdigest()  # of samples of which no content is known (photos_of)
 _SAMPLES, _SAMPLE = 16, 64  # parts of a file that its fingerprint reads, and bytes of each
 
 
@@ -298,6 +299,16 @@ def photos_of(source: Source) -> dict:
         samples = list(pool.map(_fingerprint, (path for paths in files for path in paths)))
     content = hashlib.sha256(source.content.encode() + b"".join(samples)).hexdigest()
     return {"count": len(source), "names": _digest(names), "content": content}
+
+
+def is_same(before: Mapping, now: Mapping) -> bool:
+    """Whether photos are those of before, as far as it is known what they were.
+
+    Args:
+      before: as `photos_of` gave them, maybe in an earlier version.
+      now: as it gives them.
+    """
+    return all(value in (now.get(key), NO_CONTENT) for key, value in before.items())
 
 
 def _digest(text: str) -> str:

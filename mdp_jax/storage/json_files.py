@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from mdp_jax.storage.bucket_path import BucketPath
 
 PARTIAL = ".partial"  # suffix of a file that is being written
 _LARGEST = 2**63 - 1
+_BEGINNING = 50  # characters of a file's name in that of its partial file, which have at most 200 bytes
 _DIGITS = len(str(_LARGEST))
 
 # What a JSON value has to be: a type (float: any number; object: anything); None for null; a tuple of forms, one of
@@ -159,6 +161,17 @@ def write_text(path: pathlib.Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
+def partial_of(path: pathlib.Path) -> pathlib.Path:
+    """The path of a file beside another one, which it becomes when it is whole; of each writer's own.
+
+    Two commands may write a file at once: of one partial file they would make a mixture.
+
+    Args:
+      path: of this machine.
+    """
+    return path.with_name(f"{path.name[:_BEGINNING]}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+
+
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a file so that it is whole, or what it was before, whatever happens in between, a loss of power too.
 
@@ -168,7 +181,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     if isinstance(path, BucketPath):
         path.write_bytes(content)
         return
-    partial = path.with_name(path.name + PARTIAL)
+    partial = partial_of(path)
     try:
         with partial.open("wb") as file:
             file.write(content)

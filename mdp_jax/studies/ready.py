@@ -93,7 +93,7 @@ def require_same_photos(photos: Photos, folder: pathlib.Path) -> None:
     expected = "the photos of a study, as mdp reproduce notes them; remove it"
     before = read_json(file, expected, {str: {"count": int, str: (int, str)}}) if file.exists() else {}
     for key, now in photos.items():
-        if any(now.get(what) != value for what, value in before.get(key, {}).items()):
+        if not sources.is_same(before.get(key, {}), now):
             raise UserError(
                 f"{key}: {now['count']} photos, and the runs in {folder} began with other ones, "
                 f"{before[key]['count']}; expected the same photos, or another --workdir"

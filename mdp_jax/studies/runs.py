@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.budgets import BUDGETS, BUDGETS_FORM
-from mdp_jax.evaluation.scores import read_scores
+from mdp_jax.evaluation.scores import read_scores, step_of
 from mdp_jax.python_files import nearest
 from mdp_jax.storage.json_files import read_json
 from mdp_jax.storage.metrics_file import read_metrics
@@ -203,9 +203,12 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
       UserError: evaluation.json is not what `mdp finetune` writes.
     """
     file = folder / run.name / "evaluation.json"
-    if not file.exists() or _last_step(run, folder) is None:
+    last = _last_step(run, folder)
+    if not file.exists() or last is None:
         return None
     evaluation = read_scores(file)
+    if step_of(evaluation) not in (None, last):  # by hand on the way, and the run was killed before its own
+        return None
     others = evaluation.keys() - {"datasets", "photos", "step"}  # of other views, changed values or another checkpoint
     if len(evaluation["datasets"]) != 1 or others:
         raise UserError(

@@ -17,11 +17,14 @@ Scores = Mapping[tuple[Cell, int], float]  # (pretraining and target, seed) -> m
 _KEYS = {"pretraining": str, "target": str, "seed": int, "mIoU": float, "settings": str}
 
 
-def _settings(runs: Iterable[Run]) -> dict[str, str]:
+def settings_of(runs: Iterable[Run]) -> dict[str, str]:
     """{name of a run: digest of its config and of those of the runs before it}; the same on every machine.
 
     What it starts from counts by what it is, not by where it lies: the digest of the run before it, or of the content
     of a file of weights. A workdir outside the suite is known by its path alone.
+
+    Args:
+      runs: all of the suite, each after the one that it starts from.
     """
     found: dict[str, str] = {}
     weights: dict[str, str] = {}
@@ -49,7 +52,7 @@ def write(file: pathlib.Path, runs: Sequence[Run], scores: Scores) -> None:
       runs: all of the suite (runs.of_suite).
       scores: of its fine-tunings.
     """
-    settings = _settings(runs)
+    settings = settings_of(runs)
     there = [(cell, run) for run in runs for cell in run.cells if (cell, run.seed) in scores]
     rows = [(*cell, run.seed, float(scores[cell, run.seed]), settings[run.name]) for cell, run in there]
     write_json(file, [dict(zip(_KEYS, row, strict=True)) for row in rows])
@@ -67,7 +70,7 @@ def read(files: Iterable[str], runs: Sequence[Run]) -> Scores:
         settings; two rows of the same run differ.
     """
     by_key = {(cell, run.seed): run for run in runs for cell in run.cells}
-    settings = _settings(runs)
+    settings = settings_of(runs)
     found: dict[tuple[Cell, int], float] = {}
     for name in files:
         file = expanded(name)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from mdp_jax import distributed
@@ -30,6 +31,7 @@ class Best:
         found = newest_meta(workdir, BEST) if distributed.is_main() else None
         self.step = distributed.from_main(found["step"] if found else NO_CHECKPOINT)
         self.score = distributed.number_from_main(found[SCORE] if found else -math.inf)
+        self.meta: Mapping[str, Any] = found or {}  # of that one, in the main process
         self._checkpoints: Checkpoints | None = None
 
     @property

@@ -110,12 +110,25 @@ def _finetune(
         if origins is not None:
             write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
-    state, _ = workdir.restore(checkpoints, state, program.shardings, label_space, drawn)
+    state, meta = workdir.restore(checkpoints, state, program.shardings, label_space, drawn, scored)
 
     # Without validations on the way the best step is the last.
-    best = Best(folder) if config.keep_best and 0 < config.evaluate_every < config.steps else None
+    kept = Best(folder)
+    best = kept if config.keep_best and 0 < config.evaluate_every < config.steps else None
+    if not meta:  # where a run that was killed before its first checkpoint had validated
+        workdir.require_same_photos(kept.meta, drawn, scored, folder / stored.BEST)
+    if best is None and kept.there:
+        distributed.say(
+            f"{folder / stored.BEST}: the best checkpoint so far, of step {kept.step}, stays what mdp evaluate and "
+            "others take, and no other one is kept now; remove it, and they take the newest"
+        )
     validator = _Validator(config, program, photos, mesh, best, stop)
-    fixed = {"config": configs_of.to_dict(untyped), "label_space": label_space.rows(), "photos": drawn}
+    fixed = {
+        "config": configs_of.to_dict(untyped),
+        "label_space": label_space.rows(),
+        "photos": drawn,
+        "scored": scored,
+    }
     hooks = loop.Hooks(
         meta=lambda step: fixed | {"next_batch": step},
         validate=validator,
@@ -127,7 +140,7 @@ def _finetune(
     batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), places=places)
     state = loop.train(state, batches, program, mesh, config.steps, config, folder, checkpoints, hooks, stop, profile)
     # Where none is kept any more, the one that is there is taken by all commands all the same.
-    shown = _of_report(folder, state, mesh, best or Best(folder))
+    shown = _of_report(folder, state, mesh, kept)
     if shown.best or validator.last is None:
         measured = findings.measure(validator.evaluator, shown.variables, len(photos))
     else:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from mdp_jax import config as configs
 from mdp_jax import distributed
 from mdp_jax.configs import RunConfig
+from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage import buckets
@@ -164,7 +166,12 @@ def checkpoints(workdir: pathlib.Path, config: RunConfig) -> Checkpoints:
 
 
 def restore(
-    checkpoints: Checkpoints, state: Any, shardings: Any, label_space: LabelSpace, photos: dict[str, dict]
+    checkpoints: Checkpoints,
+    state: Any,
+    shardings: Any,
+    label_space: LabelSpace,
+    photos: dict[str, dict],
+    scored: dict[str, dict] | None = None,
 ) -> Saved:
     """Restores the newest good checkpoint.
 
@@ -174,6 +181,7 @@ def restore(
       shardings: of the state.
       label_space: of this run.
       photos: of each of its datasets, as data.sources.photos_of gives them.
+      scored: the same of the photos that it is validated on; None where it is not.
 
     Returns:
       The checkpoint; `state` and {} where there is none.
@@ -186,20 +194,42 @@ def restore(
     if found is None:
         return Saved(state, {})
     LabelSpace.from_rows(found.meta["label_space"]).require_same(label_space, str(checkpoints.folder))
-    _require_same_photos(found.meta["photos"], photos, checkpoints.folder)
+    require_same_photos(found.meta, photos, scored or {}, checkpoints.folder)
     if distributed.is_main():
         print(f"going on after step {int(found.state.step)} ({checkpoints.folder})")
     return found
 
 
-def _require_same_photos(before: dict[str, dict], now: dict[str, dict], where: pathlib.Path) -> None:
-    """A run that goes on with other photos would have another order, other shares and another length."""
-    for name, found in now.items():
-        if found["count"] != before[name]["count"]:
-            counts = f"{counted(found['count'], 'photo')}, and had {before[name]['count']} when the run began"
-            raise UserError(f"{where}: dataset {name!r} has {counts}; expected those, or a new --workdir")
-        for key, what in (("names", "of other names"), ("content", "whose files hold something else")):
-            # Checkpoints of earlier versions have no content.
-            if found.get(key) != before[name].get(key, found.get(key)):
-                other = f"photos {what} than when the run began"
-                raise UserError(f"{where}: dataset {name!r} has {other}; expected those, or a new --workdir")
+def require_same_photos(
+    meta: Mapping[str, Any], photos: Mapping[str, dict], scored: Mapping[str, dict], where: pathlib.Path
+) -> None:
+    """Checks that a run has the photos that a checkpoint of it was made with.
+
+    With others it would have another order, other shares and another length, and its validations would be compared
+    with those of other photos.
+
+    Args:
+      meta: what the checkpoint has beside the state: "photos", and "scored" where the run was validated, which those
+        of earlier versions do not have; {} = there is none.
+      photos: of each dataset of the run, as data.sources.photos_of gives them.
+      scored: the same of its validation photos.
+      where: the folder of the checkpoint, for the error.
+
+    Raises:
+      UserError: a dataset has other photos now.
+    """
+    for kind, now, before in (("", photos, meta.get("photos", {})), (" validation", scored, meta.get("scored", {}))):
+        for name in now.keys() & before.keys():
+            _require_alike(name, kind, before[name], now[name], where)
+
+
+def _require_alike(name: str, kind: str, before: Mapping, now: Mapping, where: pathlib.Path) -> None:
+    if now["count"] != before["count"]:
+        photos = counted(now["count"], f"{kind} photo".strip())
+        has = f"{photos}, and had {before['count']} when the run began"
+        raise UserError(f"{where}: dataset {name!r} has {has}; expected those, or a new --workdir")
+    for key, what in (("names", "of other names"), ("content", "whose files hold something else")):
+        # Checkpoints of earlier versions have no content, or not that of every kind.
+        if before.get(key, sources.NO_CONTENT) not in (now.get(key), sources.NO_CONTENT):
+            other = f"{kind} photos".strip() + f" {what} than when the run began"
+            raise UserError(f"{where}: dataset {name!r} has {other}; expected those, or a new --workdir")

@@ -19,6 +19,7 @@ import safetensors.numpy
 from mdp_jax.errors import UserError, of_system
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.buckets import require_usable, upload
+from mdp_jax.storage.json_files import partial_of
 from mdp_jax.storage.paths import as_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -128,7 +129,7 @@ def write(path: str | os.PathLike, state: Mapping[str, np.ndarray], meta: Mappin
             write(pathlib.Path(folder, path.name), state, meta)
             upload(pathlib.Path(folder, path.name), str(path))
         return
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     state = {key: np.ascontiguousarray(array) if array.ndim else array for key, array in state.items()}
     try:
         if path.suffix in TORCH_SUFFIXES:

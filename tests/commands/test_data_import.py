@@ -371,10 +371,13 @@ def test_started_again(capsys):
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     status, _, said = run(capsys, *arguments, "--seed", "5")
     assert status == 2 and "--out out: holds an import of other files or with other options; remove it" in said
-    mask = next(pathlib.Path("out/masks/train").iterdir())
-    mask.write_bytes(b"x")
-    status, _, said = run(capsys, *arguments)
-    assert status == 2 and f"{mask} was changed or is missing since the import" in said
+    mask, photo = (next(pathlib.Path(folder).iterdir()) for folder in ("out/masks/train", "out/images/train"))
+    for file in (mask, photo, pathlib.Path("out/classes.txt")):
+        content = file.read_bytes()
+        file.write_bytes(b"x")
+        status, _, said = run(capsys, *arguments)
+        assert status == 2 and f"{file} was changed or is missing since the import" in said
+        file.write_bytes(content)
     shutil.rmtree("out")
     pathlib.Path(".out.importing/images").mkdir(parents=True)  # of a run that was killed
     pathlib.Path(".out.importing/images/x.png").write_bytes(b"x")

@@ -90,10 +90,12 @@ def test_several_views(made, capsys, arguments, views, said, written, name):
     assert said in " ".join(capsys.readouterr().out.split())
 
 
-def test_another_split_has_a_file_of_its_own(made):
+def test_another_split_has_a_file_of_its_own(made, capsys):
     run = made[1]
+    (run / "evaluation_train.html").touch()  # of a command with --page
     before = (run / "evaluation.json").read_bytes() if (run / "evaluation.json").exists() else None
     cli.run(["evaluate", "--checkpoint", str(run), "--split", "train", "--config.data.short_side=16"])
+    assert f"{run}/evaluation_train.html: of an earlier command, and not written again" in capsys.readouterr().err
     assert json.loads((run / "evaluation_train.json").read_text())["datasets"]["noise"]["images"] == 1
     assert before == ((run / "evaluation.json").read_bytes() if before else None)
 

@@ -48,6 +48,16 @@ def test_labels_and_overlays_at_the_photos_own_size(made, tmp_path):
         assert overlay.shape[0] > image.shape[0] and overlay.shape[1] >= image.shape[1]
 
 
+def test_outputs_of_an_earlier_command_are_named(made, tmp_path, capsys):
+    photos, run, _, _ = made
+    words = ["predict", "--checkpoint", str(run), "--out", str(tmp_path), str(photos / "b.png")]
+    cli.run([*words, "--contours", "--probabilities", "max"])
+    assert "earlier command" not in capsys.readouterr().err
+    cli.run(words)
+    said = f"mdp: {tmp_path}/b_contours.png, and 1 more: of an earlier command, and not written again"
+    assert said in capsys.readouterr().err
+
+
 def test_the_views_of_mdp_evaluate(made, tmp_path):
     photos, run, config, variables = made
     arguments = ["--mode", "slide", "--crop", "16", "16", "--stride", "8", "8", "--scales", "1", "1.5", "--flip"]

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ import time
 import pytest
 
 from mdp_jax import cli
+from mdp_jax import config as configs
 from mdp_jax.commands import reproduce
 from mdp_jax.errors import PreemptedError, UserError
 from mdp_jax.studies import runs, score_files, suite_files
@@ -143,6 +145,29 @@ def test_seeds_that_were_not_asked_for_stay(tmp_path, capsys):
     with pytest.raises(UserError, match=r"reproduce-tiny-scores.json: 9 of its scores would be lost, first scratch/s"):
         reproduce.reproduce(of, command(*words[2:], "--workdir", str(tmp_path / "x")), [])
     assert (tmp_path / "results" / "reproduce-tiny-scores.json").read_text() == file.read_text()
+
+
+def test_scores_from_a_pretraining_that_was_replaced_are_refused(tmp_path, monkeypatch):
+    """Its folder was removed, since its settings are others now; the fine-tuning's own config is the same."""
+    folder = tmp_path / "tiny"
+    before = {run.name: run for run in runs.of_suite(smallest())}
+    for run in before.values():
+        (folder / run.name / "checkpoints" / "3").mkdir(parents=True)
+        (folder / run.name / "config.json").write_text(json.dumps(configs.to_dict(run.resolved())))
+        (folder / run.name / "evaluation.json").write_text('{"datasets": {"valley": {"mIoU": 3.0}}}')
+        (folder / run.name / "metrics.jsonl").write_text('{"step": 3}')
+    monkeypatch.setattr(reproduce.Engine, "_spawn", None)
+    reproduce.reproduce(smallest(), command("--workdir", str(tmp_path)), [])
+    scratch, mdp = smallest().pretrainings
+    other = dataclasses.replace(mdp, overrides=(*mdp.overrides, ("optim.lr", "0.7")))
+    edited = dataclasses.replace(smallest(), pretrainings=(scratch, other))
+    with pytest.raises(UserError, match=r"mdp/seed0/pretrain: started with config.optim.lr="):
+        reproduce.reproduce(edited, command("--workdir", str(tmp_path), "--results"), [])
+    shutil.rmtree(folder / "mdp/seed0/pretrain")
+    with pytest.raises(UserError, match=r"1 run began with a pretraining of other .*: remove mdp/seed0/few there, "):
+        reproduce.reproduce(edited, command("--workdir", str(tmp_path), "--results"), [])
+    shutil.rmtree(folder / "mdp/seed0/few")
+    reproduce.reproduce(edited, command("--workdir", str(tmp_path), "--results"), [])
 
 
 def test_pretrainings_that_nothing_needs_are_not_repeated(tmp_path, monkeypatch):

@@ -31,9 +31,10 @@ def write_tar(path, files=FILES, mode="w", **changes):
     return path
 
 
-def extract(data_dir, *paths, root="set"):
+def extract(data_dir, *paths, root="set", others=()):
     done = []
-    archives.extract([str(path) for path in paths], data_dir, root, lambda *counts: done.append(counts))
+    found = archives.extract([str(path) for path in paths], data_dir, root, lambda *counts: done.append(counts))
+    assert found == [data_dir / name for name in others]
     return done
 
 
@@ -63,13 +64,14 @@ def test_official_archives_go_to_their_places(tmp_path):
         assert there(tmp_path / name[:4]) == {os.path.join(place, "x", "1.jpg"): b"1"}
 
 
-def test_goes_on_with_what_is_missing_or_short(tmp_path):
-    archive = write_zip(tmp_path / "a.zip")
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_goes_on_with_what_is_missing_or_short(name, tmp_path):
+    archive = write_zip(tmp_path / name) if name == "a.zip" else write_tar(tmp_path / name, mode="w:gz")
     extract(tmp_path / "d", archive)
     (tmp_path / "d" / "images" / "a.jpg").unlink()
     (tmp_path / "d" / "images" / "deep" / "b.jpg").write_bytes(b"photo")
     (tmp_path / "d" / "classes.txt").write_bytes(b"mine")
-    assert extract(tmp_path / "d", archive) == [(1, 2), (2, 2)]
+    assert extract(tmp_path / "d", archive, others=["classes.txt"]) == [(1, 2), (2, 2)]
     assert there(tmp_path / "d") == FILES | {"classes.txt": b"mine"}  # of the same size
 
 

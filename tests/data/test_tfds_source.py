@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.data.kinds.tfds import TfdsSource
-from mdp_jax.data.sources import open_source
+from mdp_jax.data.sources import NO_CONTENT, is_same, open_source, photos_of
 from mdp_jax.errors import UserError
 
 CLASSES = ("pet", "background", "border")
@@ -82,6 +82,13 @@ def test_photos_and_labels(data_dir):
         np.testing.assert_array_equal(sample["image"], PHOTO[number], strict=True)
         np.testing.assert_array_equal(sample["label"], MASK[number].astype(np.int16) - 1, strict=True)
     assert [train.describe(1), val.describe(0)] == ["train[1]", "test[0]"]
+
+
+def test_a_set_that_was_prepared_anew_is_another_one(data_dir):
+    right, again, wrong = (photos_of(_open(data_dir, root=root)) for root in ("right", "right", "wrong"))
+    assert right == again and right["names"] == wrong["names"] and right["content"] != wrong["content"]
+    assert is_same(right, again) and not is_same(right, wrong)
+    assert is_same(right | {"content": NO_CONTENT}, right)  # of an earlier version
 
 
 def test_photos_are_not_turned(data_dir):

@@ -177,6 +177,28 @@ def test_a_run_that_is_killed_and_stopped_ends_with_the_same_best(run, monkeypat
     assert [row["step"] for row in scored[0]] == [4, 8, 12] and scored[0] == scored[1]
 
 
+@pytest.mark.usefixtures("plain_pages")
+def test_a_run_that_goes_on_beside_an_earlier_best(run, tmp_path, monkeypatch, capsys):
+    """Its scores are of the checkpoint that other commands take; the best of other photos is no best."""
+    folder, genuine = tmp_path / "run", sources.photos_of
+    shutil.copytree(run[0], folder)
+    finetune(config(keep_best=False), folder)
+    assert f"{folder}/best: the best checkpoint so far, of step 8, stays what mdp evaluate" in capsys.readouterr().err
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert found["checkpoint"] == {"step": 8, "best": True} and workdirs.load(folder).step == 8
+
+    def photos_of(source):
+        return genuine(source) | ({"count": 99} if source.split == "val" else {})
+
+    monkeypatch.setattr(sources, "photos_of", photos_of)
+    other = r"dataset 'valley' has 99 validation photos, and had \d+ when the run began"
+    with pytest.raises(UserError, match=f"checkpoints: {other}"):
+        finetune(config(), folder)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(UserError, match=f"best: {other}"):
+        finetune(config(), folder)
+
+
 def test_going_on_from_a_run_is_as_if_it_had_not_ended(run, tmp_path, capsys):
     finetune(config(continue_from=run[0], continue_step=8), tmp_path / "longer")
     states = [checkpoints.choose(folder, "last").saved.state for folder in (tmp_path / "longer", run[0])]

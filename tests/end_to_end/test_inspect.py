@@ -66,7 +66,7 @@ def test_counts_of_a_workdir_that_has_none_of_its_last_set():
         assert banks._of_classes([[9, 3, 7]], join, run, space).tolist() == [3, 7, 0]
 
 
-def test_the_heads_of_a_classifier(folder, tmp_path):
+def test_the_heads_of_a_classifier(folder, tmp_path, capsys):
     words = ["--checkpoint", str(folder / "multi_head"), "--out", str(tmp_path), "--map", "none"]
     assert cli.run(["inspect", *words]) == 0
     saved = checkpoints.load(folder / "multi_head")
@@ -76,7 +76,10 @@ def test_the_heads_of_a_classifier(folder, tmp_path):
     sizes = [len([row for row in classes if row["set"] == name]) for name in ("harbor", "town")]
     pixels = [n for row, size in zip(saved.meta["ledger"], sizes, strict=True) for n in row[1 : 1 + size]]
     assert [int(row["pixels seen"]) for row in classes] == pixels
-    assert not (tmp_path / "map.png").exists()
+    assert not (tmp_path / "map.png").exists() and "earlier command" not in capsys.readouterr().err
+    (tmp_path / "map.png").touch()
+    assert cli.run(["inspect", *words, "--pixels", "0"]) == 0
+    assert f"mdp: {tmp_path}/map.png: of an earlier command, and not written again" in capsys.readouterr().err
 
 
 def test_pixels_of_each_class_and_photos_that_are_not_there(folder, monkeypatch):

@@ -82,6 +82,20 @@ def test_a_list_that_is_a_fifo(tmp_path):
         listing.lines(tmp_path / "train.txt", "names")
 
 
+def test_two_that_write_one_file_at_once(tmp_path, monkeypatch):
+    """The second begins and ends while the first has not: each has written a whole file, and the first is the last."""
+    file, inner = tmp_path / "scores.json", iter([True])
+
+    def to_disk(descriptor):
+        if next(inner, False):
+            write_json(file, ["the second one"])
+
+    monkeypatch.setattr(files, "to_disk", to_disk)
+    write_json(file, 1)
+    assert read_json(file, "scores") == 1 and os.listdir(tmp_path) == ["scores.json"]
+    write_json(tmp_path / ("ä" * 125 + ".json"), 1)  # as long as a name can be
+
+
 def test_a_fingerprint_is_of_the_content_alone(tmp_path):
     root = write_folder(tmp_path / "set")
     open_ = lambda folder: open_source(base.folder("set", str(folder)), base.finetune().data, "", "train", 0)  # noqa: E731

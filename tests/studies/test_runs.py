@@ -7,7 +7,7 @@ import pytest
 
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
-from mdp_jax.studies import runs
+from mdp_jax.studies import origins, runs
 from mdp_jax.studies.experiments import Pretraining, Suite
 from tests.studies.tiny import suite
 
@@ -78,6 +78,8 @@ def test_states(tmp_path):
         '{"datasets": {"valley": {"mIoU": 12.5}}, "photos": {"valley": {"count": 2}}, "step": 3}'
     )  # as a run writes it
     assert runs.score(few, tmp_path) == 12.5
+    scored.write_text('{"datasets": {"valley": {"mIoU": 12.5}}, "step": 2}')  # of the way, by hand
+    assert runs.score(few, tmp_path) is None and runs.state(few, tmp_path) == "begun"
     changed = ('"views": {"flip": true}', '"config": {"data.short_side": "48"}')
     others = (f'{{"datasets": {{"valley": {{"mIoU": 12.5}}}}, {more}}}' for more in changed)
     for wrong in ('{"datasets": {}}', *others):
@@ -131,3 +133,27 @@ def test_only_takes_one_seed_and_the_first_stage_of_it():
     ]
     with pytest.raises(UserError, match=r"--only mdp/seed9: expected mdp, or one of mdp/seed0 to mdp/seed\d"):
         runs.of_suite(suite(), only=["mdp/seed9"])
+
+
+def test_runs_that_began_with_another_file(tmp_path):
+    """Of names or of weights: the config has the path alone. What starts from such a run began with it too."""
+    names, weights = tmp_path / "names.npz", tmp_path / "w.pth"
+    scratch, first, after = suite().pretrainings
+    first = dataclasses.replace(first, overrides=(*first.overrides, ("method.names_file", str(names))))
+    of = dataclasses.replace(suite(), pretrainings=(scratch, first, after), claims=(), ablations=())
+    other = dataclasses.replace(of, pretrainings=(dataclasses.replace(first, init=str(weights)),))
+    for written, found in ((names, runs.of_suite(of)), (weights, runs.of_suite(other))):
+        folder = tmp_path / f"study of {written.name}"
+        written.write_bytes(b"then")
+        for run in found:
+            (folder / run.name).mkdir(parents=True)
+        origins.note(found, folder)
+        origins.require_same(found, folder)
+        written.write_bytes(b"now")
+        origins._content.cache_clear()
+        begun = [run.name for run in found if not run.name.startswith("scratch")]
+        with pytest.raises(UserError, match=f"{len(begun)} runs began with .*: remove {', '.join(begun)} there"):
+            origins.require_same(found, folder)
+        for name in begun:
+            (folder / name).rmdir()
+        origins.require_same(found, folder)

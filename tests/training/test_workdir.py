@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from mdp_jax.data import sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage.checkpoints import Checkpoints
@@ -96,7 +97,24 @@ def test_going_on_with_other_photos(tmp_path, now, message):
 def test_a_checkpoint_that_knows_nothing_of_the_content():
     """Those of earlier versions: names alone are compared."""
     now = {"first": {"count": 3, "names": "aa", "content": "c"}}
-    workdir._require_same_photos({"first": {"count": 3, "names": "aa"}}, now, pathlib.Path("run"))
+    for content in ({}, {"content": sources.NO_CONTENT}):
+        before = {"photos": {"first": {"count": 3, "names": "aa"} | content}}
+        workdir.require_same_photos(before, now, now, pathlib.Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        ({"count": 2, "names": "v"}, "has 2 validation photos, and had 1 when"),
+        ({"count": 1, "names": "w"}, "has validation photos of other names than when"),
+        ({"count": 1, "names": "v", "content": "d"}, "has validation photos whose files hold something else than"),
+    ],
+)
+def test_validations_of_other_photos_are_not_compared(now, message):
+    photos = {"first": {"count": 3, "names": "aa", "content": "c"}}
+    meta = {"photos": photos, "scored": {"first": {"count": 1, "names": "v", "content": "c"}}}
+    with pytest.raises(UserError, match=f"run: dataset 'first' {message}"):
+        workdir.require_same_photos(meta, photos, {"first": now}, pathlib.Path("run"))
 
 
 def test_what_processes_must_agree_on(monkeypatch):

@@ -36,13 +36,15 @@ from mdp_jax.storage.paths import require_possible
 from mdp_jax.words import counted
 
 MANIFEST = "import.json"
+_CLASSES = "classes.txt"
 _VERSION = 1
 _LOCK, _HOLDERS = ".lock", "another mdp data import"
 _FORM = {
     "version": int,
     "made_of": str,
     "splits": {str: int},
-    "photos": [{"name": str, "split": str, "image": str, "bytes": int}],
+    "classes": [str],
+    "photos": [{"name": str, "split": str, "image": str, "photo": str, "bytes": int}],
 }
 
 
@@ -163,15 +165,26 @@ def earlier(out: pathlib.Path, made_of: str) -> dict | None:
             f"--out {out}: holds an import of other files or with other options; remove it to import again, or name "
             "another folder"
         )
+    whole_of: dict[pathlib.Path, bool] = {out / _CLASSES: _holds(out / _CLASSES, _class_lines(found["classes"]))}
     for row in found["photos"]:
         photo, mask = out / "images" / row["split"] / row["image"], out / "masks" / row["split"] / f"{row['name']}.png"
-        for file, whole in ((photo, photo.is_file()), (mask, mask.is_file() and mask.stat().st_size == row["bytes"])):
-            if not whole:
-                raise UserError(
-                    f"--out {out}: {file} was changed or is missing since the import; remove the folder, and import "
-                    "again"
-                )
+        # The photo of the source has the size that it had: `made_of` is the same.
+        whole_of[photo] = photo.is_file() and photo.stat().st_size == os.stat(row["photo"]).st_size
+        whole_of[mask] = mask.is_file() and mask.stat().st_size == row["bytes"]
+    for file, whole in whole_of.items():
+        if not whole:
+            raise UserError(
+                f"--out {out}: {file} was changed or is missing since the import; remove the folder, and import again"
+            )
     return found
+
+
+def _class_lines(names: Sequence[str]) -> str:
+    return "".join(f"{name}\n" for name in names)
+
+
+def _holds(file: pathlib.Path, text: str) -> bool:
+    return file.is_file() and file.read_bytes() == text.encode()
 
 
 def write(opened: Opened, out: pathlib.Path, made_of: str, header: Mapping[str, Any], plan: Plan) -> Result:
@@ -282,7 +295,7 @@ def _fill(
             }
         )
     (work / "new").rmdir()
-    (work / "classes.txt").write_text("".join(f"{name}\n" for name in opened.classes), encoding="utf-8")
+    (work / _CLASSES).write_text(_class_lines(opened.classes), encoding="utf-8")
     if opened.palette is not None:
         lines = ("{} {} {}\n".format(*colour) for colour in opened.palette.tolist())
         (work / "palette.txt").write_text("".join(lines), encoding="utf-8")

@@ -1,6 +1,7 @@
 """The kind `tfds`: a set of TensorFlow Datasets that has photos and masks, prepared as ArrayRecords; no TensorFlow."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +45,7 @@ class TfdsSource:
 
     palette: np.ndarray | None = None
     passed_over: Mapping[str, str] = NONE_PASSED_OVER
-    content = ""
+    content: str  # a digest of what TFDS says of the files
 
     def __init__(self, config: TfdsConfig, data_dir: str, split: str):
         """Opens one split; reads no photo yet.
@@ -85,6 +86,8 @@ class TfdsSource:
             raise UserError(f"{self._where}: {asked} fails: {_line(error)}") from None
         if not builder.is_prepared():
             raise UserError(f"{self._where}: {builder.data_dir} is missing; expected {asked} to be prepared")
+        parts = ((name, part.num_bytes, part.shard_lengths) for name, part in sorted(builder.info.splits.items()))
+        self.content = hashlib.sha256(repr((builder.info.full_name, *parts)).encode()).hexdigest()
         features = dict(builder.info.features.items())
         for key in self._keys:
             if not isinstance(features.get(key), tfds.features.Image):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import lzma
 import os
 import pathlib
@@ -17,6 +18,7 @@ from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError, of_system
 from mdp_jax.storage.files import require_regular
 
+_CHUNK = 1 << 20  # bytes that are read at once
 _HEADROOM = 64 << 20  # bytes that are left free
 # What reading a damaged archive raises, of either kind and each compression.
 _DAMAGED = (
@@ -36,6 +38,7 @@ class _Member:
     path: pathlib.Path  # of the unpacked file
     size: int
     opened: Callable[[], IO[bytes] | None]
+    checksum: int | None  # CRC-32 of the content; None where the archive has none
 
 
 def require_space(folder: pathlib.Path, needed: int, what: str) -> None:
@@ -62,7 +65,9 @@ def _mib(count: int) -> str:
     return f"{-(-count >> 20):,} MiB"
 
 
-def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callable[[int, int], None]) -> None:
+def extract(
+    paths: list[str], data_dir: pathlib.Path, root: str, report: Callable[[int, int], None]
+) -> list[pathlib.Path]:
     """Unpacks archives; files that exist with their full size are not written again.
 
     Args:
@@ -71,20 +76,27 @@ def extract(paths: list[str], data_dir: pathlib.Path, root: str, report: Callabl
       root: folder of the dataset under data_dir; official archives are unpacked in it, by their names.
       report: called with the number of files that are done and the number of all files.
 
+    Returns:
+      The files that were there with their full size and other bytes than the archive has.
+
     Raises:
       UserError: a file is not an archive or is damaged, has links or an entry outside its folder, an official archive
         belongs outside of data_dir by this root, or there is not enough space.
     """
     found = [(path, _open(path)) for path in map(pathlib.Path, paths)]
     try:
-        members = []
+        members, others = [], []
         for path, archive in found:
-            folder = _place(path, data_dir, root)
-            members += [(path, member) for member in _members(path, archive, folder) if not _is_there(path, member)]
+            for member in _members(path, archive, _place(path, data_dir, root)):
+                if not _is_there(path, member):
+                    members.append((path, member))
+                elif not _has_content(path, member):
+                    others.append(member.path)
         require_space(data_dir, sum(member.size for _, member in members), "unpacking")
         for number, (path, member) in enumerate(members, start=1):
             _write(path, member)
             report(number, len(members))
+        return others
     finally:
         for _, archive in found:
             archive.close()
@@ -122,16 +134,16 @@ def _members(path: pathlib.Path, archive: zipfile.ZipFile | tarfile.TarFile, fol
             for info in archive.infolist():
                 if not info.is_dir():
                     target = _target(path, info.filename, folder)
-                    yield _Member(target, info.file_size, functools.partial(archive.open, info))
+                    yield _Member(target, info.file_size, functools.partial(archive.open, info), info.CRC)
             return
         for entry in archive:
             if entry.isfile():
                 target = _target(path, entry.name, folder)
-                yield _Member(target, entry.size, functools.partial(archive.extractfile, entry))
+                yield _Member(target, entry.size, functools.partial(archive.extractfile, entry), None)
             elif not entry.isdir():
                 raise UserError(f"--archive {path}: entry {entry.name!r} is a link or device; expected files alone")
         # The checksum of a compressed tar stands behind its last entry.
-        while archive.fileobj and archive.fileobj.read(1 << 20):
+        while archive.fileobj and archive.fileobj.read(_CHUNK):
             pass
     except _DAMAGED as error:
         raise of_system(error, f"--archive {path} is damaged ({error}); download it again") from None
@@ -154,6 +166,23 @@ def _is_there(path: pathlib.Path, member: _Member) -> bool:
         raise of_system(error, line) from None
 
 
+def _has_content(path: pathlib.Path, member: _Member) -> bool:
+    """Whether a file of the right size has the content of an entry, too: a later release may have other bytes in it."""
+    try:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(member.path.open("rb"))
+            if member.checksum is not None:
+                found = 0
+                while chunk := file.read(_CHUNK):
+                    found = zlib.crc32(chunk, found)
+                return found == member.checksum
+            opened = member.opened()  # a tar is read in order, and its reader stands at this entry
+            source = stack.enter_context(opened) if opened else io.BytesIO()
+            return all(file.read(_CHUNK) == chunk for chunk in iter(lambda: source.read(_CHUNK), b""))
+    except _DAMAGED as error:
+        raise of_system(error, f"--archive {path}: {member.path} cannot be compared with it ({error})") from None
+
+
 def _write(path: pathlib.Path, member: _Member) -> None:
     partial = member.path.with_name(member.path.name + ".partial")
     try:
@@ -162,7 +191,7 @@ def _write(path: pathlib.Path, member: _Member) -> None:
         if source is None:
             raise OSError("it has no content")
         with source, open(partial, "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            shutil.copyfileobj(source, target, _CHUNK)
         partial.replace(member.path)
     except _DAMAGED as error:
         raise of_system(error, f"--archive {path}: {member.path} cannot be unpacked ({error})") from None
