@@ -39,6 +39,7 @@ NO_PATHS |= {
     "seeds",
     "only",
     "jobs",
+    "minutes",
     "gpus",
     "name",
     "splits",
