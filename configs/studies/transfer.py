@@ -177,7 +177,10 @@ def _measured() -> tuple[Contrast, ...]:
     for times in (1, *LENGTHS):
         for left, right in (("mdp", "multi_head"), ("mdp_frequencies_norm", "multi_head")):
             key, what = f"{left}_over_{right}/x{times}", f"{ROWS[left][0]} over {ROWS[right][0]}, {_times(times)}"
-            found.append(_contrast(key, what, _longer(left, times), _longer(right, times), MEASURED, worlds, ""))
+            sides = (_longer(left, times), _longer(right, times))
+            found.append(_contrast(key, what, *sides, MEASURED, worlds, ""))
+            for world in LONGER_WORLDS:
+                found.append(_contrast(f"{key}/{world}", f"{what}, {world}", *sides, MEASURED, world, ""))
     for times, row in itertools.product(LENGTHS, LONGER):
         what = f"{ROWS[row][0]}, {_times(times)} over {STEPS:,}"
         found.append(_contrast(f"{row}/x{times}", what, _longer(row, times), row, MEASURED, worlds, ""))
