@@ -5,7 +5,6 @@ at a time: the gradient with respect to the embeddings has a closed form and is 
 so that nothing of the size of the logits is kept for the backward pass.
 """
 
-import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -116,16 +115,16 @@ def _chunk_terms(
         logits = logits + bank.log_frequencies[None, None, :]
     logits = jnp.where(seen, logits, lowest)
     ids = jnp.arange(logits.shape[-1])[None, None, :]
-    own = [labels[..., m, None] == ids for m in range(labels.shape[-1])]  # 2 x [B, n, C]
+    first, second = (labels[..., m, None] == ids for m in range(2))  # [B, n, C]; as one array it would be written out
     weight = jnp.sum(weights, axis=-1)
 
     # [B, n, C], sums to weight
-    target = functools.reduce(jnp.add, (jnp.where(is_own, weights[..., m, None], 0.0) for m, is_own in enumerate(own)))
+    target = jnp.where(first, weights[..., :1], 0.0) + jnp.where(second, weights[..., 1:], 0.0)
     code = jnp.zeros_like(logits)
     if among.sets is not None:
         logits = jnp.where(of_own_sets(labels, among.sets), logits, lowest)
     denominator = logits
-    others = seen & ~functools.reduce(jnp.logical_or, own)
+    others = seen & ~(first | second)
     if among.sets is not None:
         others &= logits > lowest
     if among.related is not None:
