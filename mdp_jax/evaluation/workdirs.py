@@ -18,7 +18,7 @@ from mdp_jax.errors import UserError
 from mdp_jax.evaluation import chosen_weights
 from mdp_jax.models import network
 from mdp_jax.storage import checkpoints
-from mdp_jax.storage.json_files import read_json
+from mdp_jax.storage.json_files import read_json, write_json
 from mdp_jax.storage.leaves import leaf_names
 from mdp_jax.storage.paths import expanded
 
@@ -62,6 +62,19 @@ class Changed(NamedTuple):
 
     before: Any
     now: Any
+
+
+def keep_palette(folder: pathlib.Path, palette: np.ndarray | None) -> None:
+    """Writes the colours of a set's classes into a workdir, or removes those of an earlier start.
+
+    Args:
+      folder: the workdir.
+      palette: uint8 RGB [C, 3]; None = the set has no colours of its own.
+    """
+    if palette is None:
+        (folder / PALETTE).unlink(missing_ok=True)
+    else:
+        write_json(folder / PALETTE, palette.tolist())
 
 
 class Workdir(NamedTuple):

@@ -150,6 +150,11 @@ def _traffic(compiled: jax.stages.Compiled) -> int:
     return costs.memory_bytes(stats.argument_size_in_bytes, stats.output_size_in_bytes, stats.temp_size_in_bytes)
 
 
+def _mib(size: float) -> int | float:
+    """A number of bytes in MiB, whole from 10 on: below, as of tiny networks, the digits after the point say most."""
+    return round(size / MIB) if size >= 10 * MIB else size / MIB
+
+
 def _row(case: Case, found: _Found, money: Money, number: int, network: float | None) -> dict:
     """The row of a case; its topology is `number` among those of the plan."""
     inside = topologies.chips(case.topology)
@@ -162,9 +167,9 @@ def _row(case: Case, found: _Found, money: Money, number: int, network: float | 
         "batch": case.config.batch,
         "images on a chip": case.config.batch // total,
         "classes": case.label_space.num_classes,
-        "memory needed (MiB)": None if found.memory is None else round(found.memory / MIB),
+        "memory needed (MiB)": None if found.memory is None else _mib(found.memory),
         "memory there (MiB)": round(topologies.memory(case.topology) / MIB),
-        "state (MiB)": round(found.state / MIB),
+        "state (MiB)": _mib(found.state),
         **flops,
         **{column(kind): moved.bytes[kind] / MIB if moved else None for kind in collectives.KINDS},
         "collectives": moved.calls if moved else None,

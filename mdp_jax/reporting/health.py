@@ -60,13 +60,31 @@ def dead(names: Sequence[str], where: str) -> dict[str, str]:
     return {"dead": f"never seen {where}: {count}, which cannot be learnt ({some(names, _SHOWN)})"}
 
 
+def still(values: Mapping[str, Any]) -> dict[str, str]:
+    """Whether nothing is learnt.
+
+    Args:
+      values: of a row of metrics.jsonl, means of several steps; `gradient_norm` and `valid_fraction` are read where
+        they are there.
+
+    Returns:
+      {"still": sentence} or {}.
+    """
+    if values.get("gradient_norm") != 0:
+        return {}
+    ignored, dead = "all pixels are ignored (`mdp data check` counts them)", "the features of all pixels are 0"
+    share = values.get("valid_fraction")
+    cause = f"{ignored}, or {dead}" if share is None else ignored if share == 0 else dead
+    return {"still": f"the gradient was 0 in each of the last steps, so nothing was learnt: {cause}"}
+
+
 def of_training(
     values: Mapping[str, Any], step: int, steps: int, unseen: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
     """The sentences about a run under way.
 
     Args:
-      values: of a row of metrics.jsonl; `bank_cosine` and `dataset_epochs` are read where they are there.
+      values: of a row of metrics.jsonl, as for `still`; `bank_cosine` and `dataset_epochs` are read too.
       step: steps taken.
       steps: of the whole run.
       unseen: dataset -> its classes without a pixel so far, in the order of `dataset_epochs`.
@@ -74,7 +92,7 @@ def of_training(
     Returns:
       {kind: sentence}.
     """
-    found: dict[str, str] = {}
+    found = still(values)
     if "bank_cosine" in values and step >= _SETTLED * steps:
         alike = collapse(float(values["bank_cosine"]))
         # A run becomes less crowded to its end.

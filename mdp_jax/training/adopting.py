@@ -209,8 +209,7 @@ def _adopt(at: Opened, layers: tuple[str, ...], head: Head) -> Adopted:
     state = _state_of(at.net, made.linear, layers)
     at.hold.keep()
     workdir.start(folder, adopted, label_space)
-    if source.palette is not None:
-        write_json(folder / workdirs.PALETTE, source.palette.tolist())
+    workdirs.keep_palette(folder, source.palette)
     checkpoints = workdir.checkpoints(folder, configs.typed_finetune(adopted))
     meta = {
         "config": config_files.to_dict(adopted),

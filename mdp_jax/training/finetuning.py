@@ -18,11 +18,11 @@ from mdp_jax.evaluation import findings, inference, metrics, workdirs
 from mdp_jax.evaluation.chosen_weights import EMA, PLAIN, weights_of
 from mdp_jax.evaluation.findings import Measured
 from mdp_jax.evaluation.scores import confusions_beside, write_scores
-from mdp_jax.evaluation.workdirs import PALETTE
+from mdp_jax.evaluation.workdirs import keep_palette
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.models.registry import network_in_words
-from mdp_jax.reporting import contact_sheet, figures, runs
+from mdp_jax.reporting import contact_sheet, figures, health, runs
 from mdp_jax.reporting.tables import MEANS, all_scores_table, console, for_terminal
 from mdp_jax.storage import checkpoints as stored
 from mdp_jax.storage.json_files import write_json
@@ -105,8 +105,7 @@ def _finetune(
     workdir.require_free_or_same(folder, untyped, label_space)  # once more: until now another run could have begun
     folder = workdir.start(folder, untyped, label_space)
     if distributed.is_main():
-        if dataset.palette is not None:
-            write_json(folder / PALETTE, dataset.palette.tolist())
+        keep_palette(folder, dataset.palette)
         if origins is not None:
             write_json(folder / runs.TRANSFER, origins)
     checkpoints = workdir.checkpoints(folder, config)
@@ -135,6 +134,7 @@ def _finetune(
         validate_every=config.evaluate_every,
         best=best,
         owed=_owes_validation(folder, config, int(state.step)),
+        warn=lambda values, step: health.still(values),
     )
     places = pipeline.Places(sharding.places(mesh, jax.process_index()), mesh.size)
     batches = pipeline.finetune_batches(config, dataset, start_batch=int(state.step), places=places)

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import io
+import os
 import pathlib
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from PIL import Image
 from mdp_jax.errors import UserError
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.json_files import write_text
+from mdp_jax.storage.paths import as_path
 
 ID = "wandb_id"  # file of a workdir: the run's name at Weights & Biases, under which it goes on
 
@@ -51,10 +53,7 @@ class WandbWriter:
           UserError: Weights & Biases does not take it, as without `wandb login`.
         """
         wandb = importlib.import_module("wandb")
-        file = workdir / ID
-        if not file.exists():
-            write_text(file, uuid.uuid4().hex[:12])
-        name, own = workdir.absolute().name, file.read_text(encoding="utf-8").strip()
+        name, own = workdir.absolute().name, _own_id(workdir)
         if isinstance(workdir, BucketPath):  # where the library cannot write
             self._staged = tempfile.TemporaryDirectory(prefix="mdp-wandb-")
         place = self._staged.name if isinstance(workdir, BucketPath) else str(workdir)
@@ -107,6 +106,36 @@ class WandbWriter:
         except Exception as error:  # as above
             self._run = None
             print(f"mdp: Weights & Biases: {_first_line(error)}; going on without it", file=sys.stderr)
+
+
+def _own_id(workdir: pathlib.Path) -> str:
+    """The name of the workdir's run there: one that was moved keeps it, a copy gets a new one."""
+    own, at = _noted(workdir)
+    here = str(workdir.absolute())
+    if own and at != here and at and _is_other(at, here) and _noted(as_path(at))[0] == own:
+        print(f"mdp: Weights & Biases: {here} is a copy of {at}, so it begins a run of its own there", file=sys.stderr)
+        own = ""
+    own = own or uuid.uuid4().hex[:12]
+    if at != here:
+        write_text(workdir / ID, f"{own}\n{here}\n")
+    return own
+
+
+def _noted(workdir: pathlib.Path) -> tuple[str, str]:
+    """The run's name, and the path that the workdir had; "" where that is not known."""
+    try:
+        own, at, *_ = [*(workdir / ID).read_text(encoding="utf-8").splitlines(), "", ""]
+    except OSError:  # as of a folder that is gone, or that is another user's
+        return "", ""
+    return own, at
+
+
+def _is_other(first: str, second: str) -> bool:
+    """Whether two paths are not of one folder, as those through a link are."""
+    try:
+        return not os.path.samefile(first, second)
+    except OSError:  # of buckets, or one is gone
+        return True
 
 
 def _first_line(error: Exception) -> str:

@@ -199,6 +199,10 @@ def test_the_colours_of_a_set_stay_with_its_run(tmp_path):
     (tmp_path / "run" / "palette.json").write_text("[[1, 2, 3]]")
     with pytest.raises(UserError, match=r"palette\.json: expected 3 colours"):
         mdp(["predict", "--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "out"), str(photo)])
+    (tmp_path / "elsewhere").rename(root)
+    (root / "palette.txt").unlink()
+    finetune(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "palette.json").exists()
 
 
 def test_a_multi_head_run_has_no_bank_and_can_be_started_from(monkeypatch, tmp_path):

@@ -53,6 +53,11 @@ def case(topology, batch, slices=1, steps=None):
     return programs.Case(topology, programs.with_batch(config, batch), programs.label_space(config, 10), slices, steps)
 
 
+def test_a_tiny_state_is_not_rounded_to_zero():
+    assert steps._mib(79.6 * 2**20) == 80 and isinstance(steps._mib(10 * 2**20), int)
+    assert steps._mib(2**18) == 0.25
+
+
 def test_rows(compiler):
     fits, too_large = steps.rows([case("v5e:2x2", 32), case("v5e:2x4", 320)], quick=True)
     absent = {"all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast"}

@@ -117,6 +117,16 @@ def test_what_training_says():
     assert [list(health.of_training(crowded, step, 100, unseen)) for step in (50, 99, 100)] == [[], [], ["crowding"]]
 
 
+def test_a_gradient_of_zero_is_said():
+    """Its cause is named where it is known."""
+    assert health.still({"gradient_norm": np.float32(1e-30)}) == {} == health.still({"loss": 0.0})
+    ignored = health.still({"gradient_norm": np.float64(0), "valid_fraction": 0.0})["still"]
+    dead = health.of_training({"gradient_norm": 0.0, "valid_fraction": 0.5}, 1, 100, {})["still"]
+    assert ignored.endswith("nothing was learnt: all pixels are ignored (`mdp data check` counts them)")
+    assert dead.endswith("nothing was learnt: the features of all pixels are 0")
+    assert " or the features" in health.still({"gradient_norm": 0.0})["still"]
+
+
 def test_lengths_of_the_mean_feature(history):
     """Two that point one way, two that are at right angles, and a class without a pixel."""
     vectors = np.array([[3.0, 0], [1, 0], [1, 0], [0, 5]], np.float32)

@@ -1,5 +1,6 @@
 """Weights & Biases, with a stand-in for the library: what it is given, and that a run survives it."""
 
+import shutil
 import sys
 import types
 
@@ -66,6 +67,26 @@ def test_a_run_that_goes_on_is_the_same_run_there(library, tmp_path):
     (tmp_path / "other").mkdir()
     writer(tmp_path / "other")
     assert library.begun[2]["id"] != first["id"]
+
+
+def test_a_copy_of_a_workdir_is_another_run_and_a_moved_one_is_not(library, tmp_path, capsys):
+    first, link = tmp_path / "first", tmp_path / "link"
+    first.mkdir()
+    link.symlink_to(first)
+    writer(first)
+    writer(link)
+    shutil.copytree(first, tmp_path / "copy")
+    assert capsys.readouterr().err == ""
+    writer(tmp_path / "copy")
+    said = capsys.readouterr().err
+    assert said.startswith(f"mdp: Weights & Biases: {tmp_path / 'copy'} is a copy of {first}") or str(link) in said
+    writer(tmp_path / "copy")
+    link.unlink()
+    first.rename(tmp_path / "moved")
+    writer(tmp_path / "moved")
+    own, by_link, copy, copy_again, moved = (begun["id"] for begun in library.begun)
+    assert own == by_link == moved and copy == copy_again != own
+    assert capsys.readouterr().err == ""
 
 
 def test_a_network_that_fails_ends_no_run(library, tmp_path, capsys):
