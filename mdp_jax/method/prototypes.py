@@ -1,5 +1,7 @@
 """The prototype bank: one unit vector per class of every dataset, and its update (METHOD.md section 3)."""
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -99,21 +101,56 @@ def image_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> t
     Returns:
       The means [B, C, D], zero where the class is not in the image; and which classes are present, bool [B, C].
     """
-    # Normalising makes the division by the pixel count unnecessary: the sum points the same way as the mean.
+    return jax.vmap(functools.partial(_means_of_image, num_classes=num_classes))(embeddings, labels)
+
+
+def _means_of_image(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
+    """`image_means` of one image: [N, D] and int [N]."""
     ids = jnp.where(labels < 0, num_classes, labels)
-
-    def sums_of_image(vectors: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-        ones = jnp.ones(ids.shape, jnp.int32)
-        sums = jax.ops.segment_sum(vectors, ids, num_classes + 1)[:num_classes]
-        return sums, jax.ops.segment_sum(ones, ids, num_classes + 1)[:num_classes]
-
-    sums, counts = jax.vmap(sums_of_image)(embeddings, ids)
+    # Normalising makes the division by the pixel count unnecessary: the sum points the same way as the mean.
+    sums = jax.ops.segment_sum(embeddings, ids, num_classes + 1)[:num_classes]
+    counts = jax.ops.segment_sum(jnp.ones(ids.shape, jnp.int32), ids, num_classes + 1)[:num_classes]
     return normalise(sums), counts > 0
+
+
+def _summed_means(embeddings: jax.Array, labels: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
+    """The sum of the means of all images, float [C, D], and the number of images that each class is in, int32 [C]."""
+    means, present = image_means(embeddings, labels, num_classes)
+    return jnp.sum(means, axis=0), jnp.sum(present, axis=0, dtype=jnp.int32)
+
+
+def _summed_means_by_images(
+    embeddings: jax.Array, labels: jax.Array, num_classes: int, devices: int
+) -> tuple[jax.Array, jax.Array]:
+    """The same, one image of each device after the other: on a CPU the sums of one image stay in the cache."""
+
+    def body(sums: tuple[jax.Array, jax.Array], image: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
+        means, present = _means_of_image(*image, num_classes)
+        return (sums[0] + means, sums[1] + present.astype(jnp.int32)), None
+
+    def of_device(embeddings: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        nothing = (
+            jnp.zeros((num_classes, embeddings.shape[-1]), embeddings.dtype),
+            jnp.zeros((num_classes,), jnp.int32),
+        )
+        return jax.lax.scan(body, nothing, (embeddings, labels))[0]
+
+    if devices == 1:  # sums over a batch of one take three times as long on a CPU
+        return of_device(embeddings, labels)
+    apart = (x.reshape(devices, -1, *x.shape[1:]) for x in (embeddings, labels))
+    total, images = jax.vmap(of_device)(*apart)
+    return jnp.sum(total, axis=0), jnp.sum(images, axis=0)
 
 
 @jax.named_scope("bank")
 def update_bank(
-    bank: Bank, embeddings: jax.Array, labels: jax.Array, momentum: float, started: bool = False, warmup: bool = False
+    bank: Bank,
+    embeddings: jax.Array,
+    labels: jax.Array,
+    momentum: float,
+    started: bool = False,
+    warmup: bool = False,
+    devices: int = 1,
 ) -> Bank:
     """The two-step average of the global batch, folded into the bank (METHOD.md section 3).
 
@@ -127,17 +164,22 @@ def update_bank(
       started: whether the prototypes of unseen classes are starts, which are moved as those of seen classes are.
       warmup: whether the old prototype of n images weighs n / (n + k) beside the k images of this batch, where that is
         less than the momentum; a start weighs as one image.
+      devices: number of devices that the images are split over; it divides B, and does not change the result.
 
     Returns:
       The new bank.
     """
     num_classes = bank.vectors.shape[0]
-    means, present = image_means(embeddings.astype(bank.vectors.dtype), labels, num_classes)
-    images = jnp.sum(present, axis=0, dtype=jnp.int32)
-    mean = jnp.sum(means, axis=0) / jnp.maximum(images, 1)[:, None].astype(means.dtype)
+    total, images = jax.lax.platform_dependent(
+        embeddings.astype(bank.vectors.dtype),
+        labels,
+        cpu=functools.partial(_summed_means_by_images, num_classes=num_classes, devices=devices),
+        default=functools.partial(_summed_means, num_classes=num_classes),
+    )
+    mean = total / jnp.maximum(images, 1)[:, None].astype(total.dtype)
     keep: jax.Array | float = momentum
     if warmup:
-        before = (bank.images_seen + int(started)).astype(means.dtype)
+        before = (bank.images_seen + int(started)).astype(total.dtype)
         keep = jnp.minimum(momentum, before / jnp.maximum(before + images, 1))[:, None]
     moved = normalise(keep * bank.vectors + (1.0 - keep) * mean)
     # A start of 0 gives the normalised mean too.

@@ -88,7 +88,13 @@ def functions(setting: Setting) -> Functions:
         labels = labels_of_features(labels, stride, method.label_stride).astype(jnp.int32)
         before, momentum = state.memory["bank"], method.prototype_momentum
         bank = prototypes.update_bank(
-            before, embedded.vectors, labels, momentum, method.start_from_names, method.prototype_warmup
+            before,
+            embedded.vectors,
+            labels,
+            momentum,
+            method.start_from_names,
+            method.prototype_warmup,
+            setting.devices,
         )
         memory = encoder.update(state.memory, params, embedded.batch_stats) | {"bank": bank}
         metrics = {"classes_seen": jnp.sum(bank.seen, dtype=jnp.int32), "bank_cosine": prototypes.mean_cosine(bank)}

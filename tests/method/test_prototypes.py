@@ -1,5 +1,8 @@
 """The bank: values worked out by hand, and a naive loop against the vectorised update."""
 
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 from mdp_jax.method import prototypes
 from mdp_jax.method.prototypes import Bank, empty_bank, image_means, mean_cosine, normalise, update_bank
+from mdp_jax.training import sharding
 
 
 def bank_of(vectors, images_seen):
@@ -109,10 +113,33 @@ def test_against_a_naive_loop():
     labels[:, labels[0] == 3] = -1
     seen = rng.integers(0, 3, size=9)
     old = bank_of(normalise(jnp.asarray(rng.normal(size=(9, 5)))) * (seen > 0)[:, None], seen)
-    bank = update_bank(old, embeddings, jnp.asarray(labels), 0.7)
     vectors, images_seen = naive_update(old, embeddings, labels, 0.7)
-    np.testing.assert_allclose(bank.vectors, vectors, atol=1e-6)
-    assert np.array_equal(bank.images_seen, images_seen)
+    for devices in (1, 3):
+        bank = update_bank(old, embeddings, jnp.asarray(labels), 0.7, devices=devices)
+        np.testing.assert_allclose(bank.vectors, vectors, atol=1e-6)
+        assert np.array_equal(bank.images_seen, images_seen)
+
+
+def test_the_form_of_accelerators_and_that_of_cpus_have_the_same_sums():
+    rng = np.random.default_rng(1)
+    embeddings, labels = jnp.asarray(rng.normal(size=(6, 20, 5))), jnp.asarray(rng.integers(-1, 9, size=(6, 20)))
+    total, images = prototypes._summed_means(embeddings, labels, 9)
+    for devices in (1, 2, 6):
+        by_images = prototypes._summed_means_by_images(embeddings, labels, 9, devices)
+        np.testing.assert_allclose(by_images[0], total, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(by_images[1], images)
+
+
+def test_on_several_devices_only_the_sums_of_classes_move():
+    """The pixels of a device stay on it."""
+    mesh = sharding.make_mesh(8)
+    batch = {"image": np.ones((16, 30, 4), np.float32), "label": np.zeros((16, 30), np.int32)}
+    batch = sharding.to_devices(batch, mesh)
+    bank = jax.device_put(empty_bank(3, 4), sharding.replicated(mesh))
+    update = jax.jit(functools.partial(update_bank, momentum=0.5, devices=8))
+    text = update.lower(bank, batch["image"], batch["label"]).compile().as_text()
+    assert "all-reduce" in text
+    assert not re.search(r"all-gather|all-to-all|collective-permute", text)
 
 
 @pytest.mark.parametrize("label", [-1, 0, 1])
