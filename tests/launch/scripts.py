@@ -62,18 +62,23 @@ class StandIns:
 
 def start(script: pathlib.Path, arguments, stand_ins: StandIns, cwd=ROOT, **variables: str) -> subprocess.Popen:
     """Starts a script in a session of its own."""
-    return subprocess.Popen(
-        ["bash", str(script), *arguments],
-        cwd=cwd,
-        env=stand_ins.environment() | variables,
-        # A shell cannot trap what it was started with as ignored, as background jobs are with SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    before = signal.getsignal(signal.SIGINT)
+    # A shell cannot trap what it was started with as ignored, as background jobs are with SIGINT. To set it in the new
+    # process (`preexec_fn`) would copy this whole process, whose threads may hold locks.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            ["bash", str(script), *arguments],
+            cwd=cwd,
+            env=stand_ins.environment() | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run(script: pathlib.Path, arguments, stand_ins: StandIns, cwd=ROOT, **variables: str):
