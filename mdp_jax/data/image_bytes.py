@@ -1,17 +1,18 @@
-"""What the bytes of a PNG or a JPEG say, without decoding its pixels."""
+"""What the bytes of an image say, mostly of a PNG or a JPEG, without decoding its pixels."""
 
 import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 warnings.filterwarnings("ignore", "Corrupt EXIF data")  # such a photo is as it is stored
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the size is looked at here
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"  # how the files begin
+TIFF = (b"II", b"MM")
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type
 PALETTE = 3  # a PNG's colour type
 _PNG_HEADER = 33  # bytes to the end of the first chunk
@@ -22,8 +23,10 @@ _JPEG_HUFFMAN = range(0xC0, 0xC8)  # frame headers of scans whose pixels take a 
 _MOST_DEFLATED = 1032  # bytes that one byte of a PNG's compressed pixels can become
 _JPEG_PIXELS = 512  # that one byte of a JPEG can become: a block of 64 takes a bit at least
 _ORIENTATION = 0x0112  # EXIF
-# What Pillow raises for bytes that are no image, or a damaged one.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_BITS, _PHOTOMETRIC, _WHITE_IS_0 = 0x0102, 0x0106, 0  # tags of TIFF, and a value of the second
+_NETPBM_HEADER = 4096  # bytes that its numbers are looked for in
+# What Pillow raises for bytes that are no image, or a damaged one. The RuntimeError is of an AVIF.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Image.DecompressionBombError)
 
 
 class Size(NamedTuple):
@@ -123,12 +126,55 @@ def truncated(data: bytes) -> bool:
     return data.startswith(PNG) and b"IEND" not in data
 
 
-def orientation(data: bytes) -> int:
-    """The EXIF orientation of an image, 1 to 8; 1 (as it is stored) where the bytes have none, or a wrong one."""
-    exif = Image.Exif()
+def is_lossy_webp(data: bytes) -> bool:
+    """Whether the bytes are a WebP whose colours are not exact."""
+    at = 12 if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else len(data)
+    while at + 8 <= len(data):
+        if data[at : at + 4] in (b"VP8 ", b"VP8L"):
+            return data[at : at + 4] == b"VP8 "
+        # A profile of colours or an alpha channel, of any length, may stand before the picture.
+        at += 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1) // 2 * 2
+    return False
+
+
+def stretched(data: bytes) -> str:
+    """What a grey image that is no PNG is, where a decoder gives greys in place of its values; "" where it gives those.
+
+    Values of fewer than 8 bits are stretched over 0..255, and so are those of a Netpbm file as text. A BMP may have a
+    table of greys, and a TIFF may be a negative.
+    """
+    if data.startswith(b"P2"):
+        words = re.sub(rb"#[^\r\n]*", b"", data[:_NETPBM_HEADER]).split()
+        return "" if words[3:4] == [b"255"] else "Netpbm file as text whose largest value is not 255"
     try:
-        exif.load(_exif(data))
-        found = exif.get(_ORIENTATION, 1)
+        with Image.open(io.BytesIO(data)) as header:
+            tags, mode, name = getattr(header, "tag_v2", None), header.mode, header.format
+            bits = 8 if tags is None else min(tags.get(_BITS, (1,)))
+            turned_over = tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_0
+    except DAMAGED:
+        return ""
+    if mode == "1" or bits < 8:
+        return f"{name} of {1 if mode == '1' else bits} bits"
+    if turned_over:
+        return "TIFF whose 0 is white, as in a negative"
+    return "BMP with a palette" if (mode, name) == ("P", "BMP") else ""
+
+
+def orientation(data: bytes) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1 (as it is stored) where the bytes have none, or a wrong one.
+
+    A TIFF has it as a tag, and an AVIF as properties of the picture.
+    """
+    tags: Mapping[int, Any] = (exif := Image.Exif())
+    try:
+        if data.startswith((JPEG, PNG)):
+            exif.load(_exif(data))
+        else:
+            # Not by getexif(), which goes by XMP too, as neither OpenCV does nor viewers do.
+            with Image.open(io.BytesIO(data)) as header:
+                exif.load(header.info.get("exif", b""))
+                tags = getattr(header, "tag_v2", exif)
+        found = tags.get(_ORIENTATION, 1)
     except DAMAGED:
         return 1
     return found if found in range(1, 9) else 1

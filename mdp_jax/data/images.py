@@ -21,6 +21,7 @@ _MOST_PIXELS = 1 << 27  # 384 MiB as RGB, in every thread that reads; some files
 MOST_ENLARGED = 1 << 25  # pixels of a photo that is made larger than it is
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners have
 _EXPECTED = "an image file that is whole, such as a JPEG or PNG"
+_TURNS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # by the orientation
 _GREY = ("1", "L", "I", "I;16", "I;16B", "LA")  # Pillow's modes
 
 
@@ -107,8 +108,12 @@ def decode_photo(path: str | os.PathLike, data: bytes, turn: bool = True) -> np.
     """
     _require_sound(path, data)
     if not data.startswith(image_bytes.JPEG) and _may_be_transparent(data):
-        _require_opaque(path, _decode(path, data, cv2.IMREAD_UNCHANGED))
-    image = _colours(path, data, 0 if turn else cv2.IMREAD_IGNORE_ORIENTATION)
+        _require_opaque(path, data, _decode(path, data, cv2.IMREAD_UNCHANGED))
+    # OpenCV turns JPEGs, PNGs and TIFFs as all programs do, but no AVIF, and not every WebP.
+    ours = turn and not data.startswith((image_bytes.JPEG, image_bytes.PNG, *image_bytes.TIFF))
+    image = _colours(path, data, 0 if turn and not ours else cv2.IMREAD_IGNORE_ORIENTATION)
+    if ours:
+        image = turned(image, image_bytes.orientation(data))
     if image.dtype == np.uint16:
         return _scaled(image, _depth(data, image))
     if image.dtype != np.uint8:
@@ -123,6 +128,23 @@ def _colours(path: str | os.PathLike, data: bytes, flags: int = 0) -> np.ndarray
         return _decode(path, data, cv2.IMREAD_COLOR_RGB | flags)
     # OpenCV 5.0 mixes up the pixels of a TIFF of 16 bits that is asked for as RGB.
     return cv2.cvtColor(_decode(path, data, cv2.IMREAD_COLOR | flags), cv2.COLOR_BGR2RGB)
+
+
+def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns an image that is as it is stored, so that it is as people see it.
+
+    Args:
+      values: [H, W, ...].
+      orientation: EXIF orientation, 1 to 8.
+
+    Returns:
+      The values, [H, W, ...]; from orientation 5 on [W, H, ...].
+    """
+    if orientation == 1:
+        return values
+    # Orientations 5 to 8 mirror the picture at its diagonal; then it is mirrored or turned.
+    rows, columns = _TURNS[orientation]
+    return np.ascontiguousarray((values.swapaxes(0, 1) if orientation >= 5 else values)[::rows, ::columns])
 
 
 def _scaled(image: np.ndarray, depth: int) -> np.ndarray:
@@ -147,14 +169,25 @@ def _may_be_transparent(data: bytes) -> bool:
     return data[25] in (4, 6) or any(chunk.kind == b"tRNS" for chunk in image_bytes.png_chunks(data))
 
 
-def _require_opaque(path: str | os.PathLike, image: np.ndarray) -> None:
+def _require_opaque(path: str | os.PathLike, data: bytes, image: np.ndarray) -> None:
     """UserError where pixels of an image as it is stored are transparent: their colours mean nothing."""
     if image.ndim == 3 and image.shape[2] in (2, 4):
         opaque = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1.0
-        transparent = np.count_nonzero(image[..., -1] != opaque)
-        if transparent:
-            found = f"{transparent} of {image[..., -1].size} pixels are transparent"
-            raise UserError(f"{path}: {found}; expected an opaque photo: flatten it onto a background")
+        transparent = int(np.count_nonzero(image[..., -1] != opaque))
+    else:
+        transparent = _of_transparent_grey(data, image)
+    if transparent:
+        found = f"{transparent} of {image.shape[0] * image.shape[1]} pixels are transparent"
+        raise UserError(f"{path}: {found}; expected an opaque photo: flatten it onto a background")
+
+
+def _of_transparent_grey(data: bytes, image: np.ndarray) -> int:
+    """The pixels of the one grey that a PNG says is transparent, which OpenCV does not look at."""
+    said = [chunk.content(data) for chunk in image_bytes.png_chunks(data) if chunk.kind == b"tRNS"]
+    if not said or image.ndim != 2:
+        return 0
+    most = (1 << min(data[24], 16)) - 1  # in the file; greys of fewer than 8 bits are stretched
+    return int(np.count_nonzero(image == int.from_bytes(said[0][:2]) * (max(255, most) // most)))
 
 
 def read_mask(path: str | os.PathLike, palette: bool = False) -> np.ndarray:
@@ -197,6 +230,8 @@ def decode_mask(path: str | os.PathLike, data: bytes, palette: bool = False) -> 
         return _palette_indices(path, data)
     if png and (data[24], data[25]) != (8, 0):
         form = f"{_PNG_CHANNELS.get(data[25], 'unknown')} PNG of {data[24]} bits"
+        raise UserError(f"{path} is a {form}; expected a mask of one grey channel of 8 bits that holds class ids")
+    if not png and (form := image_bytes.stretched(data)):
         raise UserError(f"{path} is a {form}; expected a mask of one grey channel of 8 bits that holds class ids")
     mask = _decode(path, data, cv2.IMREAD_UNCHANGED)
     if mask.ndim != 2 or mask.dtype != np.uint8:
@@ -268,7 +303,7 @@ def read_values(path: str | os.PathLike) -> Values:
 
 def _require_exact(path: str | os.PathLike, data: bytes) -> None:
     """UserError where the values of a mask are others than those that were drawn."""
-    webp = data[:4] == b"RIFF" and b"VP8 " in data[12:64]
+    webp = image_bytes.is_lossy_webp(data)
     lossy = "JPEG" if data.startswith(image_bytes.JPEG) else "lossy WebP" if webp else ""
     if lossy:
         raise UserError(
@@ -369,7 +404,22 @@ def facts(path: str | os.PathLike) -> Facts:
     Raises:
       UserError: for the same reasons as `read_photo`.
     """
-    data = _read(path)
+    return facts_of(path, _read(path))
+
+
+def facts_of(path: str | os.PathLike, data: bytes) -> Facts:
+    """Reads the facts of a photo from the bytes of its file, like `facts`.
+
+    Args:
+      path: the name of the photo in errors.
+      data: the bytes.
+
+    Returns:
+      What the file says.
+
+    Raises:
+      UserError: for the same reasons as `read_photo`.
+    """
     deep, depth = False, 8
     if not data.startswith(image_bytes.JPEG) and not (data.startswith(image_bytes.PNG) and data[24] <= 8):
         image = _colours(path, data)

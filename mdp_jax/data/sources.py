@@ -12,12 +12,12 @@ import numpy as np
 
 from mdp_jax.configs import DataConfig, FinetuneConfig, PretrainConfig, SourceConfig
 from mdp_jax.data import images
-from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE
+from mdp_jax.data.batches.bad_images import ON_BAD_IMAGE, SkippingSource
 from mdp_jax.data.class_groups import Grouped, grouped
 from mdp_jax.data.doctor import findings, scan, shrinking
 from mdp_jax.data.kinds import KINDS, listing
 from mdp_jax.data.kinds.kind import Source
-from mdp_jax.errors import UserError
+from mdp_jax.errors import TransientError, UserError
 from mdp_jax.storage import buckets, photo_cache
 from mdp_jax.storage.files import require_regular, unreadable
 from mdp_jax.words import some
@@ -45,6 +45,7 @@ class _Prepared:
         self.name = source.name
         self.split = split
         self.classes = grouped.classes
+        self.own_classes = source.classes  # before any was dropped or grouped
         first = [of[0] for of in grouped.of]
         self.palette: np.ndarray | None = None if source.palette is None else source.palette[first]
         self.passed_over = source.passed_over
@@ -82,6 +83,11 @@ class _Prepared:
     def files(self, index: int) -> tuple[pathlib.Path, ...]:
         """The files of the photo and of its mask; none where a sample has no files of its own."""
         return self._source.files(int(self._chosen[index]))
+
+    def facts(self, index: int) -> images.Facts | None:
+        """What the bytes of a photo say that its pixels do not, where it has no file of its own; None if not known."""
+        found = getattr(self._source, "facts", None)
+        return found(int(self._chosen[index])) if found else None
 
     def _prepare(self, index: int) -> dict[str, np.ndarray]:
         sample = self._source[int(self._chosen[index])]
@@ -287,16 +293,18 @@ def photos_of(source: Source) -> dict:
     Returns:
       {"count"; "names", a digest of the names of the photos' files; "content", a digest of the sizes of all files and
       of some bytes of each}. Samples without files of their own have no names; their digest is that of nothing. Times
-      and folders do not count: a copy on another disk has the same photos.
+      and folders do not count: a copy on another disk has the same photos. Where bad photos are skipped, files that
+      cannot be read are all alike.
 
     Raises:
-      UserError: a file cannot be read.
+      UserError: a file cannot be read, and bad photos are not skipped.
     """
     files = [source.files(i) for i in range(len(source))]
     names = "\n".join(listing.composed(paths[0].name) for paths in files if paths)
     in_bucket = any(buckets.is_bucket(path) for paths in files for path in paths)
+    fingerprint = _fingerprint_or_none if isinstance(source, SkippingSource) else _fingerprint
     with ThreadPoolExecutor(_OF_BUCKETS if in_bucket else 2 * (os.cpu_count() or 1)) as pool:  # they wait for the disk
-        samples = list(pool.map(_fingerprint, (path for paths in files for path in paths)))
+        samples = list(pool.map(fingerprint, (path for paths in files for path in paths)))
     content = hashlib.sha256(source.content.encode() + b"".join(samples)).hexdigest()
     return {"count": len(source), "names": _digest(names), "content": content}
 
@@ -330,3 +338,12 @@ def _fingerprint(path: pathlib.Path) -> bytes:
     except (OSError, ValueError) as error:
         raise unreadable(path, error, "a photo or mask") from None
     return found.digest()
+
+
+def _fingerprint_or_none(path: pathlib.Path) -> bytes:
+    try:
+        return _fingerprint(path)
+    except TransientError:
+        raise
+    except UserError:
+        return hashlib.sha256(b"").digest()

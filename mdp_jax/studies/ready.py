@@ -19,7 +19,7 @@ Photos = Mapping[str, Mapping[str, int | str]]
 
 _FILE = "photos.json"
 # Keys that do not change which photos there are.
-_CHOICE = {"name", "kind", "root", "labels", "drop_classes", "class_groups", "limit", "holdout", "license"}
+_CHOICE = {"name", "kind", "root", "drop_classes", "class_groups", "limit", "holdout", "license"}
 
 
 def require_ready(runs: Iterable[Run]) -> Photos:
@@ -72,7 +72,7 @@ def _open(dataset: ConfigDict, config: ConfigDict, split: str, photos: dict) -> 
     sources.open_source(dataset, config.data, config.data_dir, split, config.seed)
     if "root" not in dataset:  # what is drawn changes with the config alone
         return
-    others = [f"{key}={value}" for key, value in sorted(dataset.items()) if key not in _CHOICE]
+    others = [f"{key}={value}" for key, value in _values(dataset).items() if (key, value) != ("labels", "masks")]
     key = ", ".join([f"{dataset.kind} {dataset.root}", split, *others])
     if key not in photos:
         whole = ConfigDict(dataset.to_dict() | {"limit": 0, "holdout": 0})
@@ -115,13 +115,35 @@ def _require_unseen(run: Run, config: ConfigDict, by_name: Mapping[str, tuple[Ru
     while dataset.holdout and place and needs in by_name:
         before, trained = by_name[needs]
         for source in trained.sources:
-            if _place(source, trained.data_dir) == place and source.holdout != dataset.holdout:
+            if _place(source, trained.data_dir) != place:
+                continue
+            if source.holdout != dataset.holdout:
                 raise UserError(
                     f"{run.name}: dataset.holdout is {dataset.holdout}, and {before.name} has "
                     f"sources.{source.name}.holdout={source.holdout} for the same photos; expected the same, or it is "
                     "trained on those set aside"
                 )
+            # Which photos are set aside depends on what they are chosen from.
+            differing = [key for key in _values(source) | _values(dataset) if source.get(key) != dataset.get(key)]
+            both = sorted(_photos(dataset, config, "val") & _photos(source, trained, "train")) if differing else []
+            if both:
+                raise UserError(
+                    f"{run.name}: {len(both)} of the {dataset.holdout} photos that dataset.holdout sets aside are "
+                    f"training photos of {before.name}, such as {both[0]}; expected the same {' and '.join(differing)} "
+                    f"in dataset and sources.{source.name}, so that the same photos are set aside"
+                )
         needs = before.needs
+
+
+def _values(dataset: ConfigDict) -> dict:
+    """The values of a dataset that decide which photos there are: without masks there may be more."""
+    return {key: value for key, value in sorted(dataset.items()) if key not in _CHOICE}
+
+
+def _photos(dataset: ConfigDict, config: ConfigDict, split: str) -> set[str]:
+    """The files of the photos of a split; none where photos have no files of their own."""
+    source = sources.open_source(dataset, config.data, config.data_dir, split, config.seed)
+    return {str(path) for index in range(len(source)) for path in source.files(index)[:1]}
 
 
 def _require_folder(source: ConfigDict, data_dir: str) -> None:

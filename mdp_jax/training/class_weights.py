@@ -18,10 +18,10 @@ COUNTED: dict[str, Callable[[scan.Found, float], tuple[float, ...]]] = {
 
 
 def counted(source: Source) -> scan.Found:
-    """Counts pixels and photos of each class in all masks of a source, as `mdp data check` does.
+    """Counts pixels and photos of each class in all masks of a source, as `mdp data check` does of masks of this size.
 
     Args:
-      source: of the training photos, as the config opens them.
+      source: of the training photos, as the config opens them, in the size of its `data.short_side`.
 
     Raises:
       UserError: no mask has a labelled pixel.

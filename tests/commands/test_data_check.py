@@ -185,6 +185,25 @@ def test_photos_that_exif_turns(capsys):
     )
 
 
+def test_prepared_records_have_the_warnings_of_their_files(capsys):
+    """Of a photo that EXIF turns, one of 16 bits, and one whose JPEG is damaged."""
+    photos = write_folder(pathlib.Path("set"), photos=4) / "images" / "train"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(photos / "p0.jpg").save(photos / "p0.jpg", exif=exif)
+    (photos / "p1.jpg").unlink()
+    Image.fromarray(np.full((20, 24), 40000, np.uint16)).save(photos / "p1.png")
+    data = (photos / "p2.jpg").read_bytes()
+    (photos / "p2.jpg").write_bytes(data[:-30] + bytes(28) + data[-2:])
+    of_files = check(capsys, "set", "--data_dir", ".")[3]
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["data", "prepare", "set", "--data_dir", "."])
+    assert exit_.value.code == 0
+    found = check(capsys, "set", "--data_dir", ".", "--kind", "array_record")[3]
+    assert len(found["warnings"]) == 3 and found["warnings"] == of_files["warnings"]
+    assert [part["damaged"] for part in found["parts"]] == [part["damaged"] for part in of_files["parts"]]
+
+
 def test_palettes_that_number_the_colours_anew_in_each_file(capsys):
     """Value 1 is red in three masks and green in the last one; the second mask's palette leaves out what it lacks."""
     root = write_folder(pathlib.Path("set"), classes=("sky", "tree", "road"), photos=4)
@@ -379,6 +398,18 @@ def test_two_sets_of_one_name(capsys):
     config = write_config("pretrain", "one", "two")
     status, _, err, _ = check(capsys, "--config", config, "--config.sources.two.name=one")
     assert status == 2 and "two datasets are named 'one'" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("last", "dropped"), [(3, ()), (3, ("sky",)), (2, ("sky",))])
+def test_ids_from_1_are_those_of_the_whole_set(capsys, last, dropped):
+    """With a dropped class too. Ids from 1 to 2 may be right in a set of three; another mask is of a wrong size."""
+    root = write_folder(pathlib.Path("set"))
+    for i in range(4):
+        write_png(root / "masks" / "train" / f"p{i}.png", np.arange(480).reshape(20, 24) % last + 1)
+    write_png(root / "masks" / "train" / "p0.png", np.arange(480).reshape(24, 20) % last + 1)
+    status, out, _, _ = check(capsys, "set", "--data_dir", ".", f"--config.drop_classes={dropped!r}")
+    assert status == 2
+    assert ("perhaps: ids run from 1 to" in out) == (last == 3)
 
 
 @pytest.mark.parametrize("rounding", [np.floor, np.rint])

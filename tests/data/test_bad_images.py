@@ -11,7 +11,7 @@ from mdp_jax import configs as base
 from mdp_jax.data.batches.bad_images import SkippingSource, bad_images
 from mdp_jax.data.batches.pipeline import finetune_batches, pretrain_batches
 from mdp_jax.data.label_space import build
-from mdp_jax.data.sources import check_source, open_source
+from mdp_jax.data.sources import check_source, open_source, photos_of
 from mdp_jax.errors import UserError
 from tests.data.fixtures import numbered_source, write_folder, write_jpeg
 
@@ -152,6 +152,42 @@ def test_a_photo_that_breaks_after_the_checks_is_skipped_whatever_the_threads(tm
     np.testing.assert_array_equal(runs[1], runs[0])
     np.testing.assert_array_equal(runs[2], runs[0][2:])
     assert capsys.readouterr().err.count("p3.jpg is truncated") == 3  # once in each run
+
+
+def _webp(folder):
+    (folder / "images" / "train" / "p3.jpg").unlink()
+    (folder / "images" / "train" / "p3.webp").write_bytes(b"no photo")
+
+
+def _gone(place):
+    def break_it(folder):
+        (file,) = (folder / place / "train").glob("p3.*")
+        file.unlink()
+        file.symlink_to(folder / "nowhere")
+
+    return break_it
+
+
+def _cut(folder):
+    file = folder / "images" / "train" / "p3.jpg"
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize("break_it", [_webp, _gone("images"), _gone("masks"), _cut])
+def test_the_start_of_a_run_skips_whatever_is_bad(tmp_path, break_it):
+    folder, said = _folder(tmp_path, "set", first=0), []
+    break_it(folder)
+
+    def open_one(how):
+        data = _config(base.finetune, **{"data.on_bad_image": how}).data
+        return open_source(base.folder("set", str(folder)), data, "", "train", 0)
+
+    source = open_one("skip")
+    check_source(source, 5000, said.append)
+    assert bad_images(source) == 1 and said == []
+    assert photos_of(source)["count"] == 8 and photos_of(source) == photos_of(open_one("skip"))
+    with pytest.raises(UserError, match="p3"):
+        check_source(open_one("stop"), 5000)
 
 
 def test_two_bad_photos_of_eight_stop_the_pretraining(tmp_path):

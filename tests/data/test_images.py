@@ -5,7 +5,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mdp_jax.data import images
 from mdp_jax.errors import UserError
@@ -94,6 +94,41 @@ def test_orientation_is_what_opencv_turns_by(tmp_path, suffix):
         assert (images.read_photo(file).shape != NOISE.shape) == (orientation >= 5)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_photos_of_all_formats_are_turned_as_people_see_them(tmp_path, suffix):
+    stored, file = np.zeros((40, 60, 3), np.uint8), tmp_path / f"a{suffix}"
+    stored[:20, :30], stored[:20, 30:], stored[20:, :30] = (250, 20, 20), (20, 250, 20), (20, 20, 250)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        said = {"tiffinfo": {0x0112: orientation}} if suffix == ".tif" else {"exif": exif, "quality": 95}
+        Image.fromarray(stored).save(file, **said)
+        with Image.open(file) as photo:  # Pillow turns a TIFF by itself
+            seen = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"), np.int64)
+        found = images.read_photo(file)
+        assert found.shape == seen.shape and np.abs(found - seen).mean() < 5
+        assert images.orientation(file) == images.facts(file).orientation == orientation
+
+
+def test_a_damaged_avif_is_said_to_be_one(tmp_path):
+    file = tmp_path / "a.avif"
+    Image.fromarray(NOISE).save(file)
+    data = file.read_bytes()
+    for box in (b"iloc", b"pitm", b"ispe", b"av01"):  # where its picture lies, which it is, its size, how it is coded
+        file.write_bytes(data.replace(box, b"gone"))
+        with pytest.raises(UserError, match=r"a\.avif is unreadable .*; expected an image file that is whole"):
+            images.read_photo(file)
+        assert images.orientation(file) == 1
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_orientation_of_xmp_turns_no_photo(tmp_path, suffix):
+    file = tmp_path / f"a{suffix}"
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray(NOISE).save(file, xmp=xmp)
+    assert images.orientation(file) == 1 and images.read_photo(file).shape == NOISE.shape
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_orientation_that_opencv_does_not_go_by(tmp_path):
     """XMP, and EXIF that is cut short."""
@@ -166,11 +201,81 @@ def test_mask_of_another_form(tmp_path, write, form):
         images.read_mask(tmp_path / "a.png")
 
 
+def _tiff(bits: int, photometric: int, pixels: bytes) -> bytes:
+    """Two rows of pixels that fill whole bytes."""
+    width = 4 * len(pixels) // bits
+    short = [(0x100, width), (0x101, 2), (0x102, bits), (0x103, 1), (0x106, photometric), (0x111, 8), (0x115, 1)]
+    tags = [*short, (0x116, 2), (0x117, len(pixels))]
+    rows = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    return struct.pack("<4sI", b"II*\0", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + rows + bytes(4)
+
+
+def _saved(picture: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form)
+    return buffer.getvalue()
+
+
+def _table_of_greys() -> Image.Image:
+    picture = Image.fromarray(np.uint8([[0, 1], [2, 1]])).convert("P")
+    picture.putpalette([0, 0, 0, 80, 80, 80, 160, 160, 160] + [0] * 759)
+    return picture
+
+
+_BILEVEL = Image.fromarray(np.array([[False, True], [True, False]]))
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (_saved(_BILEVEL, "TIFF"), "TIFF of 1 bits"),
+        (_saved(_BILEVEL, "BMP"), "BMP of 1 bits"),
+        (_saved(_BILEVEL, "PPM"), "PPM of 1 bits"),
+        (_tiff(4, 1, bytes([0x12, 0x21])), "TIFF of 4 bits"),
+        (_tiff(8, 0, bytes([0, 1, 1, 0])), "TIFF whose 0 is white"),
+        (_saved(_table_of_greys(), "BMP"), "BMP with a palette"),
+        (b"P2 # three\n2 2\n3\n0 1 2 3\n", "Netpbm file as text whose largest value is not 255"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_masks_whose_values_a_decoder_changes(tmp_path, data, form):
+    """With two classes, 1 would become 255, which is ignored."""
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UserError, match=rf"a\.tif is a {form}.*one grey channel of 8 bits that holds class ids"):
+        images.read_mask(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("form", ["TIFF", "BMP", "PPM"])
+def test_masks_of_other_formats_are_kept(tmp_path, form):
+    mask = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    (tmp_path / "a.tif").write_bytes(_saved(Image.fromarray(mask), form))
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "a.tif"), mask, strict=True)
+    (tmp_path / "a.tif").write_bytes(_tiff(8, 1, bytes([0, 1, 2, 255])))
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "a.tif"), [[0, 1], [2, 255]])
+    (tmp_path / "a.tif").write_bytes(b"P2 2 2 # it is text\n255\n0 1 2 255\n")
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "a.tif"), [[0, 1], [2, 255]])
+
+
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3)])
 def test_a_jpeg_is_no_mask(tmp_path, shape):
     write_jpeg(tmp_path / "a.png", np.zeros(shape))
     with pytest.raises(UserError, match=r"a\.png is a JPEG, whose values are not exact.*expected a mask as PNG"):
         images.read_mask(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("beside", [{}, {"icc_profile": bytes(3145)}, {"exif": b"Exif\0\0" + bytes(99)}, {"alpha": 1}])
+def test_a_lossy_webp_is_no_mask_whatever_stands_before_its_picture(tmp_path, lossless, beside):
+    """A profile of colours, or an alpha channel; in a lossless one the colours are those that were drawn."""
+    photo = Image.fromarray(NOISE)
+    if beside.get("alpha"):
+        photo.putalpha(Image.fromarray(NOISE[..., 0]))
+    photo.save(tmp_path / "a.webp", lossless=lossless, exact=True, **beside)
+    if lossless:
+        np.testing.assert_array_equal(images.read_values(tmp_path / "a.webp").values, NOISE)
+        return
+    with pytest.raises(UserError, match=r"a\.webp is a lossy WebP, whose values are not exact"):
+        images.read_values(tmp_path / "a.webp")
 
 
 def test_resize_photo_averages_when_shrinking_and_interpolates_when_enlarging():
@@ -368,6 +473,23 @@ def test_pixels_that_are_no_integers_of_8_or_16_bits(tmp_path, dtype):
     Image.fromarray(DEEP[..., 0].astype(dtype)).save(tmp_path / "a.tif")
     with pytest.raises(UserError, match=r"a\.tif (has pixels of \w+; expected integers of 8 or 16|is unreadable)"):
         images.read_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("mode", "grey", "pixels"), [("L", 7, 2), ("L", 9, 0), ("I;16", 300, 1), ("I;16", 7, 0), ("1", 0, 6)]
+)
+def test_a_grey_that_a_png_says_is_transparent(tmp_path, mode, grey, pixels):
+    values = {
+        "L": np.uint8([[7, 1, 2], [3, 4, 7]]),
+        "I;16": np.uint16([[300, 1, 2], [3, 4, 44]]),
+        "1": np.zeros((2, 3), bool),
+    }
+    Image.fromarray(values[mode]).save(tmp_path / "a.png", transparency=grey)
+    if not pixels:
+        assert images.read_photo(tmp_path / "a.png").shape == (2, 3, 3)
+        return
+    with pytest.raises(UserError, match=rf"a\.png: {pixels} of 6 pixels are transparent; expected an opaque photo"):
+        images.read_photo(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

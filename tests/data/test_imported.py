@@ -428,21 +428,23 @@ def test_photos_of_one_name_in_two_folders(tmp_path):
     assert len(opened(tmp_path, "coco", images="images").labelled) == 3
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_masks_that_were_drawn_on_photos_as_they_are_stored(tmp_path, orientation):
+def test_masks_that_were_drawn_on_photos_as_they_are_stored(tmp_path, orientation, suffix):
     """A photo that stands upright by its EXIF orientation; the polygon is on the pixels as they are in the file."""
     stored = np.zeros((*SIZE, 3), np.uint8)
     stored[3:9, 4:20] = 255
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(stored).save(tmp_path / "p.png", exif=exif)
+    said = {"tiffinfo": {0x0112: orientation}} if suffix == ".tif" else {"exif": exif, "lossless": True}
+    Image.fromarray(stored).save(tmp_path / f"p{suffix}", **said)
     _two(tmp_path, rectangle(4, 3, 20, 9), rectangle(30, 20, 31, 21))
     value = json.loads((tmp_path / "x.json").read_text())
-    value["images"][0]["file_name"] = "p.png"
+    value["images"][0]["file_name"] = f"p{suffix}"
     write_json(tmp_path / "x.json", value)
     (tmp_path / "p.jpg").unlink()
     (one,) = opened(tmp_path, "coco").labelled
-    seen = images.read_photo(tmp_path / "p.png")
+    seen = images.read_photo(tmp_path / f"p{suffix}")
     ids = one.draw(Photo(one.photo, *seen.shape[:2], images.orientation(one.photo))).ids
     np.testing.assert_array_equal(ids == 1, seen[..., 0] > 0)
 

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from mdp_jax import config as configs
 from mdp_jax import configs as base
 from mdp_jax.data.kinds.tfds import TfdsSource
-from mdp_jax.data.sources import NO_CONTENT, is_same, open_source, photos_of
+from mdp_jax.data.sources import NO_CONTENT, check_source, is_same, open_source, photos_of
 from mdp_jax.errors import UserError
 
 CLASSES = ("pet", "background", "border")
@@ -94,6 +94,17 @@ def test_a_set_that_was_prepared_anew_is_another_one(data_dir):
 def test_photos_are_not_turned(data_dir):
     as_stored = cv2.imdecode(np.frombuffer(_encoded(PHOTO[2], ".jpg").getvalue(), np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(_open(data_dir)[2]["image"], as_stored)
+
+
+def test_a_damaged_jpeg_is_named_and_no_photo_is_said_to_be_turned(data_dir):
+    source, said = open_source(_config(), base.finetune().data, str(data_dir), "train", 0), []
+    records = [dict(source._source._records[index]) for index in range(3)]
+    data = records[2]["image"]
+    records[2]["image"] = data[:-30] + bytes(28) + data[-2:]
+    source._source._records = records
+    check_source(source, 100, said.append)
+    (line,) = said
+    assert line.startswith("dataset 'pets' train: damaged JPEGs, with pixels that are made up: 1 of 3 (train[2]: ")
 
 
 def test_ignored_values_and_parts_of_splits(data_dir):

@@ -68,6 +68,21 @@ def test_photos_set_aside_are_so_in_all_pretrainings(three_sets):
         _pretrained(three_sets, aside, init="a")
 
 
+def test_photos_set_aside_of_others_are_trained_on(three_sets):
+    """Without masks the pretraining has more photos to choose from, and sets others aside."""
+    root = three_sets / "labelmefacade" / "images" / "train"
+    aside = ("sources.labelmefacade.holdout", "2"), ("sources.labelmefacade.labels", "none")
+    noted = {key for key in _pretrained(three_sets, *aside) if "labelmefacade" in key}
+    assert noted == {f"folder labelmefacade, {of}" for of in ("train", "train, labels=none", "val")}
+    (root / "more").mkdir()
+    for number in range(40):
+        shutil.copy(root / "p0.jpg", root / "more" / f"{number}.jpg")
+    message = r"b/seed0/t: 2 of the 2 photos that dataset.holdout sets aside are training photos of b/seed0/pretrain, "
+    with pytest.raises(UserError, match=f"{message}such as .*p[0-3].jpg; expected the same labels in dataset and"):
+        _pretrained(three_sets, *aside)
+    _pretrained(three_sets, aside[0])
+
+
 def test_photos_that_changed_since_the_study_began(tmp_path):
     write_folder(tmp_path / "data" / "camvid11", photos=3)
     row = Pretraining("scratch", "", seeds=1, targets=("t",))

@@ -98,6 +98,16 @@ def _stop(source: Source, share: float) -> Source:
 ON_BAD_IMAGE = {"stop": _stop, "skip": SkippingSource}
 
 
+def is_replaced(source: Source, index: int) -> bool:
+    """Whether another photo takes the place of one that was asked for, since it is bad.
+
+    Args:
+      source: what `open_source` gives.
+      index: of the sample.
+    """
+    return isinstance(source, SkippingSource) and index in source.bad
+
+
 def bad_images(source: Source) -> int:
     """The number of bad photos of a source that this process has skipped.
 

@@ -264,7 +264,8 @@ def look_into(part: Part, problems: Sequence[Problem]) -> str:
         for path in part.opened.files(problem.photo)[1:]:
             with contextlib.suppress(UserError):
                 values |= set(np.unique(images.read_mask(path)).tolist())
-    return explain(np.array(sorted(values - {255}), np.int64), len(part.opened.classes))
+    classes = getattr(part.opened, "own_classes", part.opened.classes)  # the masks have those of dropped classes too
+    return explain(np.array(sorted(values - {255}), np.int64), len(classes))
 
 
 def explain(values: np.ndarray, num_classes: int) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdp_jax.data import images
+from mdp_jax.data.batches.bad_images import is_replaced
 from mdp_jax.data.doctor.oddness import Measures, measure
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.errors import UserError
@@ -204,8 +205,8 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
     for index in indices:
         try:
             sample = source[index]
-            files = source.files(index)
-            facts = [images.facts(path) for path in files[:1]]
+            files = () if is_replaced(source, index) else source.files(index)
+            facts = [images.facts(path) for path in files[:1]] or _facts_of_record(source, index)
             palettes = [images.palette_of(path) for path in files[1:]]
         except UserError as error:
             found.problems.append(Problem(index, str(error)))
@@ -234,6 +235,12 @@ def look(source: Source, indices: Iterable[int], compare: bool = True) -> Found:
         if compare:
             found.digests.append(Digest(index, digest(sample["image"])))
     return found
+
+
+def _facts_of_record(source: Source, index: int) -> list[images.Facts]:
+    """The facts of a photo without a file of its own, where its source has them; none of a bad one that is replaced."""
+    found = getattr(source, "facts", None) if not is_replaced(source, index) else None
+    return [facts] if found and (facts := found(index)) else []
 
 
 def digest(image: np.ndarray) -> bytes:

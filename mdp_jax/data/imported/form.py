@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdp_jax.data import images
 from mdp_jax.data.class_groups import require_name
 from mdp_jax.data.imported.naming import Naming
 from mdp_jax.data.imported.place import Place
@@ -201,12 +202,8 @@ def fitted(ids: np.ndarray, photo: Photo, where: str, what: str) -> Drawn:
     height, width = ids.shape
     require_size((height, width), photo, where, what)
     if (height, width) != (photo.height, photo.width):
-        transposed = ids.T  # orientations 5 to 8 mirror the picture at its diagonal, and then turn or mirror it
-        rows, columns = {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}[photo.orientation]
-        return Drawn(
-            np.ascontiguousarray(transposed[::rows, ::columns]),
-            {"masks turned as the EXIF orientation of their photos says": 1},
-        )
+        whole = images.turned(ids, photo.orientation)
+        return Drawn(whole, {"masks turned as the EXIF orientation of their photos says": 1})
     notes = {TURNED: 1} if photo.orientation != 1 and (photo.orientation < 5 or height == width) else {}
     return Drawn(ids, notes)
 

@@ -89,6 +89,11 @@ class ArrayRecordSource:
         mask = images.decode_mask(f"{where} (mask)", record["mask"])
         return {"image": image, "label": label_of(image, mask, self._table, f"{where} (mask)", "its manifest.json")}
 
+    def facts(self, index: int) -> images.Facts:
+        """What the bytes of the photo say that its pixels do not."""
+        record = self._read(index)
+        return images.facts_of(record["file_name"].decode(), record["image"])
+
     def describe(self, index: int) -> str:
         """The name that the source of the records gave the sample."""
         return self._read(index)["file_name"].decode()

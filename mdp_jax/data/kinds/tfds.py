@@ -105,14 +105,24 @@ class TfdsSource:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         where = f"{self._where}: {self.describe(index)}"
+        photo, encoded = self._read(index, where)
+        image = images.decode_photo(where, photo, turn=False)
+        mask = images.decode_mask(f"{where} (mask)", encoded)
+        return {"image": image, "label": label_of(image, mask, self._table, f"{where} (mask)", "its config")}
+
+    def facts(self, index: int) -> images.Facts:
+        """What the bytes of the photo say that its pixels do not. It is as it is stored, whatever its EXIF says."""
+        where = f"{self._where}: {self.describe(index)}"
+        return dataclasses.replace(images.facts_of(where, self._read(index, where)[0]), orientation=1)
+
+    def _read(self, index: int, where: str) -> tuple[bytes, bytes]:
+        """The bytes of photo and mask."""
         try:
             record = self._records[index]
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{where} is damaged: {_line(error)}") from None
         image, mask = (record[key] for key in self._keys)
-        image = images.decode_photo(where, image, turn=False)
-        mask = images.decode_mask(f"{where} (mask)", mask)
-        return {"image": image, "label": label_of(image, mask, self._table, f"{where} (mask)", "its config")}
+        return image, mask
 
     def describe(self, index: int) -> str:
         """Split and number of the record: sets have no common key for a file name."""
