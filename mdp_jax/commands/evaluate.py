@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
@@ -15,8 +17,9 @@ from mdp_jax.data.sources import is_same, open_source, photos_of
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import findings, scoring, views, workdirs
 from mdp_jax.evaluation.inference import Evaluator
-from mdp_jax.evaluation.named import ByName, by_name, require_distinct
+from mdp_jax.evaluation.named import ByName, by_name, require_distinct, seen_classes
 from mdp_jax.evaluation.scores import confusions_beside, photos_of_run, write_scores
+from mdp_jax.reporting import contact_sheet
 from mdp_jax.reporting.progress import Progress
 from mdp_jax.reporting.report import Section, html
 from mdp_jax.reporting.tables import all_scores_table, console, for_terminal
@@ -116,6 +119,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     if others:
         print("mdp: these are not the photos that evaluation.json and report.html are of", file=sys.stderr)
     sections: list[Section] = []
+    colours = _colours([source for source, _ in scored.values()]) if args.page else {}
     for name, (source, evaluator) in scored.items():
         found = measured[name]
         csv = confusions_beside(file, name if len(scored) > 1 else "")
@@ -131,7 +135,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
             print(line)
         if args.page:
             predict = functools.partial(evaluator.predict, run.variables)
-            sections += [Section(name, tables=[table]), *findings.sections(found, source, predict)]
+            sections += [Section(name, tables=[table]), *findings.sections(found, source, predict, colours[name])]
         print(f"confusions: {csv}")
     if args.page:
         page = file.with_suffix(".html")
@@ -142,6 +146,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     print(f"scores: {file}")
 
 
+def _colours(opened: Sequence[Source]) -> dict[str, np.ndarray]:
+    """The colours of the classes of each set: equal names have one on the whole page, as in the report of the run."""
+    ends = np.cumsum([len(source.classes) for source in opened])
+    colours = np.split(contact_sheet.class_colours(opened), ends[:-1])
+    return {source.name: own for source, own in zip(opened, colours, strict=True)}
+
+
 def _known_by_name(
     args: argparse.Namespace, run: workdirs.Workdir, overrides: list[tuple[str, str]]
 ) -> tuple[Source, ByName]:
@@ -149,13 +160,14 @@ def _known_by_name(
     config = configs.apply_overrides(configs.load(args.on), overrides)
     if "dataset" not in config or not config.dataset:
         raise UserError(f"--on {args.on}: no dataset in it; expected a config of mdp finetune")
-    typed = typed_finetune(config, f"--on {args.on}: ")
+    typed, own = typed_finetune(config, f"--on {args.on}: "), typed_pretrain(run.config)
     assert typed.dataset is not None
-    data, data_dir = typed_pretrain(run.config).data, typed.data_dir or run.config.data_dir
-    source = open_source(typed.dataset, data, data_dir, args.split, typed.seed, scored=True)
+    data_dir = typed.data_dir or own.data_dir
+    source = open_source(typed.dataset, own.data, data_dir, args.split, typed.seed, scored=True)
     where = f"--on {args.on}"
     require_distinct(source.classes, where)
-    return source, by_name(source.classes, run.label_space, where, args.names or "", args.near)
+    seen = seen_classes(own, run.variables)
+    return source, by_name(source.classes, run.label_space, where, args.names or "", args.near, seen)
 
 
 def _report_to(progress: Progress, photos: int) -> Callable[[int], None]:

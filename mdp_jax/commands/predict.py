@@ -19,7 +19,7 @@ from mdp_jax.data.kinds import KINDS
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import views, workdirs
 from mdp_jax.evaluation.inference import Predictor, Probable, Segmenter
-from mdp_jax.evaluation.named import ByName, NamedSegmenter, by_name, is_file, read_names
+from mdp_jax.evaluation.named import ByName, NamedSegmenter, by_name, is_file, read_names, seen_classes
 from mdp_jax.evaluation.pretrained import ALL, SetSegmenter, answers_in
 from mdp_jax.evaluation.tiles import require_tile
 from mdp_jax.models import network
@@ -105,13 +105,15 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
     Raises:
       UserError: there is no such workdir or set, views are impossible, a photo cannot be read or is too large, two
-        photos have the same name, or an output would replace a photo.
+        photos have the same name, or an output would replace a photo, or a label map a file of somebody else.
     """
     runtime.start_devices(args.platform)
     require_tile(args.tile, f"--tile {args.tile}")
     photos = predict_files.find(args.images, args.out)
     also = [CONTOURS] * args.contours + [PROBABILITIES[args.probabilities]] * bool(args.probabilities)
     outputs = predict_files.plan(photos, args.out, [LABELS, OVERLAY, *also])
+    for labels, shown_labels, *_ in outputs:
+        predict_files.require_own(labels, shown_labels, args.out)
     require_possible(args.out, "--out")
     changed: dict[str, list[str]] = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -165,10 +167,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
                 _write_probabilities(files[-1], found, classes)
             else:
                 label = predictor(run.variables, seen, (height, width), args.tile)
-            write_picture(files[0], label.astype(depth), in_colours)
             # A legend that is too long for a JPEG is cut off.
             shown_with_legend = overlay(image, label, classes, colours)[:MOST_PIXELS, :MOST_PIXELS]
             write_picture(files[1], cv2.cvtColor(shown_with_legend, cv2.COLOR_RGB2BGR))
+            write_picture(files[0], label.astype(depth), in_colours)  # behind the overlay, which says whose it is
             if args.contours:
                 outlined = contours(image, label, classes, colours)
                 write_picture(files[2], cv2.cvtColor(outlined, cv2.COLOR_RGB2BGR))
@@ -189,7 +191,8 @@ def _by_name(args: argparse.Namespace, run: workdirs.Workdir) -> ByName | None:
     if not run.pretraining:
         raise UserError(f"--as {args.answers}: {run.folder} is a workdir of mdp finetune; expected one of mdp pretrain")
     given = read_names(args.answers, "--as")
-    return by_name(given, run.label_space, f"--as {args.answers}", args.names or "", args.near)
+    seen = seen_classes(typed_pretrain(run.config), run.variables)
+    return by_name(given, run.label_space, f"--as {args.answers}", args.names or "", args.near, seen)
 
 
 def _write_probabilities(file: pathlib.Path, found: Probable, classes: tuple[str, ...]) -> None:

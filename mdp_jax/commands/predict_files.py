@@ -34,7 +34,7 @@ def find(named: Sequence[str], out: str) -> list[Photo]:
 
     Args:
       named: paths; a pattern has *, ? or [], and ** stands for folders of any depth. A file of such a name is a file.
-      out: folder of the outputs, which are never taken for photos.
+      out: folder of the outputs. What is in it is not taken for photos, unless it holds a named folder or pattern.
 
     Returns:
       The photos, those of a folder or pattern in order of their paths.
@@ -78,10 +78,11 @@ def _of_pattern(pattern: str, out: str) -> list[Photo]:
     parts = pathlib.Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if any(sign in part for sign in _PATTERN))
     top, outputs = pathlib.Path(*parts[:fixed]), as_path(out).resolve()
+    below = outputs not in (top.resolve(), *top.resolve().parents)  # otherwise all photos lie in the folder
     found: list[Photo] = []
     for text in sorted(glob.glob(pattern, recursive=True)):
         path = pathlib.Path(text)
-        if outputs in path.resolve().parents:
+        if below and outputs in path.resolve().parents:
             continue
         if path.is_file():
             found.append(Photo(text, path.relative_to(top).with_suffix("")))
@@ -127,3 +128,23 @@ def plan(photos: Sequence[Photo], out: str, endings: Iterable[str]) -> list[list
             taken[file] = photo.path
         outputs.append(files)
     return outputs
+
+
+def require_own(labels: pathlib.Path, overlay: pathlib.Path, out: str) -> None:
+    """Checks that a label map replaces no file of somebody else, as the mask that a set keeps beside its photo.
+
+    Label maps of an earlier command have an overlay beside them. Files of buckets are not looked for.
+
+    Args:
+      labels: the label map to write.
+      overlay: of the same photo; it is written before the label map.
+      out: folder of the outputs.
+
+    Raises:
+      UserError: there is such a file, and no overlay.
+    """
+    if not isinstance(labels, BucketPath) and labels.exists() and not overlay.exists():
+        raise UserError(
+            f"--out {out}: {labels} would be replaced, and is none of mdp predict, as there is no {overlay.name} "
+            "beside it; expected another folder, or remove the file"
+        )

@@ -157,7 +157,10 @@ def _with_rest(inside: np.ndarray, shown: np.ndarray) -> np.ndarray:
 
 
 def photos_section(
-    photos: Sequence[PhotoScore], source: Source, predict: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    photos: Sequence[PhotoScore],
+    source: Source,
+    predict: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    colours: np.ndarray | None = None,
 ) -> Section:
     """The worst and the best photos as a section of a page: photo, truth, prediction, errors.
 
@@ -165,13 +168,15 @@ def photos_section(
       photos: scores of the photos of the source.
       source: of the photos.
       predict: (photo, size) -> label map.
+      colours: uint8 RGB [C, 3], of the classes; None = those of this source alone.
     """
+    colours = contact_sheet.class_colours([source]) if colours is None else colours
     order = sorted(photos, key=lambda photo: (photo.miou, photo.right, photo.photo))
     count = min(_PHOTOS, max(len(order) // 2, 1))
     found = []
     for title, some in (("Worst", order[:count]), ("Best", order[: -count - 1 : -1])):
         if some:
-            grid = _grid(some, source, predict)
+            grid = _grid(some, source, predict, colours)
             found.append(Figure(grid, f"{title} photos, by the mIoU over the classes of the photo."))
     text = (
         f"{counted(len(photos), 'photo')} with labelled pixels. A photo in which a small class is missed has a low "
@@ -181,18 +186,24 @@ def photos_section(
 
 
 def _grid(
-    photos: Sequence[PhotoScore], source: Source, predict: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    photos: Sequence[PhotoScore],
+    source: Source,
+    predict: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    colours: np.ndarray,
 ) -> bytes:
     rows = []
     for photo in photos:
         sample = source[photo.photo]
         label = predict(sample["image"], sample["label"].shape)
         rows.append(Predicted(source.describe(photo.photo), sample["image"], sample["label"], {"prediction": label}))
-    return figures.prediction_grid(rows, source.classes, contact_sheet.class_colours([source]))
+    return figures.prediction_grid(rows, source.classes, colours)
 
 
 def sections(
-    measured: Measured, source: Source, predict: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    measured: Measured,
+    source: Source,
+    predict: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    colours: np.ndarray | None = None,
 ) -> list[Section]:
     """Confusions, worst and best photos, as sections of a page.
 
@@ -200,10 +211,11 @@ def sections(
       measured: of the source.
       source: of the photos.
       predict: (photo, size) -> label map.
+      colours: as for `photos_section`.
     """
     if not measured.photos:
         return []
     return [
         confusions_section(measured.counts, source.classes),
-        photos_section(measured.photos, source, predict),
+        photos_section(measured.photos, source, predict, colours),
     ]

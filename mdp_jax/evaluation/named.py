@@ -2,7 +2,8 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from mdp_jax.data.kinds import listing
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.pretrained import ClassScorer, SetSegmenter
+from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.storage.paths import expanded
 from mdp_jax.words import counted, some
 
@@ -30,19 +32,22 @@ class ByName(NamedTuple):
       classes: the G given names.
       weights: float32 [G, C], from 0 to 1: how near the name of each class of the network is, 0 where it is not near.
       matches: given name -> {"dataset/class": weight}, of those above 0.
+      unseen: given name -> near classes that the network has never seen and that so cannot answer; of the names that
+        have no others.
     """
 
     classes: tuple[str, ...]
     weights: np.ndarray
     matches: dict[str, dict[str, float]]
+    unseen: Mapping[str, Sequence[str]] = types.MappingProxyType({})
 
     @property
     def unknown(self) -> list[str]:
         """The given names that no class of the network is near to; they are never predicted."""
-        return [name for name, found in self.matches.items() if not found]
+        return [name for name, found in self.matches.items() if not found and name not in self.unseen]
 
     def said(self) -> list[str]:
-        """What is said of them: a line of the names that are known, with who answers, and one of those that are not."""
+        """What is said of them: a line of the names that are known, with who answers, and lines of all others."""
         known = [name for name in self.classes if self.matches[name]]
         answers = [
             f"{name} by "
@@ -57,7 +62,16 @@ class ByName(NamedTuple):
                 f"near to no class of the network, and never predicted: {len(self.unknown)} of "
                 f"{counted(len(self.classes), 'name')} ({some(self.unknown, _SHOWN)})"
             )
+        if self.unseen:
+            lines.append(
+                "near only to classes that the network has never seen, and never predicted: "
+                f"{some(self.unseen_in_words(), _SHOWN)}"
+            )
         return lines
+
+    def unseen_in_words(self) -> list[str]:
+        """Each name of `unseen` with its classes."""
+        return [f"{name} ({some(near, _SHOWN)})" for name, near in self.unseen.items()]
 
 
 def read_names(path: str, option: str) -> tuple[str, ...]:
@@ -100,7 +114,12 @@ def require_distinct(names: Sequence[str], where: str) -> None:
 
 
 def by_name(
-    given: Sequence[str], label_space: LabelSpace, where: str, names_file: str = "", threshold: float | None = None
+    given: Sequence[str],
+    label_space: LabelSpace,
+    where: str,
+    names_file: str = "",
+    threshold: float | None = None,
+    seen: np.ndarray | None = None,
 ) -> ByName:
     """Finds the classes of a network whose names are near to given ones (METHOD.md section 9).
 
@@ -110,6 +129,8 @@ def by_name(
       where: what the error begins with.
       names_file: an .npz of names and vectors, of the given ones and of those of the network; "" = equal names alone.
       threshold: with a file, the smallest cosine of names that are near; None = NEAR.
+      seen: bool [C], the classes that the network has seen, as `seen_classes` gives them; None = all. Others have no
+        prototype, so they do not answer.
 
     Raises:
       UserError: the file of names cannot be used, a threshold is given without it, or no name has a match.
@@ -127,17 +148,41 @@ def by_name(
         found = cosines[:, theirs.index(row["class"])]
         weights[:, row["global_id"]] = np.maximum(weights[:, row["global_id"]], found)
     full = label_space.global_names()
+    near_to = [[full[i] for i in np.flatnonzero(weight).tolist()] for weight in weights]
+    if seen is not None:
+        weights = np.where(seen, weights, np.float32(0))
     matches = {
         name: {full[i]: round(float(weight[i]), 4) for i in np.flatnonzero(weight).tolist()}
         for name, weight in zip(given, weights, strict=True)
     }
+    unseen = {name: names for name, names in zip(given, near_to, strict=True) if names and not matches[name]}
+    answers = ByName(tuple(given), weights, matches, unseen)
+    if unseen and not weights.any():
+        raise UserError(
+            f"{where}: only classes that the network has never seen are near: {some(answers.unseen_in_words(), 8)}; "
+            "expected a name near to one that it has seen"
+        )
     if not weights.any():
         how = f"a cosine of at least {least:g} in {names_file}" if vectors else "an equal name"
         more = "" if vectors else "; --names FILE takes near names too"
         raise UserError(
             f"{where}: no class of the network has {how}; it has {some(theirs, 8)}; expected at least one match{more}"
         )
-    return ByName(tuple(given), weights, matches)
+    return answers
+
+
+def seen_classes(config: PretrainConfig, variables: Mapping) -> np.ndarray | None:
+    """Which classes a network has seen.
+
+    Args:
+      config: of `mdp pretrain`.
+      variables: {"params", "batch_stats", "memory"}.
+
+    Returns:
+      bool [C]; None for an objective without prototypes, whose classifier has weights for all classes.
+    """
+    bank = OBJECTIVES[config.objective].bank
+    return None if bank is None else np.asarray(bank(variables["memory"]).images_seen) > 0
 
 
 class NamedSegmenter(ClassScorer):

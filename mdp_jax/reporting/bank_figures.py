@@ -162,6 +162,7 @@ def map_picture(found: Vectors, pixels: np.ndarray, of: np.ndarray, method: str)
         axes.scatter(own[there, 0], own[there, 1], s=42, color=colour, marker=marks[number % len(marks)], **style)
     axes.margins(0.06)
     axes.set(xticks=[], yticks=[])
+    axes.autoscale_view()  # now, and not when the figure is drawn: it moves the marks that names must not cover
     _name_where_there_is_room(axes, own, [found.names[int(i)] for i in shown])
     handles = [
         drawing.Line2D([], [], color=colour, marker=marks[number % len(marks)], linestyle="", markersize=7)

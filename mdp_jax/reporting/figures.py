@@ -166,9 +166,10 @@ def _entries(
     Those of the maps `counted` come first, with their share of the pixels, the largest first; ignored pixels last.
     """
     shares: dict[int, float] = {}
+    total = sum(label.size for label in counted)  # maps may have different sizes
     for label in counted:
         for index, count in zip(*np.unique(np.maximum(label, -1), return_counts=True), strict=True):
-            shares[int(index)] = shares.get(int(index), 0) + count / label.size / len(counted)
+            shares[int(index)] = shares.get(int(index), 0) + count / total
     shares = dict(sorted(shares.items(), key=lambda item: (item[0] < 0, -item[1], item[0])))
     ids = {int(max(value, -1)) for row in rows for cell in row if cell.ndim == 2 for value in np.unique(cell)}
     others = sorted(ids - shares.keys(), key=lambda index: (index < 0, index))

@@ -115,6 +115,7 @@ class Session:
             raise UserError(f"--as {answers}: expected one of {', '.join(self.sets)}")
         self._known_names = {known.casefold() for known in (*self._plain_names(), *net.classes)}
         self._photos: dict[str, _Photo] = {}
+        self._painted: list[str] = []  # names of strokes, in the order of the first of each on any photo
         self._vectors: dict[str, np.ndarray] = {}
         self._newest: dict[tuple[str, str], np.ndarray] = {}  # the last logits with new classes
 
@@ -133,7 +134,7 @@ class Session:
 
     def new_classes(self) -> list[str]:
         """The names of the classes that were adopted, in the order of their first strokes."""
-        return [name for name in self._painted() if not self._is_known(name)]
+        return [name for name in self._painted if not self._is_known(name)]
 
     def classes_of(self, name: str) -> list[str]:
         """The classes of a set, and those that were adopted.
@@ -264,6 +265,8 @@ class Session:
                 f"a stroke that leaves the photo, which is {width} x {height} (width x height); expected one inside"
             )
         photo.strokes.append(stroke._replace(name=name))
+        if name not in self._painted:
+            self._painted.append(name)
         self._change()
 
     def undo(self, key: str) -> None:
@@ -281,19 +284,21 @@ class Session:
             photo.strokes.clear()
         self._change()
 
-    def _painted(self) -> list[str]:
-        return list(dict.fromkeys(stroke.name for photo in self._photos.values() for stroke in photo.strokes))
-
     def _is_known(self, name: str) -> bool:
         return name.casefold() in self._known_names
 
     def _plain_names(self) -> tuple[str, ...]:
         """The names of all classes, without those of their sets."""
         names = self._net.classes
-        return tuple(name.split("/", 1)[1] for name in names) if self._net.answers else names
+        if not self._net.answers:
+            return names
+        ahead = sorted((f"{name}/" for name in self._net.datasets), key=len, reverse=True)  # sets may have a / too
+        return tuple(name[len(next(filter(name.startswith, ahead))) :] for name in names)
 
     def _change(self) -> None:
         """Forgets what depends on the strokes."""
+        there = {stroke.name for photo in self._photos.values() for stroke in photo.strokes}
+        self._painted = [name for name in self._painted if name in there]
         self._vectors.clear()
         self._newest.clear()
 
@@ -356,7 +361,7 @@ class Session:
           float64 [C + N + K, D], unit rows; the last K are of strokes with names of classes that the network has. 0 for
           a class that is in no such photo.
         """
-        names = [*self.classes_of(name), *filter(self._is_known, self._painted())]
+        names = [*self.classes_of(name), *filter(self._is_known, self._painted)]
         first = len(self.network_of(name).classes)
         number_of = {label: number for number, label in enumerate(names[first:], first)}
         total = np.zeros((len(names), sum(self._net.channels(self._layers))))

@@ -18,7 +18,9 @@ from mdp_jax.evaluation.discriminant import prototypes
 from mdp_jax.evaluation.scores import write_scores
 from mdp_jax.evaluation.scoring import score
 from mdp_jax.objectives.registry import OBJECTIVES
+from mdp_jax.reporting import runs
 from mdp_jax.storage import checkpoints as stored
+from mdp_jax.storage.json_files import write_json
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import ledger, workdir
 from mdp_jax.training.adopting import Adopted, opened
@@ -34,8 +36,8 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
     Args:
       checkpoint: workdir of `mdp pretrain`, whose objective has prototypes.
       config: as configs.finetune() makes it; its dataset, data_dir, seed and short_side are read.
-      folder: new workdir; gets config.json, label_space.json, checkpoints/, and evaluation.json where the photos of all
-        sets are there.
+      folder: new workdir; gets config.json, label_space.json, checkpoints/, evaluation.json where the photos of all
+        sets are there, and edited.json where the checkpoint's workdir has one.
 
     Returns:
       What the set was adopted from.
@@ -57,6 +59,7 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
             f"--append: {before} has merged classes, stages, mixture_weights or a mixture_schedule, in which a new set "
             "has no place; expected none of them"
         )
+    edited = runs.read_edited(before)
     with opened(checkpoint, config, folder, [(LAYER,)]) as at:
         ((name, classes),) = at.label_space.datasets
         if name in {source.name for source in own.sources}:
@@ -75,6 +78,8 @@ def append_to_bank(checkpoint: str | os.PathLike, config: ConfigDict, folder: st
         state = saved.state | {"memory": saved.state["memory"] | {"bank": bank}}
         at.hold.keep()
         workdir.start(at.folder, grown, label_space)
+        if edited:  # the weights are the same, so they were trained on the same sets
+            write_json(at.folder / runs.EDITED, edited)
         checkpoints = workdir.checkpoints(at.folder, configs.typed_pretrain(grown))
         names = [*(source.name for source in own.sources), name]
         photos = saved.meta["photos"] | {name: sources.photos_of(at.source)}

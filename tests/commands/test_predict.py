@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mdp_jax import cli
-from mdp_jax.commands import predict
+from mdp_jax.commands import predict, predict_files
 from mdp_jax.data import images
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
@@ -122,6 +122,20 @@ def test_a_photo_is_never_replaced_by_its_labels(made, capsys):
     assert not list(photos.glob("*overlay*"))
 
 
+def test_a_mask_beside_a_photo_is_never_replaced_by_its_labels(made, tmp_path, capsys):
+    photo, mask = tmp_path / "a.jpg", tmp_path / "a.png"
+    cv2.imwrite(str(photo), cv2.imread(str(made[0] / "a.png")))
+    mask.write_bytes(b"hours of work")
+    words = ["--checkpoint", made[1], "--out", tmp_path]
+    for named in (photo, f"{tmp_path}/*.jpg"):
+        message = wrong_use([*words, named], capsys)
+        assert f"{mask} would be replaced, and is none of mdp predict, as there is no a_overlay.jpg" in message
+        assert mask.read_bytes() == b"hours of work"
+    mask.unlink()
+    for _ in range(2):  # its own label maps are replaced
+        assert cli.run([str(word) for word in ("predict", *words, photo)]) == 0
+
+
 def test_an_output_folder_that_is_a_file_is_one_line(made, tmp_path, capsys):
     photos, run, _, _ = made
     (tmp_path / "out").write_text("")
@@ -210,6 +224,14 @@ def test_folders_and_patterns_keep_their_paths(made, tree, tmp_path):
     for _ in range(2):
         cli.run(["predict", "--checkpoint", run, "--out", str(tree / "out"), f"{tree}/**/*"])
     assert written(tree / "out") == ["day/b.png", "day/two/a.png", "night/b.png"]
+
+
+@pytest.mark.parametrize("pattern", ["day/b.*", "*/b.png", "day"])
+def test_the_outputs_may_lie_above_the_photos(tree, monkeypatch, pattern):
+    monkeypatch.chdir(tree)
+    found = predict_files.find([pattern], ".")
+    assert "day/b.png" in [photo.path for photo in found]
+    assert found == predict_files.find([pattern], "elsewhere")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import discriminant, workdirs
 from mdp_jax.evaluation.discriminant import Statistics
+from mdp_jax.reporting import runs
 from mdp_jax.storage import checkpoints
 from mdp_jax.training import appending, sharding, workdir
 from mdp_jax.training.adopting import adopt
@@ -123,7 +124,10 @@ def test_scores_by_budget_are_those_of_segmenters(folder, capsys):
 def test_a_set_in_the_bank(folder, capsys):
     """The new rows are the prototypes of the set; all else is what it was, bit for bit, and training can go on."""
     words = ["--checkpoint", "pretrained", "--config", "valley.py", "--workdir", "grown", "--head", "prototypes"]
+    note = {"source": "step 2 of the workdir all", "trained on": [{"name": "meadow", "classes": 4, "license": "CC0"}]}
+    (folder / "pretrained" / runs.EDITED).write_text(json.dumps(note))
     assert cli.run(["adopt", *words, "--append"]) == 0
+    assert runs.read_edited(folder / "grown") == note  # what mdp edit-bank had taken out before
     saved = checkpoints.load(folder / "grown")
     assert saved.meta["ledger"][-1] == [0] * len(saved.meta["ledger"][0]) and len(saved.meta["ledger"]) == 3
     edited = edit("grown", "without", Edits(drop=[("town",)]))

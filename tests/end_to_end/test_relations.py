@@ -92,6 +92,11 @@ def test_a_whole_run(shallow, folder, capsys):
     again = checkpoints.load(pathlib.Path("again")).state["memory"]["bank"]
     np.testing.assert_allclose(again["vectors"], starts, rtol=1e-5)
     assert not again["images_seen"][len(synthetic("harbor")) :].any()
+    # Until a photo shows them they do not answer for their names.
+    pathlib.Path("classes.txt").write_text("lawn\n")
+    named = ["predict", "--checkpoint", "again", "--as", "classes.txt", "--out", "out", "photo.png"]
+    with pytest.raises(UserError, match=r"^--as classes\.txt: only .* never seen are near: lawn \(town/lawn\)"):
+        cli.run(named)
     _write_names(1)
     with pytest.raises(UserError, match=r"^run/relations\.json: the vectors of the names are others than when"):
         cli.run(words)

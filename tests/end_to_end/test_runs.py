@@ -19,9 +19,11 @@ from mdp_jax.data import sources
 from mdp_jax.data.batches import pipeline
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import NonFiniteError, PreemptedError, UserError
+from mdp_jax.evaluation import findings, workdirs
 from mdp_jax.evaluation.banks import history
 from mdp_jax.evaluation.chosen_weights import weights_of
 from mdp_jax.reporting import bank as bank_of
+from mdp_jax.reporting import contact_sheet, figures
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training import profiling, programs, sharding
@@ -444,6 +446,23 @@ def test_a_pretrained_network_is_scored_on_its_own_sets(pretrained, capsys):
     assert all(of_dataset["images"] == 6 and 0 < of_dataset["aAcc"] <= 100 for of_dataset in scores.values())
     printed = capsys.readouterr().out
     assert "harbor train, 6 photos" in printed and "town train, 6 photos" in printed
+
+
+def test_the_pages_of_a_pretraining_have_the_same_colours(pretrained, monkeypatch):
+    """Those of report.html, in which equal names of different sets have one colour."""
+    drawn = {}
+    values = workdirs.load(pretrained).config
+    opened = [sources.open_source(source, values.data, "", "train", values.seed) for source in values.sources]
+    expected = contact_sheet.class_colours(opened)
+
+    def grid(rows, classes, colours, *rest):
+        drawn[tuple(classes)] = colours
+        return figures.encode_png(np.zeros((2, 2, 3), np.uint8))
+
+    monkeypatch.setattr(findings.figures, "prediction_grid", grid)
+    mdp(["evaluate", "--checkpoint", str(pretrained), "--split", "train", "--page"])
+    assert list(drawn) == [source.classes for source in opened]
+    np.testing.assert_array_equal(np.concatenate([*drawn.values()]), expected)
 
 
 def test_a_workdir_of_another_config_or_label_space(pretrained):

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdp_jax.configs import typed
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import named
@@ -39,6 +40,23 @@ def test_which_classes_answer(file):
     )
     merged = named.by_name(("sky",), LabelSpace(SPACE.datasets, "merged"), "--as x")
     np.testing.assert_array_equal(merged.weights, [[1, 0, 0]])
+
+
+def test_a_class_that_was_never_seen_does_not_answer(file):
+    """Otherwise it would count in n_g, and halve the share of a name that another class answers for."""
+    memory = {"bank": {"vectors": np.eye(4, 8), "images_seen": np.array([3, 0, 0, 7]), "pixels": None}}
+    seen = named.seen_classes(typed(tiny.pretrain_config()), {"memory": memory})
+    np.testing.assert_array_equal(seen, [True, False, False, True])
+    assert named.seen_classes(typed(tiny.pretrain_config(objective="multi_head")), {"memory": {}}) is None
+    found = named.by_name(("SKY", "water", "lake", "boat"), SPACE, "--as x", seen=np.array([False, False, True, True]))
+    np.testing.assert_array_equal(found.weights, [[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    assert found.matches["SKY"] == {"town/sky": 1.0} and found.unknown == ["lake", "boat"]
+    assert found.said()[1:] == [
+        "near to no class of the network, and never predicted: 2 of 4 names (lake, boat)",
+        "near only to classes that the network has never seen, and never predicted: water (harbor/water)",
+    ]
+    with pytest.raises(UserError, match=r"^--as x: only .* never seen are near: lake \(harbor/water, town/road\); exp"):
+        named.by_name(("lake",), SPACE, "--as x", file, 0.5, np.array([True, False, False, True]))
 
 
 def test_names_that_cannot_be(tmp_path, file):

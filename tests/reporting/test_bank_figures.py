@@ -84,6 +84,20 @@ def test_names_in_a_map_cover_no_mark_and_no_name(monkeypatch):
     assert 10 < len(written) <= 39 and "class 3" not in written
 
 
+@pytest.mark.parametrize("count", [0, 5])
+def test_names_are_placed_where_the_marks_are_drawn(count, monkeypatch):
+    kept, genuine = [], bank_figures._name_where_there_is_room
+
+    def name(axes, places, names):
+        kept.append((axes, places, axes.transData.transform(places)))
+        genuine(axes, places, names)
+
+    monkeypatch.setattr(bank_figures, "_name_where_there_is_room", name)
+    bank_figures.map_picture(many(12), RNG.normal(size=(count, 8)), np.zeros(count, int), "pca")
+    ((axes, places, at),) = kept
+    np.testing.assert_allclose(at, axes.transData.transform(places), atol=1e-6)
+
+
 def test_over_time_with_one_step_and_with_several():
     one = many(6)
     later = Vectors(**{**vars(one), "step": 9, "vectors": one.vectors + 0.1, "count": one.count + 1})

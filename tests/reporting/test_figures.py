@@ -106,6 +106,20 @@ def test_prediction_grid_of_photos_of_several_shapes():
     assert white_border(decoded(figures.prediction_grid(rows, CLASSES)))
 
 
+def test_the_legend_has_the_share_of_all_pixels_whatever_the_size_of_each_photo(monkeypatch):
+    """A photo of 10 pixels of road, of which 2 are ignored, and one of 30 pixels of sky."""
+    said, genuine = [], figures.legend
+    monkeypatch.setattr(figures, "legend", lambda entries, *rest: said.extend(entries) or genuine(entries, *rest))
+    small, large = np.full((2, 5), 1), np.zeros((5, 6), int)
+    small[0, :2] = -1
+    rows = [
+        figures.Predicted(name, np.zeros((*label.shape, 3), np.uint8), label, {"a": label})
+        for name, label in (("small", small), ("large", large))
+    ]
+    figures.prediction_grid(rows, CLASSES)
+    assert [text for text, _ in said][:3] == ["sky 75 %", "road 20 %", "ignored 5 %"]
+
+
 def test_scores_of_a_photo_by_hand():
     target, prediction = np.array([[0, 0, 1, -1]]), np.array([[0, 2, 1, 1]])
     miou, right = figures.photo_scores(target, prediction)  # IoU 1/2 of 0, 1 of 1, 0 of 2

@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from mdp_jax.serving import app
+from mdp_jax.serving.session import Stroke
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install 'mdp_jax[dev]')")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -92,6 +93,14 @@ def test_the_page(address, session, photo, tmp_path):
         _idle(page)
         np.testing.assert_allclose(_overlay(page), colours[labels], atol=1)
         assert "boat" not in page.inner_text("#legend")
+
+        # A class that somebody paints on another page has its name and its colour here too.
+        session.adopt(key, Stroke("barge", list(WAY), 4.0))
+        page.select_option("#sets", "all")
+        _idle(page)
+        assert "barge" in page.inner_text("#legend")
+        labels, colours = session.labels(key, "all"), session.colours_of("all")
+        np.testing.assert_allclose(_overlay(page), colours[labels], atol=1)
         browser.close()
     assert not wrong
 

@@ -93,6 +93,19 @@ def test_a_new_class_is_in_all_sets_and_on_the_next_photo_until_it_is_forgotten(
     np.testing.assert_array_equal(session.labels(key, "all"), before)
 
 
+def test_new_classes_keep_their_ids_and_colours_when_others_are_painted(session, photo):
+    """Also where somebody paints on an earlier photo, as on another page of the same server."""
+    first, second = session.add(photo), session.add(photo[:, ::-1].copy())
+    session.adopt(second, STROKE)
+    before = session.colours_of("town").tolist()
+    session.adopt(first, STROKE._replace(name="quay wall"))
+    assert session.new_classes() == ["boat", "quay wall"] and session.colours_of("town").tolist()[:-1] == before
+    session.undo(second)
+    assert session.new_classes() == ["quay wall"]
+    session.adopt(second, STROKE)
+    assert session.new_classes() == ["quay wall", "boat"]
+
+
 def test_a_stroke_of_a_known_class_says_what_a_new_one_is_not_like(session, photo):
     key = session.add(photo)
     session.adopt(key, STROKE)
@@ -105,6 +118,16 @@ def test_a_stroke_of_a_known_class_says_what_a_new_one_is_not_like(session, phot
     assert session.labels(key, "town").max() <= count
     session.undo(key)
     assert dict(session.pixel(key, "town", 26, 30).classes)["boat"] == before
+
+
+def test_the_classes_of_a_set_with_a_slash_in_its_name_are_known(net, photo, monkeypatch):
+    for part in ("classes", "datasets", "answers"):
+        monkeypatch.setattr(net, part, tuple(name.replace("town", "town/left") for name in getattr(net, part)))
+    session = Session(net, "pretrained")
+    key = session.add(photo)
+    for name in ("lawn", "town/left/lawn", "left/lawn"):
+        session.adopt(key, STROKE._replace(name=name))
+    assert session.new_classes() == ["left/lawn"]
 
 
 def test_the_oldest_photo_goes_with_its_strokes(session, photo):
