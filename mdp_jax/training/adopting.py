@@ -201,7 +201,7 @@ def _adopt(at: Opened, layers: tuple[str, ...], head: Head) -> Adopted:
     source, label_space, folder = at.source, at.label_space, at.folder
     adopted = _config_of(at, layers)
     workdir.require_free_or_same(folder, adopted, label_space)
-    scored = _is_scored(at)
+    scored = _scored_photos(at)
     began = time.perf_counter()
     statistics = closed_form.statistics_of(at.net, source, layers)
     made = head.make(statistics)
@@ -229,21 +229,21 @@ def _adopt(at: Opened, layers: tuple[str, ...], head: Head) -> Adopted:
         checkpoints.close()
     if scored:
         run = workdirs.load(folder)
-        write_scores(folder, score(run), chosen=run.chosen)
+        write_scores(folder, score(run), chosen=run.chosen, photos=scored)
     return Adopted(tuple(source.classes), statistics.photos, statistics.weight, seconds, made.shrinkage)
 
 
-def _is_scored(at: Opened) -> bool:
-    """Whether there are validation photos, all of them good; it is said where there are none."""
+def _scored_photos(at: Opened) -> dict[str, dict]:
+    """{dataset: its validation photos, as sources.photos_of gives them}, all of them good; {} where there are none."""
     try:
         photos = at.validation()
     except TransientError:
         raise
     except UserError as error:
         distributed.say(f"mdp: not scored, as there are no validation photos ({error})")
-        return False
+        return {}
     sources.check_source(photos, at.config.data.check_files, distributed.say)
-    return True
+    return {photos.name: sources.photos_of(photos)}
 
 
 def adopt_budgets(

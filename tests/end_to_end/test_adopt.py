@@ -57,8 +57,10 @@ def test_what_it_leaves_is_a_segmenter(folder, layer, head, capsys):
     ]
     assert cli.run(["adopt", *words]) == 0
     assert "adopted in" in capsys.readouterr().out
-    scores = json.loads((folder / "new" / "evaluation.json").read_text())["datasets"]["valley"]
+    found = json.loads((folder / "new" / "evaluation.json").read_text())
+    scores = found["datasets"]["valley"]
     assert scores["images"] == 3 and scores["aAcc"] > 0
+    assert found["photos"]["valley"]["count"] == 3  # so that other photos are told from these
     assert mdp_jax.load("new").layers[-1] == layer.split("+")[-1]
     before = (folder / "new" / "evaluation.json").read_text()
     assert cli.run(["evaluate", "--checkpoint", "new"]) == 0
