@@ -23,6 +23,7 @@ from mdp_jax.weights.torch_weights import to_torch
 
 WORKDIR = "mdp"
 PARTS = ("backbone", "decoder", "classifier", AUXILIARY)  # that the layouts have names for
+_DECODER = ("decoder",)  # what a classifier of the layouts stands on
 
 
 @dataclass(frozen=True)
@@ -133,29 +134,34 @@ def from_workdir(folder: str, step: str = "", which: str = "") -> Weights:
     run = workdirs.load(path, step=step, weights=which, auxiliary=True)
     config, label_space, variables = run.config, run.label_space, run.variables
     trained = to_torch(variables["params"]) | to_torch(variables["batch_stats"])
-    state = {key: array for key, array in trained.items() if layouts.part_of(key) in PARTS}
+    reads = tuple(config.model.get("reads", _DECODER))
+    left_out = {"projection": "projection to the prototypes; no layout has one"}
+    if reads != _DECODER:  # the names fit, and sometimes the shapes do too; the answers would be others
+        left_out["classifier"] = f"it stands on {' and '.join(reads)}, and not on the decoder alone"
+    state = {key: array for key, array in trained.items() if layouts.part_of(key) not in left_out}
     for key, array in state.items():
         layouts.require_sound(folder, key, array)
     skipped = [
-        Leaf(key, array.shape, "skipped", "projection to the prototypes; no layout has one")
+        Leaf(key, array.shape, "skipped", left_out[layouts.part_of(key)])
         for key, array in trained.items()
         if key not in state
     ]
     best = ", the best" if run.chosen.best else ""
     notes = [f"weights of step {run.step}{best}{run.chosen.in_words()}", _network_note(config)]
     classes: tuple[str, ...] = ()
-    if "dataset" in config:
-        classes = label_space.datasets[0][1]
+    if any(layouts.part_of(key) == "classifier" for key in state):
+        classes = label_space.datasets[0][1] if "dataset" in config else tuple(label_space.global_names())
     return Weights(config.model, state, {key: key for key in state}, skipped, notes, classes)
 
 
 def _network_note(config: ConfigDict) -> str:
     model, data = config.model, config.data
     decoder = "" if model.decoder.name == NO_DECODER else "the decoder "
+    window = f" with attention in windows of {model.window} x {model.window} patches" if model.window else ""
     return (
-        f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g} at output stride "
-        f"{model.output_stride}, {decoder}{decoder_in_words(model.decoder)}, and RGB images normalised with mean "
-        f"{tuple(data.mean)} and std {tuple(data.std)}"
+        f"the file holds weights alone; they belong to {model.backbone} of width {model.width:g}{window} at output "
+        f"stride {model.output_stride}, {decoder}{decoder_in_words(model.decoder)}, and RGB images normalised with "
+        f"mean {tuple(data.mean)} and std {tuple(data.std)}"
     )
 
 
@@ -175,7 +181,7 @@ def from_file(path: str, layout: str) -> Weights:
         raise UserError(f"{path}: has the names of {found.layout}; expected --from {found.layout}")
     model = architecture.model_of(found)
     parts = found.parts()
-    layouts.require_sound_parts(found, [AUXILIARY])
+    layouts.require_sound_parts(found, parts)
     layouts.require_same(found, parts, architecture.expected_shapes(found, model, parts), model.backbone)
     return Weights(model, found.of_parts(PARTS), found.keys, found.skipped, [*notes, *found.notes])
 
@@ -234,7 +240,7 @@ def _missing(weights: Weights, modules: dict, state: dict, layout: str) -> list[
         only_theirs = names.ONLY_THEIRS.get(layout, ()) if names else ()
         return [(key, "classifier of whole images") for key in only_theirs]
     keys = [f"{modules['classifier.conv']}.{leaf}" for leaf in ("weight", "bias")]
-    return [(key, "classifier of pixels; IN has none") for key in keys if key not in state]
+    return [(key, "classifier of pixels; IN has none that fits") for key in keys if key not in state]
 
 
 def _natural(key: str) -> list:

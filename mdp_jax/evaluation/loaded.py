@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -342,7 +343,7 @@ def load(
     step: str | int = "",
     weights: str = "",
 ) -> Network:
-    """Loads a trained network.
+    """Loads a trained network; says on stderr what of a file of weights was changed or left out.
 
     Args:
       path: a workdir of `mdp pretrain` or `mdp finetune`, or a file of weights (.safetensors, .pth) with the names of
@@ -425,6 +426,8 @@ def _pretrained(run: workdirs.Workdir, config: PretrainConfig, name: str, option
 
 def _of_file(file: pathlib.Path, model: ModelConfig | None, data: DataConfig | None, classes: Sequence[str]) -> Network:
     found = read_network(file, model)
+    for note in found.notes:
+        print(f"{file}: {note}", file=sys.stderr)
     count = found.classes
     if classes and len(classes) != count:
         raise UserError(f"{file}: has {count} classes; expected as many names, and {len(classes)} are given")

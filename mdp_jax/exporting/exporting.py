@@ -122,7 +122,9 @@ class _Network:
         photos = agreement.photos(form)
         logits = jax.jit(self.program("logits"))(photos)
         found = agreement.compare(answer(photos), logits, form.output, what)
-        return f"compared with `mdp predict` on drawn noise: {found.described()}"
+        here, there = self.model.compute_dtype, self.run.config.model.compute_dtype
+        of = "`mdp predict`" if here == there else f"the network in {here} (`mdp predict` computes in {there})"
+        return f"compared with {of} on drawn noise: {found.described()}"
 
 
 def _opened(workdir: str | os.PathLike, overrides: workdirs.Overrides, step: str | int, weights: str) -> _Network:

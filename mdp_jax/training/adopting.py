@@ -81,7 +81,7 @@ class Opened(NamedTuple):
       folder: the workdir.
       net: the network.
       untyped: the config as the user gave it.
-      config: the same, with the normalisation of the network.
+      config: the same, with the normalisation of the network, where it is of a run.
       source: the labelled photos.
       label_space: of the set alone.
       hold: of the workdir.
@@ -143,7 +143,7 @@ def opened(
             raise UserError(f"--step {step}: {SCRATCH} has no steps; expected the workdir of a run")
         if str(checkpoint) == SCRATCH and weights:
             raise UserError(f"--weights {weights}: {SCRATCH} has initial weights alone; expected the workdir of a run")
-        net = _untrained(own) if str(checkpoint) == SCRATCH else loaded.load(checkpoint, step=step, weights=weights)
+        net = _untrained(own) if str(checkpoint) == SCRATCH else _trained(checkpoint, own, step, weights)
         for some in layers:
             closed_form.require_layers(net, some)
         own = dataclasses.replace(own, data=dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std))
@@ -152,6 +152,15 @@ def opened(
         label_space = label_spaces.build([source])
         sources.check_source(source, own.data.check_files, distributed.say)  # before the pass over all photos
         yield Opened(os.fspath(checkpoint), folder, net, config, own, source, label_space, hold, weights)
+
+
+def _trained(
+    checkpoint: str | os.PathLike, config: configs.FinetuneConfig, step: str | int, weights: str
+) -> loaded.Network:
+    data = None
+    if not expanded(checkpoint).is_dir():  # a file does not say how its photos were normalised; the config does
+        data = dataclasses.replace(configs.FinetuneDataConfig(), mean=config.data.mean, std=config.data.std)
+    return loaded.load(checkpoint, data=data, step=step, weights=weights)
 
 
 def _untrained(config: configs.FinetuneConfig) -> loaded.Network:

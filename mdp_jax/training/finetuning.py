@@ -35,7 +35,7 @@ from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
 from mdp_jax.training.state import FinetuneState, first_average, initial_variables, scored
-from mdp_jax.training.transfer import Transferred, remarks_on_classes, transfer
+from mdp_jax.training.transfer import Transferred, remarks_on_classes, remarks_on_layers, transfer
 
 
 def _variables(state: FinetuneState, mesh: Mesh) -> dict:
@@ -233,7 +233,10 @@ def _taken(
     taken = transfer(config.init, config.transfer, shapes.params, shapes.batch_stats, config.init_weights, config.model)
     for line in taken.lines():
         distributed.say(f"--init {config.init}: {line}")
-    for line in remarks_on_classes(config.init, config.transfer, label_space):
+    for line in (
+        *remarks_on_classes(config.init, config.transfer, label_space),
+        *remarks_on_layers(config.init, config.transfer, config.model.reads),
+    ):
         distributed.say(line)
     return taken
 

@@ -167,6 +167,30 @@ def remarks_on_classes(init: str, parts: Sequence[str], label_space: LabelSpace)
     return []
 
 
+def remarks_on_layers(init: str, parts: Sequence[str], reads: Sequence[str]) -> list[str]:
+    """What is to be said where a classifier is taken that stands on other layers.
+
+    Their channels may be as many, so that the shapes fit.
+
+    Args:
+      init: as for `transfer`.
+      parts: as for `transfer`.
+      reads: the layers under the classifier of the new network.
+
+    Returns:
+      Lines of text: one, that names the layers.
+    """
+    if "classifier" not in parts:
+        return []
+    file, there = expanded(init) / "config.json", ("decoder",)  # that of a file of weights too
+    if is_there(file):
+        there = configs.complete(configs.load_json(file), str(file)).model.get("reads", there)
+    theirs, ours = (" and ".join(layers) for layers in (there, reads))
+    if theirs == ours:
+        return []
+    return [f"--init {init}: the classifier stands on {theirs} there and on {ours} here; it is taken all the same"]
+
+
 def _is_file(path: pathlib.Path) -> bool:
     return path.is_file() or (path.suffix in files.SUFFIXES and not path.is_dir())
 

@@ -49,7 +49,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
         under "state_dict", as in MMSegmentation's files.
 
     Returns:
-      {key: array}, float32 or float64 where it was floating; and lines that say what was cast.
+      {key: array}, float32 or float64 where it was floating; and lines that say what was cast, and which other weights
+      the file holds.
 
     Raises:
       UserError: there is no such file, it has another suffix, it is not a checkpoint, its pickle holds more than
@@ -57,10 +58,9 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], list[str]]:
     """
     path = as_path(path)
     require_readable(path)
-    state = _read_torch(path) if path.suffix in TORCH_SUFFIXES else _read_safetensors(path)
+    state, notes = _read_torch(path) if path.suffix in TORCH_SUFFIXES else (_read_safetensors(path), [])
     if not state:
         raise UserError(f"{path}: no weights in it; expected some")
-    notes = []
     for dtype in sorted({array.dtype.name for array in state.values()} & _HALVES):
         halves = [key for key, array in state.items() if array.dtype.name == dtype]
         state |= {key: state[key].astype(np.float32) for key in halves}
@@ -181,7 +181,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return state
 
 
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_torch(path: pathlib.Path) -> tuple[dict[str, np.ndarray], list[str]]:
     torch = _require_torch(path)
     try:
         with warnings.catch_warnings():
@@ -200,12 +200,21 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"{path}: not a PyTorch checkpoint of weights alone; refused, nothing in it was run; expected what "
             "torch.save wrote of a state dict: copy or load it again"
         ) from None
+    notes = []
     for inner in ("state_dict", "model"):  # of MMEngine and others; of torchvision's training scripts
         if isinstance(content, Mapping) and isinstance(content.get(inner), Mapping):
+            others = [str(name) for name, value in content.items() if name != inner and _holds_tensors(torch, value)]
+            if others:  # such as a moving average
+                notes.append(f"the weights under {inner} are read; those under {', '.join(others)} are not")
             content = content[inner]
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}; expected a state dict")
-    return {str(key): _array(torch, path, key, value) for key, value in content.items()}
+    return {str(key): _array(torch, path, key, value) for key, value in content.items()}, notes
+
+
+def _holds_tensors(torch: types.ModuleType, value: Any) -> bool:
+    """Whether it is a state dict; the state of an optimizer has its tensors further inside."""
+    return isinstance(value, Mapping) and any(isinstance(inner, torch.Tensor) for inner in value.values())
 
 
 def _array(torch: types.ModuleType, path: pathlib.Path, key: str, value: Any) -> np.ndarray:

@@ -85,9 +85,10 @@ def load_init(path: str | os.PathLike, params: dict, batch_stats: dict, parts: t
     for part in wanted:
         wanted[part] |= shapes({part: batch_stats.get(part, {})})
     if not taken:
-        raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}")
+        why = "".join(f"; {reason}" for part, reason in refused.items() if part in parts)
+        raise UserError(f"--init {path}: has {', '.join(found.parts())}; expected one of {', '.join(parts)}{why}")
     fits = f" (the file fits {architecture.in_words(found, taken)})" if "backbone" in taken else ""
-    layouts.require_sound_parts(found, {AUXILIARY} & set(taken))
+    layouts.require_sound_parts(found, taken)
     layouts.require_same(found, taken, {k: s for part in taken for k, s in wanted[part].items()}, f"config.model{fits}")
 
     leaves = [Leaf(key, array.shape, "loaded", part) for part in taken for key, array in _theirs(found, part).items()]
@@ -120,8 +121,10 @@ def _refusal(part: str, found: Found, params: Mapping, parts: tuple[str, ...]) -
         return "" if theirs == ours else f"another number of classes: {theirs}, here {ours}"
     if part == AUXILIARY:
         return _refusal_of_auxiliary(found, params, asked=part in parts)
-    if part not in parts or part not in params:
+    if part not in parts:
         return "not among the parts to take"
+    if part not in params:
+        return f"this network has no {part} of its own"
     if part == "decoder":
         name, layout = layouts.decoder_of(params["decoder"])
         if name != found.decoder:

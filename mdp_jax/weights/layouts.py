@@ -11,7 +11,6 @@ import numpy as np
 
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
-from mdp_jax.models.layers import AUXILIARY
 from mdp_jax.models.registry import BACKBONES, DECODERS
 from mdp_jax.weights import mmseg, timm, torchvision
 from mdp_jax.weights.names import OURS, names_of
@@ -164,14 +163,16 @@ def decoder_of(modules: Iterable[str]) -> tuple[str, str]:
 
 
 def find(state: Mapping[str, np.ndarray], where: str) -> Found:
-    """Reads the names of a state dict. `require_same` checks later that they are complete.
+    """Reads the names of a state dict.
+
+    `require_same` checks later that they are complete, and `require_sound_parts` the values of what is taken.
 
     Args:
       state: {key: array}.
       where: the file, for messages.
 
     Raises:
-      UserError: the names belong to no known layout, or a leaf is not floating or has impossible values.
+      UserError: the names belong to no known layout.
     """
     if all(key.startswith(_PARALLEL) for key in state):
         state = {key.removeprefix(_PARALLEL): array for key, array in state.items()}
@@ -180,8 +181,16 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     layout = whole[0] if whole else ALONE
     prefix = "backbone." if "backbone" in starts else ""
     known = _ours(state, prefix, where)
+    notes = known.notes if known else ()
     if known:
         state = known.state
+    skipped = [Leaf(key, None, "skipped", why) for key, why in known.skipped.items()] if known else []
+    if known and known.alone and whole:
+        notes += (f"only the backbone is read; the decoder is not: {known.alone}",)
+        above = {key: array for key, array in state.items() if not key.startswith(prefix)}
+        skipped += [Leaf(key, array.shape, "skipped", "it does not fit the backbone") for key, array in above.items()]
+        state = {key: array for key, array in state.items() if key not in above}
+        whole, layout = [], ALONE
     weights = [key for key in state if part_of(key) not in _SKIPPED]
     layouts = (OURS,) if known else whole or LAYOUTS
     backbone, modules = _backbone([key for key in weights if key.startswith(prefix)], prefix, layouts)
@@ -196,7 +205,7 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
         modules |= names | _auxiliary(state, layout)
     theirs_to_ours = {theirs: ours for ours, theirs in modules.items()}
     keys: dict[str, str] = {}
-    strangers, skipped = [], []
+    strangers = []
     for key, array in state.items():
         ours = rename(key, theirs_to_ours)
         if key.endswith(f".{COUNTER}"):
@@ -206,12 +215,7 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
         elif ours is None:
             strangers.append(key)
         else:
-            if part_of(ours) != AUXILIARY:  # it is mostly left out; `require_sound_parts` checks it where it is taken
-                require_sound(where, key, array)
             keys[ours] = key
-    if known:
-        skipped += [Leaf(key, None, "skipped", why) for key, why in known.skipped.items()]
-    notes = known.notes if known else ()
     return Found(where, layout, backbone, decoder, state, modules, keys, tuple(strangers), tuple(skipped), notes)
 
 
@@ -225,7 +229,9 @@ def _ours(state: Mapping[str, np.ndarray], prefix: str, where: str) -> Ours | No
         if found:
             rest = {key: array for key, array in state.items() if not key.startswith(prefix)}
             renamed = {prefix + key: array for key, array in found.state.items()}
-            return Ours(renamed | rest, {prefix + key: why for key, why in found.skipped.items()}, found.notes)
+            return found._replace(
+                state=renamed | rest, skipped={prefix + key: why for key, why in found.skipped.items()}
+            )
     return None
 
 

@@ -19,12 +19,14 @@ class WholeNetwork(NamedTuple):
       params: {"backbone"}, and "decoder" and "classifier" where the file has them.
       batch_stats: running statistics of these parts.
       classes: of the classifier; 0 without one.
+      notes: lines that say what was changed or left out.
     """
 
     model: ModelConfig
     params: dict
     batch_stats: dict
     classes: int
+    notes: tuple[str, ...] = ()
 
 
 def read_network(path: str | os.PathLike, model: ModelConfig | None = None) -> WholeNetwork:
@@ -40,7 +42,7 @@ def read_network(path: str | os.PathLike, model: ModelConfig | None = None) -> W
     Raises:
       UserError: a file that cannot be read, of another architecture, or values that are not finite.
     """
-    state, _ = files.read(path)
+    state, notes = files.read(path)
     found = layouts.find(state, str(path))
     told = architecture.model_of(found)
     if model is None:
@@ -52,10 +54,9 @@ def read_network(path: str | os.PathLike, model: ModelConfig | None = None) -> W
             )
         model = dataclasses.replace(told, decoder=dataclasses.replace(told.decoder, rates=rates))
     parts = [part for part in found.parts() if part != AUXILIARY]
+    layouts.require_sound_parts(found, parts)
     layouts.require_same(found, parts, architecture.expected_shapes(found, model, parts), model.backbone)
     arrays = found.of_parts(parts)
-    for key, array in arrays.items():
-        layouts.require_sound(str(path), key, array)
     params, batch_stats = from_torch(arrays)
     classes = params["classifier"]["conv"]["kernel"].shape[-1] if "classifier" in params else 0
-    return WholeNetwork(model, params, batch_stats, classes)
+    return WholeNetwork(model, params, batch_stats, classes, (*notes, *found.notes))

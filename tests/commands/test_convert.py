@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mdp_jax import cli
+from mdp_jax import cli, configs
 from mdp_jax.commands import convert as convert_command
 from mdp_jax.evaluation import workdirs
+from mdp_jax.models import network
 from mdp_jax.weights import files
 from mdp_jax.weights.init import load_init
+from tests import tiny
 from tests.models import plain_parts
 from tests.weights import published
 from tests.weights import seeded_weights as weights
@@ -83,6 +85,28 @@ def test_the_backbone_alone_has_a_resnets_names(runs, tmp_path, capsys):
     assert "classes in order" not in capsys.readouterr().out  # there is no classifier
 
 
+def test_a_classifier_on_other_layers_is_not_written(tmp_path, capsys):
+    """Of the projection: the kernel has the shape that one on the decoder would have, and means something else."""
+    config = tiny.finetune_config(model__reads="('projection',)", model__projection__dim=8)
+    variables = weights.variables_of(network.segmenter(configs.typed(config).model, len(weights.CLASSES)))
+    run = weights.write_workdir(tmp_path / "run", config, variables)
+    convert("mdp", "mmseg", run, tmp_path / "out.safetensors")
+    state = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    assert not [key for key in state if "conv_seg" in key]
+    load(tmp_path / "out.safetensors", variables, ("backbone", "decoder"))
+    said = capsys.readouterr().out
+    assert "it stands on projection, and not on the decoder alone" in said
+    assert "classes in order" not in said
+
+
+def test_a_pretrained_classifier_has_the_names_of_its_classes(tmp_path, capsys):
+    config = tiny.pretrain_config(objective="multi_head")
+    variables = weights.variables_of(network.segmenter(config.model, len(weights.CLASSES)))
+    run = weights.write_workdir(tmp_path / "run", config, variables)
+    convert("mdp", "mmseg", run, tmp_path / "out.safetensors")
+    assert ["classes", "in", "order:", "valley/sky,", "valley/road,", "valley/car"] in rows(capsys)
+
+
 def test_the_network_of_a_note(runs):
     config = workdirs.load(runs["mmseg"][0]).config.copy_and_resolve_references()
     assert ", the decoder deeplabv3 of 8 channels with rates (1, " in convert_command._network_note(config)
@@ -93,6 +117,9 @@ def test_the_network_of_a_note(runs):
         with config.unlocked():
             config.model.decoder.name = name
         assert words in convert_command._network_note(config)
+    with config.unlocked():
+        config.model.window = 14
+    assert "with attention in windows of 14 x 14 patches" in convert_command._network_note(config)
 
 
 def test_files_between_the_layouts(runs, tmp_path):

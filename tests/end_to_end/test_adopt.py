@@ -20,6 +20,7 @@ from mdp_jax.training.adopting import adopt
 from mdp_jax.training.editing import Edits, edit
 from tests import earlier, tiny
 from tests.data.fixtures import write_folder
+from tests.weights import seeded_weights
 
 CONFIG = """
 from mdp_jax import configs
@@ -101,6 +102,18 @@ def test_a_class_without_a_pixel_is_named_and_never_predicted(folder):
 def test_a_finetuned_network_can_be_adopted_from(folder):
     adopt("finetuned", tiny.finetune_config(), "new", layer="decoder")
     assert mdp_jax.load("new").datasets == ("valley",)
+
+
+def test_photos_for_a_file_are_normalised_as_the_config_says(folder):
+    """A file does not say how its photos were; a workdir does."""
+    run, _ = seeded_weights.finetuned(folder / "run")
+    assert cli.run(["convert", "--from", "mdp", "--to", "timm", "--backbone", str(run), "body.safetensors"]) == 0
+    grey = "(127.5, 127.5, 127.5)"
+    config = tiny.finetune_config(data__mean=grey, data__std=grey)
+    for checkpoint, mean in (("body.safetensors", 127.5), (str(run), 123.675)):
+        place = folder / f"adopted_{mean}"
+        adopt(checkpoint, config, str(place))
+        assert mdp_jax.load(place).data.mean[0] == mean
 
 
 def test_scores_by_budget_are_those_of_segmenters(folder, capsys):

@@ -122,6 +122,16 @@ def test_photos_are_seen_at_the_size_of_the_config(folder):
     assert small.embed(PHOTO).shape == (4, 5, 4)
 
 
+def test_what_was_changed_in_a_file_of_weights_is_said(tmp_path, finetuned, capsys):
+    ours = to_torch({"backbone": finetuned.variables["params"]["backbone"]})
+    ours |= to_torch({"backbone": finetuned.variables["batch_stats"]["backbone"]})
+    halves = {key.removeprefix("backbone."): array.astype(np.float16) for key, array in ours.items()}
+    path = seeded_weights.write_file(tmp_path / "half.safetensors", halves)
+    mdp_jax.load(path)
+    count = len(halves)
+    assert capsys.readouterr().err == f"{path}: {count} of {count} leaves are float16; cast to float32\n"
+
+
 def test_a_file_of_weights(tmp_path, finetuned):
     classes = len(finetuned.classes)
     ours = to_torch(finetuned.variables["params"]) | to_torch(finetuned.variables["batch_stats"])

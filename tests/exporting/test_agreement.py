@@ -1,13 +1,20 @@
 """mdp_jax/exporting/agreement.py and program.py: what is compared, and what is refused."""
 
+import types
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdp_jax import configs
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
-from mdp_jax.exporting import agreement, program
+from mdp_jax.exporting import agreement, exporting, program
 from mdp_jax.exporting.program import Form
+from mdp_jax.models import network
+from tests import tiny
+from tests.weights import seeded_weights
 
 # One photo of 1 x 3 pixels, 2 classes; the second pixel is a tie but for 1e-4 of the largest logit, 4.
 LOGITS = np.array([[[[4.0, 1.0], [2.0, 2.0004], [-1.0, 3.0]]]])
@@ -69,6 +76,20 @@ def test_a_network_that_cannot_have_a_size():
         program.require_possible(at_least_eight, Form(batch=1, size=(4, 8)))
     with pytest.raises(UserError, match="expected --size HEIGHT WIDTH and --batch NUMBER"):
         program.require_possible(at_least_eight, Form())
+
+
+def test_the_words_name_what_was_compared():
+    """ONNX is in float32, also where mdp predict computes in bfloat16."""
+    for dtype, words in (
+        ("float32", "compared with `mdp predict` on drawn noise: "),
+        ("bfloat16", "compared with the network in float32 (`mdp predict` computes in bfloat16) on drawn noise: "),
+    ):
+        config = tiny.finetune_config(model__compute_dtype=dtype)
+        run = types.SimpleNamespace(config=config, classes=("a", "b"))
+        variables = seeded_weights.variables_of(network.segmenter(config.model, 2))
+        same = exporting._Network(run, configs.typed_finetune(config).model, variables).in_float32()
+        form = Form("logits", batch=1, size=(9, 11))
+        assert same.compared(form, jax.jit(same.program("logits")), "it").startswith(words)
 
 
 def test_float32_of_all_weights():

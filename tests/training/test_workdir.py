@@ -11,7 +11,7 @@ from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
 from mdp_jax.storage.checkpoints import Checkpoints
 from mdp_jax.training import workdir
-from mdp_jax.training.transfer import remarks_on_classes, transfer
+from mdp_jax.training.transfer import remarks_on_classes, remarks_on_layers, transfer
 from tests import tiny
 
 SPACE = LabelSpace((("first", ("a", "b")),))
@@ -57,6 +57,18 @@ def test_a_classifier_of_other_classes_is_remarked_on(tmp_path):
     assert "class 1 is 'road' there and 'street' here; the classifier is taken all the same" in said
     assert not remarks_on_classes(str(tmp_path), ("backbone", "classifier"), same)
     assert not remarks_on_classes(str(tmp_path), ("backbone",), other)
+
+
+def test_a_classifier_on_other_layers_is_remarked_on(tmp_path):
+    workdir.start(tmp_path, tiny.finetune_config(model__reads="('backbone','projection')"), SPACE)
+    both = ("backbone", "classifier")
+    (said,) = remarks_on_layers(str(tmp_path), both, ("decoder",))
+    assert "the classifier stands on backbone and projection there and on decoder here" in said
+    assert not remarks_on_layers(str(tmp_path), both, ("backbone", "projection"))
+    assert not remarks_on_layers(str(tmp_path), ("backbone",), ("decoder",))
+    file = str(tmp_path / "net.safetensors")
+    assert not remarks_on_layers(file, both, ("decoder",))
+    assert remarks_on_layers(file, both, ("projection",))
 
 
 @pytest.mark.parametrize("left", ["label_space.json", "label_space.json.partial"])

@@ -151,6 +151,19 @@ def test_torch_state_dict_under_its_name_and_in_half_precision(tmp_path):
     assert_bit_equal(files.read(tmp_path / "y.pth")[0], {"b": np.ones(2, np.float32)})
 
 
+def test_other_weights_of_a_torch_file_are_named(tmp_path):
+    torch = pytest.importorskip("torch")
+    state, path = {"b": torch.ones(2)}, tmp_path / "x.pth"
+    optimizer = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+    average = {"b": torch.zeros(2)}
+    torch.save({"state_dict": state, "state_dict_ema": average, "optimizer": optimizer, "epoch": 3}, path)
+    found, notes = files.read(path)
+    assert_bit_equal(found, {"b": np.ones(2, np.float32)})
+    assert notes == ["the weights under state_dict are read; those under state_dict_ema are not"]
+    torch.save({"model": state, "model_ema": average}, path)
+    assert files.read(path)[1] == ["the weights under model are read; those under model_ema are not"]
+
+
 def test_meta_is_where_mmsegmentation_looks(tmp_path):
     torch = pytest.importorskip("torch")
     files.write(tmp_path / "x.pth", STATE, meta={"dataset_meta": {"classes": ["sky", "road"]}})

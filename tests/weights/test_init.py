@@ -241,7 +241,8 @@ def test_variances_below_0_are_refused_and_of_0_taken(tmp_path, seeded, new):
 
 
 def test_values_of_leaves_that_are_left_out_do_not_matter(tmp_path, seeded, new):
-    state = their_state(seeded["mmseg"]) | {"auxiliary_head.conv_seg.bias": np.float32([np.nan, 1, 2])}
+    damaged = {f"{head}.conv_seg.bias": np.float32([np.nan, 1, 2]) for head in ("auxiliary_head", "decode_head")}
+    state = their_state(seeded["mmseg"]) | damaged
     found, _ = load(weights.write_file(tmp_path / "x.safetensors", state), new["mmseg"])
     expected, _ = load(weights.write_file(tmp_path / "y.safetensors", their_state(seeded["mmseg"])), new["mmseg"])
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -278,6 +279,16 @@ def test_a_file_without_the_parts_asked_for(tmp_path, seeded, new):
     path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"], "torchvision", alone=True))
     with pytest.raises(UserError, match="has backbone; expected one of decoder"):
         load(path, new["mmseg"], ("decoder",))
+
+
+def test_a_part_that_does_not_fit_says_why_nothing_is_taken(tmp_path, seeded, new):
+    path = weights.write_file(tmp_path / "x.safetensors", their_state(seeded["mmseg"]))
+    message = "expected one of decoder; decoder of mmseg's layout; config.model.decoder.layout is torchvision"
+    with pytest.raises(UserError, match=message):
+        load(path, new["torchvision"], ("decoder",))
+    bare = {name: {"backbone": trees["backbone"]} for name, trees in new["mmseg"].items()}
+    with pytest.raises(UserError, match="expected one of decoder; this network has no decoder of its own"):
+        load(path, bare, ("decoder",))
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.bin"])

@@ -217,6 +217,50 @@ def test_the_authors_files_of_swin_have_the_merging_at_the_end_of_a_stage():
     assert not any("normalisation" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "shape"),
+    [
+        ("timm/vit_small_patch16_224", "patch_embed.proj.weight", ()),
+        ("timm/vit_small_patch16_224", "blocks.0.attn.qkv.weight", ()),
+        ("timm/vit_small_patch14_reg4_dinov2", "reg_token", (384,)),
+        ("huggingface/dinov3_small", "layer.0.attention.k_proj.weight", (384,)),
+        ("huggingface/dinov3_small", "layer.0.attention.v_proj.bias", ()),
+        ("mmseg/swin_tiny", "stages.0.downsample.norm.bias", ()),
+        ("timm/convnext_base", "stem.0.weight", ()),
+    ],
+)
+def test_a_leaf_with_other_axes_is_another_architecture(name, key, shape):
+    with pytest.raises(UserError, match=r"^x: .*expected|^x: another architecture"):
+        found = layouts.find(empty(published.keys(name) | {key: shape}), "x")
+        model = architecture.model_of(found)
+        layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model, found.parts()), name)
+
+
+def test_a_decoder_on_normalised_features_is_not_taken():
+    """The authors' segmentation networks normalise the features of ConvNeXt for their UPerNet."""
+    body = {key: shape for key, shape in published.keys("timm/convnext_tiny").items() if not key.startswith("head.")}
+    theirs = {}
+    for key, shape in body.items():
+        key = re.sub(r"^stem\.", "downsample_layers.0.", key)
+        key = re.sub(r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1.", key).replace(".blocks.", ".")
+        key = re.sub(r"\.mlp\.fc(\d)\.", r".pwconv\1.", key.replace(".conv_dw.", ".dwconv."))
+        theirs[f"backbone.{key}"] = shape
+    heads = ("decode_head.", "auxiliary_head.")
+    upernet = {key: shape for key, shape in published.keys("mmseg/upernet_r50").items() if key.startswith(heads)}
+    norms = {f"backbone.norm{i}.{leaf}": (96 * 2**i,) for i in range(4) for leaf in ("weight", "bias")}
+    plain = layouts.find(empty(theirs), "x")
+    assert (plain.parts(), plain.notes) == (["backbone"], ("names of the authors, read as timm's",))
+
+    found = layouts.find(empty(theirs | upernet | norms), "x")
+    model = architecture.model_of(found)
+    assert (found.parts(), found.decoder, model.backbone) == (["backbone"], "", "convnext_tiny")
+    layouts.require_same(found, found.parts(), architecture.expected_shapes(found, model, found.parts()), "x")
+    assert "the decoder is not: it stands on normalised features" in found.notes[-1]
+    assert {leaf.key for leaf in found.skipped} == {*upernet, *norms}
+    reasons = {leaf.note for leaf in found.skipped if leaf.key in norms}
+    assert reasons == {"normalisation of the features, which ConvNeXt has not here"}
+
+
 def test_mmsegmentation_merges_features_in_another_order():
     """2x2 features of 2 channels as torch's unfold lays them out; both give the same sum, and it comes back."""
     pixels = np.arange(8.0).reshape(2, 2, 2)  # row, column, channel

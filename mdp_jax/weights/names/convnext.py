@@ -7,11 +7,12 @@ import numpy as np
 from mdp_jax.errors import UserError
 from mdp_jax.models.backbones.convnext import SIZES
 from mdp_jax.weights.names import OURS, Recognised
-from mdp_jax.weights.names.foreign import Library, Ours, library_of, ours_of
+from mdp_jax.weights.names.foreign import Library, Ours, library_of, ours_of, size_along
 
 ONLY_THEIRS = {"timm": ("head.norm.weight", "head.norm.bias", "head.fc.weight", "head.fc.bias")}
 
 _CLASSIFIER = "classifier of whole images"
+_FEATURES = "normalisation of the features, which ConvNeXt has not here"  # of the authors' segmentation networks
 _BLOCK = r"stages.\1.blocks.\2."
 # Stage i of torchvision is "features.{2 i + 1}", the change of resolution in front of it "features.{2 i}".
 _TORCHVISION = (
@@ -52,7 +53,10 @@ LIBRARIES = (
         ((r"(convnext\.)?layernorm\..*|classifier\..*", _CLASSIFIER),),
     ),
     Library(
-        "the authors", r"stages\.0\.0\.dwconv\.weight", _AUTHORS, ((r"norm\..*|head\..*|norm\d\..*", _CLASSIFIER),)
+        "the authors",
+        r"stages\.0\.0\.dwconv\.weight",
+        _AUTHORS,
+        ((r"norm\..*|head\..*", _CLASSIFIER), (r"norm\d\..*", _FEATURES)),
     ),
 )
 
@@ -79,6 +83,8 @@ def ours(state: Mapping[str, np.ndarray], where: str) -> Ours | None:
     for key, array in found.state.items():
         if key.endswith(".gamma"):
             found.state[key] = array.reshape(-1)  # torchvision's have two more axes
+    if _FEATURES in found.skipped.values():
+        return found._replace(alone="it stands on normalised features (norm0 to norm3), which ConvNeXt has not here")
     return found
 
 
@@ -112,6 +118,6 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
     if not found:
         expected = "; ".join(f"{name}: {', '.join(map(str, sizes.blocks))}" for name, sizes in SIZES.items())
         raise UserError(f"{where}: stages of {', '.join(map(str, counts))} blocks; expected one of {expected}")
-    channels = shapes.get("stem.0.weight", (0,))[0]
+    channels = size_along(shapes, "stem.0.weight", 0)
     name = next((name for name in found if SIZES[name].channels == channels), found[0])
     return Recognised(name, "stem.0.weight", SIZES[name].channels)

@@ -34,11 +34,13 @@ class Ours(NamedTuple):
       state: {key: array}.
       skipped: {their key: reason}.
       notes: lines that say what was changed.
+      alone: why a decoder of the same file cannot be taken; empty where it can.
     """
 
     state: dict[str, np.ndarray]
     skipped: dict[str, str]
     notes: tuple[str, ...]
+    alone: str = ""
 
 
 def library_of(keys: Sequence[str], libraries: Sequence[Library]) -> Library | None:
@@ -49,6 +51,18 @@ def library_of(keys: Sequence[str], libraries: Sequence[Library]) -> Library | N
       libraries: of a family of backbones.
     """
     return next((one for one in libraries if any(re.fullmatch(one.mark, key) for key in keys)), None)
+
+
+def size_along(shapes: Mapping[str, tuple[int, ...]], key: str, axis: int) -> int:
+    """The size of a leaf along an axis; 0 where it has no such axis or is missing, which the check of shapes says.
+
+    Args:
+      shapes: key -> shape.
+      key: of the leaf.
+      axis: negative ones are counted from the last.
+    """
+    shape = shapes.get(key, ())
+    return shape[axis] if -len(shape) <= axis < len(shape) else 0
 
 
 def renamed(key: str, library: Library) -> str:
@@ -85,7 +99,11 @@ def ours_of(state: Mapping[str, np.ndarray], library: Library) -> Ours:
                 found[key] = array
             continue
         k = kept.get(three[1], np.zeros_like(array))  # keys without a bias
-        found[key.replace(".q.", ".qkv.")] = np.concatenate([array, k, kept[three[2]]])
+        joined = [array, k, kept[three[2]]]
+        if array.ndim and len({one.shape for one in joined}) == 1:
+            found[key.replace(".q.", ".qkv.")] = np.concatenate(joined)
+        else:  # the check of shapes names them
+            found |= {one: kept[one] for one in three if one in kept}
     changed = any(key not in state for key in found)
     notes = (f"names of {library.name}, read as timm's",) if changed else ()
     return Ours(found, skipped, notes)

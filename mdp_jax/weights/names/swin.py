@@ -122,7 +122,7 @@ def _ordered(key: str, array: np.ndarray, mmseg: bool) -> np.ndarray:
     Four features of C channels are joined. MMSegmentation has, for each channel, those of the upper row before those of
     the lower one. We have, for each column, all channels of the upper feature before those of the lower one.
     """
-    if ".downsample." not in key or array.shape[-1] % 4:
+    if ".downsample." not in key or not array.ndim or array.shape[-1] % 4:
         return array
     # [..., column, row, channel], or with MMSegmentation [..., channel, row, column]
     apart = array.reshape(*array.shape[:-1], *((2, 2, -1) if mmseg else (-1, 2, 2)))

@@ -10,7 +10,7 @@ import numpy as np
 from mdp_jax.errors import UserError
 from mdp_jax.models.backbones.vit import FORMS, HEAD, KINDS, SIZES, Form, resized_positions
 from mdp_jax.weights.names import OURS, Recognised
-from mdp_jax.weights.names.foreign import Library, Ours, library_of, ours_of
+from mdp_jax.weights.names.foreign import Library, Ours, library_of, ours_of, size_along
 
 ONLY_THEIRS = {"timm": ("head.weight", "head.bias")}
 
@@ -103,12 +103,13 @@ def ours(state: Mapping[str, np.ndarray], where: str) -> Ours | None:
     notes = list(found.notes)
     leaves = found.state
     for key in found.skipped:
-        if key.endswith(".bias_mask"):  # of the authors' DINOv3, whose keys have no bias, whatever stands in its place
-            bias = leaves[key.removesuffix("_mask")].copy().reshape(3, -1)
-            bias[1] = 0
+        bias = leaves.get(key.removesuffix("_mask")) if key.endswith(".bias_mask") else None
+        if bias is not None and bias.size % 3 == 0:
+            bias = bias.copy().reshape(3, -1)
+            bias[1] = 0  # of the authors' DINOv3, whose keys have no bias, whatever stands in its place
             leaves[key.removesuffix("_mask")] = bias.reshape(-1)
     for key in [key for key in leaves if key.endswith(".attn.qkv.weight")]:
-        leaves.setdefault(key.removesuffix("weight") + "bias", np.zeros(len(leaves[key]), leaves[key].dtype))
+        leaves.setdefault(key.removesuffix("weight") + "bias", np.zeros(leaves[key].shape[:1], leaves[key].dtype))
     form = _form({key: array.shape for key, array in leaves.items()})
     if form and form.grid and "pos_embed" in leaves:
         leaves["pos_embed"], said = _positions(leaves["pos_embed"], form)
@@ -118,7 +119,7 @@ def ours(state: Mapping[str, np.ndarray], where: str) -> Ours | None:
 
 def _narrow(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """What a network of no published width is read as: its heads leave no trace, and the features depend on them."""
-    channels = shapes.get("patch_embed.proj.weight", (0,))[0]
+    channels = size_along(shapes, "patch_embed.proj.weight", 0)
     sizes = _sizes(shapes)
     if not sizes or channels in [SIZES[size].heads * HEAD for size in sizes]:
         return []
@@ -156,9 +157,9 @@ def _positions(positions: np.ndarray, form: Form) -> tuple[np.ndarray, list[str]
 def _form(shapes: Mapping[str, tuple[int, ...]]) -> Form | None:
     """The form that some shapes have."""
     wanted = (
-        shapes.get("patch_embed.proj.weight", (0,))[-1],
+        size_along(shapes, "patch_embed.proj.weight", -1),
         "pos_embed" in shapes,
-        shapes.get("reg_token", (1, 0))[1],
+        size_along(shapes, "reg_token", 1),
         "blocks.0.ls1.gamma" in shapes,
     )
     for form in FORMS.values():
@@ -198,7 +199,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
     Raises:
       UserError: there is none.
     """
-    patch = shapes.get("patch_embed.proj.weight", (0,))[-1]
+    patch = size_along(shapes, "patch_embed.proj.weight", -1)
     patches = sorted({form.patch for form in FORMS.values()})
     if patch not in patches:
         raise UserError(f"{where}: patches of {patch} x {patch} pixels; expected {' or '.join(map(str, patches))}")
@@ -209,7 +210,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Recognised:
         raise UserError(f"{where}: {depth} blocks; expected {expected}")
     form = _form(shapes)
     if form is None:
-        registers, scale = shapes.get("reg_token", (1, 0))[1], "blocks.0.ls1.gamma" in shapes
+        registers, scale = size_along(shapes, "reg_token", 1), "blocks.0.ls1.gamma" in shapes
         raise UserError(
             f"{where}: patches of {patch} pixels, {registers} registers, {'with' if scale else 'without'} factors of "
             f"the residual branches, {'with' if 'pos_embed' in shapes else 'without'} learned positions; expected "
