@@ -97,6 +97,11 @@ def _common(config: ConfigDict) -> None:
     if step not in ("last", "best") and not (step.isdecimal() and len(step) <= 18):
         given = schema.shown(config.continue_step)
         raise UserError(f"config.continue_step={given}: expected last, best or the number of a step")
+    if step != "last" and not config.continue_from:
+        raise UserError(
+            f"config.continue_step={step!r}: expected 'last' with config.continue_from=''; --step says which "
+            "checkpoint of --continue_from WORKDIR is taken"
+        )
     for key in (
         "batch",
         "accumulate",
@@ -285,7 +290,7 @@ def _prototypes(config: ConfigDict) -> None:
     """Checks the options of prototypes and of what they are compared with."""
     method, projection, channels = config.method, config.model.projection, config.model.decoder.channels
     _one_of(config, "method.negatives", NEGATIVES)
-    for key in ("class_frequencies", "negatives", "prototype_warmup"):
+    for key in ("class_frequencies", "momentum_view", "negatives", "prototype_warmup"):
         default = getattr(MethodConfig, key)
         if method[key] != default and OBJECTIVES[config.objective].bank is None:
             having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.bank)

@@ -85,7 +85,7 @@ def _split_overrides(rest: list[str]) -> tuple[list[str], list[tuple[str, str]]]
             continue
         key, equals, text = word.removeprefix("--config.").partition("=")
         value = text if equals else next(words, None)
-        if value is None:
+        if value is None or (not equals and value.startswith("--")):  # the next option is no value
             raise UserError(f"{word}: expected a value, as in {word}=VALUE")
         overrides.append((key, value))
     return others, overrides

@@ -106,13 +106,14 @@ def _all_keys(node: ConfigDict, prefix: str = "") -> list[str]:
     return keys
 
 
-def _child(node: Any, key: str) -> Any:
-    """The value under one part of a dotted key, or None."""
+def _group_of(node: Any, key: str) -> ConfigDict | None:
+    """The group in which the last part of a dotted key stands, or None; names of datasets may have dots too."""
     if isinstance(node, ConfigDict):
-        return node.get(key)
-    if isinstance(node, tuple):
-        return next((item for item in node if isinstance(item, ConfigDict) and item.name == key), None)
-    return None
+        first, dot, rest = key.partition(".")
+        return _group_of(node.get(first), rest) if dot else node if first in node else None
+    items = [item for item in node if isinstance(item, ConfigDict)] if isinstance(node, tuple) else []
+    inside = (_group_of(item, key[len(item.name) + 1 :]) for item in items if key.startswith(f"{item.name}."))
+    return next((group for group in inside if group is not None), None)
 
 
 def _parse(key: str, text: str, old: Any) -> Any:
@@ -163,11 +164,8 @@ def apply_overrides(config: ConfigDict, overrides: list[tuple[str, str]]) -> Con
       UserError: a key that does not exist (naming the nearest one that does), or a value of another type.
     """
     for key, text in overrides:
-        *parents, last = key.split(".")
-        node = config
-        for part in parents:
-            node = _child(node, part)
-        if not isinstance(node, ConfigDict) or last not in node:
+        node, last = _group_of(config, key), key.rpartition(".")[2]
+        if node is None:
             raise UserError(
                 f"--config.{key}: no such key{python_files.nearest(schema.nearest(key, _all_keys(config)))}"
             )

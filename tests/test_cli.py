@@ -85,6 +85,10 @@ def test_overrides_in_both_forms():
     rest, overrides = cli._split_overrides(["--config", "x.py", "--config.a.b=1", "--config.c", "-2", "--workdir", "w"])
     assert rest == ["--config", "x.py", "--workdir", "w"]
     assert overrides == [("a.b", "1"), ("c", "-2")]
+    for words in (["--config.wandb", "--config.seed=3"], ["--config.wandb", "--workdir", "w"], ["--config.wandb"]):
+        with pytest.raises(UserError, match=r"^--config\.wandb: expected a value, as in --config\.wandb=VALUE$"):
+            cli._split_overrides(words)
+    assert cli._split_overrides(["--config.wandb=--x", "--config.seed="]) == ([], [("wandb", "--x"), ("seed", "")])
 
 
 def ran(*words, cwd, **environment):

@@ -46,6 +46,16 @@ def test_sources_go_by_name(config):
     assert config.sources[0].drop_classes == ("sky",)
 
 
+def test_names_of_sets_may_have_dots():
+    config = base.pretrain()
+    config.sources = tuple(base.folder(name, "root") for name in ("v1", "v1.2", "v1.2.train", "limit"))
+    given = [("sources.v1.limit", "1"), ("sources.v1.2.limit", "2"), ("sources.v1.2.train.limit", "3")]
+    configs.apply_overrides(config.lock(), [*given, ("sources.limit.limit", "4")])
+    assert [source.limit for source in config.sources] == [1, 2, 3, 4]
+    with pytest.raises(UserError, match=r"sources\.v1\.2\.limits: no such key; the nearest is sources\.v1\.2\.limit$"):
+        configs.apply_overrides(config, [("sources.v1.2.limits", "1")])
+
+
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [

@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
     """The rows of the case, and a line that says what was measured.
 
     Args:
-      args: `config` of mdp pretrain, whose batch, crop and method are taken, or None for IMAGES and CROP; its
+      args: `config` of mdp pretrain, whose batch (or part), crop and method are taken, or None for the default; its
         `data_dir` and its number of `classes`, or None; `seconds` for each measurement.
       overrides: of the config.
 
@@ -87,7 +87,7 @@ def _default_config() -> ConfigDict:
 
 def _inputs(config: ConfigDict, classes: int) -> _Inputs:
     rng = np.random.default_rng(0)
-    shape = (config.batch, loss_memory.feature_pixels(config))
+    shape = (loss_memory.images_at_one_time(config, 1), loss_memory.pixels_of_image(config))
     v = rng.standard_normal((*shape, config.model.projection.dim), dtype=np.float32)
     v /= np.linalg.norm(v, axis=-1, keepdims=True)
     labels = rng.integers(-1, classes, (*shape, 2), dtype=np.int32)
@@ -120,10 +120,11 @@ def _torch() -> tuple[types.ModuleType, str] | None:
 
 def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:
     """The loss of all pixels and its gradient with respect to their embeddings."""
-    chunk = loss_memory.chunk(config, 1) // config.batch
+    images = loss_memory.images_at_one_time(config, 1)
+    chunk = loss_memory.chunk(config, 1) // images
     make_options = OBJECTIVES[config.objective].loss_options
     assert make_options is not None  # refused before
-    on_cpu = cpu_chunk(config.batch, inputs.bank.vectors.shape[0])
+    on_cpu = cpu_chunk(images, inputs.bank.vectors.shape[0])
     loss = functools.partial(prototype_loss, options=make_options(config.method), chunk=chunk, on_cpu=on_cpu)
     value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
     arrays = jax.device_put(inputs)

@@ -20,10 +20,10 @@ from mdp_jax import configs, runtime
 from mdp_jax.benchmarks import peak
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, Taken, by_processor, median_taken
+from mdp_jax.data import class_names
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.method.prototypes import Bank, normalise
-from mdp_jax.models import network
-from mdp_jax.models.apply import apply_training
+from mdp_jax.models.apply import Network, apply_training
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.objectives.momentum import averaged
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -122,7 +122,7 @@ def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, args: a
     calls = {"ours": ours.take}
     if comparable(config, mesh.size):
         calls["torch"] = _theirs(config, space, batch, bank, args.torch_compile)
-    if alone := _passes(config, mesh, ours.state, batch):
+    if alone := _passes(config, mesh, ours, batch):
         calls["passes"] = alone
     taken = median_taken(calls, args.seconds)
     rates = {name: config.batch / each.clock for name, each in taken.items()}
@@ -134,7 +134,7 @@ def _row(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, args: a
 
 
 def _passes(
-    config: ConfigDict, mesh: jax.sharding.Mesh, state: Any, batch: dict[str, np.ndarray]
+    config: ConfigDict, mesh: jax.sharding.Mesh, ours: "_Ours", batch: dict[str, np.ndarray]
 ) -> Callable[[], object] | None:
     """The passes of the network in a step of pretraining, without loss, mixing, bank and optimizer.
 
@@ -146,12 +146,12 @@ def _passes(
     if config.method.momentum_view != "clean":
         return None
     typed = configs.typed_pretrain(config)
-    encoder, normalise = network.pixel_encoder(typed.model), Normalise.of(typed.data, typed.model.compute_dtype)
+    state, normalise = ours.state, Normalise.of(typed.data, typed.model.compute_dtype)
     own, memory = {"params": state.params, "batch_stats": state.batch_stats}, state.memory
     others = averaged(memory) if "momentum_params" in memory else None
 
     def applied(variables: dict, images: jax.Array) -> tuple[jax.Array, dict]:
-        found = apply_training(encoder, variables["params"], variables["batch_stats"], normalise(images))
+        found = apply_training(ours.network, variables["params"], variables["batch_stats"], normalise(images))
         return found.values, found.batch_stats
 
     @jax.jit
@@ -245,16 +245,19 @@ def random_bank(rng: np.random.Generator, classes: int, dim: int) -> Bank:
 
 
 class _Ours(NamedTuple):
-    """JAX's side: a function that takes a step, its program, and a copy of the state that it begins with."""
+    """JAX's side: a function that takes a step, its program and network, and a copy of the state at its beginning."""
 
     take: Callable[[], object]
     compiled: jax.stages.Compiled
+    network: Network
     state: Any
 
 
 def _ours(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch: dict, bank: Bank | None) -> _Ours:
     if programs.is_pretraining(config):
-        program = training.pretraining(configs.typed_pretrain(config), mesh, space, _SAMPLES)
+        typed = configs.typed_pretrain(config)
+        names = class_names.without_file(typed.method, space.num_classes, typed.model.projection.dim)
+        program = training.pretraining(typed, mesh, space, _SAMPLES, names=names)
         state = program.make()
         if OBJECTIVES[config.objective].bank:
             empty, shardings = state.memory["bank"], program.shardings.memory["bank"]
@@ -274,7 +277,7 @@ def _ours(config: ConfigDict, space: LabelSpace, mesh: jax.sharding.Mesh, batch:
         state, _ = step(state, batch)
         jax.block_until_ready(state)
 
-    return _Ours(take, step, first)
+    return _Ours(take, step, program.network, first)
 
 
 def comparable(config: ConfigDict, devices: int) -> bool:

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import add_platform, add_step, add_weights, place, whole_number, workdir
+from mdp_jax.commands.arguments import add_platform, add_step, add_weights, named, place, whole_number, workdir
 from mdp_jax.configs import FinetuneConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation.closed_form import AUTO, HEADS, Head
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=place,
+        type=named,
         help="workdir of a run, a file of weights, or scratch: the config's network with its initial weights",
     )
     add_step(parser, "a workdir")

@@ -227,7 +227,7 @@ def add_run(parser: argparse.ArgumentParser, part: str, example: str, taken: str
     parser.add_argument("--config", required=True, type=place, help=f"Python file with get_config(), e.g. {example}")
     parser.add_argument(
         "--init",
-        type=place,
+        type=named,
         help="where the first weights are from: the workdir of a run (mdp pretrain, finetune or edit-bank; its newest "
         "checkpoint), a file that ends in .pth, .pt or .safetensors, or scratch: random ones (default: "
         f"config.init, which is scratch where the config sets none). It takes {taken}",
@@ -237,7 +237,7 @@ def add_run(parser: argparse.ArgumentParser, part: str, example: str, taken: str
     )
     parser.add_argument(
         "--continue_from",
-        type=place,
+        type=named,
         metavar="WORKDIR",
         help=f"workdir of mdp {part} from whose whole state this run goes on, with momenta and step, in a --workdir of "
         "its own: more --config.steps, or another --config.optim.lr",

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--margin. The speed of the machine is divided out",
     )
     parser.add_argument("--margin", type=float, metavar="M", help=f"of --against; 0.1 is a tenth (default {MARGIN:g})")
-    parser.add_argument("--config", type=place, metavar="FILE", help="of a run of your own, for one case")
+    parser.add_argument("--config", type=named, metavar="FILE", help="of a run of your own, for one case")
     parser.add_argument("--data_dir", type=place, metavar="D", help="folder of its datasets")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="step, loss: in place of its datasets")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         raise UserError("--torch_compile: belongs to the case step; expected mdp bench step, or no --torch_compile")
     cases = [args.case] if args.case else list(CASES)
     stored = against.read(as_path(args.against), cases) if args.against else []
-    replaces = args.against is not None and file == as_path(args.against)
+    replaces = file is not None and args.against is not None and file.resolve() == as_path(args.against).resolve()
     # Otherwise JAX takes three quarters of a GPU's memory for itself, and PyTorch's side is to fit beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     runtime.start_devices(args.platform)

@@ -11,7 +11,7 @@ import rich.console
 from ml_collections import ConfigDict
 
 from mdp_jax.commands import data as data_command
-from mdp_jax.commands.arguments import path, place, whole_number
+from mdp_jax.commands.arguments import named, path, place, whole_number
 from mdp_jax.data.doctor import findings
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.kinds import DEFAULT_KIND, KINDS
@@ -30,7 +30,7 @@ _WHEN_READING = {"drop_classes": (), "class_groups": (), "limit": 0, "holdout": 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp data prepare` to a parser."""
     parser.add_argument("name", metavar="NAME", help="name of the dataset")
-    parser.add_argument("--data_dir", required=True, type=place, metavar="D", help="folder of the datasets")
+    parser.add_argument("--data_dir", required=True, type=named, metavar="D", help="folder of the datasets")
     parser.add_argument(
         "--kind",
         choices=data_command.kinds_with_masks(),
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         enough space.
     """
     started = time.monotonic()
-    dataset = _dataset(args, overrides)
+    dataset, splits = _dataset(args, overrides), _splits(args.splits)
     data_dir = as_path(args.data_dir)
     folder = data_dir / "prepared" / dataset.name if args.out is None else as_path(args.out)
     if args.archive:
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         _unpack(args.archive, data_dir, dataset.root)
     cv2.setNumThreads(0)  # samples are read in several threads
     open_split = KINDS[dataset.kind].source
-    sources = {split: open_split(dataset, args.data_dir, split) for split in args.splits.split(",")}
+    sources = {split: open_split(dataset, args.data_dir, split) for split in splits}
     for split, source in sources.items():
         require_photos(source, split)
         for line in findings.beside(f"{dataset.name} {split}", source):
@@ -88,6 +88,14 @@ def _dataset(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> Conf
         if dataset[key] != nothing:
             raise UserError(f"--config.{key}: prepare writes the whole dataset; set it where the records are read")
     return dataset
+
+
+def _splits(text: str) -> list[str]:
+    splits = text.split(",")
+    for split in splits:
+        if not re.fullmatch(r"\w[\w.-]*", split):
+            raise UserError(f"--splits {text}: {split!r}; expected names of splits with commas between, as train,val")
+    return splits
 
 
 def _unpack(paths: list[str], data_dir: pathlib.Path, root: str) -> None:

@@ -5,7 +5,7 @@ import shlex
 
 from mdp_jax import config as configs
 from mdp_jax import runtime
-from mdp_jax.commands.arguments import add_platform, place, workdir
+from mdp_jax.commands.arguments import add_platform, named, workdir
 from mdp_jax.configs import PretrainConfig
 from mdp_jax.errors import UserError
 from mdp_jax.training.editing import Edits, edit
@@ -19,13 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=place,
+        type=named,
         help="workdir of a pretraining (mdp pretrain, edit-bank or adopt --append); its newest checkpoint is read",
     )
     parser.add_argument("--workdir", required=True, type=workdir, help="new folder, like that of mdp pretrain")
     parser.add_argument(
         "--config",
-        type=place,
+        type=named,
         help="pretraining config of the run that goes on: its sources are the new list, and classes keep their rows by "
         "name (default: the config of the checkpoint, with the edits)",
     )

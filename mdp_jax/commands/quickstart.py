@@ -63,7 +63,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     for start, init in zip(STARTS, (str(folder / "pretrain"), "scratch"), strict=True):
         values = [*overrides, ("init", init)]
         finetunings[start] = configs.apply_overrides(configs.load("configs/quickstart/finetune.py"), values)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain" / "config.json").exists():
+    others = [path for path in folder.iterdir() if path.name != "pretrain"] if folder.is_dir() else []
+    if others and not (folder / "pretrain" / "config.json").exists():  # the folder alone: its run was killed at once
         raise UserError(f"--workdir {folder}: not empty and not of a quickstart; expected a new folder or that of one")
     pretrain(pretraining, folder / "pretrain", exits=True)
     scores = {start: finetune(config, folder / start, exits=True) for start, config in finetunings.items()}
@@ -106,7 +107,7 @@ def _sections(folder: pathlib.Path, scores: dict[str, dict], summary: dict) -> l
             "Result",
             f"Pretraining on harbor, meadow and town, whose classes do not agree, then 25 scenes of valley: "
             f"{summary['pretrained']} mIoU, against {summary['scratch']} from scratch with the same steps and learning "
-            f"rate. All of it took {summary['seconds']} seconds.",
+            f"rate. The last command took {summary['seconds']} seconds.",
             [scores_table(scores, "IoU by class and means, in %")],
         ),
         Section("Pictures", figures=[Figure(grid, f"Valley, never seen in training. {runs.GRID}")]),

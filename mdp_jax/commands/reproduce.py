@@ -107,6 +107,8 @@ def reproduce(suite: Suite, args: argparse.Namespace, overrides: list[tuple[str,
     data_dir = str(as_path(args.data_dir).resolve()) if args.data_dir else ""
     every = runs.of_suite(suite, data_dir, args.seeds)
     chosen = runs.of_suite(suite, data_dir, args.seeds, args.only)
+    if args.only and not chosen:
+        raise UserError(f"--only {' '.join(args.only)}: no target is run for it; expected a seed that a target has")
     if not suite.runs_here:
         if args.results or args.scores or rows_file or docs:
             raise UserError(f"--suite {suite.name}: is only listed; expected no --results, --scores, --json or --docs")

@@ -22,14 +22,28 @@ from mdp_jax.planning.programs import Case
 from mdp_jax.training import sharding
 
 
-def feature_pixels(config: ConfigDict) -> int:
-    """The number of pixels of one image at feature resolution.
+def pixels_of_image(config: ConfigDict) -> int:
+    """The number of pixels of one image that the loss is over: those of the features, or of `method.label_stride`.
 
     Args:
-      config: of `mdp pretrain`; `model` and `data.crop` are read.
+      config: of `mdp pretrain`; `model`, `method` and `data.crop` are read.
     """
-    height, width = (-(-side // network.feature_stride(config.model)) for side in config.data.crop)
+    apart = config.method.label_stride
+    if apart:
+        height, width = (len(range(apart // 2, side, apart)) for side in config.data.crop)
+    else:
+        height, width = (-(-side // network.feature_stride(config.model)) for side in config.data.crop)
     return height * width
+
+
+def images_at_one_time(config: ConfigDict, devices: int) -> int:
+    """The number of images of a device whose loss is computed at one time.
+
+    Args:
+      config: of `mdp pretrain`; `batch` and `accumulate` are read.
+      devices: number of devices.
+    """
+    return max(1, config.batch // (devices * config.accumulate))
 
 
 def chunk(config: ConfigDict, devices: int) -> int:
@@ -38,15 +52,15 @@ def chunk(config: ConfigDict, devices: int) -> int:
     It is method.loss_chunk, rounded to whole pixels of each image. On a CPU with many classes a step has fewer.
 
     Args:
-      config: of `mdp pretrain`; `batch`, `method` and what `feature_pixels` reads.
+      config: of `mdp pretrain`; what `images_at_one_time` and `pixels_of_image` read.
       devices: number of devices.
     """
-    images = config.batch // devices
-    return images * min(max(1, config.method.loss_chunk // images), feature_pixels(config))
+    images = images_at_one_time(config, devices)
+    return images * min(max(1, config.method.loss_chunk // images), pixels_of_image(config))
 
 
 def lower(config: ConfigDict, devices: list, classes: int) -> jax.stages.Lowered:
-    """Lowers value and gradient of the loss for the pixels of config.batch images.
+    """Lowers value and gradient of the loss for the pixels of a batch, with `accumulate` of one part of it.
 
     Args:
       config: of `mdp pretrain`.
@@ -56,8 +70,8 @@ def lower(config: ConfigDict, devices: list, classes: int) -> jax.stages.Lowered
     mesh = sharding.mesh_of(devices, 1)
     ((_, spec),) = sharding.BATCH_RULES
     split, whole = NamedSharding(mesh, spec), sharding.replicated(mesh)
-    images, pixels, dim = config.batch, feature_pixels(config), config.model.projection.dim
-    own = chunk(config, len(devices)) * len(devices) // images
+    of_device, pixels = images_at_one_time(config, len(devices)), pixels_of_image(config)
+    images, dim, own = of_device * len(devices), config.model.projection.dim, chunk(config, len(devices)) // of_device
 
     make_options = OBJECTIVES[config.objective].loss_options
     if make_options is None:
@@ -97,7 +111,7 @@ def rows(cases: Sequence[Case], quick: bool) -> list[dict]:
 def _row(topology: str, config: ConfigDict, space: LabelSpace) -> dict:
     devices = topologies.devices(topology)
     own, classes = chunk(config, len(devices)), space.num_classes
-    pixels = config.batch // len(devices) * feature_pixels(config)
+    pixels = images_at_one_time(config, len(devices)) * pixels_of_image(config)
     outcome, seconds = compile_for(
         f"{topology}, the loss of {pixels} pixels on a chip, {classes} classes", lower(config, devices, classes)
     )

@@ -123,8 +123,10 @@ def curves(suite: Suite, found: Scores, title: str) -> bytes:
         axes.set_title(panel, fontsize=9)
         axes.set_xlabel(suite.along, fontsize=9)
     all_axes[0].set_ylabel("mIoU (%)", fontsize=9)
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8.5, loc="outside lower center", ncols=len(names))
+    lines = {label: line for axes in all_axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    named = {name: lines[name] for name in names if name in lines}  # those that the first panel does not have, too
+    handles, columns = list(named.values()), max(1, len(named))
+    figure.legend(handles, list(named), frameon=False, fontsize=8.5, loc="outside lower center", ncols=columns)
     figure.suptitle(title, fontsize=11)
     return encode_png(pixels(figure))
 

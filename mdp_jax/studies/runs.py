@@ -4,7 +4,7 @@ import copy
 import difflib
 import functools
 import pathlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
@@ -96,12 +96,20 @@ def _finetuning(row: Pretraining, target: Target, seed: int, data: Overrides) ->
 
 
 def _of_row(suite: Suite, row: Pretraining, seed: int, data: Overrides, finetuned: bool) -> list[Run]:
-    """The pretraining of a row and a seed, where it needs one, and its fine-tunings."""
+    """The pretraining of a row and a seed, where it has one, and its fine-tunings."""
     targets = [suite.target(name) for name in row.targets] if finetuned else []
     scored = [_finetuning(row, of, seed, data) for of in targets if not of.seeds or seed in of.seeds]
-    if targets and not scored:
-        return []
     return ([_pretraining(suite, row, seed, data)] if row.config else []) + scored
+
+
+def _without_idle(found: Sequence[Run], ends: Collection[str]) -> list[Run]:
+    """The runs without the pretrainings that no other run starts from, but for those that are wanted alone."""
+    kept, used = [], set(ends)
+    for run in reversed(found):
+        if run.cell or run.name in used:
+            kept.append(run)
+            used.add(run.needs)
+    return kept[::-1]
 
 
 def _with_first_stages(names: Iterable[str], known: Mapping[str, Pretraining]) -> set[str]:
@@ -119,7 +127,7 @@ def _with_seeds_of_later_stages(
     return {seed for other, seeds in wanted.items() if name in _with_first_stages([other], known) for seed in seeds}
 
 
-def _chosen(suite: Suite, only: Iterable[str]) -> dict[str, set[int]]:
+def _chosen(suite: Suite, only: Iterable[str], most: int | None) -> dict[str, set[int]]:
     """The seeds of each pretraining that `--only` names."""
     known = {row.name: row for row in suite.pretrainings}
     found: dict[str, set[int]] = {}
@@ -128,10 +136,11 @@ def _chosen(suite: Suite, only: Iterable[str]) -> dict[str, set[int]]:
         if name not in known:
             near = nearest(difflib.get_close_matches(name, known, n=1))
             raise UserError(f"--only {text}: not in {suite.name}; expected one of {some(known)}{near}")
-        seeds = range(known[name].seeds)
-        if name != text and seed not in map(str, seeds):
-            raise UserError(f"--only {text}: expected {name}, or one of {name}/seed0 to {name}/seed{len(seeds) - 1}")
-        found.setdefault(name, set()).update(seeds if name == text else [int(seed)])
+        count = known[name].seeds if most is None else min(known[name].seeds, most)
+        if name != text and seed not in map(str, range(count)):
+            fewer = f" with --seeds {most}" if count < known[name].seeds else ""
+            raise UserError(f"--only {text}: expected {name}, or one of {name}/seed0 to {name}/seed{count - 1}{fewer}")
+        found.setdefault(name, set()).update(range(count) if name == text else [int(seed)])
     return found
 
 
@@ -146,10 +155,10 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
         them. Empty = all.
 
     Raises:
-      UserError: a name that the suite does not have.
+      UserError: a name that the suite does not have, or a seed that is not among those of `most`.
     """
     known = {row.name: row for row in suite.pretrainings}
-    wanted = _chosen(suite, only) or {name: set(range(row.seeds)) for name, row in known.items()}
+    wanted = _chosen(suite, only, most) or {name: set(range(row.seeds)) for name, row in known.items()}
     stages = _with_first_stages(wanted, known)
     seeds = {name: _with_seeds_of_later_stages(name, wanted, known) for name in stages}
     claimed = _with_first_stages({name for claim in suite.claims for name, _ in claim.cells}, known)
@@ -161,7 +170,9 @@ def of_suite(suite: Suite, data_dir: str = "", most: int | None = None, only: It
             for row in rows:
                 if seed < row.seeds and seed in seeds[row.name]:
                     found += _of_row(suite, row, seed, data, seed in wanted.get(row.name, ()))
-    return found
+    # Of a target that is run for some seeds alone, the pretrainings of the others are not needed, unless by a stage.
+    alone = {f"{name}/seed{seed}/pretrain" for name in wanted if not known[name].targets for seed in wanted[name]}
+    return _without_idle(found, alone)
 
 
 def scores(run: Run, folder: pathlib.Path) -> dict[Cell, float]:
@@ -209,7 +220,8 @@ def score(run: Run, folder: pathlib.Path) -> float | None:
     evaluation = read_scores(file)
     if step_of(evaluation) not in (None, last):  # by hand on the way, and the run was killed before its own
         return None
-    others = evaluation.keys() - {"datasets", "photos", "step"}  # of other views, changed values or another checkpoint
+    # Of other views, changed values or another checkpoint. Of other weights than the usual ones there is another file.
+    others = evaluation.keys() - {"datasets", "photos", "step", "weights"}
     if len(evaluation["datasets"]) != 1 or others:
         raise UserError(
             f"{file}: not the scores of one dataset, seen whole and as in the training; expected those that the run "

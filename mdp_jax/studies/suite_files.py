@@ -5,6 +5,7 @@ import pathlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mdp_jax import config as configs
 from mdp_jax import python_files
@@ -80,6 +81,8 @@ def require_suite(suite: Suite, where: str) -> None:
     _require_names([row.name for row in suite.targets], "a target", where)
     keys = [row.key.replace("/", ".") if isinstance(row.key, str) else row.key for row in suite.contrasts]
     _require_names(keys, "a contrast", where)
+    for row in (suite, *suite.pretrainings, *suite.targets, *suite.contrasts, *suite.curves):
+        _require_texts(row, where)
     parts: list[Pretraining | Target] = [*suite.pretrainings, *suite.targets]
     for part in parts:
         if part.name in _TAKEN:
@@ -128,6 +131,15 @@ def _require_names(names: Iterable[object], of: str, where: str) -> None:
         raise UserError(f"{where}: {of} is called {name} {count} times; expected names that differ")
 
 
+def _require_texts(row: Any, where: str) -> None:
+    """Of a suite, or of one of its rows: texts are shown when all runs are done, too late to find a wrong one."""
+    own = "" if isinstance(row, Suite) else f" {getattr(row, 'key', None) or getattr(row, 'name', 'a curve')}:"
+    for field in dataclasses.fields(row):
+        value = getattr(row, field.name)
+        if field.type == "str" and not isinstance(value, str):
+            raise UserError(f"{where}:{own} {field.name} is {value!r:.80}; expected a text")
+
+
 def _require_overrides(overrides: object, where: str) -> None:
     pairs = overrides if isinstance(overrides, tuple) else (overrides,)
     for pair in pairs:
@@ -165,6 +177,8 @@ def _require_contrast(contrast: Contrast, suite: Suite, where: str) -> None:
             expected = "one or two pairs of a pretraining and a target"
             raise UserError(f"{where}: a side is {side!r:.200}; expected {expected}")
     _require_cells(contrast.cells, suite, where)
+    if not suite.seeds_of(contrast):
+        raise UserError(f"{where}: its cells have no seed in common; expected one in the seeds of all of them")
 
 
 def _require_curve(curve: Curve, suite: Suite, where: str) -> None:
@@ -189,7 +203,7 @@ def _require_curve(curve: Curve, suite: Suite, where: str) -> None:
 def _require_cells(cells: Iterable[Cell], suite: Suite, where: str) -> None:
     known = {(row.name, name) for row in suite.pretrainings for of in row.targets for name in suite.target(of).scores}
     for cell in cells:
-        if cell not in known:
+        if not isinstance(cell, tuple) or not all(isinstance(name, str) for name in cell) or cell not in known:
             raise UserError(f"{where}: {cell!r}; expected a pretraining and one of its targets")
 
 

@@ -1,5 +1,6 @@
 """A new run that goes on from the whole state of a finished one: more steps, or another learning rate."""
 
+import dataclasses
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -65,6 +66,18 @@ def require_source(config: RunConfig) -> None:
         transfer.require_source(config.init)
 
 
+def _require_alike(saved: dict, state: FinetuneState | PretrainState, where: str) -> None:
+    """Checks network and optimizer, each with its own words."""
+    without = {name: part for name, part in saved.items() if name != "opt_state"}
+    require_leaves(without, dataclasses.replace(state, opt_state=()), where)
+    momenta = [{"opt_state": found} for found in (saved.get("opt_state", ()), state.opt_state)]
+    try:
+        require_leaves(momenta[0], momenta[1], where, "optimizer")
+    except UserError as error:
+        keys = "config.optim.name, clip_norm and layer_decay, and in fine-tuning config.trainable"
+        raise UserError(f"{error}; expected that of the other run, which {keys} decide") from None
+
+
 def continue_from(workdir: str, which: str, steps: int, state: State, label_space: LabelSpace) -> Continued[State]:
     """Reads the whole state of a run: weights, running statistics, momenta, an objective's memory, and the steps taken.
 
@@ -78,8 +91,8 @@ def continue_from(workdir: str, which: str, steps: int, state: State, label_spac
       label_space: of the new run.
 
     Raises:
-      UserError: no such checkpoint, or one of the other loop; other classes or another network; or it has taken as many
-        steps already.
+      UserError: no such checkpoint, or one of the other loop; other classes, another network or optimizer; or it has
+        taken as many steps already.
     """
     where = f"--continue_from {workdir}"
     loops = {True: "mdp pretrain", False: "mdp finetune"}
@@ -91,7 +104,7 @@ def continue_from(workdir: str, which: str, steps: int, state: State, label_spac
     saved = with_first_average(chosen.saved.state, bool(getattr(state, "ema", {})))
     if "opt_state" not in saved and jax.tree.leaves(state.opt_state):
         raise UserError(f"{where}: no momenta in it, as after mdp adopt; expected the workdir of a training, or --init")
-    require_leaves(saved, state, where)
+    _require_alike(saved, state, where)
     if chosen.step >= steps:
         raise UserError(
             f"config.steps={steps}: {where} has taken {chosen.step} steps already; expected more than that, as in "

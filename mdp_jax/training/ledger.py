@@ -1,6 +1,7 @@
 """Counts what a run has used of each dataset: images, epochs, labelled pixels, classes; exact in a resumed run too."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,23 @@ def grown(totals: Sequence[Sequence[int]], label_space: LabelSpace) -> np.ndarra
     sizes = [len(classes) for _, classes in label_space.datasets]
     before, found = np.asarray(totals, np.int64), np.zeros((len(sizes), 1 + max(sizes)), np.int64)
     found[: before.shape[0], : before.shape[1]] = before
+    return found
+
+
+def of_other_run(meta: Mapping[str, Any], label_space: LabelSpace) -> dict[str, Any]:
+    """The meta of another run's checkpoint with the rows of this run's sets, in their order.
+
+    The sets with labels are the same in both runs; others may have come, gone or moved. One that came has zeros.
+
+    Args:
+      meta: of the checkpoint; "config" and NAMES are read, of which it need not have all.
+      label_space: of this run.
+    """
+    before = [source["name"] for source in meta["config"]["sources"]]
+    found = dict(meta)
+    for name in NAMES & meta.keys():
+        rows = dict(zip(before, meta[name], strict=False))  # sets may be missing at its end (see `grown`)
+        found[name] = [rows.get(of, [0] * len(meta[name][0])) for of, _ in label_space.datasets]
     return found
 
 

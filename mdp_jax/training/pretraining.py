@@ -24,7 +24,7 @@ from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.storage.paths import expanded
 from mdp_jax.training import loop, optim, profiling, programs, sharding, wandb_writer, workdir
 from mdp_jax.training.continuing import Continued, continue_from, require_source
-from mdp_jax.training.ledger import Ledger
+from mdp_jax.training.ledger import Ledger, of_other_run
 from mdp_jax.training.profiling import Profile
 from mdp_jax.training.programs import Program
 from mdp_jax.training.signals import Stop
@@ -182,7 +182,7 @@ def _taken(
         new = jax.eval_shape(program.make)
         found = continue_from(config.continue_from, config.continue_step, steps, new, label_space)
         distributed.say(f"going on from {found.report['source']}")
-        return found
+        return found._replace(meta=of_other_run(found.meta, label_space))
     if config.init == "scratch":
         return None
     new = jax.eval_shape(program.make)

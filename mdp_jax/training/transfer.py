@@ -38,13 +38,14 @@ _OF_THE_NETWORK = (
 )
 
 
-def require_leaves(have: Any, want: Any, where: str) -> None:
+def require_leaves(have: Any, want: Any, where: str, of: str = "architecture") -> None:
     """Checks that a tree of arrays has exactly the leaves and shapes of another one.
 
     Args:
       have: the pytree that is checked.
       want: a pytree with the expected shapes.
       where: what errors begin with.
+      of: what is another one where they differ.
 
     Raises:
       UserError: leaves are missing, unknown or have another shape. The message names the first few.
@@ -62,7 +63,7 @@ def require_leaves(have: Any, want: Any, where: str) -> None:
     ]
     if wrong:
         more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise UserError(f"{where}: another architecture: {'; '.join(wrong[:4])}{more}")
+        raise UserError(f"{where}: another {of}: {'; '.join(wrong[:4])}{more}")
 
 
 class Transferred(NamedTuple):

@@ -92,6 +92,24 @@ def test_the_command(now, margin, lines, tmp_path, monkeypatch, capsys):
         assert [row["case"] for row in json.loads(file.read_text())] == ["loss: a"]
 
 
+def test_the_stored_file_under_another_name(tmp_path, monkeypatch):
+    """A slower run does not replace it, however it is named."""
+
+    class Case:
+        @staticmethod
+        def measure(args, overrides):
+            return [Row("loss: a", 5.0, 10.0)], ""
+
+    monkeypatch.chdir(tmp_path)
+    file, link = tmp_path / "stored.json", tmp_path / "link.json"
+    file.write_text(before := json.dumps(rows(("loss: a", 10, 10.0))))
+    link.symlink_to(file)
+    monkeypatch.setattr(bench.importlib, "import_module", lambda name: Case if "benchmarks" in name else bench)
+    for stored, written in ((file, "stored.json"), (link, file)):
+        assert cli.run(["bench", "loss", "--against", str(stored), "--json", str(written)]) == 1
+        assert file.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("stored", "message"),
     [

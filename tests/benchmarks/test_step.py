@@ -11,6 +11,7 @@ from mdp_jax import cli
 from mdp_jax import config as configs
 from mdp_jax.benchmarks import measure, peak, step
 from mdp_jax.planning import programs
+from mdp_jax.training import sharding
 from tests import tiny
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -72,6 +73,30 @@ def test_the_options_of_the_readme(quick, files, tmp_path):
     options = ["--config.method.class_frequencies=True", "--config.model.projection.final_norm=True"]
     (row,) = _rows(tmp_path, "--config", files["pretrain"], *options)
     assert row["torch"] is None and row["time of passes"] > 0
+
+
+def test_an_objective_with_a_classifier(quick, files, tmp_path):
+    """Its network has no projection, and a step has no second view."""
+    (row,) = _rows(tmp_path, "--config", files["pretrain"], "--config.objective=multi_head")
+    assert row["torch"] is None and row["time of passes"] > 0 and row["operations of passes"] > 1
+
+
+def test_relations_of_classes_are_part_of_the_step(monkeypatch):
+    class Made(Exception):
+        """Ends the measurement before anything is compiled."""
+
+    found = []
+
+    def pretraining(*_, names):
+        found.append(names.related)
+        raise Made
+
+    monkeypatch.setattr(step.training, "pretraining", pretraining)
+    for relations in ("none", "names"):
+        config = tiny.pretrain_config(devices=1, method__relations=relations)
+        with pytest.raises(Made):
+            step._ours(config, programs.label_space(config, 4), sharding.make_mesh(1, 1), {}, None)
+    assert found[0] is None and found[1].shape == (4, 4)
 
 
 @pytest.mark.skipif(not TORCH, reason="PyTorch is not installed (extra torch)")

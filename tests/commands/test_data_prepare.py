@@ -110,6 +110,14 @@ def test_official_directories_are_the_same_samples(kind, tmp_path, capsys):
         np.testing.assert_equal(prepared.palette, raw.palette)
 
 
+@pytest.mark.parametrize("splits", ["", "train,", "train, val", "../set/images"])
+def test_splits_are_names(splits, folder, tmp_path, capsys):
+    assert status(["data", "prepare", "set", "--data_dir", tmp_path, "--splits", splits]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"mdp: --splits {splits}: ") and "expected names of splits" in err and err.count("\n") == 1
+    assert not (tmp_path / "prepared").exists()
+
+
 def test_an_official_archive_is_unpacked_first(tmp_path, capsys):
     raw_dir, data_dir = tmp_path / "raw", tmp_path / "data"
     root = official.make_ade20k(raw_dir)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mdp_jax import cli
+from mdp_jax.commands import quickstart
 from mdp_jax.errors import UserError
 
 
@@ -37,3 +38,15 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
     with pytest.raises(UserError, match="not empty and not of a quickstart"):
         cli.run(["quickstart", "--workdir", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_quickstart_that_was_killed_at_once_begins_again(tmp_path, monkeypatch):
+    """Its folder has that of the pretraining, and nothing in it tells of a run yet."""
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain" / "run.lock").touch()
+    begun = []
+    monkeypatch.setattr(quickstart, "pretrain", lambda config, folder, **_: begun.append(folder))
+    monkeypatch.setattr(quickstart, "finetune", lambda *_, **__: (_ for _ in ()).throw(UserError("far enough")))
+    with pytest.raises(UserError, match="far enough"):
+        cli.run(["quickstart", "--workdir", str(tmp_path)])
+    assert begun == [tmp_path / "pretrain"]

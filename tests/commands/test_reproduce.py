@@ -101,6 +101,16 @@ def test_full_is_listed_with_its_commands(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_only_a_seed_that_no_target_has(tmp_path):
+    whole = smallest()
+    rows = tuple(dataclasses.replace(row, seeds=2) for row in whole.pretrainings)
+    of_seed_0 = tuple(dataclasses.replace(target, seeds=(0,)) for target in whole.targets)
+    whole = dataclasses.replace(whole, pretrainings=rows, targets=of_seed_0)
+    with pytest.raises(UserError, match="--only mdp/seed1: no target is run for it; expected a seed that a target has"):
+        reproduce.reproduce(whole, command("--workdir", str(tmp_path), "--only", "mdp/seed1"), [])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_suite_that_is_only_listed(tmp_path, capsys):
     """A user's, too: with the hours that it gives, or without; a mistake in its function is one line."""
     listed = dataclasses.replace(smallest(), runs_here=False)

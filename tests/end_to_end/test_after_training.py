@@ -221,7 +221,14 @@ def test_going_on_from_a_run_is_as_if_it_had_not_ended(run, tmp_path, capsys):
     [
         ({"steps": 12}, r"config\.steps=12: --continue_from .* has taken 12 steps already; expected more than that"),
         ({"steps": 16, "init": "w"}, r"config\.continue_from='.*' and config\.init='w': expected one of them"),
-        ({"steps": 16, "trainable": "head"}, r"--continue_from .*: another architecture: opt_state/"),
+        (
+            {"steps": 16, "trainable": "head"},
+            r"--continue_from .*: another optimizer: opt_state/.* config.trainable dec",
+        ),
+        (
+            {"steps": 16, "optim__clip_norm": "1.0"},
+            r"another optimizer: opt_state/.*; expected .* clip_norm and layer_d",
+        ),
         (
             {"steps": 16, "continue_step": "first"},
             r"continue_step='first': expected last, best or the number of a step",

@@ -1,8 +1,13 @@
 """The memory of the loss: by chunks and classes, not by pixels (compiled for a virtual device of the CPU)."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import pytest
 
+from mdp_jax.models import network
+from mdp_jax.objectives.objective import pixels_of_loss
 from mdp_jax.planning import loss_memory
 from tests import tiny
 
@@ -18,11 +23,32 @@ def temporaries(images, chunk, classes):
 
 
 def test_chunk():
-    assert loss_memory.feature_pixels(config_of(4, 512)) == 32 * 32
+    assert loss_memory.pixels_of_image(config_of(4, 512)) == 32 * 32
     assert loss_memory.chunk(config_of(4, 512), 1) == 512
     assert loss_memory.chunk(config_of(4, 512), 2) == 512
     assert loss_memory.chunk(config_of(4, 100_000), 1) == 4 * 32 * 32
     assert loss_memory.chunk(config_of(4, 1), 1) == 4
+
+
+@pytest.mark.parametrize("label_stride", [0, 2, 4, 8])
+@pytest.mark.parametrize("decoder", ["deeplabv3", "deeplabv3plus"])  # with features at stride 8, and at 4
+def test_pixels_are_those_that_the_loss_is_over(decoder, label_stride):
+    values = {"method__label_stride": label_stride, "data__crop": "(64,40)", "model__decoder__name": decoder}
+    config = tiny.pretrain_config(**values)
+    stride = network.feature_stride(config.model)
+    vectors = jax.ShapeDtypeStruct((2, 64 // stride, 40 // stride, 8), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2, 64, 40, 2), jnp.int32)
+    taken = functools.partial(pixels_of_loss, stride=stride, label_stride=label_stride)
+    embeddings, _ = jax.eval_shape(taken, vectors, labels)
+    assert loss_memory.pixels_of_image(config) == embeddings.shape[1]
+
+
+def test_a_batch_in_parts_has_the_memory_of_a_part():
+    part, config = config_of(4, 512), config_of(16, 512)
+    config.accumulate = 4
+    assert loss_memory.chunk(config, 1) == loss_memory.chunk(part, 1)
+    inputs = [loss_memory.lower(of, jax.devices()[:1], 20).in_avals for of in (config, part)]
+    assert inputs[0] == inputs[1]
 
 
 @pytest.fixture(scope="module")

@@ -239,6 +239,12 @@ EMPTY = [
     ["predict", "--checkpoint", "c", "--out", "", "a.jpg"],
     ["predict", "--checkpoint", "c", "--out", "o", ""],
     ["data", "browse", "streets", "--out", ""],
+    ["data", "prepare", "streets", "--data_dir", ""],
+    ["finetune", "--config", "configs/quickstart/finetune.py", "--workdir", "w", "--continue_from", ""],
+    ["pretrain", "--config", "configs/quickstart/pretrain.py", "--workdir", "w", "--init", ""],
+    ["bench", "step", "--config", ""],
+    ["edit-bank", "--checkpoint", "c", "--workdir", "w", "--config", ""],
+    ["adopt", "--config", "configs/quickstart/finetune.py", "--checkpoint", "", "--workdir", "w"],
 ]
 
 

@@ -95,6 +95,18 @@ def test_curves(tmp_path):
     assert "curves" in pages.pictures(known) and "curves" not in pages.pictures(nothing)
 
 
+def test_the_legend_names_the_curves_of_all_panels(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "pixels", lambda figure: drawn.append(figure) or np.zeros((1, 1, 3), np.uint8))
+    rows = (("left", "MDP", "mdp"), ("right", "scratch", "scratch"), ("right", "MDP", "mdp"))
+    lines = tuple(Curve(panel, what, ((10, ((row, "few"),)), (20, ((row, "many"),)))) for panel, what, row in rows)
+    figures.curves(dataclasses.replace(suite(2), curves=lines, along="steps"), SCORES, "title")
+    (legend,) = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["MDP", "scratch"]
+    colours = {line.get_label(): tuple(line.get_color()) for axes in drawn[0].axes for line in axes.get_lines()}
+    assert [tuple(line.get_color()) for line in legend.get_lines()] == [colours["MDP"], colours["scratch"]]
+
+
 def test_nothing_yet(tmp_path):
     pages.write_docs(found({}), tmp_path)
     page = (tmp_path / "results" / "reproduce-tiny.md").read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from mdp_jax import config as configs
 from mdp_jax.errors import UserError
-from mdp_jax.studies import origins, runs
+from mdp_jax.studies import origins, runs, score_files
 from mdp_jax.studies.experiments import Pretraining, Suite
 from tests.studies.tiny import suite
 
@@ -29,6 +29,41 @@ def test_only_takes_the_first_stage_along():
     assert found == ["mdp/seed0/pretrain", "longer/seed0/pretrain", "longer/seed0/few"]
     with pytest.raises(UserError, match="--only nothing: not in tiny; expected one of scratch, mdp, longer"):
         runs.of_suite(suite(), only=["nothing"])
+
+
+def test_only_one_of_the_seeds_that_are_asked_for():
+    assert names(runs.of_suite(suite(3), most=2, only=["scratch/seed1"])) == ["scratch/seed1/few", "scratch/seed1/many"]
+    message = "--only mdp/seed2: expected mdp, or one of mdp/seed0 to mdp/seed1 with --seeds 2"
+    with pytest.raises(UserError, match=message):
+        runs.of_suite(suite(3), most=2, only=["mdp/seed2"])
+
+
+def of_seed_0_and_all():
+    """The tiny suite, 2 seeds: the targets are of seed 0 alone, but for a third one, which `longer` has."""
+    whole = suite(2)
+    alone = tuple(dataclasses.replace(target, seeds=(0,)) for target in whole.targets)
+    targets = (*alone, dataclasses.replace(whole.targets[0], name="all"))
+    scratch, first, after = whole.pretrainings
+    rows = (scratch, first, dataclasses.replace(after, targets=("all",)))
+    return dataclasses.replace(whole, pretrainings=rows, targets=targets, claims=(), ablations=())
+
+
+def test_a_first_stage_is_run_for_the_seeds_of_the_later_ones():
+    """`mdp` has targets of seed 0 alone, and `longer` starts from it for both seeds."""
+    found = runs.of_suite(of_seed_0_and_all())
+    assert names(found) == [
+        *("scratch/seed0/few", "scratch/seed0/many", "mdp/seed0/pretrain", "mdp/seed0/few", "mdp/seed0/many"),
+        *("longer/seed0/pretrain", "longer/seed0/all"),
+        *("mdp/seed1/pretrain", "longer/seed1/pretrain", "longer/seed1/all"),
+    ]
+    assert set(score_files.settings_of(found)) == set(names(found))
+
+
+@pytest.mark.parametrize("only", [["mdp/seed1"], ["longer/seed1"]])
+def test_no_stage_is_run_for_a_seed_that_nothing_is_scored_of(only):
+    whole = of_seed_0_and_all()
+    targets = tuple(dataclasses.replace(target, seeds=(0,)) for target in whole.targets)
+    assert not runs.of_suite(dataclasses.replace(whole, targets=targets), only=only)
 
 
 def test_commands_and_configs():
@@ -77,6 +112,8 @@ def test_states(tmp_path):
     scored.write_text(
         '{"datasets": {"valley": {"mIoU": 12.5}}, "photos": {"valley": {"count": 2}}, "step": 3}'
     )  # as a run writes it
+    assert runs.score(few, tmp_path) == 12.5
+    scored.write_text('{"datasets": {"valley": {"mIoU": 12.5}}, "step": 3, "weights": "ema"}')  # with optim.ema_decay
     assert runs.score(few, tmp_path) == 12.5
     scored.write_text('{"datasets": {"valley": {"mIoU": 12.5}}, "step": 2}')  # of the way, by hand
     assert runs.score(few, tmp_path) is None and runs.state(few, tmp_path) == "begun"

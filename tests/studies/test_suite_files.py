@@ -154,6 +154,10 @@ def contrast(**values):
         ),
         (with_target(photos=(5, 5)), r"w: few: photos is \(5, 5\); expected whole numbers from 0, each once"),
         (with_target(photos=(5,), draws=0), r"w: few: draws is \(0,\); expected whole numbers from 1, each once"),
+        (
+            with_target(seeds=(1,)),
+            r"w: over_scratch: its cells have no seed in common; expected one in the",
+        ),
         (with_target(layers=("head",)), r"w: few: layers has head: expected some of backbone, decoder, projection"),
         (with_rates({"mdp": 0.1}), r"w: few: rates is \{'mdp': 0.1\}; expected texts"),
         (with_claims(contrast(key=1)), r"w: a contrast is called 1; expected letters"),
@@ -169,6 +173,15 @@ def contrast(**values):
         (with_claims(contrast(kind=MEASURED)), r"w: over_scratch: kind 'measured'; expected greater or equivalent"),
         (with_claims(contrast(left=())), r"w: over_scratch: a side is \(\); expected one or two pairs"),
         (with_claims(contrast(left=(("longer", "many"),))), r"\('longer', 'many'\); expected a pretraining and one of"),
+        (
+            with_claims(contrast(left=(["mdp", "few"],))),
+            r"w: over_scratch: \['mdp', 'few'\]; expected a pretraining and one",
+        ),
+        (with_claims(contrast(sentence=("a",))), r"w: over_scratch: sentence is \('a',\); expected a text$"),
+        (replaced(1, what=None), r"w: mdp: what is None; expected a text$"),
+        (replaced(1, init=["w.pth"]), r"w: mdp: init is \['w.pth'\]; expected a text$"),
+        (with_target(config=1), r"w: few: config is 1; expected a text$"),
+        (dataclasses.replace(suite(), what=b"x"), r"w: what is b'x'; expected a text$"),
         (with_claims(contrast(), contrast()), r"w: a contrast is called over_scratch 2 times"),
         (
             with_curve((1, CELLS), along=""),

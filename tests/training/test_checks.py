@@ -126,6 +126,7 @@ FINETUNING = [
     ("optim.ema_decay=1.0", "config.optim.ema_decay=1.0: expected a share from 0 to below 1"),
     ("init_weights=best", "config.init_weights='best': expected one of plain, ema, momentum, or ''"),
     ("init_weights=ema", "config.init_weights='ema': expected '' with config.init='scratch'"),
+    ("continue_step=8", "config.continue_step='8': expected 'last' with config.continue_from=''; --step says"),
     ("optim.schedule=step", "config.optim.schedule='step': expected one of poly, cosine"),
     ("optim.warmup_steps=20000", "config.optim.warmup_steps=20000: expected fewer than config.steps=20000"),
 ]
@@ -214,6 +215,10 @@ TOGETHER = [
     (
         {"objective": "multi_head", "method.prototype_warmup": "True"},
         "config.method.prototype_warmup=True: expected False with config.objective='multi_head'; prototypes have mdp",
+    ),
+    (
+        {"objective": "multi_head", "method.momentum_view": "mixed"},
+        "config.method.momentum_view='mixed': expected 'clean' with config.objective='multi_head'; prototypes have mdp",
     ),
     ({"method.negatives": "mine"}, "config.method.negatives='mine': expected one of all, own_set"),
     (

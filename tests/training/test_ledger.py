@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import types
 
 import numpy as np
 
@@ -10,7 +11,10 @@ from mdp_jax.data.batches.bad_images import SkippingSource
 from mdp_jax.data.batches.pipeline import pretrain_batches
 from mdp_jax.data.label_space import LabelSpace, build
 from mdp_jax.reporting.tables import text_of
+from mdp_jax.training import pretraining
+from mdp_jax.training.continuing import Continued
 from mdp_jax.training.ledger import Ledger, grown
+from tests import tiny
 from tests.data.fixtures import MemorySource, numbered_source
 
 SPACE = LabelSpace((("a", ("sky", "road", "tree")), ("b", ("sky", "cow"))))
@@ -72,6 +76,24 @@ def test_merged_classes_count_for_the_dataset_of_the_photo():
     np.testing.assert_array_equal(ledger.totals(), [[1, 2, 0, 1], [1, 1, 3, 0], [1, 0, 0, 0]])
     assert ledger.unseen(ledger.totals()) == [["road"], [], []]
     assert ledger.metrics(ledger.totals())["dataset_valid_pixels"].tolist() == [3, 4, 0]
+
+
+def test_sets_without_labels_come_and_go_where_a_run_goes_on_from_another(tmp_path, monkeypatch):
+    """The other run had photos without labels between the two sets, this one has others before them."""
+    names = [{"name": name} for name in ("a", "photos", "b")]
+    counts = [[2, 2, 0, 1], [7, 0, 0, 0], [1, 0, 4, 0]]
+    meta = {"config": {"sources": names}, "ledger": counts, "last_seen": counts, "next_batch": 3}
+    monkeypatch.setattr(pretraining, "continue_from", lambda *_: Continued(None, {"source": "a workdir"}, meta))
+    program = types.SimpleNamespace(make=dict)
+    for before in ((), (("others", ()),)):
+        space = LabelSpace((*before, *SPACE.datasets))
+        config = tiny.pretrain_config(continue_from="a workdir")
+        taken = pretraining._taken(config, tmp_path, program, space, 5)
+        sources = [*(MemorySource(name, (), [None]) for name, _ in before), *SOURCES]
+        ledger = Ledger(space, sources, taken.meta["ledger"], taken.meta["last_seen"], step=3)
+        expected = [[0, 0, 0, 0]] * len(before) + [[2, 2, 0, 1], [1, 0, 4, 0]]
+        assert ledger.totals().tolist() == ledger.last_seen().tolist() == expected
+        assert taken.meta["next_batch"] == 3
 
 
 def test_a_set_that_nothing_was_counted_of():
