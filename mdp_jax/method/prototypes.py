@@ -139,7 +139,7 @@ def _summed_means_by_images(
         return of_device(embeddings, labels)
     apart = (x.reshape(devices, -1, *x.shape[1:]) for x in (embeddings, labels))
     total, images = jax.vmap(of_device)(*apart)
-    return jnp.sum(total, axis=0), jnp.sum(images, axis=0)
+    return jnp.sum(total, axis=0), jnp.sum(images, axis=0, dtype=jnp.int32)
 
 
 @jax.named_scope("bank")

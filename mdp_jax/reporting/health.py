@@ -92,7 +92,7 @@ def of_training(
     Returns:
       {kind: sentence}.
     """
-    found = still(values)
+    found = still(values) if step > 1 else {}  # before the first update no class has a prototype to learn from
     if "bank_cosine" in values and step >= _SETTLED * steps:
         alike = collapse(float(values["bank_cosine"]))
         # A run becomes less crowded to its end.

@@ -121,7 +121,9 @@ def test_a_gradient_of_zero_is_said():
     """Its cause is named where it is known."""
     assert health.still({"gradient_norm": np.float32(1e-30)}) == {} == health.still({"loss": 0.0})
     ignored = health.still({"gradient_norm": np.float64(0), "valid_fraction": 0.0})["still"]
-    dead = health.of_training({"gradient_norm": 0.0, "valid_fraction": 0.5}, 1, 100, {})["still"]
+    nothing = {"gradient_norm": 0.0, "valid_fraction": 0.5}
+    assert health.of_training(nothing, 1, 100, {}) == {}  # no class has a prototype yet
+    dead = health.of_training(nothing, 2, 100, {})["still"]
     assert ignored.endswith("nothing was learnt: all pixels are ignored (`mdp data check` counts them)")
     assert dead.endswith("nothing was learnt: the features of all pixels are 0")
     assert " or the features" in health.still({"gradient_norm": 0.0})["still"]
