@@ -24,7 +24,9 @@ _OTHER_HEAD = "auxiliary head of another form; that of fine-tuning is one convol
 _SKIPPED = {module: why for library in OF_BACKBONES.values() for module, why in library.SKIPPED.items()} | {
     theirs.split(".")[0]: _OTHER_HEAD for library in LAYOUTS.values() for theirs in library.AUXILIARY.values()
 }
-_PARALLEL = "module."  # what torch's DataParallel puts before every name
+# What wrappers put before every name: torch's DataParallel and AveragedModel, torch.compile, Lightning's usual module.
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
 _SHOWN = 4  # leaves that an error names
 
 
@@ -174,8 +176,7 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     Raises:
       UserError: the names belong to no known layout.
     """
-    if all(key.startswith(_PARALLEL) for key in state):
-        state = {key.removeprefix(_PARALLEL): array for key, array in state.items()}
+    state, skipped = _unwrapped(state)
     starts = {part_of(key) for key in state}
     whole = [name for name, library in LAYOUTS.items() if {"backbone", library.HEAD} <= starts]
     layout = whole[0] if whole else ALONE
@@ -184,7 +185,7 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
     notes = known.notes if known else ()
     if known:
         state = known.state
-    skipped = [Leaf(key, None, "skipped", why) for key, why in known.skipped.items()] if known else []
+        skipped += [Leaf(key, None, "skipped", why) for key, why in known.skipped.items()]
     if known and known.alone and whole:
         notes += (f"only the backbone is read; the decoder is not: {known.alone}",)
         above = {key: array for key, array in state.items() if not key.startswith(prefix)}
@@ -217,6 +218,17 @@ def find(state: Mapping[str, np.ndarray], where: str) -> Found:
         else:
             keys[ours] = key
     return Found(where, layout, backbone, decoder, state, modules, keys, tuple(strangers), tuple(skipped), notes)
+
+
+def _unwrapped(state: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], list[Leaf]]:
+    """The state dict of a network that was wrapped, and the leaves that only the wrapper had."""
+    skipped = []
+    if state.keys() > {_AVERAGED}:
+        skipped = [Leaf(_AVERAGED, state[_AVERAGED].shape, "skipped", "counter that nothing reads")]
+        state = {key: array for key, array in state.items() if key != _AVERAGED}
+    while wrapper := next((name for name in _WRAPPERS if state and all(key.startswith(name) for key in state)), ""):
+        state = {key.removeprefix(wrapper): array for key, array in state.items()}
+    return state, skipped
 
 
 def _ours(state: Mapping[str, np.ndarray], prefix: str, where: str) -> Ours | None:

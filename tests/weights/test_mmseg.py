@@ -78,10 +78,33 @@ def test_names_by_hand():
     assert {ours: found.keys[ours] for ours in BY_HAND} == BY_HAND
 
 
-def test_names_of_data_parallel_and_of_mmpretrain():
+@pytest.mark.parametrize(
+    ("wrapper", "more"),
+    [
+        ("module.", {}),
+        ("module.", {"n_averaged": ()}),
+        ("_orig_mod.", {}),
+        ("module._orig_mod.", {}),
+        ("model.", {}),
+        ("", {"n_averaged": ()}),
+    ],
+)
+def test_names_of_a_wrapped_network(wrapper, more):
     keys = published.keys("mmseg/deeplabv3_r50-d8")
-    found = layouts.find(empty({f"module.{key}": shape for key, shape in keys.items()}), "file")
+    plain = layouts.find(empty(keys), "file")
+    found = layouts.find(empty({f"{wrapper}{key}": shape for key, shape in keys.items()} | more), "file")
     assert {ours: found.keys[ours] for ours in BY_HAND} == BY_HAND
+    assert found.keys == plain.keys and not found.strangers
+    assert {leaf.key for leaf in found.skipped} == {leaf.key for leaf in plain.skipped} | set(more)
+
+
+def test_a_counter_and_nothing_else():
+    with pytest.raises(UserError, match=r"file: leaves like n_averaged; expected weights of a backbone"):
+        layouts.find(empty({"n_averaged": ()}), "file")
+
+
+def test_names_of_mmpretrain():
+    keys = published.keys("mmseg/deeplabv3_r50-d8")
     backbone = {key: shape for key, shape in keys.items() if key.startswith("backbone.")}
     found = layouts.find(empty(backbone | {"head.fc.weight": (1000, 2048), "head.fc.bias": (1000,)}), "file")
     assert not found.strangers and list(found.parts()) == ["backbone"]
