@@ -1,6 +1,7 @@
 """`mdp bench data`: photos a second that one core reads, decodes, augments, batches and brings to the device.
 
 Each alone, and all together in the pipeline of a run; beside a torch DataLoader with Pillow (parity/torch_loader.py).
+At last the pipeline again, with a thread for each core.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from mdp_jax.benchmarks.measure import Row, Stream, calls_per_second, one_core, 
 from mdp_jax.data import images, sources
 from mdp_jax.data import label_space as label_spaces
 from mdp_jax.data.batches import augment, pipeline
+from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.drawn import scenes as synthetic
 from mdp_jax.errors import UserError
 from mdp_jax.objectives.registry import OBJECTIVES
@@ -125,8 +127,10 @@ def _measured(config: ConfigDict, seconds: float) -> tuple[list[Row], str]:
         with Progress(len(ours.parts) + 1, unit="measurement") as progress:
             rows = [*_alone(ours, theirs, seconds, progress), *_together(ours, theirs, seconds, config.batch)]
             progress.update(len(ours.parts) + 1)
+    rows.append(_on_all_cores(config, opened, mesh, seconds))
     return rows, (
-        f"Images/s of one core: {counted(len(samples), 'photo')}, the first of {height} x {width} pixels; "
+        f"Images/s of one core, but for the last row, of {counted(cores(), 'core')}: "
+        f"{counted(len(samples), 'photo')}, the first of {height} x {width} pixels; "
         f"{counted(_views(config), 'view')} of each, {config.data.crop[0]} x {config.data.crop[1]}; "
         f"batches of {config.batch}."
     )
@@ -153,6 +157,13 @@ def _together(ours: _Side, theirs: _Side | None, seconds: float, batch: int) -> 
     ]
 
 
+def _on_all_cores(config: ConfigDict, opened: list, mesh: jax.sharding.Mesh, seconds: float) -> Row:
+    threaded = config.copy_and_resolve_references()
+    threaded.data.threads = cores()
+    rate, _ = results_per_second({"ours": _stream(_pipeline(threaded, opened), mesh)}, seconds)["ours"]
+    return Row("data: all together, on all cores", config.batch * rate, None)
+
+
 def _spread(opened: list) -> list[tuple]:
     """(source, index) of PHOTOS samples, or of all there are, taken from the sources in turn."""
     each_source = ([(source, i) for i in range(min(len(source), PHOTOS))] for source in opened)
@@ -171,28 +182,36 @@ def _views(config: ConfigDict) -> int:
     return 1 + ("sources" in config and OBJECTIVES[config.objective].two_views)
 
 
+def _pipeline(config: ConfigDict, opened: list) -> Callable:
+    """Starts the pipeline of a run at a batch."""
+    if "sources" in config:
+        space = label_spaces.build(opened, config.label_space)
+        return functools.partial(pipeline.pretrain_batches, config, opened, space, key_view=_views(config) == 2)
+    return functools.partial(pipeline.finetune_batches, config, opened[0])
+
+
+def _to_device(batch: dict, mesh: jax.sharding.Mesh) -> None:
+    jax.block_until_ready(sharding.to_devices(batch, mesh))
+
+
+def _stream(start: Callable, mesh: jax.sharding.Mesh) -> Stream:
+    @contextlib.contextmanager
+    def stream() -> Iterator[Callable[[], object]]:
+        with contextlib.closing(start(start_batch=0)) as batches:
+            yield lambda: _to_device(next(batches), mesh)
+
+    return stream
+
+
 def _ours(config: ConfigDict, opened: list, mesh: jax.sharding.Mesh, samples: list[tuple], files: list) -> _Side:
     """Each part of the pipeline by itself, a photo or a batch at a time, and all of it."""
-    view: Callable
-    if "sources" in config:
-        view, space = augment.pretrain_view, label_spaces.build(opened, config.label_space)
-        start = functools.partial(pipeline.pretrain_batches, config, opened, space, key_view=_views(config) == 2)
-    else:
-        view = augment.finetune_view
-        start = functools.partial(pipeline.finetune_batches, config, opened[0])
+    view: Callable = augment.pretrain_view if "sources" in config else augment.finetune_view
+    start = _pipeline(config, opened)
 
     def one_view(item: tuple[int, dict]) -> tuple:
         number, sample = item
         rng = np.random.default_rng(number)  # the same work whenever this photo comes
         return sum((view(sample["image"], sample["label"], rng, config.data) for _ in range(_views(config))), ())
-
-    def to_device(batch: dict) -> None:
-        jax.block_until_ready(sharding.to_devices(batch, mesh))
-
-    @contextlib.contextmanager
-    def stream() -> Iterator[Callable[[], object]]:
-        with contextlib.closing(start(start_batch=0)) as batches:
-            yield lambda: to_device(next(batches))
 
     with contextlib.closing(start(start_batch=0)) as batches:
         batch = next(batches)
@@ -205,9 +224,9 @@ def _ours(config: ConfigDict, opened: list, mesh: jax.sharding.Mesh, samples: li
     parts = reading | {
         "augment": _Part(one_view, decoded),
         "batch": _Part(lambda number: stacked[number], range(2), images=config.batch),
-        "to device": _Part(to_device, [batch], images=config.batch, clock=waits),
+        "to device": _Part(lambda batch: _to_device(batch, mesh), [batch], images=config.batch, clock=waits),
     }
-    return _Side(parts, stream)
+    return _Side(parts, _stream(start, mesh))
 
 
 def _read(pair: tuple[pathlib.Path, pathlib.Path]) -> tuple[bytes, bytes]:

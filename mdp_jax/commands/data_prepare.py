@@ -15,7 +15,7 @@ from mdp_jax.commands.arguments import named, path, place, whole_number
 from mdp_jax.data.doctor import findings
 from mdp_jax.data.doctor.scan import cores
 from mdp_jax.data.kinds import DEFAULT_KIND, KINDS
-from mdp_jax.data.prepared import archives, preparation
+from mdp_jax.data.prepared import archives, preparation, smaller
 from mdp_jax.data.sources import require_photos
 from mdp_jax.errors import UserError
 from mdp_jax.reporting import tables
@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard_mib", type=whole_number, default=64, metavar="S", help="size of a shard in MiB (default 64)"
     )
     parser.add_argument(
+        "--short_side",
+        type=whole_number,
+        default=0,
+        metavar="P",
+        help="resize larger photos of the split train to a short side of so many pixels (default: as they are)",
+    )
+    parser.add_argument(
         "--archive", nargs="+", type=path, default=[], metavar="FILE", help="zip or tar files to unpack first"
     )
     parser.epilog = "Values of the dataset can be set by --config.key=value, as its kind has them."
@@ -64,6 +71,10 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
     """
     started = time.monotonic()
     dataset, splits = _dataset(args, overrides), _splits(args.splits)
+    if args.short_side and smaller.SPLIT not in splits:
+        raise UserError(
+            f"--short_side {args.short_side}: belongs to the split {smaller.SPLIT}; expected it in --splits"
+        )
     data_dir = as_path(args.data_dir)
     folder = data_dir / "prepared" / dataset.name if args.out is None else as_path(args.out)
     if args.archive:
@@ -76,7 +87,9 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
         require_photos(source, split)
         for line in findings.beside(f"{dataset.name} {split}", source):
             _say(f"mdp: warning: {line}")
-    found = preparation.prepare(dataset.name, dataset.kind, sources, folder, args.jobs, args.shard_mib * _MIB)
+    found = preparation.prepare(
+        dataset.name, dataset.kind, sources, folder, args.jobs, args.shard_mib * _MIB, args.short_side
+    )
     tables.console().print(tables.for_terminal(_table(found, folder, time.monotonic() - started)))
 
 
@@ -119,5 +132,7 @@ def _table(found: dict, folder: pathlib.Path, seconds: float) -> tables.Table:
     rows = [
         [split, part["records"], len(part["shards"]), part["bytes"] / _MIB] for split, part in found["splits"].items()
     ]
-    caption = f"{found['name']}: {len(found['classes'])} classes, prepared in {folder} ({seconds:.1f} s)"
+    side = found.get("short_side")
+    smaller_to = f", photos of {smaller.SPLIT} with a short side of at most {side}" if side else ""
+    caption = f"{found['name']}: {len(found['classes'])} classes{smaller_to}, prepared in {folder} ({seconds:.1f} s)"
     return tables.Table(["split", "photos", "shards", "MiB"], rows, caption)

@@ -50,6 +50,7 @@ class _Prepared:
         self.palette: np.ndarray | None = None if source.palette is None else source.palette[first]
         self.passed_over = source.passed_over
         self.content = source.content
+        self.stored_short_side = getattr(source, "stored_short_side", 0)
         self._source = source
         self._chosen = chosen
         self._short_side = short_side
@@ -191,6 +192,26 @@ def require_photos(source: Source, split: str) -> None:
     """
     if not len(source):
         raise UserError(f"dataset {source.name!r}: no photo in its split {split!r}; expected at least one")
+
+
+def require_size(source: Source, short_side: int) -> None:
+    """Checks that a run resizes all photos at least as much as those that `mdp data prepare` made smaller.
+
+    Otherwise the validation photos, which are stored as they are, would be larger than those of the training.
+
+    Args:
+      source: what `open_source` gives.
+      short_side: `data.short_side` of the run.
+
+    Raises:
+      UserError: it does not.
+    """
+    stored = getattr(source, "stored_short_side", 0)
+    if stored and not 0 < short_side <= stored:
+        raise UserError(
+            f"config.data.short_side={short_side}: dataset {source.name!r} was prepared with --short_side {stored}; "
+            f"expected 1 to {stored}, or records that are prepared without it"
+        )
 
 
 def _open_labelled(config: SourceConfig, data_dir: str, split: str) -> tuple[Source, Grouped]:

@@ -149,6 +149,7 @@ def opened(
         own = dataclasses.replace(own, data=dataclasses.replace(own.data, mean=net.data.mean, std=net.data.std))
         assert own.dataset is not None
         source = sources.open_source(own.dataset, own.data, own.data_dir, "train", own.seed, scored=True)
+        sources.require_size(source, own.data.short_side)
         label_space = label_spaces.build([source])
         sources.check_source(source, own.data.check_files, distributed.say)  # before the pass over all photos
         yield Opened(os.fspath(checkpoint), folder, net, config, own, source, label_space, hold, weights)

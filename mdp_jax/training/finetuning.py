@@ -85,6 +85,7 @@ def _finetune(
         sources.open_source(config.dataset, config.data, config.data_dir, split, config.seed)
         for split in ("train", "val")
     )
+    sources.require_size(dataset, config.data.short_side)
     label_space = label_spaces.build([dataset])
     class_weights.require_number(config, dataset)
     workdir.require_free_or_same(folder, untyped, label_space)

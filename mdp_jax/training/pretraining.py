@@ -98,6 +98,8 @@ def _pretrain(
         require_source(config)
     objective = OBJECTIVES[config.objective]
     datasets = [sources.open_source(s, config.data, config.data_dir, "train", config.seed) for s in config.sources]
+    for dataset in datasets:
+        sources.require_size(dataset, config.data.short_side)
     label_space = label_spaces.build(datasets, config.label_space)
     workdir.require_free_or_same(folder, untyped, label_space)
     samples = sum(len(dataset) for dataset in datasets)

@@ -11,6 +11,7 @@ from mdp_jax import cli
 from mdp_jax import configs as base
 from mdp_jax.benchmarks import data, measure
 from mdp_jax.data.batches import augment
+from mdp_jax.data.doctor import scan
 from mdp_jax.data.sources import open_source
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -40,16 +41,18 @@ def _rows(path: pathlib.Path, *arguments: str) -> list[dict]:
 
 def test_drawn_photos(small, tmp_path, capsys):
     rows = _rows(tmp_path / "rows.json", "--config.data.crop=64,64")
-    names = ["read", "decode", "augment", "batch", "to device", "all together", "all together, by processor time"]
+    together = ["all together", "all together, by processor time", "all together, on all cores"]
+    names = ["read", "decode", "augment", "batch", "to device", *together]
     assert [row["case"] for row in rows] == [f"data: {name}" for name in names]
     for row in rows:
         assert list(row) == ["case", "ours", "torch", "ratio"] and row["ours"] > 0
-        if TORCH and row["case"] not in ("data: read", "data: to device"):
+        if TORCH and row["case"] not in ("data: read", "data: to device", "data: all together, on all cores"):
             assert row["ratio"] == pytest.approx(row["ours"] / row["torch"])
         else:
             assert row["torch"] is None and row["ratio"] is None
     printed = " ".join(capsys.readouterr().out.split())
     assert "data: all together" in printed and "60 x 80 pixels; 1 view of each, 64 x 64; batches of 16" in printed
+    assert f"of one core, but for the last row, of {scan.cores()} core" in printed
 
 
 def test_own_config(small, tmp_path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ from mdp_jax.data.sources import open_source
 from mdp_jax.errors import UserError
 from mdp_jax.storage.locks import locked
 from tests.data import official
-from tests.data.fixtures import write_folder, write_png
+from tests.data.fixtures import write_folder, write_jpeg, write_png
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Prepares a folder in 6 shards of 2 photos for each split, and kills itself in the middle of the third, which it does
@@ -278,6 +279,80 @@ def test_bad_sample_stops_it_and_the_rest_stays(folder, tmp_path):
     mask.write_bytes(good)
     prepare(tmp_path, shards=6)
     assert_same_samples(records(tmp_path), sources(tmp_path)["train"])
+
+
+def test_photos_of_the_training_are_made_smaller(folder, tmp_path, capsys):
+    """Lossless ones as a run resizes them, bit for bit; JPEGs nearly so; small ones and other splits not at all."""
+    rng = np.random.default_rng(2)
+    exact, small = rng.integers(0, 256, (31, 48, 3)), rng.integers(0, 256, (10, 37, 3))
+    rows, columns = np.mgrid[:40, :64]
+    smooth = np.stack([rows * 6, columns * 3, 255 - rows * 2 - columns], axis=-1)
+    for name, photo in {"p0": exact, "p1": small, "p2": smooth}.items():
+        (folder / "images" / "train" / f"{name}.jpg").unlink()
+        write_png(folder / "masks" / "train" / f"{name}.png", rng.integers(0, 3, photo.shape[:2]))
+        if name == "p0":
+            write_png(folder / "images" / "train" / "p0.png", photo)
+        else:
+            write_jpeg(folder / "images" / "train" / f"{name}.jpg", photo, cv2.IMWRITE_JPEG_QUALITY, 100)
+    arguments = ["data", "prepare", "set", "--data_dir", tmp_path, "--out", tmp_path / "out", "--short_side", "12"]
+    assert status(arguments) == 0
+    assert "short side of at most 12" in capsys.readouterr().out
+    stored, raw = records(tmp_path), sources(tmp_path)["train"]
+    data = base.finetune().data
+    data.short_side = 12
+    resized = open_source(base.folder("set", "set"), data, str(tmp_path), "train", 0)
+    from_records = open_source(base.array_record("set", "out"), data, str(tmp_path), "train", 0)
+    at = {stored.describe(i).split(".")[0]: i for i in range(len(stored))}
+    assert stored[at["p0"]]["image"].shape == (12, 19, 3)  # 48 x 12 / 31 is 18.6
+    for i in (at["p0"], at["p1"]):
+        for key in ("image", "label"):
+            np.testing.assert_array_equal(from_records[i][key], resized[i][key], strict=True)
+    np.testing.assert_array_equal(stored[at["p1"]]["image"], raw[at["p1"]]["image"], strict=True)
+    assert stored[at["p1"]]["image"].shape == (10, 37, 3)
+    one, other = from_records[at["p2"]], resized[at["p2"]]
+    np.testing.assert_array_equal(one["label"], other["label"], strict=True)
+    assert one["image"].shape == (12, 19, 3) and stored.files(0) == ()
+    assert np.abs(one["image"].astype(int) - other["image"]).max() <= 6
+    assert_same_samples(records(tmp_path, "val"), sources(tmp_path)["val"])
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["short_side"] == 12 == stored.stored_short_side and records(tmp_path, "val").stored_short_side == 0
+    val = [shard["file"] for shard in manifest["splits"]["val"]["shards"]]
+    before = tree(tmp_path / "out")
+    assert status(arguments[:-2]) == 0  # without the option: all of the training anew
+    now = tree(tmp_path / "out")
+    assert "short_side" not in json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {name: now[name] for name in val} == {name: before[name] for name in val}
+    assert_same_samples(records(tmp_path), sources(tmp_path)["train"])
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "adopt"])
+@pytest.mark.parametrize("short_side", [0, 13])
+def test_a_run_sees_validation_photos_in_the_size_of_the_training(command, short_side, folder, tmp_path, capsys):
+    preparation.prepare("set", "folder", sources(tmp_path), tmp_path / "prepared" / "set", 2, 1 << 20, short_side=12)
+    loop = "pretrain" if command == "pretrain" else "finetune"
+    (tmp_path / "config.py").write_text(
+        "from mdp_jax import configs\n\n\ndef get_config():\n"
+        f"    config = configs.shrink(configs.{loop}())\n    dataset = configs.array_record('set')\n"
+        + ("    config.sources = (dataset,)\n" if loop == "pretrain" else "    config.dataset = dataset\n")
+        + f"    config.data.short_side = {short_side}\n    config.steps = 2\n    return config\n"
+    )
+    more = ["--checkpoint", "scratch"] if command == "adopt" else []
+    arguments = [command, "--config", tmp_path / "config.py", "--data_dir", tmp_path, "--workdir", tmp_path / "run"]
+    arguments[3:5] = [f"--config.data_dir={tmp_path}"]
+    assert status([*arguments, *more]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1] == (
+        f"mdp: config.data.short_side={short_side}: dataset 'set' was prepared with --short_side 12; expected 1 to 12, "
+        "or records that are prepared without it"
+    )
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_short_side_without_the_training(folder, tmp_path, capsys):
+    arguments = ["data", "prepare", "set", "--data_dir", tmp_path, "--splits", "val", "--short_side", "12"]
+    assert status(arguments) == 2
+    assert capsys.readouterr().err == "mdp: --short_side 12: belongs to the split train; expected it in --splits\n"
+    assert not (tmp_path / "prepared").exists()
 
 
 def test_no_space_is_said_before_anything_is_written(folder, tmp_path, monkeypatch):

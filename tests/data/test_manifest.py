@@ -36,6 +36,13 @@ def test_values_of_another_type(tmp_path, key, value):
         manifest.read(tmp_path)
 
 
+@pytest.mark.parametrize("value", [-1, True, 1.5, "12", None, []])
+def test_a_short_side_that_is_none(tmp_path, value):
+    (tmp_path / manifest.FILE).write_text(json.dumps(GOOD | {"short_side": value}))
+    with pytest.raises(UserError, match=r"manifest\.json: short_side is .*; run mdp data prepare again"):
+        manifest.read(tmp_path)
+
+
 @pytest.mark.parametrize("text", [b"", b"\xff", b"{", b"[" * 100_000, b"[]", b"{}", b"3"])
 def test_what_is_no_manifest(tmp_path, text):
     (tmp_path / manifest.FILE).write_bytes(text)

@@ -14,7 +14,7 @@ from mdp_jax.data.kinds import listing
 from mdp_jax.data.kinds.classes import numbered
 from mdp_jax.data.kinds.files import label_of
 from mdp_jax.data.kinds.kind import NONE_PASSED_OVER, Kind, RootedConfig
-from mdp_jax.data.prepared import manifest
+from mdp_jax.data.prepared import manifest, smaller
 from mdp_jax.errors import UserError
 from mdp_jax.storage import buckets, photo_cache
 from mdp_jax.storage.bucket_path import BucketPath
@@ -32,9 +32,10 @@ class ArrayRecordConfig(RootedConfig):
 class ArrayRecordSource:
     """The samples of one split, in the order and with the bits of the directories that they were made of.
 
-    A Source (kinds/kind.py) with the classes and the palette of the manifest. Reading a sample raises UserError where
-    the shard is damaged, and where photo or mask are not what prepare writes. Prepare checks the checksums of whole
-    shards when it is started again; here the checksum of each record is checked.
+    Photos of the training may have been made smaller: to `stored_short_side`, or 0. A Source (kinds/kind.py) with the
+    classes and the palette of the manifest. Reading a sample raises UserError where the shard is damaged, and where
+    photo or mask are not what prepare writes. Prepare checks the checksums of whole shards when it is started again;
+    here the checksum of each record is checked.
     """
 
     passed_over: Mapping[str, str] = NONE_PASSED_OVER
@@ -63,6 +64,7 @@ class ArrayRecordSource:
         self.classes = self._table.names
         palette = found["palette"]
         self.palette: np.ndarray | None = None if palette is None else np.array(palette, np.uint8)
+        self.stored_short_side = found.get("short_side", 0) if split == smaller.SPLIT else 0
         shards = found["splits"][split]["shards"]
         self.content = hashlib.sha256(" ".join(shard["sha256"] for shard in shards).encode()).hexdigest()
         for shard in shards:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mdp_jax.data.kinds.kind import Source
-from mdp_jax.data.prepared import manifest
+from mdp_jax.data.prepared import manifest, smaller
 from mdp_jax.storage import buckets, photo_cache
 from mdp_jax.storage.paths import as_path
 
@@ -29,13 +29,15 @@ _IGNORE = 255
 class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Records of the samples of sources, in their order.
 
-    A record holds "image", the bytes of the photo's own file; "mask", a PNG of 8 bits with the source's local ids, 255
-    where the label is -1; and "file_name", the source's name of the sample.
+    A record holds "image", the bytes of the photo's own file, or of a smaller one (smaller.py); "mask", a PNG of 8 bits
+    with the source's local ids, 255 where the label is -1; and "file_name", the source's name of the sample.
     """
 
     VERSION = tfds.core.Version(manifest.VERSION)
 
-    def __init__(self, name: str, sources: Mapping[str, Source], shards: Mapping[str, int], data_dir: str):
+    def __init__(
+        self, name: str, sources: Mapping[str, Source], shards: Mapping[str, int], data_dir: str, short_side: int = 0
+    ):
         """Makes the builder; writes nothing.
 
         Args:
@@ -43,8 +45,10 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
           sources: split -> source of its kind.
           shards: split -> number of shards.
           data_dir: where `download_and_prepare` of TFDS would write, in NAME/VERSION.
+          short_side: that larger photos of the training are resized to, in pixels; 0 = they stay as they are.
         """
         self.name = name
+        self.short_side = short_side
         self.sources = dict(sources)
         self.shards = dict(shards)
         super().__init__(data_dir=data_dir, file_format="array_record")
@@ -80,10 +84,14 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
         source = self.sources[split]
         for index in indices:
             photo, _ = source.files(index)
-            label = source[index]["label"]  # decodes the photo, too: a file that cannot be read is found here
+            sample = source[index]  # decodes the photo, too: a file that cannot be read is found here
+            side = self.short_side if split == smaller.SPLIT else 0
+            stored = smaller.made_smaller(
+                photo_cache.read_bytes(photo, "a photo"), sample["image"], sample["label"], side
+            )
             example = {
-                "image": io.BytesIO(photo_cache.read_bytes(photo, "a photo")),
-                "mask": io.BytesIO(mask_png(label)),
+                "image": io.BytesIO(stored.photo),
+                "mask": io.BytesIO(mask_png(stored.label)),
                 "file_name": source.describe(index),
             }
             yield index, example

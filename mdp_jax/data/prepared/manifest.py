@@ -2,7 +2,8 @@
 
 {"version", "name", "kind", "complete", "classes": [...], "palette": [[r, g, b], ...] or null, "splits": {SPLIT:
 {"records", "bytes", "shards": [{"file", "records", "bytes", "sha256", "source"}, ...]}}}. "bytes" and "sha256" are of
-the files; "source" is a digest of the names, sizes and times of the files that a shard was made from.
+the files; "source" is a digest of the names, sizes and times of the files that a shard was made from. Where photos of
+the training were made smaller, "short_side" says to how many pixels.
 """
 
 import pathlib
@@ -57,6 +58,7 @@ _FORM = {
 _VALUES: dict[str, Callable[[dict], bool]] = {
     "classes": lambda found: 0 < len(found["classes"]) <= 255 and len(set(found["classes"])) == len(found["classes"]),
     "palette": _is_palette,
+    "short_side": lambda found: type(found.get("short_side", 0)) is int and found.get("short_side", 0) >= 0,
 }
 
 

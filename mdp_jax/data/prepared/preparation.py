@@ -19,7 +19,13 @@ _LOCK, _HOLDERS = ".lock", "another mdp data prepare"
 
 
 def prepare(
-    name: str, kind: str, sources: Mapping[str, Source], folder: pathlib.Path, jobs: int, shard_bytes: int
+    name: str,
+    kind: str,
+    sources: Mapping[str, Source],
+    folder: pathlib.Path,
+    jobs: int,
+    shard_bytes: int,
+    short_side: int = 0,
 ) -> dict:
     """Writes the records of a dataset into a folder, with progress on stderr.
 
@@ -29,7 +35,8 @@ def prepare(
       sources: split -> source of its kind.
       folder: new, empty, or that of an earlier run, which goes on.
       jobs: number of threads.
-      shard_bytes: size of a shard, about.
+      shard_bytes: size of a shard, about; of photos in their own size.
+      short_side: that larger photos of the split "train" are resized to, in pixels; 0 = they stay as they are.
 
     Returns:
       The manifest, as it is in the folder (manifest.py).
@@ -42,7 +49,7 @@ def prepare(
     if in_bucket:
         require_possible(folder, "--out")
     earlier = _earlier(folder, name, kind, sources)
-    plan = shards.plan(name, kind, sources, shard_bytes, str(folder))
+    plan = shards.plan(name, kind, sources, shard_bytes, str(folder), short_side)
     builder, planned = plan.builder, plan.shards
     done = shards.kept(planned, earlier, folder, jobs)
     missing = [shard for shard in planned if shard.file not in done]
@@ -54,6 +61,7 @@ def prepare(
     else:
         archives.require_space(folder, sum(shard.bytes for shard in missing), f"preparing {name}")
     identity = {"name": name, "kind": kind, **_classes(next(iter(sources.values())))}
+    identity |= {"short_side": short_side} if short_side else {}
 
     def record(complete: bool) -> dict:
         found = shards.manifest_of(identity, planned, done, complete)

@@ -17,7 +17,7 @@ from array_record.python import array_record_module
 
 from mdp_jax.data.kinds.kind import Source
 from mdp_jax.data.prepared import builder as segmentation
-from mdp_jax.data.prepared import manifest
+from mdp_jax.data.prepared import manifest, smaller
 from mdp_jax.errors import of_system
 from mdp_jax.storage import buckets, photo_cache
 from mdp_jax.storage.bucket_path import BucketPath
@@ -59,7 +59,9 @@ class Plan:
     shards: list[Shard]
 
 
-def plan(name: str, kind: str, sources: Mapping[str, Source], shard_bytes: int, data_dir: str) -> Plan:
+def plan(
+    name: str, kind: str, sources: Mapping[str, Source], shard_bytes: int, data_dir: str, short_side: int = 0
+) -> Plan:
     """Plans the shards of a dataset.
 
     Args:
@@ -68,6 +70,7 @@ def plan(name: str, kind: str, sources: Mapping[str, Source], shard_bytes: int, 
       sources: split -> source.
       shard_bytes: size of a shard, about.
       data_dir: of the builder.
+      short_side: of the builder.
 
     Returns:
       The plan.
@@ -79,12 +82,13 @@ def plan(name: str, kind: str, sources: Mapping[str, Source], shard_bytes: int, 
     # The masks are encoded anew, and rarely grow to twice their size.
     sizes = {split: [photo + 2 * mask for _, photo, _, _, mask, _ in rows] for split, rows in files.items()}
     counts = {split: min(len(rows), max(1, -(-sum(rows) // shard_bytes))) for split, rows in sizes.items()}
-    builder = segmentation.SegmentationBuilder(name, sources, counts, data_dir)
+    builder = segmentation.SegmentationBuilder(name, sources, counts, data_dir, short_side)
     shards = []
     for split, source in sources.items():
+        smaller_to = (short_side,) if short_side and split == smaller.SPLIT else ()
         for k, indices in enumerate(builder.shard_indices(split)):
             part = slice(indices.start, indices.stop)
-            depends = (manifest.VERSION, kind, tuple(source.classes), files[split][part])
+            depends = (manifest.VERSION, kind, tuple(source.classes), files[split][part], *smaller_to)
             digest = hashlib.sha256(repr(depends).encode()).hexdigest()
             file = segmentation.shard_name(name, split, k, counts[split])
             shards.append(Shard(file, split, indices, digest, sum(sizes[split][part])))
