@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mdp_jax import runtime
 from mdp_jax.errors import NonFiniteError, PreemptedError, TransientError, UserError, is_transient, of_system
@@ -51,7 +51,26 @@ _SMALLER |= {"evaluate": _SMALLER_PHOTOS, "predict": f"--tile 1024, or {_SMALLER
 _SMALLER |= {"export": "--no_check, or a smaller --size or --batch"}
 
 
+class _Store(argparse.Action):
+    """As argparse's own, but an option of several values that is given again adds its values to the earlier ones.
+
+    Otherwise `--classes 1=road --classes 2=car` would lose the first class, and say nothing.
+    """
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        before = getattr(namespace, self.dest, self.default)
+        if self.nargs == "+" and before is not self.default and isinstance(values, list):
+            values = [*before, *values]
+        setattr(namespace, self.dest, values)
+
+
 class _OneLineParser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("action", None, _Store)
+
     def error(self, message: str) -> NoReturn:
         message = re.sub("invalid int value: (.*)", r"\1; expected a whole number", message)
         message = re.sub("invalid float value: (.*)", r"\1; expected a number", message)

@@ -279,7 +279,7 @@ class FinetuneLossConfig:
     label_smoothing: float = 0.0  # of cross_entropy: share of the target that all classes have alike
     # Of cross_entropy: only pixels count whose own class is less probable than this; 0 = all pixels count.
     ohem_threshold: float = 0.0
-    ohem_kept: int = 100000  # but at least so many pixels of each photo
+    ohem_kept: int = 100000  # but of the whole batch at least so many times the number of its photos
     focal_gamma: float = 2.0  # of focal: exponent, at least 0
     focal_alpha: float = 0.5  # of focal: weight of a pixel's own class; the others weigh 1 - alpha
     dice_weight: float = 0.0  # of the Dice loss that is added; 0 = none

@@ -1,6 +1,7 @@
 """The `mdp` command: help everywhere, exit statuses, one line for a user's mistake."""
 
 import errno
+import importlib
 import os
 import subprocess
 import sys
@@ -79,6 +80,29 @@ def test_a_full_disk_is_one_line_and_other_errors_are_not_hidden(monkeypatch, ca
     assert capsys.readouterr().err == "mdp: run/metrics.jsonl: No space left on device\n"
     with pytest.raises(OSError, match="Bad"):
         cli.main([])
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        (
+            ["data", "import", "in", "--out", "x", "--classes", "1=a", "--classes", "2=b", "3=c"],
+            "classes",
+            "1=a 2=b 3=c",
+        ),
+        (["evaluate", "--checkpoint", "w", "--scales", "0.5", "--flip", "--scales", "2", "4"], "scales", "0.5 2.0 4.0"),
+        (["evaluate", "--checkpoint", "w", "--scales", "0.5"], "scales", "0.5"),
+        (["evaluate", "--checkpoint", "w"], "scales", "1.0"),
+        (["reproduce", "--suite", "s", "--only", "a", "--only", "b"], "only", "a b"),
+        (["evaluate", "--checkpoint", "w", "--mode", "slide", "--crop", "1", "2", "--crop", "3", "4"], "crop", "3 4"),
+    ],
+)
+def test_an_option_of_several_values_that_is_given_again_loses_none(words, name, expected, monkeypatch):
+    found = []
+    module = importlib.import_module(f"mdp_jax.commands.{words[0]}")
+    monkeypatch.setattr(module, "run", lambda args, overrides: found.append(args))
+    assert cli.run(words) == 0
+    assert " ".join(map(str, getattr(found[0], name))) == expected
 
 
 def test_overrides_in_both_forms():

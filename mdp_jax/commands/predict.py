@@ -21,7 +21,7 @@ from mdp_jax.evaluation import views, workdirs
 from mdp_jax.evaluation.inference import Predictor, Probable, Segmenter
 from mdp_jax.evaluation.named import ByName, NamedSegmenter, by_name, is_file, read_names, seen_classes
 from mdp_jax.evaluation.pretrained import ALL, SetSegmenter, answers_in
-from mdp_jax.evaluation.tiles import require_tile
+from mdp_jax.evaluation.tiles import GRID, LEAST, require_tile
 from mdp_jax.models import network
 from mdp_jax.models.normalisation import Normalise
 from mdp_jax.reporting.colors import contours, of_classes, overlay
@@ -87,8 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="PIXELS",
-        help="cut larger photos into tiles of this side, as 1024, so that memory does not grow with the photo; a "
-        "quarter of a tile on each side only gives context (default 0: as a whole)",
+        help=f"cut larger photos into tiles of this side, as 1024 (a multiple of {GRID} from {LEAST} on), so that "
+        "memory does not grow with the photo; a quarter of a tile on each side only gives context (default 0: as a "
+        "whole)",
     )
     parser.epilog = (
         "Config values of the data can be set by --config.key=value, e.g. --config.data.short_side=480. "

@@ -13,7 +13,7 @@ from mdp_jax import runtime
 from mdp_jax.commands import arguments
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import loaded, workdirs
-from mdp_jax.evaluation.tiles import require_tile
+from mdp_jax.evaluation.tiles import GRID, LEAST, require_tile
 from mdp_jax.models.network import LAYERS
 from mdp_jax.serving.session import Session
 from mdp_jax.training.adopting import layers_of
@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1024,
         metavar="PIXELS",
-        help="cut larger photos into tiles of this side (default 1024); a smaller one takes less memory",
+        help=f"cut larger photos into tiles of this side, a multiple of {GRID} from {LEAST} on (default 1024); a "
+        "smaller one takes less memory; 0: photos as a whole",
     )
     parser.add_argument(
         "--host",

@@ -346,8 +346,8 @@ def load(
     """Loads a trained network; says on stderr what of a file of weights was changed or left out.
 
     Args:
-      path: a workdir of `mdp pretrain` or `mdp finetune`, or a file of weights (.safetensors, .pth) with the names of
-        torchvision or MMSegmentation.
+      path: a workdir of `mdp pretrain`, `mdp finetune` or `mdp adopt`, or a file of weights (.safetensors, .pth, .pt)
+        of a library that docs/weights.md names.
       dataset: of a pretrained workdir, the dataset in whose classes it answers; "" = the classes of all.
         `predict(photos, as_=...)` answers in those of another one.
       model: of a file, what its weights do not tell: output stride and rates; None = those of the published networks.

@@ -150,7 +150,7 @@ def evaluate(
     """Scores a checkpoint of a workdir; writes nothing.
 
     Args:
-      workdir: of `mdp finetune`, or of `mdp pretrain`, which is scored on each of its own sets.
+      workdir: of `mdp finetune` or `mdp adopt`; or of `mdp pretrain`, which is scored on each of its own sets.
       split: train, val or test.
       views: how photos are shown.
       step: "best", "last" or a step; "" = the best checkpoint where there is one, else the newest.
@@ -158,7 +158,7 @@ def evaluate(
       **values: of the config's data, with "__" for the dot, as data_dir="/photos" or data__short_side=480.
 
     Returns:
-      {dataset: {"mIoU", "mAcc", "aAcc", "mDice" in percent, "per_class": {class: IoU in percent or None},
+      {dataset: {"mIoU", "mAcc", "aAcc", "mPrecision", "mDice" in percent, "per_class": {class: IoU in percent or None},
       "per_class_accuracy", "per_class_precision", "per_class_dice", "images"}}.
 
     Raises:

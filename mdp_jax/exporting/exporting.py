@@ -131,8 +131,8 @@ def _opened(workdir: str | os.PathLike, overrides: workdirs.Overrides, step: str
     folder = expanded(workdir)
     if (folder / "config.json").is_file() and workdirs.is_pretraining(folder):
         raise UserError(
-            f"{folder}: the workdir of a pretraining, whose network has no classifier; expected one of mdp finetune or "
-            "mdp adopt, which make one from it"
+            f"{folder}: the workdir of a pretraining, whose network has no classifier of one set; expected one of mdp "
+            "finetune or mdp adopt, which make one from it"
         )
     run = workdirs.load(folder, overrides, pretraining=False, step=step, weights=weights)
     variables = jax.tree.map(np.asarray, {name: run.variables[name] for name in ("params", "batch_stats")})

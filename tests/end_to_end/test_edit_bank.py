@@ -8,6 +8,7 @@ import pytest
 
 import mdp_jax
 from mdp_jax import cli, config, configs
+from mdp_jax.commands import edit_bank
 from mdp_jax.data import label_space, sources
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
@@ -133,6 +134,28 @@ def test_counts_and_last_steps_of_merged_classes(join, expected):
     classes = {"harbor": {"c": ("c",), "ab": ("a", "b")}}
     rows = [[9, 3, 7, 0], [5, 5, 0, 0]]
     assert editing._ledger(rows, join, old, before, LabelSpace((("harbor", ("c", "ab")),)), classes) == expected
+
+
+def test_each_edit_may_be_given_several_times(monkeypatch):
+    found = []
+
+    def noted(checkpoint, workdir, edits, *rest):
+        found.append(edits)
+        raise UserError("no more is wanted")
+
+    monkeypatch.setattr(edit_bank, "edit", noted)
+    words = "--drop a x --drop b --rename a y Y --rename a z Z --merge a v p q --merge a w r s --order a Y --order a Z"
+    words += " --order_sets c --order_sets d e"
+    with pytest.raises(UserError, match="no more is wanted"):
+        cli.run(["edit-bank", "--checkpoint", "pretrained", "--workdir", "new", *words.split()])
+    (edits,) = found
+    assert edits == Edits(
+        [["a", "x"], ["b"]],
+        [["a", "y", "Y"], ["a", "z", "Z"]],
+        [["a", "v", "p", "q"], ["a", "w", "r", "s"]],
+        [["a", "Y"], ["a", "Z"]],
+        ["c", "d", "e"],
+    )
 
 
 def test_classes_are_renamed_merged_and_put_in_another_order(folder, capsys):
