@@ -116,7 +116,7 @@ if [ "$dry_run" = 0 ] && [ -n "$gpu" ]; then
     nvidia-smi >"$report/nvidia-smi.txt" || true
     nvidia-smi --query-gpu=timestamp,index,utilization.gpu,memory.used --format=csv --loop=2 >"$report/gpu_use.csv" &
     sampler=$!
-    trap 'kill "$sampler"' EXIT
+    trap 'kill "$sampler" 2>/dev/null || true' EXIT # one that has ended by itself is no step that failed
 fi
 [ -z "$minutes" ] || train+=(--profile "$(((steps + 1) / 2)):$steps")
 step pretrain "${train[@]}" --platform "$platform" --workdir "$report/pretrain"

@@ -5,6 +5,7 @@ and the loss beside its formula in JAX without chunks, with JAX's own gradient.
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib.util
 import types
@@ -16,13 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax import checks
-from mdp_jax import config as configs
+from mdp_jax import checks, configs
+from mdp_jax import config as config_files
 from mdp_jax.benchmarks.chosen import config_of
 from mdp_jax.benchmarks.measure import Row, by_processor, median_taken
 from mdp_jax.benchmarks.step import random_bank
+from mdp_jax.data import class_names
+from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
-from mdp_jax.method.losses import LossOptions, cpu_chunk, prototype_loss
+from mdp_jax.method.losses import NEGATIVES, Among, LossOptions, cpu_chunk, prototype_loss
 from mdp_jax.method.prototypes import Bank, update_bank
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import loss_memory, programs
@@ -55,20 +58,21 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
       UserError: a wrong config, or datasets that are not there where no number of classes is given.
     """
     config = config_of(args, overrides, _default_config())
-    if not programs.is_pretraining(config) or OBJECTIVES[config.objective].loss_options is None:
+    if not loss_memory.has_loss(config):
         given = f"--config {args.config}" if args.config else f"config.objective={config.objective}"
         raise UserError(
             f"{given}: no prototype loss in it; expected a config of mdp pretrain with config.objective=mdp"
         )
     checks.pretraining(config, 1)
-    numbers = (programs.label_space(config, args.classes).num_classes,) if args.config else CLASSES
+    spaces = [programs.label_space(config, classes) for classes in ((args.classes,) if args.config else CLASSES)]
     rows: list[Row] = []
-    with Progress(2 * len(numbers), unit="measurement") as progress:
-        for classes in numbers:
-            inputs = _inputs(config, classes)
-            for name, sides in (("value and gradient", _losses), ("class means and bank", _updates)):
+    with Progress(2 * len(spaces), unit="measurement") as progress:
+        for space in spaces:
+            inputs, losses = _inputs(config, space.num_classes), functools.partial(_losses, among=_among(config, space))
+            for name, sides in (("value and gradient", losses), ("class means and bank", _updates)):
                 progress.update(len(rows))
-                rows.append(_row(f"loss: {name}, {classes:,} classes", sides(config, inputs), inputs, args.seconds))
+                case = f"loss: {name}, {space.num_classes:,} classes"
+                rows.append(_row(case, sides(config, inputs), inputs, args.seconds))
         progress.update(len(rows))
     images, pixels, dim = inputs.v.shape
     return rows, (
@@ -80,7 +84,7 @@ def measure(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple
 
 
 def _default_config() -> ConfigDict:
-    config = configs.load("configs/pretrain/voc_ade.py")
+    config = config_files.load("configs/pretrain/voc_ade.py")
     config.batch, config.data.crop = IMAGES, CROP
     return config
 
@@ -93,7 +97,20 @@ def _inputs(config: ConfigDict, classes: int) -> _Inputs:
     labels = rng.integers(-1, classes, (*shape, 2), dtype=np.int32)
     labels[..., 1] = np.where(rng.random(shape) < _SECOND_LABEL, labels[..., 1], -1)
     own = np.where(labels[..., 1] < 0, 1, rng.random(shape)).astype(np.float32)
-    return _Inputs(v, labels, np.stack([own, 1 - own], axis=-1), random_bank(rng, classes, v.shape[-1]))
+    bank = random_bank(rng, classes, v.shape[-1])
+    if config.method.class_frequencies:
+        bank = dataclasses.replace(bank, pixels=jnp.ones(classes))
+    return _Inputs(v, labels, np.stack([own, 1 - own], axis=-1), bank)
+
+
+def _among(config: ConfigDict, space: LabelSpace) -> Among:
+    """Which classes a pixel is compared with. None are related, which is as much work as if some were."""
+    typed = configs.typed_pretrain(config)
+    related = class_names.without_file(typed.method, space.num_classes, typed.model.projection.dim).related
+    return Among(
+        None if related is None else jnp.asarray(related),
+        None if typed.method.negatives == NEGATIVES[0] else jnp.asarray(space.dataset_of()),
+    )
 
 
 def _row(case: str, calls: dict[str, Callable[[], object]], inputs: _Inputs, seconds: float) -> Row:
@@ -118,21 +135,27 @@ def _torch() -> tuple[types.ModuleType, str] | None:
     return (torch_speed, device) if device else None
 
 
-def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:
-    """The loss of all pixels and its gradient with respect to their embeddings."""
+def _losses(config: ConfigDict, inputs: _Inputs, among: Among) -> dict[str, Callable[[], object]]:
+    """The loss of all pixels and its gradient with respect to their embeddings.
+
+    The other sides have no frequencies of classes, and compare each pixel with all classes.
+    """
     images = loss_memory.images_at_one_time(config, 1)
     chunk = loss_memory.chunk(config, 1) // images
     make_options = OBJECTIVES[config.objective].loss_options
     assert make_options is not None  # refused before
-    on_cpu = cpu_chunk(images, inputs.bank.vectors.shape[0])
-    loss = functools.partial(prototype_loss, options=make_options(config.method), chunk=chunk, on_cpu=on_cpu)
+    options, on_cpu = make_options(config.method), cpu_chunk(images, inputs.bank.vectors.shape[0])
+    usual = all(part is None for part in (inputs.bank.pixels, among.related, among.sets))
+    loss = functools.partial(
+        prototype_loss, options=options, chunk=chunk, related=among.related, sets=among.sets, on_cpu=on_cpu
+    )
     value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
     arrays = jax.device_put(inputs)
     calls = {"ours": lambda: jax.block_until_ready(value_and_gradient(*arrays))}
-    if config.method.sparse_coding == "pull":
-        plain = jax.jit(jax.value_and_grad(functools.partial(_plain, options=make_options(config.method))))
+    if usual and options.sparse_coding == "pull":
+        plain = jax.jit(jax.value_and_grad(functools.partial(_plain, options=options)))
         calls["plain"] = lambda: jax.block_until_ready(plain(*arrays))
-    if config.method.sparse_coding != "no_push" and (found := _torch()):
+    if usual and options.sparse_coding != "no_push" and (found := _torch()):
         torch_speed, device = found
         own = _tensors(torch_speed, device, inputs)
         own["v"].requires_grad_()
@@ -140,7 +163,7 @@ def _losses(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], objec
         def theirs() -> None:
             own["v"].grad = None
             flat = (own[name].flatten(0, 1) for name in ("v", "labels", "weights"))
-            torch_speed.losses(*flat, own["bank"], config.method).backward()
+            torch_speed.losses(*flat, own["bank"], options).backward()
             torch_speed.wait(device)
 
         calls["torch"] = theirs
@@ -165,15 +188,16 @@ def _plain(v: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, opti
 
 def _updates(config: ConfigDict, inputs: _Inputs) -> dict[str, Callable[[], object]]:
     """The two-step average of all pixels, folded into the bank."""
-    update = jax.jit(functools.partial(update_bank, momentum=config.method.prototype_momentum))
+    momentum, warmup = config.method.prototype_momentum, config.method.prototype_warmup
+    update = jax.jit(functools.partial(update_bank, momentum=momentum, warmup=warmup))
     arguments = jax.device_put((inputs.bank, inputs.v, jnp.asarray(inputs.labels[..., 0])))
     calls = {"ours": lambda: jax.block_until_ready(update(*arguments))}
-    if found := _torch():
+    if not warmup and inputs.bank.pixels is None and (found := _torch()):
         torch_speed, device = found
         own = _tensors(torch_speed, device, inputs)
 
         def theirs() -> None:
-            torch_speed.update_bank(own["bank"], own["v"], own["labels"][..., 0], config.method.prototype_momentum)
+            torch_speed.update_bank(own["bank"], own["v"], own["labels"][..., 0], momentum)
             torch_speed.wait(device)
 
         calls["torch"] = theirs

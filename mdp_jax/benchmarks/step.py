@@ -301,11 +301,13 @@ def comparable(config: ConfigDict, devices: int) -> bool:
         same = same and all(config.method[key] == method[key] for key in _NOT_OF_PYTORCH)
         same = same and head.layers == 2 and not head.final_norm
     else:
-        same = config.trainable == "all" and config.loss_mean == "all"
+        same = config.trainable == "all" and config.loss_mean == "all" and not config.optim.ema_decay
+        same = same and config.model.reads == configs.FinetuneModelConfig.reads and not config.model.auxiliary.weight
         same = same and config.loss.to_dict() == configs.as_config_dict(configs.FinetuneLossConfig()).to_dict()
     same = same and config.optim.name == configs.OptimConfig.name and not config.optim.clip_norm
     same = same and config.optim.layer_decay == 1 and config.accumulate == 1 and config.model.remat == "none"
-    same = same and torch_speed.torch_network.offers(config.model) and config.model.compute_dtype != "float64"
+    same = same and torch_speed.torch_network.offers(config.model)
+    same = same and "float64" not in (config.model.compute_dtype, config.model.param_dtype)
     return bool(same and torch_speed.device_beside(jax.default_backend()))
 
 

@@ -55,6 +55,8 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         raise UserError(f"--config.{overrides[0][0]}: compare has cases of its own and takes no config")
     if args.precision and args.all:
         raise UserError("--all: rows of parameters beside PyTorch's; expected it without --precision")
+    if args.backbone == "":
+        raise UserError("--backbone: an empty text; expected the name of a backbone, such as convnext_tiny")
     file = output_file(args.json)
     comparison = None if args.precision else _comparison()
     runtime.start_devices()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdp_jax.commands.arguments import add_step, add_weights, place
+from mdp_jax.commands.arguments import add_step, add_weights, named
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import workdirs
@@ -66,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone", action="store_true", help="write the backbone alone, under the names of its library"
     )
     parser.add_argument(
-        "input", type=place, metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors"
+        "input", type=named, metavar="IN", help="workdir, or file that ends in .pth, .pt or .safetensors"
     )
-    parser.add_argument("output", type=place, metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
+    parser.add_argument("output", type=named, metavar="OUT", help="new file that ends in .pth, .pt or .safetensors")
     add_step(parser, "a workdir")
     add_weights(parser, "a workdir")
     parser.epilog = (

@@ -12,12 +12,12 @@ from mdp_jax.exporting.program import OUTPUTS, Form
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp export` to a parser."""
     parser.add_argument(
-        "--checkpoint", required=True, type=arguments.place, help="workdir of mdp finetune or mdp adopt"
+        "--checkpoint", required=True, type=arguments.named, help="workdir of mdp finetune or mdp adopt"
     )
     parser.add_argument(
         "--out",
         required=True,
-        type=arguments.place,
+        type=arguments.named,
         help="new folder for the files, the class names and the model card",
     )
     arguments.add_step(parser)

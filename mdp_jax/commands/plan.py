@@ -133,8 +133,13 @@ def run(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> None:
 
 
 def _check_loss(args: argparse.Namespace, config: ConfigDict) -> None:
-    if not programs.is_pretraining(config) or OBJECTIVES[config.objective].loss_options is None:
+    if not programs.is_pretraining(config):
         raise UserError(f"--part loss: {args.config} has no prototype loss; expected a config of mdp pretrain")
+    if not loss_memory.has_loss(config):
+        having = ", ".join(name for name, objective in OBJECTIVES.items() if objective.loss_options)
+        raise UserError(
+            f"--part loss: config.objective={config.objective!r:.80} has no prototype loss; expected one of {having}"
+        )
     for name in _OF_A_STEP:
         if getattr(args, name):
             raise UserError(f"--{name}: of the whole step; leave it out with --part loss")

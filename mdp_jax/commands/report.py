@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 
-from mdp_jax.commands.arguments import named, output_file, place
+from mdp_jax.commands.arguments import named, output_file
 from mdp_jax.errors import UserError
 from mdp_jax.evaluation import side_by_side
 from mdp_jax.reporting.report import html
@@ -15,7 +15,7 @@ from mdp_jax.words import counted
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp report` to a parser."""
-    parser.add_argument("workdirs", nargs="+", type=place, metavar="WORKDIR", help="of any run")
+    parser.add_argument("workdirs", nargs="+", type=named, metavar="WORKDIR", help="of any run")
     parser.add_argument("--out", type=named, default="runs.html", help="page to write (default runs.html)")
     parser.add_argument("--csv", type=named, help="also write the table over all sets as CSV")
     parser.epilog = (

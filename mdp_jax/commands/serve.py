@@ -25,7 +25,7 @@ _SECONDS = 3  # that a computation under way is waited for at the end
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `mdp serve` to a parser."""
     parser.add_argument(
-        "--checkpoint", required=True, type=arguments.place, help="workdir of mdp pretrain, mdp finetune or mdp adopt"
+        "--checkpoint", required=True, type=arguments.named, help="workdir of mdp pretrain, mdp finetune or mdp adopt"
     )
     arguments.add_step(parser)
     arguments.add_weights(parser)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.discriminant import NEVER
 from mdp_jax.exporting.program import Form
 
 TOLERANCE = 1e-3  # of the largest logit: what two libraries may differ by, since they add in another order
@@ -20,6 +21,7 @@ class Agreement(NamedTuple):
       pixels: that were compared.
       differing: pixels with another label; at each of them two logits are as good as equal.
       largest: difference of two logits at one place, divided by the largest logit; None where labels were compared.
+        A class that is never predicted is no such logit; its own are divided by themselves.
     """
 
     pixels: int
@@ -66,11 +68,13 @@ def compare(found: np.ndarray, logits: jax.Array | np.ndarray, output: str, what
       UserError: further than rounding explains.
     """
     logits, found = np.asarray(logits), np.asarray(found)
-    scale = float(np.abs(logits).max()) or 1.0
+    sizes = np.abs(logits)
+    # A class that is never predicted has a logit of -1e9: measured by that, all others would be equal.
+    scale = float(sizes[logits > NEVER / 2].max(initial=0.0)) or 1.0
     own, largest = logits.argmax(-1), None
     labels = found if output == "labels" else found.argmax(-1)
     if output == "logits":
-        behind = largest = float(np.abs(found - logits).max()) / scale
+        behind = largest = float((np.abs(found - logits) / np.maximum(sizes, scale)).max())
     elif labels.min() < 0 or labels.max() >= logits.shape[-1]:
         behind = np.inf
     else:

@@ -170,8 +170,13 @@ def measured(case: Case) -> Row:
         # Compilation takes most of the time, and less without optimisation.
         quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
         wide, narrow = (_outputs(quick(function)(variables, images)) for function in functions)
+    return Row(case.what, roundings(program), _apart(wide, narrow), tuple(sorted(spoilt(program))))
+
+
+def _apart(wide: list[np.ndarray], narrow: list[np.ndarray]) -> float:
+    """The largest difference of any output, as a share of its norm; NaN where a value is NaN."""
     differences = [np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in zip(wide, narrow, strict=True)]
-    return Row(case.what, roundings(program), float(max(differences)), tuple(sorted(spoilt(program))))
+    return float(np.max(differences))  # Python's max would pass a NaN over
 
 
 def program_of(case: Case) -> Any:

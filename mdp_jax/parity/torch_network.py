@@ -169,7 +169,7 @@ def offers(model: ModelConfig) -> bool:
     Args:
       model: the network under the head.
     """
-    return model.backbone in RESNETS and model.decoder.name in DECODERS
+    return model.backbone in RESNETS and model.output_stride in STAGES and model.decoder.name in DECODERS
 
 
 def body(model: ModelConfig) -> tuple[ResNet, Decoder]:
@@ -184,8 +184,9 @@ def body(model: ModelConfig) -> tuple[ResNet, Decoder]:
     decoder = model.decoder
     if not offers(model):
         raise UserError(
-            f"config.model: {model.backbone} with {decoder.name} has no PyTorch version; expected one of "
-            f"{', '.join(RESNETS)} with {', '.join(DECODERS)}"
+            f"config.model: {model.backbone} of output stride {model.output_stride} with {decoder.name} has no PyTorch "
+            f"version; expected one of {', '.join(RESNETS)} of output stride {' or '.join(map(str, STAGES))} with "
+            f"{', '.join(DECODERS)}"
         )
     backbone = ResNet(model.backbone, round(64 * model.width), model.output_stride)
     make = DECODERS[decoder.name]

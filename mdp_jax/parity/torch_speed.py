@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mdp_jax.configs import FinetuneConfig, MethodConfig, PretrainConfig
+from mdp_jax.method.losses import LossOptions
 from mdp_jax.parity import torch_network, torch_reference
 from mdp_jax.parity.torch_reference import Bank
 
@@ -70,7 +71,7 @@ def make_bank(vectors: np.ndarray, images_seen: np.ndarray, device: str) -> Bank
     return Bank(torch.tensor(vectors, dtype=torch.float32, device=device), torch.tensor(images_seen, device=device))
 
 
-def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method: MethodConfig) -> Tensor:
+def losses(v: Tensor, labels: Tensor, weights: Tensor, bank: Bank, method: MethodConfig | LossOptions) -> Tensor:
     """Computes L + alpha L_csc (METHOD.md section 4), by one log-softmax over all classes for all pixels.
 
     Args:

@@ -9,17 +9,28 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from mdp_jax.data.class_names import RELATIONS
 from mdp_jax.data.label_space import LabelSpace
 from mdp_jax.errors import UserError
-from mdp_jax.method.losses import PixelLosses, prototype_loss
+from mdp_jax.method.losses import NEGATIVES, Among, PixelLosses, prototype_loss
 from mdp_jax.method.prototypes import Bank
 from mdp_jax.models import network
 from mdp_jax.objectives.registry import OBJECTIVES
 from mdp_jax.planning import topologies
 from mdp_jax.planning.compiling import compile_for
 from mdp_jax.planning.memory import MIB, Exhausted, excess
-from mdp_jax.planning.programs import Case
+from mdp_jax.planning.programs import Case, is_pretraining
 from mdp_jax.training import sharding
+
+
+def has_loss(config: ConfigDict) -> bool:
+    """Whether a config has a prototype loss: not that of `mdp finetune`, nor of an objective without one.
+
+    Args:
+      config: of either loop, not checked: its objective may be unknown.
+    """
+    objective = OBJECTIVES.get(config.objective) if is_pretraining(config) else None
+    return objective is not None and objective.loss_options is not None
 
 
 def pixels_of_image(config: ConfigDict) -> int:
@@ -76,20 +87,27 @@ def lower(config: ConfigDict, devices: list, classes: int) -> jax.stages.Lowered
     make_options = OBJECTIVES[config.objective].loss_options
     if make_options is None:
         raise UserError(f"config.objective={config.objective!r}: has no prototype loss; expected one that has")
-    options = make_options(config.method)
+    options, method = make_options(config.method), config.method
 
-    def loss(embeddings: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank) -> tuple[jax.Array, PixelLosses]:
-        return prototype_loss(embeddings, labels, weights, bank, options, own)
+    def loss(
+        embeddings: jax.Array, labels: jax.Array, weights: jax.Array, bank: Bank, among: Among
+    ) -> tuple[jax.Array, PixelLosses]:
+        return prototype_loss(embeddings, labels, weights, bank, options, own, among.related, among.sets)
 
     def array(sharding: NamedSharding, dtype: DTypeLike, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    bank = Bank(array(whole, jnp.float32, classes, dim), array(whole, jnp.int32, classes))
+    # Which classes are related and of which set each one is does not change the memory.
+    related = None if method.relations == RELATIONS[0] else array(whole, jnp.bool_, classes, classes)
+    sets = None if method.negatives == NEGATIVES[0] else array(whole, jnp.int32, classes)
+    pixels_seen = array(whole, jnp.float32, classes) if method.class_frequencies else None
+    bank = Bank(array(whole, jnp.float32, classes, dim), array(whole, jnp.int32, classes), pixels_seen)
     return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(
         array(split, jnp.float32, images, pixels, dim),
         array(split, jnp.int32, images, pixels, 2),
         array(split, jnp.float32, images, 1, 2),
         bank,
+        Among(related, sets),
     )
 
 

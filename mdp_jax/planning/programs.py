@@ -143,7 +143,7 @@ def check(config: ConfigDict, devices: int, slices: int = 1) -> None:
       UserError: a value cannot work.
     """
     (checks.pretraining if is_pretraining(config) else checks.finetuning)(config, devices * slices)
-    if devices % config.fsdp:
+    if config.fsdp < 1 or devices % config.fsdp:
         raise UserError(f"config.fsdp={config.fsdp}: expected a divisor of the {devices} chips")
 
 

@@ -51,6 +51,47 @@ def test_own_config(quick, tmp_path):
     assert (update["torch"] is not None) == TORCH
 
 
+OWN = ["--config", "configs/mini/pretrain.py", "--classes", "12", "--config.batch=2", "--config.data.crop=(16,16)"]
+METHOD = "--config.method."
+
+
+@pytest.mark.parametrize("values", [["negatives=own_set"], ["relations=names"], ["class_frequencies=True"]])
+def test_masks_and_frequencies_are_part_of_the_loss(quick, tmp_path, monkeypatch, values):
+    """The other sides have neither."""
+    given = []
+
+    def noted(embeddings, labels, weights, bank, options, chunk, related=None, sets=None, on_cpu=None):
+        given.append((related, sets, bank.pixels))
+        return prototype_loss(embeddings, labels, weights, bank, options, chunk, related, sets, on_cpu)
+
+    monkeypatch.setattr(loss, "prototype_loss", noted)
+    value, update = _rows(tmp_path, *OWN, *(METHOD + value for value in values))
+    ((related, sets, pixels),) = given
+    assert (related is not None) == (values == ["relations=names"]) and (related is None or related.shape == (12, 12))
+    assert (sets is not None) == (values == ["negatives=own_set"]) and (sets is None or len(set(sets.tolist())) > 1)
+    assert (pixels is not None) == (values == ["class_frequencies=True"])
+    assert value["torch"] is None and value["time of plain form"] is None
+    assert (update["torch"] is not None) == (TORCH and pixels is None)
+
+
+def test_an_objective_without_sparse_coding(quick, tmp_path, monkeypatch):
+    """Whatever `method.sparse_coding` says, PyTorch's side has none either, and the plain form is left out."""
+    if TORCH:
+        from mdp_jax.parity import torch_speed
+
+        codings, real = set(), torch_speed.losses
+        monkeypatch.setattr(torch_speed, "losses", lambda *args: codings.add(args[-1].sparse_coding) or real(*args))
+    values = ["--config.objective=prototype", "--config.mixing.region=0", "--config.mixing.pixel=0"]
+    value, _ = _rows(tmp_path, *OWN, *values, f"{METHOD}sparse_coding=pull")
+    assert value["time of plain form"] is None
+    assert not TORCH or (codings == {"off"} and value["torch"] is not None)
+
+
+def test_the_warm_up_of_prototypes_is_part_of_the_update(quick, tmp_path):
+    value, update = _rows(tmp_path, *OWN, f"{METHOD}prototype_warmup=True")
+    assert update["torch"] is None and (value["torch"] is not None) == TORCH
+
+
 def test_the_plain_form_is_the_same_loss():
     config = configs.load("configs/mini/pretrain.py")
     config.batch, config.data.crop = 2, (8, 8)

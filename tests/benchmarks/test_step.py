@@ -109,7 +109,12 @@ def test_comparable():
         "accumulate=2",
         "model.remat=blocks",
         "model.compute_dtype=float64",
+        "model.param_dtype=float64",
         "model.backbone=resnet34",
+        "model.output_stride=32",
+        "model.reads=('backbone', 'decoder')",
+        "model.auxiliary.weight=0.4",
+        "optim.ema_decay=0.999",
     ):
         other = configs.apply_overrides(tiny.finetune_config(), [tuple(value.split("="))])
         assert not step.comparable(other, 1)
@@ -120,6 +125,7 @@ def test_comparable():
         "method.momentum_view=mixed",
         "method.class_frequencies=True",
         "model.projection.final_norm=True",
+        "model.output_stride=32",
     ):
         other = configs.apply_overrides(tiny.pretrain_config(), [tuple(value.split("="))])
         assert not step.comparable(other, 1)

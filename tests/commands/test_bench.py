@@ -33,6 +33,7 @@ from mdp_jax.errors import UserError
             ["loss", "--config.objective=multi_head"],
             "no prototype loss in it; expected a config of mdp pretrain with config.objective=mdp",
         ),
+        (["loss", "--config.objective=typo"], "config.objective=typo: no prototype loss in it"),
         (["step", "--config.batch=3"], r"config.batch=3: expected a multiple of 2 \(pairs of samples"),
         (
             ["step", "--config", "configs/pretrain/voc.py", "--config.devices=1"],

@@ -93,6 +93,8 @@ def test_plan_of_the_loss(config, virtual, tmp_path):
         (["--topology", "v5e:2x2", "--classes", "9" * 18], "9: expected from 2 to 32767, as in a run"),
         (["--topology", "v5e:2x2", "--json", "nowhere/x.json"], "--json nowhere/x.json: expected a file in a folder"),
         (["--topology", "v5e:2x2", "--config.fsdp=3"], "config.fsdp=3: expected a divisor of the 4 chips"),
+        (["--topology", "v5e:2x2", "--config.fsdp=0"], "config.fsdp=0: expected a divisor of the 4 chips"),
+        (["--topology", "v5e:2x2", "--config.fsdp=-2"], "config.fsdp=-2: expected a divisor of the 4 chips"),
         (
             ["--topology", "v5e:2x2", "--slices", "3", "--batch", "32"],
             "--topology v5e:2x2 --slices 3: config.batch=32: expected a multiple of 24",
@@ -152,6 +154,13 @@ def test_no_prototype_loss(tmp_path, virtual):
     path.write_text(CONFIG.format("finetune"))
     with pytest.raises(UserError, match=r"--part loss: .* has no prototype loss"):
         cli.run(["plan", "--config", str(path), "--topology", "v5e:2x2", "--part", "loss"])
+
+
+@pytest.mark.parametrize("objective", ["multi_head", "typo"])
+def test_an_objective_without_the_loss(objective, config):
+    words = ["--topology", "v5e:2x2", "--part", "loss", f"--config.objective={objective}"]
+    with pytest.raises(UserError, match=f"config.objective='{objective}' has no prototype loss; expected one of mdp, "):
+        cli.run(["plan", "--config", config, *words])
 
 
 def test_no_compiler_says_which_extra(config, monkeypatch):

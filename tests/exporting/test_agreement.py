@@ -10,6 +10,7 @@ import pytest
 from mdp_jax import configs
 from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
+from mdp_jax.evaluation.discriminant import NEVER
 from mdp_jax.exporting import agreement, exporting, program
 from mdp_jax.exporting.program import Form
 from mdp_jax.models import network
@@ -44,6 +45,21 @@ def test_logits_are_compared_with_the_largest():
         agreement.compare(LOGITS - 1, LOGITS, "logits", "it")
     with pytest.raises(UserError, match="by nan of"):
         agreement.compare(LOGITS * np.nan, LOGITS, "logits", "it")
+
+
+@pytest.mark.parametrize("output", ["labels", "logits"])
+def test_a_class_that_is_never_predicted_is_no_measure(output):
+    """Its logit of an adopted network is -1e9, beside which all others would be as good as equal."""
+    logits = np.concatenate([LOGITS, np.full((1, 1, 3, 1), NEVER)], axis=-1)
+    same, tie = {"labels": ([[[0, 1, 1]]], [[[0, 0, 1]]]), "logits": (logits, logits[..., [0, 1, 2]] + 0.002)}[output]
+    assert agreement.compare(np.array(same), logits, output, "it").differing == 0
+    assert agreement.compare(np.array(tie), logits, output, "it").differing == (output == "labels")
+    wrong = {"labels": [[[1, 1, 1]]], "logits": logits[..., [1, 0, 2]]}[output]
+    with pytest.raises(UserError, match=r"it: its answer differs from the network's by (0.75|1) of the largest logit"):
+        agreement.compare(np.array(wrong), logits, output, "it")
+    that_class = {"labels": [[[2, 1, 1]]], "logits": logits * [1, 1, 0.5]}[output]
+    with pytest.raises(UserError, match="of the largest logit"):
+        agreement.compare(np.array(that_class), logits, output, "it")
 
 
 def test_drawn_photos_have_the_form():

@@ -87,6 +87,13 @@ def test_with_a_gpu(smoke, stand_ins):
 GPU = 'case "$*" in *--loop*) exec sleep 60 ;; *--query*) echo "NVIDIA L4, 570.86, 23034 MiB" ;; *) echo all ;; esac'
 
 
+def test_a_gpu_whose_use_is_not_told_is_no_step_that_failed(smoke, stand_ins):
+    stand_ins.set("nvidia-smi", GPU.replace("exec sleep 60", "exit 9"))
+    stand_ins.set("python", "exit 0")
+    status, text, _ = smoke("--tests", "none", BENCH="1")
+    assert status == 0 and set(rows(text).values()) == {"passed"}
+
+
 def test_in_minutes(smoke, stand_ins):
     """With a GPU: the profile, two runs that are equal, the preset of the card, three precisions at two sizes."""
     stand_ins.set("nvidia-smi", GPU)

@@ -57,6 +57,8 @@ def test_a_row_out_of_tolerance_is_exit_status_1(rows, tmp_path, capsys):
         (["--json", "nowhere/rows.json"], "expected a file in a folder that exists"),
         (["--json", "."], "expected a file in a folder that exists"),
         (["--config.seed=1"], "takes no config"),
+        (["--backbone", ""], "--backbone: an empty text; expected the name of a backbone"),
+        (["--precision", "--backbone", ""], "--backbone: an empty text; expected the name of a backbone"),
     ],
 )
 def test_wrong_use_is_one_line(rows, arguments, message):

@@ -85,6 +85,14 @@ def test_a_step_of_fine_tuning_sums_in_float32():
     assert not precision.spoilt(found, but=frozenset(("exp",)))
 
 
+def test_a_value_that_is_no_number_is_out_of_tolerance():
+    """Also in an output behind others, such as the features of the last stride."""
+    wide, narrow = [np.ones(4), np.full(4, 2.0)], [np.ones(4), np.array([2.0, 2.0, np.nan, 2.0])]
+    assert precision._apart(wide, [np.ones(4), np.full(4, 3.0)]) == 0.5
+    found = precision._apart(wide, narrow)
+    assert np.isnan(found) and not precision.Row("it", 9, found, ()).ok
+
+
 def test_the_command(monkeypatch, tmp_path, capsys):
     (case,) = (case for case in precision.cases() if case.what == "linear on resnet18, logits")
     monkeypatch.setattr(precision, "cases", lambda: [case])

@@ -1,5 +1,6 @@
 """The memory of the loss: by chunks and classes, not by pixels (compiled for a virtual device of the CPU)."""
 
+import collections
 import functools
 
 import jax
@@ -49,6 +50,20 @@ def test_a_batch_in_parts_has_the_memory_of_a_part():
     assert loss_memory.chunk(config, 1) == loss_memory.chunk(part, 1)
     inputs = [loss_memory.lower(of, jax.devices()[:1], 20).in_avals for of in (config, part)]
     assert inputs[0] == inputs[1]
+
+
+@pytest.mark.parametrize("value", ["relations=names", "negatives=own_set", "class_frequencies=True"])
+def test_masks_and_frequencies_are_part_of_the_loss(value):
+    key, _, given = value.partition("=")
+    plain, found = (
+        collections.Counter((x.shape, x.dtype.name) for x in jax.tree.leaves(lowered.in_avals))
+        for lowered in (
+            loss_memory.lower(tiny.pretrain_config(devices=1, **values), jax.devices()[:1], 20)
+            for values in ({}, {f"method__{key}": given})
+        )
+    )
+    mask = {"relations": ((20, 20), "bool"), "negatives": ((20,), "int32"), "class_frequencies": ((20,), "float32")}
+    assert found - plain == collections.Counter([mask[key]])
 
 
 @pytest.fixture(scope="module")
