@@ -12,6 +12,7 @@ from mdp_jax.configs import ModelConfig
 from mdp_jax.errors import UserError
 from mdp_jax.models.entries import Backbone, Layers
 from mdp_jax.models.layers import REMATERIALISATIONS, BatchNorm, Conv, Dtypes, give_third_stage
+from mdp_jax.models.pooling import max_pool
 from mdp_jax.models.stages import STAGES, doubled, strides
 
 
@@ -144,7 +145,7 @@ class ResNet(nn.Module):
         else:
             x = Conv(self.channels, 7, self.dtypes, stride=2, name="conv1")(x)
             x = nn.relu(BatchNorm(self.dtypes, name="bn1")(x, train))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x)
         features: dict[int, jax.Array] = {}
         layers = zip(strides(self.output_stride), STAGES[self.output_stride], strict=True)
         for i, (stride, (layer_stride, dilation)) in enumerate(layers):
