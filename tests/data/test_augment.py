@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -290,3 +291,25 @@ def test_photometric_probabilities_and_ranges():
     shifts = np.array([int(augment.photometric(grey, rng, settings)[0, 0, 0]) - 100 for _ in range(2000)])
     assert shifts.min() < -30 and shifts.max() > 30 and np.abs(shifts).max() <= 32
     assert abs((shifts != 0).mean() - 0.5) < 0.05
+
+
+def test_pretrain_view_by_hand():
+    """A box of the share, of the ratio and at the place that were drawn; then flip, then distortion, of the config."""
+    image = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    label = np.arange(64, dtype=np.int16).reshape(8, 8)
+    # 1/16 of 64 pixels is a box of 4, at width / height 4 one row. 0.9 is below 0.95: it is flipped. + 10 levels.
+    rng = Scripted(uniform=[1 / 16, math.log(4.0), 10.0], integers=[5, 2], random=[0.9, YES, NO, NO, NO, NO])
+    values = {"crop": (1, 4), "scale": (0.05, 0.1), "ratio": (3.9, 4.1), "flip": 0.95, "photometric": DISTORTION}
+    view, view_label = _pretrain(image, label, rng, **values)
+    assert rng.spent()
+    np.testing.assert_array_equal(view_label, label[5:6, 2:6][:, ::-1])
+    np.testing.assert_array_equal(view, image[5:6, 2:6][:, ::-1] + 10)
+
+
+def test_finetune_view_is_flipped_as_often_as_the_config_says():
+    image, label = np.arange(12, dtype=np.uint8).reshape(2, 2, 3), np.array([[0, 1], [2, 3]], np.int16)
+    for draw, step in ((0.9, -1), (0.96, 1)):
+        rng = Scripted(uniform=[1.0], integers=[0, 0], random=[draw, NO, NO, NO, NO, NO])
+        view, view_label = _finetune(image, label, rng, crop=(2, 2), category_ratio=1.0, flip=0.95)
+        np.testing.assert_array_equal(view, image[:, ::step])
+        np.testing.assert_array_equal(view_label, label[:, ::step])

@@ -216,3 +216,15 @@ def test_pair_mixing():
     assert abs(lams.mean() - 1 / 2) < 0.03 and abs(lams.var() - 1 / 12) < 0.01  # Beta(1, 1) is uniform
     starts = np.array([box[:2] for kind, _, box in drawn if kind == mixing.REGION])
     np.testing.assert_allclose(starts.mean(0), [19.5, 29.5], atol=2.0)
+
+
+def test_both_sides_of_beta_and_boxes_of_the_partners_share():
+    """Beta(b, b) has the variance 1 / (8 b + 4). The box is what the member itself does not have."""
+    schedule = _schedule()
+    drawn = [mixture.pair_mixing(schedule, j, (40, 60), 0.25, seed=5) for j in range(4000)]
+    lams = np.array([lam for kind, lam, _ in drawn if kind != mixing.PLAIN])
+    assert abs(lams.mean() - 1 / 2) < 0.03 and abs(lams.var() - 1 / 6) < 0.01
+    inside = [(lam, box) for kind, lam, box in drawn if kind == mixing.REGION and box.y1 < 40 and box.x1 < 60]
+    assert len(inside) > 100
+    for lam, box in inside:
+        assert (box.y1 - box.y0, box.x1 - box.x0) == (int(40 * np.sqrt(1 - lam)), int(60 * np.sqrt(1 - lam)))

@@ -81,9 +81,43 @@ def test_pairs_follow_the_schedule():
     assert datasets.ravel().tolist() == [schedule[i][0] for i in range(7 * 8, 57 * 8)]
     assert (datasets[kinds != mixture.PLAIN, 0] != datasets[kinds != mixture.PLAIN, 1]).all()
     assert set(kinds) == {0, 1, 2}
-    expected = [mixture.pair_mixing(schedule, 28 + j, (8, 12), 1.0, config.seed) for j in range(4)]
-    assert batches[0]["lam"].tolist() == [np.float32(lam) for _, lam, _ in expected]
-    assert batches[0]["box"].tolist() == [list(box) for _, _, box in expected]
+    (other,) = _take(_config(**{"mixing.beta": 0.25}), sources, 1, start=7)
+    for batch, beta in ((batches[0], 1.0), (other, 0.25)):
+        expected = [mixture.pair_mixing(schedule, 28 + j, (8, 12), beta, config.seed) for j in range(4)]
+        assert batch["lam"].tolist() == [np.float32(lam) for _, lam, _ in expected]
+        assert batch["box"].tolist() == [list(box) for _, _, box in expected]
+
+
+def test_the_schedule_is_that_of_the_config():
+    """Sets of 16 photos and 1: 4 to 1 at a temperature of 2. Rows of the schedule take the place of these weights."""
+    sources, shares = _sources((16, 1)), {"mixing.region": 0.5, "mixing.pixel": 0.125}
+    found = mixture.shares(pretrain_schedule(_config(mixture_temperature=2.0, **shares), sources))
+    # The second member of a mixed pair is of the other set: so half of the mixed samples are of each.
+    np.testing.assert_allclose([found[kind] for kind in ("plain", "region", "pixel")], [3 / 8, 1 / 2, 1 / 8], atol=1e-4)
+    first = 3 / 8 * 4 / 5 + 5 / 8 / 2
+    np.testing.assert_allclose(found["datasets"], [first, 1 - first], atol=1e-4)
+    given = _config(mixture_schedule=((0, 1, 3),), mixture_weights=(1, 1), **{"mixing.region": 0, "mixing.pixel": 0})
+    np.testing.assert_allclose(mixture.shares(pretrain_schedule(given, sources))["datasets"], [1 / 4, 3 / 4], atol=1e-4)
+
+
+def test_sets_of_one_length_are_shuffled_by_themselves():
+    batches = _take(_config(), _sources((60, 60)), 8)
+    drawn = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches]).astype(int)
+    first, second = ([n % 100 for n in drawn.tolist() if n // 100 == dataset] for dataset in (0, 1))
+    shared = min(len(first), len(second))
+    assert shared > 15 and first[:shared] != second[:shared]
+
+
+def test_views_of_a_photo_depend_on_the_seed():
+    """Of a single photo, so that its order is the same."""
+    (source, _), made = _noise_sources(photos=1), {}
+    for seed in (0, 1):
+        made[seed] = [
+            *_take(_config(seed=seed), [source], 1),
+            *_first(finetune_batches(_config(base.finetune, seed=seed), source, start_batch=0), 1),
+        ]
+    for one, other in zip(made[0], made[1], strict=True):
+        assert all(not np.array_equal(*pair) for pair in zip(one["image"], other["image"], strict=True))
 
 
 def test_labels_are_global_and_views_show_one_photo():

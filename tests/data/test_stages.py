@@ -33,6 +33,10 @@ def test_steps_by_photos():
     assert stages.weights(config, SOURCES, [1, 2, 3]) == [(0, [0, 2, 0]), (5, [1, 0, 3])]
     config = config_of(epochs=3.0, batch=8, stages=(("a",), ("c",), ("b",)))
     assert stages.starts(config, SOURCES) == (0, 2, 4)
+    config = config_of(steps=9, stages=(("a",), ("c",), ("b",)))
+    assert stages.starts(config, SOURCES) == (0, 2, 4)  # 9 / 4 and 9 / 2
+    config = config_of(steps=11, stages=(("a",), ("b",), ("c",)))
+    assert stages.starts(config, SOURCES) == (0, 3, 8)  # 11 / 4 and 33 / 4, to the nearest step
 
 
 def test_a_stage_without_a_step():

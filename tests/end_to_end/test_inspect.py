@@ -9,6 +9,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -80,6 +81,18 @@ def test_the_heads_of_a_classifier(folder, tmp_path, capsys):
     (tmp_path / "map.png").touch()
     assert cli.run(["inspect", *words, "--pixels", "0"]) == 0
     assert f"mdp: {tmp_path}/map.png: of an earlier command, and not written again" in capsys.readouterr().err
+
+
+def test_a_pixel_has_the_class_of_more_than_a_half_of_its_cell():
+    """Three cells: a half of class 0, more of class 1, and more of what is ignored."""
+    net = types.SimpleNamespace(
+        model=types.SimpleNamespace(output_stride=2),
+        features_as_they_are=lambda photo, layers: np.arange(3.0).reshape(1, 3, 1),
+    )
+    label = np.array([[0, 1, 1, 1, -1, -1], [0, 1, 1, 0, -1, 0]], np.int16)
+    sample = {"image": np.zeros((2, 6, 3), np.uint8), "label": label}
+    features, own = banks._of_photo(net, sample, "projection", 2)
+    assert (features.ravel().tolist(), own.tolist()) == ([0, 1, 2], [-1, 1, -1])
 
 
 def test_pixels_of_each_class_and_photos_that_are_not_there(folder, monkeypatch):

@@ -92,3 +92,87 @@ def test_photos_that_were_drawn_are_left_out_whatever_their_place_in_the_set(mon
             alone.add_photo(Net().features_as_they_are(sample["image"], ("backbone",)), sample["label"], number)
         likelihoods = (discriminant.left_out_likelihood(of, discriminant.SHRINKAGES) for of in (statistics, alone))
         np.testing.assert_allclose(*likelihoods, rtol=1e-10)
+
+
+class Labelled(Photos):
+    """Photos with labels of their own, a third of them ignored."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def __getitem__(self, index):
+        number = self.first + index
+        label = np.random.default_rng((1, number)).integers(-1, 2, (4, 4)).astype(np.int16)
+        return {"image": np.full((4, 4, 3), number, np.uint8), "label": label}
+
+
+class Told(Net):
+    """A network whose features tell the classes of Labelled, but not well."""
+
+    def features_as_they_are(self, photo, layers):
+        number = int(photo[0, 0, 0])
+        label = Labelled(0)[number]["label"][..., None]
+        return (np.random.default_rng(number).normal(size=(4, 4, 3)) + label * [1.5, 0, 0]).astype(np.float32)
+
+
+def test_scores_of_budgets_against_a_loop():
+    """The head of a draw is made of its own training photos, and scored on all labelled pixels of the validation."""
+    train, val, head = Labelled(0), Labelled(100), closed_form.Head(shrinkage=0.1, frequencies=False)
+    found = closed_form.scores_of_budgets(Told(), train, val, ("backbone",), [3, 6, 0], 2, 7, head)
+    assert list(found) == [3, 6, 0]
+    for photos, scores in found.items():
+        expected = []
+        for draw in closed_form.draws_of(12, photos, 2, 7):
+            statistics = discriminant.Statistics.empty(2, 3)
+            for index in draw.tolist():
+                features, label = Told().features_as_they_are(train[index]["image"], ()), train[index]["label"]
+                shares = (label.reshape(-1, 1) == np.arange(2)).astype(float)
+                statistics.add(features.reshape(-1, 3), shares, index)
+            linear = discriminant.linear_discriminant(statistics, 0.1, frequencies=False)
+            truth, guess = [], []
+            for index in range(len(val)):
+                logits = Told().features_as_they_are(val[index]["image"], ()) @ linear.kernel + linear.bias
+                known = val[index]["label"] >= 0
+                truth += val[index]["label"][known].tolist()
+                guess += logits.argmax(-1)[known].tolist()
+            pairs = list(zip(truth, guess, strict=True))
+            ious = [pairs.count((c, c)) / sum(c in pair for pair in pairs) for c in range(2)]
+            expected.append(100 * np.mean(ious))
+        np.testing.assert_allclose(scores, expected, rtol=1e-9)
+    assert len({round(score, 6) for scores in found.values() for score in scores}) == 5, "nothing to compare"
+
+
+def test_heads_are_made_as_they_say():
+    statistics = closed_form.statistics_of(Told(), Labelled(0), ("backbone",))
+    made = closed_form.Head("prototypes").make(statistics)
+    assert made.shrinkage is None
+    np.testing.assert_allclose(made.linear.kernel, discriminant.prototypes(statistics).T / 0.1)
+    for frequencies in (True, False):
+        made = closed_form.Head(frequencies=frequencies).make(statistics)
+        expected = discriminant.linear_discriminant(
+            statistics, discriminant.chosen_shrinkage(statistics), frequencies=frequencies
+        )
+        np.testing.assert_array_equal(made.linear.bias, expected.bias)
+        assert made.shrinkage == discriminant.chosen_shrinkage(statistics)
+
+
+def test_labelled_photos_are_enlarged_to_whole_strides_and_have_the_labels_of_the_set():
+    seen = []
+
+    class Strided(Net):
+        model = types.SimpleNamespace(output_stride=8)
+
+        def features_as_they_are(self, photo, layers):
+            seen.append(photo.shape)
+            return np.zeros((photo.shape[0] // 8, photo.shape[1] // 8, 3), np.float32)
+
+    statistics = discriminant.Statistics.empty(2, 3)
+    sample = {"image": np.zeros((9, 16, 3), np.uint8), "label": np.zeros((9, 16), np.int16)}
+    closed_form.add_photo(Strided(), ("backbone",), sample, 0, [(statistics, 0)])
+    assert seen == [(16, 16, 3)] and statistics.weight.tolist() == [4, 0]
+    photos = Photos()
+    photos.describe = lambda index: f"photo {index}"
+    assert closed_form.labelled(photos, 0)["label"].max() == 1
+    photos.classes = ("left",)
+    with pytest.raises(UserError, match="photo 0: label 1; expected ids below 1, or ignore"):
+        closed_form.labelled(photos, 0)

@@ -12,13 +12,13 @@ from mdp_jax.evaluation.discriminant import Statistics
 CLASSES, DIM = 4, 5
 
 
-def photos(count=6, seed=0):
-    """Features [N, D] and shares [N, C] of some photos; class 3 has no pixel."""
+def photos(count=6, seed=0, only=None):
+    """Features [N, D] and shares [N, C] of some photos; class 3 has no pixel, and class 2 is in photo `only` alone."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(3, DIM)) * 3
     found = []
-    for _ in range(count):
-        ids = rng.integers(-1, 3, 40)
+    for number in range(count):
+        ids = rng.integers(-1, 3 if only in (None, number) else 2, 40)
         features = (rng.normal(size=(40, DIM)) + centres[np.maximum(ids, 0)]).astype(np.float32)
         weights = np.zeros((40, CLASSES))
         weights[np.flatnonzero(ids >= 0), ids[ids >= 0]] = rng.choice([0.25, 0.5, 1.0], (ids >= 0).sum())
@@ -59,9 +59,10 @@ def test_statistics_and_the_discriminant_against_loops():
         np.testing.assert_allclose(x @ head.kernel[:, k] + head.bias[k], expected, rtol=1e-6)
 
 
-def test_photos_left_out_against_loops():
-    """Each photo's features under Gaussians whose means are those of the other photos."""
-    samples, found = photos(), counted(photos())
+@pytest.mark.parametrize("only", [None, 1])
+def test_photos_left_out_against_loops(only):
+    """Each photo's features under Gaussians whose means are those of the other photos, or its own where none has it."""
+    samples, found = photos(only=only), counted(photos(only=only))
     shrinkages = (1e-3, 0.1, 2.0)
     likelihood = discriminant.left_out_likelihood(found, shrinkages)
     within, target = found.within(), np.eye(DIM) * np.trace(found.within()) / DIM
@@ -70,8 +71,8 @@ def test_photos_left_out_against_loops():
         regular = within + shrinkage * target
         inverse, total = np.linalg.inv(regular), 0.0
         for i, (features, weights) in enumerate(samples):
-            others = [(x, w) for j, (x, w) in enumerate(samples) if j != i]
             for k in range(3):
+                others = [(x, w) for j, (x, w) in enumerate(samples) if j != i and w[:, k].any()] or [samples[i]]
                 weight = sum(w[:, k].sum() for _, w in others)
                 mean = sum(w[:, k] @ x.astype(np.float64) for x, w in others) / weight
                 apart = features - mean
@@ -80,7 +81,14 @@ def test_photos_left_out_against_loops():
         naive.append(total)
     # Both leave out a constant, which is the same for every shrinkage.
     np.testing.assert_allclose(np.diff(likelihood), np.diff(naive), rtol=1e-6)
-    assert discriminant.chosen_shrinkage(found) in discriminant.SHRINKAGES
+    every = discriminant.left_out_likelihood(found, discriminant.SHRINKAGES)
+    best = discriminant.SHRINKAGES.index(discriminant.chosen_shrinkage(found))
+    assert every[best] == every.max() > every.min() + 1
+
+
+def test_the_first_photos_are_those_that_are_left_out(monkeypatch):
+    monkeypatch.setattr(discriminant, "_LEFT_OUT", 2)
+    assert sorted(counted(photos(4)).of_photos) == [0, 1]
 
 
 def test_nothing_to_choose_a_shrinkage_by():

@@ -95,3 +95,14 @@ def test_csv(tmp_path):
     rows = list(csv.reader((tmp_path / "c.csv").open()))
     assert rows[0][1:] == ["sky, cloudy", "road", "car"] and rows[1] == ["sky, cloudy", "70", "30", "0"]
     assert len(rows) == 4
+
+
+def test_the_worst_photos_come_before_the_best(monkeypatch):
+    """Of ten photos four of each, the worst one first among the worst, and the best one among the best."""
+    shown = []
+    monkeypatch.setattr(findings, "_grid", lambda photos, *rest: shown.append([one.photo for one in photos]) or b"")
+    scores = [
+        PhotoScore(photo, float(miou), 50.0) for photo, miou in enumerate([50, 10, 90, 30, 70, 20, 80, 40, 60, 0])
+    ]
+    findings.photos_section(scores, made_up_photos(SIZES), lambda photo, size: None, np.zeros((3, 3), np.uint8))
+    assert shown == [[9, 1, 5, 3], [2, 6, 4, 8]]

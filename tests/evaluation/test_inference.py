@@ -261,3 +261,13 @@ def test_the_largest_view_settles_how_many_photos_run_together():
     photos, network = made_up_photos([(6, 8)] * 8), PixelNetwork()
     inference.Evaluator(network, photos, NORMALISE, pixels=8 * 48, views=Views(scales=(0.5, 1.0, 2.0)))(matrix())
     assert sorted(network.traced) == [(2, 3, 4, 3), (2, 6, 8, 3), (2, 12, 16, 3)]
+
+
+@pytest.mark.parametrize("shown", [WHOLE, Views(flip=True), Views(scales=(1.0, 2.0))])
+def test_probabilities_by_hand(shown):
+    """Odds of 3 to 1 everywhere: 255 x 0.75 = 191.25, whatever views are averaged."""
+    predictor = inference.Predictor(FixedLogits(np.full((2, 2, 2), [0.0, np.log(3)])), NORMALISE, shown)
+    for of_classes, expected in ((True, [64, 191]), (False, 191)):
+        found = predictor.probable({}, np.zeros((4, 4, 3), np.uint8), (4, 4), of_classes)
+        assert (found.label == 1).all()
+        np.testing.assert_array_equal(found.probability, np.broadcast_to(expected, found.probability.shape))

@@ -58,22 +58,27 @@ def test_merged_classes_share_a_prototype():
     np.testing.assert_allclose(found, [[[[-1.2, 1.2], [2.0, -2.0]]]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("width", [48, 45, 41])
-def test_features_trained_on_labels_at_corners_are_put_there(monkeypatch, width):
+def test_features_trained_on_labels_at_corners_are_put_there(monkeypatch, width, turned):
     """With labels y[::s, ::s], s = 8, pixel 8 i gets the value of feature i, whatever cells evaluation divides into."""
-    # The cosine with the prototype (1, 0) is 0, 0.16, ..., so linear in x and constant in y.
+    # The cosine with the prototype (1, 0) is 0, 0.16, ..., so linear in x and constant in y; turned, the other way.
     cosine = np.tile(0.16 * np.arange(6, dtype=np.float32), (2, 1))
-    pixels = jnp.asarray(np.stack([cosine, np.sqrt(1 - cosine**2)], -1)[None])
+    pixels, size = np.stack([cosine, np.sqrt(1 - cosine**2)], -1)[None], (16, width)
+    if turned:
+        pixels, size = pixels.swapaxes(1, 2), size[::-1]
+    pixels = jnp.asarray(pixels)
     features = types.SimpleNamespace(apply=lambda variables, images, train: pixels)
     monkeypatch.setattr(network, "pixel_encoder", lambda model: features)
-    images = jnp.zeros((1, 16, width, 3))
+    images = jnp.zeros((1, *size, 3))
     found = {}
     for stride in (0, 8):
         config = tiny.pretrain_config(method__label_stride=stride, method__temperature=1.0)
         bank = {"vectors": jnp.asarray(VECTORS), "images_seen": jnp.ones(4, jnp.int32)}
         segmenter = pretrained.SourceSegmenter(config, SPACE, 0)
         logits = segmenter.apply({"params": {}, "batch_stats": {}, "memory": {"bank": bank}}, images, train=False)
-        found[stride] = np.asarray(network.upsample(logits, (16, width)))[0, 8, :, 0]
+        of_pixels = np.asarray(network.upsample(logits, size))[0, ..., 0]
+        found[stride] = of_pixels[:, 8] if turned else of_pixels[8]
     inside = np.arange(8, 33)
     np.testing.assert_allclose(found[0][inside], 0.16 * inside / 8, atol=1e-6)
     np.testing.assert_allclose(found[8][inside], 0.16 * ((inside + 0.5) * 6 / width - 0.5), atol=1e-6)

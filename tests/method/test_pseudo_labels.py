@@ -52,3 +52,15 @@ def test_spread():
     pixels = spread(labels, 2)
     assert pixels.tolist() == [[[1, 1, -1, -1], [1, 1, -1, -1], [2, 2, 3, 3], [2, 2, 3, 3]]]
     assert pixels[:, ::2, ::2].tolist() == labels.tolist()
+
+
+def test_a_share_as_large_as_the_threshold_is_enough():
+    """Of a single seen class the softmax is 1."""
+    bank = Bank(PLANE.vectors, jnp.array([0, 2, 0]))
+    assert pseudo_labels(jnp.array([[[1.0, 0.0]]]), bank, temperature=0.5, threshold=1.0, chunk=1).tolist() == [[1]]
+
+
+def test_frequencies_of_labelled_sets_say_nothing_of_unlabelled_ones():
+    """METHOD.md section 4: the first class is a thousand times as frequent."""
+    bank = Bank(PLANE.vectors, PLANE.images_seen, jnp.array([1000.0, 1.0, 0.0]))
+    assert pseudo_labels(jnp.array([[[0.6, 0.8]]]), bank, temperature=0.5, threshold=0.5, chunk=1).tolist() == [[1]]

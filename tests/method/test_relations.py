@@ -137,3 +137,17 @@ def test_a_prototype_moves_from_its_start():
     np.testing.assert_allclose(update_bank(bank, pixels, labels, 0.5).vectors[0], [1.0, 0.0], rtol=1e-6)
     no_start = update_bank(empty_bank(2, 2), pixels, labels, 0.5, started=True)
     np.testing.assert_allclose(no_start.vectors, [[1.0, 0.0], [0.0, 0.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("sparse_coding", "related_as"), CASES)
+def test_the_accuracy_is_over_all_seen_classes(sparse_coding, related_as):
+    """The nearest class is related to the pixel's own one, and coded by: it leaves the denominator, and is wrong still.
+
+    The similarities are 1, 0 and 0.6, and the label is the last class.
+    """
+    bank = Bank(jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), jnp.array([1, 1, 1]))
+    options = LossOptions(1.0, sparse_coding, 1, 0.1, 1.0, related_as)
+    arrays = (jnp.array([[[1.0, 0.0]]]), jnp.array([[[2, -1]]]), jnp.array([[[1.0, 0.0]]]))
+    for related in (None, jnp.asarray(NEAR)):
+        _, pixels = jax.jit(partial(prototype_loss, options=options, chunk=1, related=related))(*arrays, bank)
+        assert (pixels.hit.tolist(), pixels.weight.tolist()) == ([[0.0]], [[1.0]])

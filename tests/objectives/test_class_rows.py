@@ -64,3 +64,22 @@ def test_rows_of_prototypes_by_hand(name):
     found = rows.adopt(np.eye(2), np.array([5, 6]), np.array([0.5, 2.0]))
     np.testing.assert_array_equal(found[vectors], np.eye(2))
     assert found[images].tolist() == [5, 6] and found[pixels].tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("name", OF_BANKS)
+def test_directions_of_prototypes_by_hand(name):
+    """A class that was never seen has none, even where its prototype has a start."""
+    bank = {"vectors": np.eye(2, 3, dtype=np.float32), "images_seen": np.array([0, 2]), "pixels": None}
+    found = OBJECTIVES[name].class_rows.directions({"params": {}, "memory": {"bank": bank}})
+    np.testing.assert_array_equal(found, [[0, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("name", ["multi_head", "cross_entropy"])
+def test_rows_of_classifiers_by_hand(name):
+    rows = OBJECTIVES[name].class_rows
+    kernel, bias = (f"params/classifier/conv/{part}" for part in ("kernel", "bias"))
+    one = rows.merge({kernel: np.array([[1, 2], [5, 0], [3, 4]], np.float32), bias: np.array([1, 2, 6], np.float32)})
+    assert (one[kernel].tolist(), one[bias].tolist(), one[kernel].dtype) == ([3, 2], 3, np.float32)
+    conv = {"kernel": np.arange(6.0).reshape(1, 1, 3, 2), "bias": np.ones(2)}
+    found = rows.directions({"params": {"classifier": {"conv": conv}}, "memory": {}})
+    np.testing.assert_array_equal(found, [[0, 2, 4], [1, 3, 5]])

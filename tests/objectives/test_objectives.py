@@ -71,16 +71,25 @@ def unmixed_batch(config, classes=5):
 
 def embeddings(config, params, batch_stats, images):
     """Unit vectors [B, N, D] in training."""
+    return embedded(config, params, batch_stats, images)[0]
+
+
+def embedded(config, params, batch_stats, images):
+    """Unit vectors [B, N, D] in training, and the running statistics after it."""
     encoder = network.pixel_encoder(config.model)
 
     @jax.jit
     def apply(params, batch_stats, images):
         images = Normalise.of(config.data, "float32")(images)
         variables = {"params": params, "batch_stats": batch_stats}
-        return encoder.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+        return encoder.apply(variables, images, train=True, mutable=["batch_stats"])
 
-    found = np.array(apply(params, batch_stats, images))
-    return found.reshape(len(images), -1, found.shape[-1])
+    found, updated = apply(params, batch_stats, images)
+    return np.array(found).reshape(len(images), -1, found.shape[-1]), jax.device_get(updated["batch_stats"])
+
+
+def assert_close(found, expected, atol=1e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), found, expected)
 
 
 def pixel_to_pixel(devices, **rest):
@@ -101,7 +110,8 @@ def test_pixel_to_pixel_against_a_naive_loop(on_one_device):
         batch[name][:, :8, 16:] = -1  # and six
     (metrics,), after = on_one_device.steps(batch, 1)
     queries = embeddings(config, before.params, before.batch_stats, batch["image"])
-    keys = embeddings(config, *tiny.momentum(before), batch["key_image"])
+    keys, statistics = embedded(config, *tiny.momentum(before), batch["key_image"])
+    assert_close(tiny.momentum(after)[1], statistics)  # of its own view, and with its own weights
     labels, key_labels = (batch[name][:, ::8, ::8].reshape(16, -1) for name in ("label", "key_label"))
     losses = []
     for b, i in np.ndindex(labels.shape):
@@ -139,7 +149,12 @@ def test_pixel_to_pixel_on_eight_devices_agrees_with_one():
 def test_each_step_draws_pixels_of_its_own(on_one_device):
     prepare = jax.jit(tiny.functions(on_one_device.config, SPACE).prepare)
     state, batch = on_one_device.on_devices(unmixed_batch(on_one_device.config))
-    first, again, second = (prepare(state.replace(step=jnp.int32(n)), batch).aux["positions"] for n in (0, 0, 1))
+    # In both views the label of each feature is its number: so those of the keys say which ones were drawn.
+    number = np.arange(16).reshape(4, 4).repeat(8, axis=0).repeat(8, axis=1)
+    batch |= {name: jnp.broadcast_to(jnp.int16(number), batch[name].shape) for name in ("label", "key_label")}
+    drawn = [prepare(state.replace(step=jnp.int32(n)), batch).aux for n in (0, 0, 1)]
+    assert not (drawn[0]["positions"] == drawn[0]["key_labels"]).all(axis=1).any(), "both views by one draw"
+    first, again, second = (aux["positions"] for aux in drawn)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, second)
 
@@ -183,11 +198,8 @@ def test_prototypes_of_mixed_photos_against_a_naive_loop():
                 images[own] = lam * batch["key_image"][own] + (1 - lam) * batch["key_image"][other].astype(np.float64)
                 labels[own] = -1
     _, state = run.steps(batch, 1)
-    keys = embeddings(
-        run.config,
-        *tiny.momentum(run.state),
-        images.astype(np.float32),
-    )
+    keys, statistics = embedded(run.config, *tiny.momentum(run.state), images.astype(np.float32))
+    assert_close(tiny.momentum(state)[1], statistics)
     labels = labels[:, ::8, ::8].reshape(16, -1)
     for c in range(5):
         means = [keys[b][labels[b] == c].sum(0) for b in range(16) if (labels[b] == c).any()]
@@ -201,8 +213,8 @@ def test_heads_of_the_cross_entropies():
     heads = {"multi_head": [[0, 1, 2]] * 3 + [[3, 4]] * 2, "cross_entropy": [[0, 1, 2, 3, 4]] * 5}
     both = [tiny.functions(tiny.pretrain_config(objective=name), SPACE) for name in heads]
     model, rng = both[0].network, np.random.default_rng(0)
-    images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
-    labels = rng.integers(-1, 5, (4, 32, 32, 2))
+    images = jnp.asarray(rng.normal(size=(4, 32, 48, 3)), jnp.float32)
+    labels = rng.integers(-1, 5, (4, 32, 48, 2))
     weights = np.array([0.7, 0.3], np.float32) * np.ones((4, 1, 1, 1), np.float32)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
     variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.3).astype(np.float32), shapes)
@@ -213,7 +225,7 @@ def test_heads_of_the_cross_entropies():
         variables = {"params": params, "batch_stats": batch_stats}
         logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
         losses = [objective.loss(params, batch_stats, None, query)[0] for objective in both]
-        return losses, network.upsample(logits, (32, 32))
+        return losses, network.upsample(logits, (32, 48))
 
     losses, logits = measure(variables["params"], variables["batch_stats"])
     exponentials = np.exp(np.array(logits, np.float64))

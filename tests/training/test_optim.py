@@ -133,11 +133,41 @@ def test_lars_and_lamb_by_hand():
         np.testing.assert_allclose(moved(made, params, [gradient])["kernel"], [3 - step[0], 4 - step[1]], rtol=1e-5)
 
 
+def test_two_steps_of_lars_and_lamb_with_decay_momentum_and_a_bias():
+    """The formulas in plain NumPy: vectors never decay, and LARS does not scale their steps either."""
+    start = {"kernel": np.array([3.0, 4.0]), "bias": np.array([1.0, 2.0])}
+    gradients = [{"kernel": np.array([0.5, 2.0]), "bias": np.array([-1.0, 0.5])} for _ in range(2)]
+    gradients[1] = {name: 3 * value - 1 for name, value in gradients[1].items()}
+    rate, decay, momentum, (beta, beta2) = 0.1, 0.25, 0.5, (0.8, 0.9)
+    expected = {"lars": {}, "lamb": {}}
+    for name, value in start.items():
+        own_decay = decay if name == "kernel" else 0.0
+        p, buffer = value, 0.0
+        for gradient in gradients:
+            step = gradient[name] + own_decay * p
+            trust = 0.001 * np.linalg.norm(p) / np.linalg.norm(step) if name == "kernel" else 1.0
+            buffer = momentum * buffer + rate * trust * step
+            p = p - buffer
+        expected["lars"][name] = p
+        p, m, v = value, 0.0, 0.0
+        for number, gradient in enumerate(gradients, start=1):
+            m, v = beta * m + (1 - beta) * gradient[name], beta2 * v + (1 - beta2) * gradient[name] ** 2
+            step = m / (1 - beta**number) / (np.sqrt(v / (1 - beta2**number)) + 1e-6) + own_decay * p
+            p = p - rate * np.linalg.norm(p) / np.linalg.norm(step) * step
+        expected["lamb"][name] = p
+    for kind, by_hand in expected.items():
+        config = config_of(name=kind, weight_decay=decay, momentum=momentum, betas=(beta, beta2))
+        made = optim.optimizer(config, lambda step: rate, None, decay_all=False)
+        found = moved(made, *jax.tree.map(jnp.asarray, (start, gradients)))
+        for name, value in by_hand.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=f"{kind} {name}")
+
+
 def test_clipping_by_hand():
-    """A gradient of norm 5, at most 1; one of norm 0.5 stays."""
+    """A gradient of norm 5, at most 1; one of norm 0.5 stays. The learning rate comes after."""
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
-    made = optim.optimizer(config_of(momentum=0.0, clip_norm=(1.0,)), lambda step: 1.0, None, decay_all=False)
-    for gradient, step in (((3.0, 4.0), (-0.6, -0.8)), ((0.3, 0.4), (-0.3, -0.4))):
+    made = optim.optimizer(config_of(momentum=0.0, clip_norm=(1.0,)), lambda step: 0.5, None, decay_all=False)
+    for gradient, step in (((3.0, 4.0), (-0.3, -0.4)), ((0.3, 0.4), (-0.15, -0.2))):
         found = moved(made, params, [dict(zip("ab", (jnp.full(1, g) for g in gradient), strict=True))])
         np.testing.assert_allclose([*found["a"], *found["b"]], step, rtol=1e-6)
 
