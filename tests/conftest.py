@@ -49,6 +49,13 @@ def shallow():
         yield
 
 
+@pytest.fixture(scope="module")
+def shared_programs():
+    """Lets runs with equal programs share one, for as long as the module's tests run."""
+    with small.shared_programs():
+        yield
+
+
 @pytest.fixture
 def plain_pages():
     """Leaves the figures of runs out of their pages."""

@@ -1,14 +1,20 @@
-"""What makes a whole run smaller, for tests in which neither is the point: its network, and the figures of its page."""
+"""What makes whole runs smaller, for tests in which it is not the point: network, figures of a page, equal programs."""
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
+import jax
+import numpy as np
 import pytest
 
+from mdp_jax.evaluation import findings, inference
 from mdp_jax.models.backbones import resnet
 from mdp_jax.models.layers import BatchNorm, Conv, Dtypes
 from mdp_jax.reporting import runs
+from mdp_jax.training import programs
 
 
 class Block(nn.Module):
@@ -36,7 +42,7 @@ def no_sections(*args, **kwargs) -> list:
     return []
 
 
-SECTIONS = ("pretrain_sections", "finetune_sections")
+SECTIONS = ((runs, "pretrain_sections"), (runs, "finetune_sections"), (findings, "sections"))
 
 
 @contextlib.contextmanager
@@ -49,10 +55,54 @@ def network() -> Iterator[None]:
 
 @contextlib.contextmanager
 def pages() -> Iterator[None]:
-    """Leaves the sections of runs out of their pages."""
+    """Leaves the sections of runs out of their pages, and those of evaluations."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in SECTIONS:
-            patch.setattr(runs, name, no_sections)
+        for module, name in SECTIONS:
+            patch.setattr(module, name, no_sections)
+        yield
+
+
+# What a run begins with, which its program does not depend on.
+STARTS = ("init", "init_weights", "transfer", "continue_from", "continue_step")
+
+
+def _kept(make: Callable) -> Callable:
+    """A maker of programs that makes one for all runs that differ in nothing that they compute."""
+    made = {}
+
+    @functools.wraps(make)
+    def kept(config, mesh, *rest, **named):
+        alike = [field for field in dataclasses.fields(config) if field.metadata.get("free") or field.name in STARTS]
+        same = dataclasses.replace(config, **{field.name: field.default for field in alike})
+        # The whole of an array is not in its repr.
+        if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves((rest, named))):
+            return make(config, mesh, *rest, **named)
+        key = repr((same, rest, named, jax.config.jax_enable_x64)), mesh, resnet.DEPTHS["resnet18"]
+        if key not in made:
+            made[key] = make(config, mesh, *rest, **named)
+        return made[key]
+
+    return kept
+
+
+@contextlib.contextmanager
+def shared_programs() -> Iterator[None]:
+    """Traces the programs of equal runs, and of their validations, once for all of them.
+
+    A run that goes on has a program of its own in tests/end_to_end/test_faults.py and others, in another process.
+    """
+    made: dict[str, tuple] = {}
+    genuine = inference.Evaluator.__init__
+
+    def init(self, segmenter, source, normalise, *rest, **named):
+        genuine(self, segmenter, source, normalise, *rest, **named)
+        key = repr((segmenter, normalise, self._views, len(source.classes), resnet.DEPTHS["resnet18"]))
+        self.predict, self._count = made.setdefault(key, (self.predict, self._count))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pretraining", "finetuning"):
+            patch.setattr(programs, name, _kept(getattr(programs, name)))
+        patch.setattr(inference.Evaluator, "__init__", init)
         yield
 
 

@@ -83,6 +83,7 @@ OWN_VALUES = {
     "cityscapes": {"steps": 40000, "evaluate_every": 4000, "data.crop": (512, 1024)},
 }
 
+pytestmark = pytest.mark.usefixtures("shallow", "plain_pages")
 SMALL = ["--config.model.width=0.0625", "--config.model.decoder.channels=8", "--config.model.backbone=resnet18"]
 SMALL += ["--config.data.crop=(32,32)", "--config.data.short_side=40", "--config.batch=4", "--config.devices=1"]
 SMALL += ["--config.steps=2", "--config.model.decoder.rates=(1,2)"]
@@ -186,7 +187,7 @@ def test_the_official_layouts_from_pretraining_to_evaluation(tmp_path):
     rows = json.loads((tmp_path / "p" / "label_space.json").read_text())
     assert [row["dataset"] for row in rows] == ["voc"] * 21 + ["ade20k"] * 150 + ["coco_stuff"] * 171
     finetune = ["finetune", "--config", "configs/finetune/cityscapes.py", "--init", str(tmp_path / "p")]
-    mdp([*finetune, "--workdir", str(tmp_path / "f"), *small])
+    mdp([*finetune, "--workdir", str(tmp_path / "f"), *small, "--config.pictures=0"])
     mdp(["evaluate", "--checkpoint", str(tmp_path / "f")])
     scores = json.loads((tmp_path / "f" / "evaluation.json").read_text())["datasets"]["cityscapes"]
     assert scores["images"] == 2
@@ -195,7 +196,7 @@ def test_the_official_layouts_from_pretraining_to_evaluation(tmp_path):
 
 def test_real_photos(shared_data, tmp_path):
     small = [*SMALL, f"--config.data_dir={shared_data / 'official-layouts'}"]
-    small += ["--config.dataset.root=ADEChallengeData2016"]
+    small += ["--config.dataset.root=ADEChallengeData2016", "--config.pictures=0"]
     mdp(["finetune", "--config", "configs/finetune/ade20k.py", "--workdir", str(tmp_path / "f"), *small])
     scores = json.loads((tmp_path / "f" / "evaluation.json").read_text())["datasets"]["ade20k"]
     assert scores["images"] == 3

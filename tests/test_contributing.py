@@ -67,7 +67,7 @@ def test_links_exist():
     assert all((ROOT / target).exists() for target in targets if not target.startswith("http"))
 
 
-def test_objective(examples, monkeypatch):
+def test_objective(shallow, examples, monkeypatch):
     """Two steps on two devices: the first fills the bank, in the second there is a loss; and it scores a set."""
     objective = entry(OBJECTIVES, '"certain": CERTAIN,', examples("mdp_jax.objectives.certain"))
     monkeypatch.setitem(OBJECTIVES, "certain", objective)
@@ -84,7 +84,7 @@ def test_objective(examples, monkeypatch):
     assert losses[0] == 0 < losses[1] < np.inf
     assert int(metrics["classes_seen"]) == SPACE.num_classes
     typed = configs.typed(config)
-    logits_of = objective.scorer(typed.model, typed.method, SPACE.num_classes, np.arange(3))
+    logits_of = jax.jit(objective.scorer(typed.model, typed.method, SPACE.num_classes, np.arange(3)))
     variables = {name: getattr(state, name) for name in ("params", "batch_stats", "memory")}
     assert logits_of(jax.device_get(variables), jnp.zeros((1, 32, 32, 3))).shape == (1, 4, 4, 3)
 

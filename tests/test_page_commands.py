@@ -37,6 +37,7 @@ NOT_RUN = {
     "bench evaluation": "compiles 20 shapes; tests/benchmarks/test_evaluation.py has few",
     "--against": "its exit status depends on the machine's other work; tests/benchmarks/test_against.py has numbers",
 }
+pytestmark = pytest.mark.usefixtures("shallow", "shared_programs", "plain_pages")
 WHOLE_BENCH = ["bench"], ["bench", "step"]  # minutes: all cases, and a ResNet-50
 TORCH = ".pth"  # of commands that need PyTorch, to read or write such a file
 OF_THEM = {
@@ -53,14 +54,17 @@ OF_THEM = {
 }
 FEW = {
     "pretrain": [*SMALL_NETWORK, "--config.batch=4", "--config.steps=6"],
-    "finetune": [*SMALL_NETWORK, "--config.batch=4", "--config.steps=3", "--config.dataset.images=4"],
+    "finetune": [*SMALL_NETWORK, "--config.batch=4", "--config.steps=3", "--config.pictures=0"],
     "edit-bank": ["--config.steps=7"],
+    "adopt": ["--config.dataset.val_images=4"],
     "inspect": ["--map", "none"],
     "data prepare": ["--jobs", "1"],
     "bench": ["--seconds", "0.001"],
     "bench step": [*SMALL_NETWORK, "--config.batch=4"],
 }
-FEW["pretrain"] += [f"--config.sources.{name}.images=6" for name in ("harbor", "meadow", "town")]
+FEW["finetune"] += [f"--config.dataset.{name}=4" for name in ("images", "val_images")]
+for of in ("harbor", "meadow", "town"):
+    FEW["pretrain"] += [f"--config.sources.{of}.images=6", f"--config.sources.{of}.val_images=4"]
 
 
 def is_run(words, torch):
@@ -151,7 +155,7 @@ def test_page_of_weights(folder, monkeypatch):
     (words,) = words_of("docs/weights.md")
     words[words.index("runs/streets")] = "runs/from_file"
     words[words.index("--config.steps=3")] = "--config.steps=1"
-    assert cli.run([*words, "--config.pictures=0", "--config.keep_best=False"]) == 0
+    assert cli.run([*words, "--config.keep_best=False"]) == 0
     leaves = json.loads((folder / "runs/from_file/transfer.json").read_text())["leaves"]
     assert leaves and all(leaf["from"] for leaf in leaves if "classifier" not in leaf["leaf"])
 
@@ -179,7 +183,7 @@ def test_page_of_data(tmp_path, monkeypatch):
     assert (tmp_path / "check.json").exists() and (tmp_path / "contact_sheet/voc.html").exists()
 
 
-def test_page_of_speed(tmp_path, monkeypatch, shallow):
+def test_page_of_speed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (words,) = words_of("docs/performance.md")
     assert cli.run(words) == 0

@@ -1,5 +1,6 @@
 """The README's own commands, as they stand there, on small data."""
 
+import functools
 import json
 import pathlib
 import re
@@ -12,7 +13,10 @@ import pytest
 
 from mdp_jax import cli
 from mdp_jax import config as configs
+from mdp_jax.commands import reproduce
+from mdp_jax.studies.engine import Engine
 from tests.data.fixtures import write_folder
+from tests.end_to_end import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -47,7 +51,7 @@ def test_links_and_pictures_exist():
     assert all((ROOT / target).exists() for target in targets if not target.startswith("http"))
 
 
-def test_own_data(shallow, tmp_path, monkeypatch):
+def test_own_data(shallow, plain_pages, tmp_path, monkeypatch):
     """The files and commands of "Your own data", with a small network and two steps."""
     monkeypatch.chdir(tmp_path)
     names = {"streets": ("road", "car"), "rooms": ("bed", "unknown", "lamp")}
@@ -73,9 +77,10 @@ def test_own_data(shallow, tmp_path, monkeypatch):
     assert found["labels"].shape == found["photo"].shape[:2] and set(found["net"].classes) == set(names["streets"])
 
 
-def test_own_suite(tmp_path, monkeypatch, capsys):
+def test_own_suite(shallow, plain_pages, tmp_path, monkeypatch, capsys):
     """The command about settings lists all its runs, and one of them is run in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "Engine", functools.partial(Engine, command=processes.command()))
     for name in ("streets", "rooms"):
         write_folder(pathlib.Path("data") / name, classes=("road", "unknown"), photos=3, size=(40, 50))
     values = [word.removeprefix("--config.").split("=") for word in SMALL_RUN]

@@ -107,11 +107,12 @@ def scores_table(results: Results, caption: str = "") -> Table:
     """
     suite = results.suite
     rows: Rows = []
+    by_cell: dict[Cell, list[float]] = {}  # in the order of the seeds
+    for (cell, _), value in sorted(results.scores.items()):
+        by_cell.setdefault(cell, []).append(value)
     for target in (name for of in suite.targets for name in of.scores):
         for row in suite.pretrainings:
-            cell = (row.name, target)
-            values = [value for (of, _), value in sorted(results.scores.items()) if of == cell]
-            if values:
+            if values := by_cell.get((row.name, target)):
                 deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
                 each = ", ".join(f"{value:.2f}" for value in values)
                 rows.append([target, row.name, float(np.mean(values)), deviation, len(values), each])

@@ -64,11 +64,16 @@ class Run:
         return [self.part, "--config", self.config, "--workdir", self.name, *self.more, *values]
 
     def resolved(self) -> ConfigDict:
-        """The config that the run will have.
+        """The config that the run will have, which is not to be changed.
 
         Raises:
           UserError: naming a key or value that cannot be.
         """
+        return self._resolved
+
+    @functools.cached_property
+    def _resolved(self) -> ConfigDict:
+        # A command asks about five times for each of hundreds of runs, and a copy takes a millisecond.
         try:
             return configs.apply_overrides(copy.deepcopy(_loaded(configs.shipped(self.config))), list(self.overrides))
         except UserError as error:

@@ -14,6 +14,7 @@ from mdp_jax.planning import programs
 from mdp_jax.training import sharding
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("shallow")
 TORCH = importlib.util.find_spec("torch") is not None
 TINY = "from tests import tiny\n\ndef get_config():\n    return tiny.{}_config(devices=1)\n"
 

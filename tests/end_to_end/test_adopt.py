@@ -162,8 +162,8 @@ def test_a_set_in_the_bank(folder, capsys):
     config = workdirs.load("grown").config
     program = tiny.pretraining(config, sharding.make_mesh(1, 1), LabelSpace.load(folder / "grown" / "label_space.json"))
     kept = workdir.checkpoints(folder / "grown", configs.typed_pretrain(config))
-    state = program.make()
-    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, program.shardings)
+    shapes = jax.eval_shape(program.make)
+    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, program.shardings)
     restored = kept.restore(target)
     kept.close()
     assert int(restored.state.step) == 4

@@ -25,7 +25,7 @@ from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.signals import Stop
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("shallow", "shared_programs")
 SCORES = {4: 30.0, 8: 50.0, 12: 40.0, 16: 35.0}  # in place of those of the validations, which are alike
 
 

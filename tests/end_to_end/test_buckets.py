@@ -23,11 +23,18 @@ from mdp_jax.storage import buckets, checkpoints
 from mdp_jax.storage.bucket_path import BucketPath
 from mdp_jax.storage.paths import as_path
 from mdp_jax.training.transfer import transfer
+from tests import small
 from tests.end_to_end import buckets as study
 from tests.storage.emulators import started
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("shallow", "shared_programs")
 OF_THIS_MACHINE = {arguments.path, arguments.named_here, arguments.workdir_here}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_pages():
+    with small.pages():
+        yield
 
 
 def status_of(words, capsys):

@@ -18,6 +18,12 @@ from mdp_jax.training.pretraining import pretrain
 from mdp_jax.training.transfer import transfer
 from tests import earlier, tiny
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+
+# Of a fine-tuning that changes nothing.
+ONE_STEP = earlier.VALUES | {"steps": 1, "optim__lr": 1e-12, "optim__lr_min": 1e-12}
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -62,22 +68,23 @@ def test_a_run_goes_on(folder, name):
     assert rows[-1]["step"] == 4
 
 
+@pytest.mark.usefixtures("plain_pages")
 def test_commands_take_it(folder, capsys):
     mdp(["evaluate", "--checkpoint", "finetuned"])
     mdp(["evaluate", "--checkpoint", "pretrained", "--split", "train"])
     mdp(["convert", "--from", "mdp", "--to", "mmseg", "finetuned", "out.safetensors"])
     assert (folder / "out.safetensors").stat().st_size > 0
     assert (folder / "finetuned" / "evaluation.json").exists()
-    scores = finetune(tiny.finetune_config(init="multi_head", **earlier.VALUES | {"steps": 1}), folder / "new")
+    scores = finetune(tiny.finetune_config(init="multi_head", **ONE_STEP), folder / "new")
     assert scores["images"] == 3
 
 
+@pytest.mark.usefixtures("plain_pages")
 def test_transfer_takes_a_classifier_along(folder):
     """A part need not have running statistics."""
-    config = tiny.finetune_config(init="finetuned", **earlier.VALUES | {"steps": 1})
+    config = tiny.finetune_config(init="finetuned", **ONE_STEP)
     with config.unlocked():
         config.transfer = ("backbone", "decoder", "classifier")
-        config.optim.lr = config.optim.lr_min = 1e-12
     finetune(config, folder / "again")
     before, after = (checkpoints.load(folder / name).state["params"] for name in ("finetuned", "again"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.end_to_end import faults
 
-STEPS, BETWEEN = 36, 4  # of the run, and at most from one signal to the next
+STEPS, BETWEEN = 24, 4  # of the run, and at most from one signal to the next
 
 
 @pytest.mark.usefixtures("shallow", "plain_pages")

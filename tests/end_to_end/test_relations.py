@@ -73,7 +73,7 @@ def synthetic(name):
     return KINDS[config.kind].source(schema.make(KINDS[config.kind].config_type, config, ""), "", "train").classes
 
 
-def test_a_whole_run(shallow, folder, capsys):
+def test_a_whole_run(shallow, plain_pages, folder, capsys):
     words = ["pretrain", "--config", "names.py", "--workdir", "run"]
     assert cli.run(words) == 0
     said = "relations: 1 pair of classes, such as harbor/air and town/sky (positives); relations.json has all of them"

@@ -38,7 +38,7 @@ from mdp_jax.weights.init import load_init
 from tests import tiny
 from tests.data.fixtures import write_folder
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("shallow", "shared_programs")
 
 
 class Stopped(Exception):
@@ -510,6 +510,7 @@ def test_no_checkpoint_to_start_from(key, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("plain_pages")
 def test_real_photos(shared_data, tmp_path):
     """Three real sets, a few steps through the command line, and fine-tuning on the fourth."""
     small = ["--config.steps=2", "--config.model.width=0.0625", "--config.model.decoder.channels=8"]
@@ -517,7 +518,7 @@ def test_real_photos(shared_data, tmp_path):
     mdp(["pretrain", "--config", "configs/mini/pretrain.py", "--workdir", str(tmp_path / "p"), *small])
     assert len(json.loads((tmp_path / "p" / "label_space.json").read_text())) == 23 + 8 + 59
     init = ["--init", str(tmp_path / "p"), "--workdir", str(tmp_path / "f")]
-    mdp(["finetune", "--config", "configs/mini/camvid11_40.py", *init, *small])
+    mdp(["finetune", "--config", "configs/mini/camvid11_40.py", *init, *small, "--config.pictures=0"])
     scores = json.loads((tmp_path / "f" / "evaluation.json").read_text())["datasets"]["camvid11"]
     assert scores["images"] == 101
     assert configs.load_json(pathlib.Path(tmp_path / "f" / "config.json")).dataset.limit == 40

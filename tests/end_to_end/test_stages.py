@@ -12,20 +12,21 @@ from mdp_jax import configs as base
 from mdp_jax.storage import checkpoints as checkpoint
 from mdp_jax.storage.metrics_file import read_metrics
 from mdp_jax.training.pretraining import pretrain
-from tests import tiny
+from tests import small, tiny
 
 
 def assert_goes_on_after_step_7(config, run, again):
     """Stopped in the second stage, the run ends with the same state."""
     shutil.copytree(run, again)
     shutil.rmtree(again / "checkpoints" / "9")
-    pretrain(config, again)
+    with small.pages():
+        pretrain(config, again)
     (expected, _), (found, _) = checkpoint.load(run), checkpoint.load(again)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert read_metrics(again)[-1]["dataset_images"] == read_metrics(run)[-1]["dataset_images"]
 
 
-def test_stages_merged_classes_and_unlabelled_photos(shallow, tmp_path):
+def test_stages_merged_classes_and_unlabelled_photos(shallow, shared_programs, tmp_path):
     config = tiny.pretrain_config(
         devices=1, steps=9, log_every=1, checkpoint_every=7, optim__warmup_epochs=10.0, label_space="merged"
     )

@@ -406,7 +406,7 @@ def test_frequencies_norm_and_weights_together_in_a_step():
     images, ids = jnp.ones((1, 32, 32, 3)), np.array([3, 4])
     scorer = OBJECTIVES["mdp"].scorer
     typed = configs.typed(built.config)
-    logits = scorer(typed.model, typed.method, 5, ids)
+    logits = jax.jit(scorer(typed.model, typed.method, 5, ids))
     plain = tiny.with_memory(state, bank=dataclasses.replace(tiny.bank(state), pixels=None)).memory
     added = logits(variables, images) - logits(variables | {"memory": plain}, images)
     frequencies = np.log(expected / expected.sum())[ids]
@@ -415,5 +415,5 @@ def test_frequencies_norm_and_weights_together_in_a_step():
     bank = jax.tree.map(lambda leaf: jnp.asarray(leaf).at[3].set(0), tiny.bank(state))
     memory = tiny.with_memory(state, bank=dataclasses.replace(bank, pixels=bank.pixels.at[0].mul(1000))).memory
     warm = dataclasses.replace(typed.method, temperature=1.0)
-    found = OBJECTIVES["mdp"].scorer(typed.model, warm, 5, ids)(variables | {"memory": memory}, images)
+    found = jax.jit(scorer(typed.model, warm, 5, ids))(variables | {"memory": memory}, images)
     assert (found[..., 1] > found[..., 0] + 0.9).all()

@@ -1,5 +1,6 @@
 """The runs of a suite: their commands, their order, and what counts as finished."""
 
+import copy
 import dataclasses
 import json
 
@@ -129,7 +130,7 @@ def test_runs_of_other_settings_are_refused(tmp_path):
     found = runs.of_suite(suite())
     few = found[0]
     (tmp_path / few.name).mkdir(parents=True)
-    config = few.resolved()
+    config = copy.deepcopy(few.resolved())
     file = tmp_path / few.name / "config.json"
     file.write_text(json.dumps(configs.to_dict(config)))
     runs.require_same(found, tmp_path)

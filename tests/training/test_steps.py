@@ -24,7 +24,7 @@ from mdp_jax.training.state import on_mesh
 from mdp_jax.training.steps import traced_once
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("shallow", "shared_programs")
 LABEL_SPACE = LabelSpace((("first", ("a", "b", "c")), ("second", ("d", "e"))))
 
 
