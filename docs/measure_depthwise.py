@@ -22,6 +22,7 @@ runtime.prepare()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from ml_collections import ConfigDict  # noqa: E402
 
 from mdp_jax import config as config_files  # noqa: E402
 from mdp_jax import configs  # noqa: E402
@@ -79,21 +80,19 @@ def in_turns(functions: Sequence[Callable], arrays: Sequence[jax.Array], seconds
     return turns
 
 
-def step_of(path: str, classes: int) -> tuple[Callable[[], object], int]:
-    """A function that takes a training step of a narrow ConvNeXt-T in place of a config's network, and the batch."""
-    config = config_files.load(path)
-    config.model.update({"backbone": "convnext_tiny", "width": 28 / 96, "output_stride": 16})
+def step_of(config: ConfigDict, classes: int | None) -> Callable[[], object]:
+    """A function that takes a training step; None are the classes of the config's own sets."""
     space, mesh, random = planned.label_space(config, classes), sharding.make_mesh(1), np.random.default_rng(0)
     if planned.is_pretraining(config):
         program = programs.pretraining(configs.typed_pretrain(config), mesh, space, samples=10_000)
         state = program.make()
-        filled = random_bank(random, classes, config.model.projection.dim)
+        filled = random_bank(random, space.num_classes, config.model.projection.dim)
         filled = jax.tree.map(lambda new, old: new.astype(old.dtype), filled, state.memory["bank"])
         state = state.replace(memory=state.memory | {"bank": filled})
     else:
-        program = programs.finetuning(configs.typed_finetune(config), mesh, classes)
+        program = programs.finetuning(configs.typed_finetune(config), mesh, space.num_classes)
         state = program.make()
-    batch = sharding.to_devices(random_batch(random, config, classes), mesh)
+    batch = sharding.to_devices(random_batch(random, config, space.num_classes), mesh)
     step = program.step.lower(state, batch).compile()
 
     def take() -> object:
@@ -101,7 +100,7 @@ def step_of(path: str, classes: int) -> tuple[Callable[[], object], int]:
         state, _ = step(state, batch)
         return state
 
-    return take, config.batch
+    return take
 
 
 def print_steps(seconds: float) -> None:
@@ -110,14 +109,15 @@ def print_steps(seconds: float) -> None:
     print("| --- " + 4 * "| ---: " + "|")
     forms = (of_xla, depthwise.convolution)
     for path in ("configs/mini/pretrain.py", "configs/mini/camvid11.py"):
+        config = config_files.load(path)
+        config.model.update({"backbone": "convnext_tiny", "width": 28 / 96, "output_stride": 16})
         steps, compiled = [], []
         for form in forms:
             start = time.process_time()
             with unittest.mock.patch.object(depthwise, "convolution", form):
-                step, batch = step_of(path, classes=19)
+                steps.append(step_of(config, classes=19))
             compiled.append(f"{time.process_time() - start:.0f} s")
-            steps.append(step)
-        speeds = [f"{1000 * batch / np.median(times):.1f}" for times in in_turns(steps, (), seconds)]
+        speeds = [f"{1000 * config.batch / np.median(times):.1f}" for times in in_turns(steps, (), seconds)]
         print(f"| {path} | {' | '.join(speeds + compiled)} |", flush=True)
 
 

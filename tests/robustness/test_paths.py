@@ -23,6 +23,7 @@ DATA = tuple(f"data_{name}" for name in ("prepare", "check", "browse"))
 # Of all arguments with free text, those that are no paths.
 NO_PATHS = {
     "shrinkage",
+    "short_side",
     "crop",
     "stride",
     "scales",
