@@ -1,6 +1,6 @@
 """Maximum pooling of a stem: XLA's own form on accelerators, nine shifted slices on a CPU.
 
-On a CPU XLA's form with its gradient takes six to eleven times as long (docs/performance.md). Which form a program gets
+On a CPU XLA's form with its gradient takes five to six times as long (docs/performance.md). Which form a program gets
 is settled when it is lowered, as in depthwise.py.
 """
 
