@@ -33,6 +33,7 @@ NOT_RUN = {
     "runs/kept": "a pretraining as that of docs/inspect.md, for its memory",
     "bench step --config": "as with --json, which is run with a small config; tests/benchmarks/test_step.py has both",
     "bench loss": "32,768 pixels against 2,000 classes: minutes on a CPU; tests/benchmarks/test_loss.py has few",
+    "data prepare large": "photos of twelve megapixels; tests/commands/test_data_prepare.py has small ones",
     "bench data": "tests/benchmarks/test_data.py has small photos",
     "bench evaluation": "compiles 20 shapes; tests/benchmarks/test_evaluation.py has few",
     "--against": "its exit status depends on the machine's other work; tests/benchmarks/test_against.py has numbers",
