@@ -7,7 +7,6 @@ Prints the tables of docs/performance.md: of the operations alone, and of whole 
 pooling. Times are processor time, medians of calls that take turns.
 """
 
-import argparse
 import importlib.util
 import unittest.mock
 from collections.abc import Callable
@@ -82,16 +81,6 @@ def print_convolutions(seconds: float) -> None:
         print(f"| {batch} x {side} x {side} x {channels} | {' | '.join(cells)} |", flush=True)
 
 
-def with_gradient(form: Callable) -> Callable:
-    """(x, gradient of the output) -> output, and the gradient of x."""
-
-    def run(x: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
-        y, pull = jax.vjp(form, x)
-        return y, *pull(g)
-
-    return run
-
-
 def print_pooling(seconds: float) -> None:
     """Prints the table of maximum pooling."""
     random = np.random.default_rng(0)
@@ -103,7 +92,7 @@ def print_pooling(seconds: float) -> None:
         forms = pooling._whole, pooling.max_pool
         cells = [
             f"{np.median(times):.2f} ms"
-            for wrap, given in ((lambda form: form, (x,)), (with_gradient, (x, g)))
+            for wrap, given in ((lambda form: form, (x,)), (measuring.with_gradients, (x, g)))
             for times in measuring.in_turns([jax.jit(wrap(form)) for form in forms], given, seconds)
         ]
         print(f"| {batch} x {side} x {side} x {channels} | {' | '.join(cells)} |", flush=True)
@@ -126,20 +115,12 @@ def print_steps(seconds: float) -> None:
             print(f"| {path}{size} | {' | '.join(speeds)} |", flush=True)
 
 
-def main() -> None:
-    """Prints the tables."""
-    parser = argparse.ArgumentParser(description="what the steps of a ResNet on a CPU are made of")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each number, about")
-    parser.add_argument("--steps", action="store_true", help="whole training steps in place of single operations")
-    args = parser.parse_args()
-    jax.config.update("jax_enable_compilation_cache", False)
-    if args.steps:
-        print_steps(args.seconds)
-        return
-    print_convolutions(args.seconds)
+def print_operations(seconds: float) -> None:
+    """Prints the tables of convolutions and of maximum pooling."""
+    print_convolutions(seconds)
     print()
-    print_pooling(args.seconds)
+    print_pooling(seconds)
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main("what the steps of a ResNet on a CPU are made of", print_operations, print_steps)

@@ -53,10 +53,11 @@ def of_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def with_gradients(form: Form) -> Callable:
-    """(x, kernel, gradient of the output) -> output, and the gradients of x and kernel."""
+    """(inputs, gradient of the output) -> output, and the gradients of the inputs."""
 
-    def run(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
-        y, pull = jax.vjp(form, x, kernel)
+    def run(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        *inputs, g = arrays
+        y, pull = jax.vjp(form, *inputs)
         return y, *pull(g)
 
     return run
@@ -143,18 +144,15 @@ def print_convolutions(seconds: float) -> None:
             print(f"| {pixels} px, {side} x {side} x {channels} | {' | '.join(cells)} |", flush=True)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description="depthwise convolutions of ConvNeXt-T on a CPU")
+def main(what: str, operations: Callable[[float], None], steps: Callable[[float], None]) -> None:
+    """Prints the tables of single operations or of whole steps, each of which is given the seconds of a number."""
+    parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number, about")
-    parser.add_argument("--steps", action="store_true", help="whole training steps in place of convolutions")
+    parser.add_argument("--steps", action="store_true", help="whole training steps in place of single operations")
     args = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
-    if args.steps:
-        print_steps(args.seconds)
-    else:
-        print_convolutions(args.seconds)
+    (steps if args.steps else operations)(args.seconds)
 
 
 if __name__ == "__main__":
-    main()
+    main("depthwise convolutions of ConvNeXt-T on a CPU", print_convolutions, print_steps)
